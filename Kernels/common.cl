@@ -1,0 +1,1 @@
+// What every generated program begins with.

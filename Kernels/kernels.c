@@ -1,0 +1,5 @@
+#include "Kernels.h"
+
+const char martlet_kernel_common[] = {
+#embed "common.cl" suffix(, 0)
+};

@@ -1,0 +1,33 @@
+// swift-tools-version: 6.1
+import PackageDescription
+
+// A room imports only from rooms before it: the order below is the order of the floors.
+let package = Package(
+    name: "Martlet",
+    products: [
+        .library(name: "Martlet", targets: ["Graph", "Compiler", "CPU", "OpenCL"]),
+    ],
+    dependencies: [
+    ],
+    targets: [
+        // 0: the outside world
+        .systemLibrary(
+            name: "COpenCL", path: "Sources/COpenCL", pkgConfig: "OpenCL",
+            providers: [.apt(["ocl-icd-opencl-dev", "opencl-headers"])]),
+        .target(name: "Kernels", path: "Kernels"),
+        .target(name: "CPUKernels", path: "Sources/CPUKernels"),
+        // 1: the graph
+        .target(name: "Graph", path: "Sources/Graph"),
+        // 2: the compiler
+        .target(name: "Compiler", dependencies: ["Graph"], path: "Sources/Compiler"),
+        // 3: the backends
+        .target(name: "CPU", dependencies: ["Compiler", "CPUKernels"], path: "Sources/Backends/CPU"),
+        .target(name: "OpenCL", dependencies: ["Compiler", "COpenCL", "Kernels"], path: "Sources/Backends/OpenCL"),
+        // tests mirror the floors
+        .testTarget(name: "GraphTests", dependencies: ["Graph"]),
+        .testTarget(name: "CPUTests", dependencies: ["CPU"]),
+        .testTarget(name: "OpenCLTests", dependencies: ["OpenCL", "CPU"]),
+    ],
+    swiftLanguageModes: [.v6],
+    cLanguageStandard: .gnu2x
+)

@@ -1,0 +1,120 @@
+import Graph
+
+/// Something that runs schedules: the CPU backend or an OpenCL device. Nothing above this protocol knows which.
+public protocol Device: AnyObject, Sendable {
+    /// `cpu`, `opencl:0`, ..
+    var name: String { get }
+    /// What a person would call it, with driver and version.
+    var summary: String { get }
+
+    /// Zeroed memory that outlives a run.
+    func makeBuffer(byteCount: Int) throws -> any DeviceBuffer
+
+    /// Prepares a schedule for batches of up to `maximumBatch` examples. Every state of the schedule is found in `states` by
+    /// name; programs that share a buffer share the state.
+    func load(_ schedule: Schedule, maximumBatch: Int, states: [String: any DeviceBuffer]) throws -> any Executable
+}
+
+/// Memory on a device.
+public protocol DeviceBuffer: AnyObject, Sendable {
+    var byteCount: Int { get }
+    func write(_ source: UnsafeRawBufferPointer) throws
+    func read(into target: UnsafeMutableRawBufferPointer) throws
+}
+
+/// What a program is fed: an array of the host's, or one that is already on the device.
+public enum Feed: Sendable {
+    case host(HostArray)
+    case device(any DeviceBuffer)
+}
+
+/// A schedule that is ready to run on one device.
+public protocol Executable: AnyObject {
+    var schedule: Schedule { get }
+    var maximumBatch: Int { get }
+    /// Bytes of device memory that the program holds beside its states and fed buffers.
+    var plannedBytes: Int { get }
+
+    /// Runs every group and waits. `feeds` are matched to the schedule's inputs by name; the result holds the
+    /// schedule's outputs in order.
+    func run(_ feeds: [String: Feed], batch: Int) throws -> [HostArray]
+
+    /// Runs one group, for comparing devices: the caller writes the group's inputs first and reads its outputs after.
+    func run(group: Int, batch: Int) throws
+    func write(_ array: HostArray, to value: Int, batch: Int) throws
+    func read(_ value: Int, batch: Int) throws -> HostArray
+}
+
+extension HostArray {
+    /// Reads a whole buffer.
+    public init(reading buffer: any DeviceBuffer, type: ElementType, shape: [Int]) throws {
+        self.init(type: type, shape: shape)
+        try withUnsafeMutableBytes { try buffer.read(into: $0) }
+    }
+}
+
+/// Where the temporaries of a schedule lie in one block of memory.
+public struct MemoryPlan: Sendable {
+    /// Byte offset of each temporary, by value.
+    public let offsets: [Int: Int]
+    public let byteCount: Int
+
+    /// Temporaries that are never alive together share memory.
+    public init(_ schedule: Schedule, batch: Int, alignment: Int = 256) {
+        var first: [Int: Int] = [:]
+        var last: [Int: Int] = [:]
+        for (index, group) in schedule.groups.enumerated() {
+            for value in group.reads + group.writes {
+                guard case .temporary = schedule.values[value].storage else { continue }
+                if first[value] == nil { first[value] = index }
+                last[value] = index
+            }
+        }
+        for value in schedule.outputs where first[value] != nil { last[value] = schedule.groups.count }
+        let size = { (value: Int) -> Int in
+            let type = schedule.values[value].type
+            let bytes = max(1, type.shape.count.resolved(batch: batch)) * type.element.byteCount
+            return (bytes + alignment - 1) / alignment * alignment
+        }
+        // Largest first, each at the lowest place that is free for the whole of its life.
+        var offsets: [Int: Int] = [:]
+        var total = 0
+        for value in first.keys.sorted(by: { (size($1), $0) < (size($0), $1) }) {
+            let busy = offsets.filter { other, _ in first[other]! <= last[value]! && first[value]! <= last[other]! }
+                .map { ($0.value, $0.value + size($0.key)) }.sorted { $0.0 < $1.0 }
+            var place = 0
+            for (start, end) in busy {
+                if place + size(value) <= start { break }
+                place = max(place, end)
+            }
+            offsets[value] = place
+            total = max(total, place + size(value))
+        }
+        self.offsets = offsets
+        byteCount = total
+    }
+}
+
+extension Group {
+    /// The values that the group reads.
+    public var reads: [Int] {
+        switch kind {
+        case .elementwise(let g): g.inputs.compactMap(\.value)
+        case .reduction(let g): (g.inputs + g.epilogueInputs).compactMap(\.value)
+        case .product(let g):
+            ([g.a, g.b] + g.epilogueInputs).compactMap(\.value)
+                + (g.mask?.runtimeDegrees.map { [$0.input, $0.output] } ?? [])
+        case .operation(let g): g.inputs
+        }
+    }
+
+    /// The values that the group writes.
+    public var writes: [Int] {
+        switch kind {
+        case .elementwise(let g): g.outputs.compactMap(\.value)
+        case .reduction(let g): g.outputs.compactMap(\.value)
+        case .product(let g): g.outputs.compactMap(\.value)
+        case .operation(let g): g.outputs
+        }
+    }
+}

@@ -1,0 +1,88 @@
+/// A dense, contiguous, row-major array in host memory: what goes into a program and what comes out of it.
+public struct HostArray: Sendable, Equatable {
+    public let type: ElementType
+    public let shape: [Int]
+    /// `shape.product * type.byteCount` bytes in the machine's byte order.
+    public private(set) var bytes: [UInt8]
+
+    public var count: Int { shape.reduce(1, *) }
+
+    public init(type: ElementType, shape: [Int], bytes: [UInt8]) {
+        precondition(bytes.count == shape.reduce(1, *) * type.byteCount, "an array's bytes must fill its shape")
+        self.type = type
+        self.shape = shape
+        self.bytes = bytes
+    }
+
+    /// Zeros.
+    public init(type: ElementType, shape: [Int]) {
+        self.init(type: type, shape: shape, bytes: [UInt8](repeating: 0, count: shape.reduce(1, *) * type.byteCount))
+    }
+
+    public init(_ values: [Float], shape: [Int]? = nil) { self.init(copying: values, .float32, shape) }
+    public init(_ values: [Double], shape: [Int]? = nil) { self.init(copying: values, .float64, shape) }
+    public init(_ values: [Int32], shape: [Int]? = nil) { self.init(copying: values, .int32, shape) }
+    public init(_ values: [UInt8], shape: [Int]? = nil) { self.init(copying: values, .uint8, shape) }
+    public init(_ values: [Bool], shape: [Int]? = nil) { self.init(copying: values.map { $0 ? 1 : 0 } as [UInt8], .bool, shape) }
+
+    /// The elements of an interpreter's array, rounded to `type`.
+    public init(_ values: Values, as type: ElementType) {
+        switch type {
+        case .float32: self.init(values.elements.map { Float($0) }, shape: values.shape)
+        case .float64: self.init(values.elements, shape: values.shape)
+        case .int32: self.init(values.elements.map { Int32($0) }, shape: values.shape)
+        case .uint8: self.init(values.elements.map { UInt8($0) }, shape: values.shape)
+        case .bool: self.init(values.elements.map { $0 != 0 }, shape: values.shape)
+        }
+    }
+
+    private init<T>(copying values: [T], _ type: ElementType, _ shape: [Int]?) {
+        let bytes = values.withUnsafeBytes { [UInt8]($0) }
+        self.init(type: type, shape: shape ?? [values.count], bytes: bytes)
+    }
+
+    public func withUnsafeBytes<R>(_ body: (UnsafeRawBufferPointer) throws -> R) rethrows -> R {
+        try bytes.withUnsafeBytes(body)
+    }
+
+    public mutating func withUnsafeMutableBytes<R>(_ body: (UnsafeMutableRawBufferPointer) throws -> R) rethrows -> R {
+        try bytes.withUnsafeMutableBytes(body)
+    }
+
+    /// The elements converted to `Float`.
+    public var floats: [Float] { type == .float32 ? load(Float.self) : doubles.map { Float($0) } }
+
+    /// The elements converted to `Double`.
+    public var doubles: [Double] {
+        switch type {
+        case .float32: load(Float.self).map { Double($0) }
+        case .float64: load(Double.self)
+        case .int32: load(Int32.self).map { Double($0) }
+        case .uint8, .bool: bytes.map { Double($0) }
+        }
+    }
+
+    /// The elements of an int32 array.
+    public var integers: [Int32] { type == .int32 ? load(Int32.self) : doubles.map { Int32($0) } }
+
+    public var values: Values { Values(shape: shape, elements: doubles) }
+
+    public func reshaped(_ shape: [Int]) -> HostArray { HostArray(type: type, shape: shape, bytes: bytes) }
+
+    /// Rows `range` along the first axis.
+    public func rows(_ range: Range<Int>) -> HostArray {
+        let row = shape.dropFirst().reduce(1, *) * type.byteCount
+        return HostArray(
+            type: type, shape: [range.count] + shape.dropFirst(),
+            bytes: [UInt8](bytes[range.lowerBound * row..<range.upperBound * row]))
+    }
+
+    private func load<T>(_: T.Type) -> [T] {
+        bytes.withUnsafeBytes { source in
+            [T](unsafeUninitializedCapacity: count) { target, filled in
+                UnsafeMutableRawBufferPointer(target).copyMemory(from: source)
+                filled = count
+            }
+        }
+    }
+}

@@ -1,0 +1,66 @@
+/// An operation: its shapes, its gradient, what it reads, and what it means in double precision.
+///
+/// The remaining two faces, how a CPU and how an OpenCL device run it, belong to the backends. Most operations are
+/// made from the few families that the backends lower as such (elementwise, movement, reduction, product); an
+/// operation outside them also needs one function in each backend.
+public protocol Operation: Sendable {
+    /// The name in messages and listings.
+    var name: String { get }
+
+    /// Two applications with equal keys and equal inputs are computed once. `nil` is never shared.
+    var key: AnyHashable? { get }
+
+    /// The shape rule. Throws a message that names both shapes; the location is added by the caller.
+    func outputTypes(for inputs: [TensorType]) throws(GraphError) -> [TensorType]
+
+    /// The gradient rule: given the gradient of every output (`nil` where nothing depends on it), the gradient of every
+    /// input (`nil` where there is none).
+    func gradients(inputs: [Tensor], outputs: [Tensor], outputGradients: [Tensor?]) -> [Tensor?]
+
+    /// The dependency rule: which elements of each input an output's elements are computed from.
+    func relations(_ context: RelationContext) -> [Relation]
+
+    /// What is known of the output's values without running, from what is known of the inputs'.
+    func facts(_ context: RelationContext) -> Facts?
+
+    /// The meaning, in double precision. `elements` limits the work to some flat output elements, for the operations
+    /// that can be computed element by element; the others compute everything.
+    func evaluate(_ inputs: [Values], outputs: inout [Values], elements: [Int]?, context: EvaluationContext)
+}
+
+extension Operation {
+    public func facts(_ context: RelationContext) -> Facts? { nil }
+}
+
+extension Operation where Self: Hashable {
+    public var key: AnyHashable? { AnyHashable(self) }
+}
+
+/// A dense array of doubles with a run-time shape, the currency of the interpreter.
+public struct Values: Sendable {
+    public var shape: [Int]
+    public var elements: [Double]
+
+    public init(shape: [Int], elements: [Double]) {
+        precondition(shape.reduce(1, *) == elements.count, "an array of \(shape) needs \(shape.reduce(1, *)) elements")
+        self.shape = shape
+        self.elements = elements
+    }
+
+    public init(shape: [Int], repeating value: Double = 0) {
+        self.shape = shape
+        elements = [Double](repeating: value, count: shape.reduce(1, *))
+    }
+
+    public var strides: [Int] {
+        var result = [Int](repeating: 1, count: shape.count)
+        for axis in stride(from: shape.count - 2, through: 0, by: -1) { result[axis] = result[axis + 1] * shape[axis + 1] }
+        return result
+    }
+}
+
+/// What an evaluation needs beyond its operands.
+public struct EvaluationContext: Sendable {
+    public var batch: Int
+    public init(batch: Int) { self.batch = batch }
+}

@@ -1,0 +1,105 @@
+/// What is known of a tensor before it is computed.
+public struct TensorType: Hashable, Sendable, CustomStringConvertible {
+    public var shape: Shape
+    public var element: ElementType
+
+    public init(_ shape: Shape, _ element: ElementType = .float32) {
+        self.shape = shape
+        self.element = element
+    }
+
+    public var description: String { "\(element)\(shape)" }
+}
+
+/// One application of an operation. Nodes are immutable and refer only to nodes made before them, so a graph is the set
+/// of nodes that some tensors reach and needs no object of its own.
+public final class Node: Sendable {
+    public let operation: any Operation
+    public let inputs: [Tensor]
+    public let types: [TensorType]
+    public let location: SourceLocation?
+    /// The mistake that made this node, or one it was made from, impossible.
+    public let error: GraphError?
+
+    public init(_ operation: any Operation, _ inputs: [Tensor], at location: SourceLocation?) {
+        self.operation = operation
+        self.inputs = inputs
+        self.location = location ?? inputs.lazy.compactMap(\.node.location).first
+        if let inherited = inputs.lazy.compactMap(\.error).first {
+            error = inherited
+            types = [TensorType(.scalar)]
+            return
+        }
+        do throws(GraphError) {
+            types = try operation.outputTypes(for: inputs.map(\.type))
+            error = nil
+        } catch let problem {
+            error = GraphError(operation: problem.operation, message: problem.message, location: self.location)
+            types = [TensorType(.scalar)]
+        }
+    }
+}
+
+/// A value in a computation that has been described and not yet run.
+///
+///     let x = Tensor.input("x", [.batch, 784])
+///     let y = (x * 2 + 1).sum(axes: [1])          // [.batch]
+///
+/// Arithmetic broadcasts the way NumPy does. A tensor whose construction failed carries its `error`.
+public struct Tensor: Sendable {
+    public let node: Node
+    public let index: Int
+
+    public init(_ node: Node, _ index: Int = 0) {
+        self.node = node
+        self.index = index
+    }
+
+    /// The result of an operation with one output.
+    public init(_ operation: any Operation, _ inputs: [Tensor], at location: SourceLocation? = nil) {
+        self.init(Node(operation, inputs, at: location))
+    }
+
+    public var type: TensorType { node.types.indices.contains(index) ? node.types[index] : TensorType(.scalar) }
+    public var shape: Shape { type.shape }
+    public var elementType: ElementType { type.element }
+    public var error: GraphError? { node.error }
+    public var location: SourceLocation? { node.location }
+
+    /// Throws the mistake that this tensor carries, if any.
+    public func validated() throws(GraphError) -> Tensor {
+        if let error { throw error }
+        return self
+    }
+}
+
+extension Tensor: Hashable {
+    public static func == (a: Tensor, b: Tensor) -> Bool { a.node === b.node && a.index == b.index }
+
+    public func hash(into hasher: inout Hasher) {
+        hasher.combine(ObjectIdentifier(node))
+        hasher.combine(index)
+    }
+}
+
+extension Tensor: CustomStringConvertible {
+    public var description: String { "\(node.operation.name) \(type)" }
+}
+
+/// Every node that the given tensors reach, inputs before users.
+public func topologicalOrder(_ outputs: [Tensor]) -> [Node] {
+    var order: [Node] = []
+    var done = Set<ObjectIdentifier>()
+    var stack: [(node: Node, expanded: Bool)] = outputs.reversed().map { ($0.node, false) }
+    while let (node, expanded) = stack.popLast() {
+        if expanded {
+            order.append(node)
+        } else if done.insert(ObjectIdentifier(node)).inserted {
+            stack.append((node, true))
+            for input in node.inputs.reversed() where !done.contains(ObjectIdentifier(input.node)) {
+                stack.append((input.node, false))
+            }
+        }
+    }
+    return order
+}
