@@ -31,7 +31,7 @@ INLINE vi as_mask(vb flags) { return __builtin_convertvector(flags != (uint8_t)0
 
 // One loop over whole vectors and one partial vector. A, B and C say how operands are read: V from memory, S the same
 // element everywhere.
-#define READ_V(type, p, i, part, tail) ((part) ? tail(p, n - (i)) : LOAD_##type(p, i))
+#define READ_V(type, p, i, part, tail) ((part) ? tail((p) + (i), n - (i)) : LOAD_##type(p, i))
 #define LOOP(store, bytes, expression)                          \
     int64_t i = 0;                                              \
     for (; i + WIDTH <= n; i += WIDTH) {                        \

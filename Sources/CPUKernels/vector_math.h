@@ -225,7 +225,7 @@ INLINE vf vector_power(vf a, vf b) {
     p = p * s + 1.0;
     vd logarithm = exponent * 0.69314718055994530942 + 2.0 * t * p;
     logarithm = choose_wide(magnitude == 0.0, (vd)(-__builtin_inf()), logarithm);
-    logarithm = choose_wide(magnitude == __builtin_inf(), (vd)(__builtin_inf()), logarithm);
+    logarithm = choose_wide((magnitude == __builtin_inf()) | (magnitude != magnitude), magnitude, logarithm);
     vd z = __builtin_convertvector(b, vd) * logarithm;
     // Beyond these the float is zero or infinite; NaN passes both.
     z = choose_wide(z > 100.0, (vd)(100.0), z);

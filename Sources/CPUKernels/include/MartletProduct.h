@@ -43,10 +43,10 @@ typedef struct {
     int32_t settled;
     /// The values that hold degrees, or -1.
     int32_t inputDegrees, outputDegrees;
-    const martlet_program *_Nonnull epilogue;
+    const martlet_program *_Nullable epilogue;
     /// For every input of the epilogue; the first stands for the product and is not used.
-    const martlet_operand *_Nonnull inputs;
-    const martlet_operand *_Nonnull outputs;
+    const martlet_operand *_Nullable inputs;
+    const martlet_operand *_Nullable outputs;
     /// Chosen by `martlet_product_plan`.
     int64_t rowBlock, columnBlock, depthBlock;
     int32_t sharesA, sharesB, inTwoPasses;
