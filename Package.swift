@@ -23,6 +23,8 @@ let package = Package(
         // 3: the backends
         .target(name: "CPU", dependencies: ["Compiler", "CPUKernels", "Kernels"], path: "Sources/Backends/CPU"),
         .target(name: "OpenCL", dependencies: ["Compiler", "COpenCL", "Kernels"], path: "Sources/Backends/OpenCL"),
+        // times of single kernels
+        .executableTarget(name: "kernel-bench", dependencies: ["CPU"], path: "Sources/KernelBench"),
         // tests mirror the floors
         .testTarget(name: "GraphTests", dependencies: ["Graph"]),
         .testTarget(name: "CPUTests", dependencies: ["CPU", "CPUKernels", "Kernels"]),
