@@ -9,6 +9,7 @@
 #include "vector_math.h"
 #include "elementwise_kernels.h"
 #include "product_kernels.h"
+#include "pack_kernels.h"
 #include "reduction_kernels.h"
 
 const martlet_level_functions martlet_portable_functions = LEVEL_FUNCTIONS;
