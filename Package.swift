@@ -15,17 +15,17 @@ let package = Package(
             name: "COpenCL", path: "Sources/COpenCL", pkgConfig: "OpenCL",
             providers: [.apt(["ocl-icd-opencl-dev", "opencl-headers"])]),
         .target(name: "Kernels", path: "Kernels"),
-        .target(name: "CPUKernels", path: "Sources/CPUKernels"),
+        .target(name: "CPUKernels", dependencies: ["Kernels"], path: "Sources/CPUKernels"),
         // 1: the graph
         .target(name: "Graph", path: "Sources/Graph"),
         // 2: the compiler
         .target(name: "Compiler", dependencies: ["Graph"], path: "Sources/Compiler"),
         // 3: the backends
-        .target(name: "CPU", dependencies: ["Compiler", "CPUKernels"], path: "Sources/Backends/CPU"),
+        .target(name: "CPU", dependencies: ["Compiler", "CPUKernels", "Kernels"], path: "Sources/Backends/CPU"),
         .target(name: "OpenCL", dependencies: ["Compiler", "COpenCL", "Kernels"], path: "Sources/Backends/OpenCL"),
         // tests mirror the floors
         .testTarget(name: "GraphTests", dependencies: ["Graph"]),
-        .testTarget(name: "CPUTests", dependencies: ["CPU"]),
+        .testTarget(name: "CPUTests", dependencies: ["CPU", "CPUKernels", "Kernels"]),
         .testTarget(name: "OpenCLTests", dependencies: ["OpenCL", "CPU"]),
     ],
     swiftLanguageModes: [.v6],
