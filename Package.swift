@@ -17,7 +17,7 @@ let package = Package(
         .target(name: "Kernels", path: "Kernels"),
         .target(name: "CPUKernels", dependencies: ["Kernels"], path: "Sources/CPUKernels"),
         // 1: the graph
-        .target(name: "Graph", path: "Sources/Graph"),
+        .target(name: "Graph", dependencies: ["Kernels"], path: "Sources/Graph"),
         // 2: the compiler
         .target(name: "Compiler", dependencies: ["Graph"], path: "Sources/Compiler"),
         // 3: the backends

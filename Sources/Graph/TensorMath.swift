@@ -14,7 +14,7 @@ extension Tensor: ExpressibleByFloatLiteral, ExpressibleByIntegerLiteral {
     /// The shape that NumPy's rule gives two operands, `nil` if there is none.
     static func broadcastShape(_ a: Shape, _ b: Shape) -> Shape? {
         var dimensions: [Extent] = []
-        for axis in stride(from: max(a.rank, b.rank), to: 0, by: -1) {
+        for axis in stride(from: Swift.max(a.rank, b.rank), to: 0, by: -1) {
             let left = axis <= a.rank ? a[-axis] : 1
             let right = axis <= b.rank ? b[-axis] : 1
             guard left == right || left.isOne || right.isOne else { return nil }
