@@ -25,6 +25,7 @@ let package = Package(
         .target(name: "OpenCL", dependencies: ["Compiler", "COpenCL", "Kernels"], path: "Sources/Backends/OpenCL"),
         // tests mirror the floors
         .testTarget(name: "GraphTests", dependencies: ["Graph"]),
+        .testTarget(name: "CompilerTests", dependencies: ["Compiler"]),
         .testTarget(name: "CPUTests", dependencies: ["CPU", "CPUKernels", "Kernels"]),
         .testTarget(name: "OpenCLTests", dependencies: ["OpenCL", "CPU"]),
     ],

@@ -38,6 +38,8 @@ extension MovementOperation {
 public struct Broadcast: MovementOperation, Hashable {
     public let shape: Shape
 
+    public init(shape: Shape) { self.shape = shape }
+
     public var name: String { "broadcast" }
 
     public func outputTypes(for inputs: [TensorType]) throws(GraphError) -> [TensorType] {
@@ -95,6 +97,8 @@ public struct Reshape: MovementOperation, Hashable {
 /// Axes in another order: axis `a` of the output is axis `axes[a]` of the input.
 public struct Transpose: MovementOperation, Hashable {
     public let axes: [Int]
+
+    public init(axes: [Int]) { self.axes = axes }
 
     public var name: String { "transpose" }
 
