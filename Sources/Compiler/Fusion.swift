@@ -204,6 +204,20 @@ struct Fusion {
         clusters.removeAll { $0.anchor == nil && $0.copied == nil && $0.nodes.isEmpty }
     }
 
+    /// The clusters, each after all that it waits for.
+    var ordered: [Cluster] {
+        var remaining = clusters.sorted { $0.rank < $1.rank }
+        var waiting = Set(remaining.map(\.id))
+        var result: [Cluster] = []
+        while !remaining.isEmpty {
+            let next = remaining.firstIndex { $0.ancestors.isDisjoint(with: waiting) } ?? 0
+            let cluster = remaining.remove(at: next)
+            waiting.remove(cluster.id)
+            result.append(cluster)
+        }
+        return result
+    }
+
     /// Every tensor that a cluster's nodes take, its own included.
     func inputs(of cluster: Cluster) -> [Tensor] {
         let own = (cluster.prologue + cluster.nodes).flatMap(\.inputs)

@@ -1,7 +1,19 @@
 import Graph
 
+/// For schedules, whose operands are affine views.
+typealias ProgramBuilder = AnyProgramBuilder<Operand>
+/// For samplers, whose operands are tables.
+typealias SamplerProgramBuilder = AnyProgramBuilder<SamplingProgram.Operand>
+
+/// What a program builder has to know of an operand.
+protocol ProgramOperand: Equatable {
+    var element: ElementType { get }
+}
+
+extension Operand: ProgramOperand {}
+
 /// Collects elementwise nodes into a `Program`, numbering registers at the end.
-struct ProgramBuilder {
+struct AnyProgramBuilder<Operand: ProgramOperand> {
     private enum Register {
         case input(Int)
         case constant(Int)

@@ -71,7 +71,16 @@ public struct Dependencies {
 
     /// Which elements of every tensor one element of `tensor` is computed from.
     public func reach(from tensor: Tensor, element: Int) -> [Tensor: [Bool]] {
-        var marks: [Tensor: [Bool]] = [tensor: (0..<count(tensor)).map { $0 == element }]
+        reach([tensor: (0..<count(tensor)).map { $0 == element }])
+    }
+
+    /// Which elements of every tensor all elements of some tensors are computed from.
+    public func reach(from tensors: [Tensor]) -> [Tensor: [Bool]] {
+        reach(Dictionary(tensors.map { ($0, [Bool](repeating: true, count: count($0))) }, uniquingKeysWith: { a, _ in a }))
+    }
+
+    private func reach(_ seeds: [Tensor: [Bool]]) -> [Tensor: [Bool]] {
+        var marks = seeds
         for node in nodes.reversed() {
             for index in node.types.indices {
                 let tensor = Tensor(node, index)

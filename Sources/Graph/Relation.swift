@@ -57,6 +57,15 @@ public struct RelationContext: Sendable {
     public let facts: [Facts?]
     public let batch: Int
 
+    public init(inputs: [Tensor], inputShapes: [[Int]], outputShape: [Int], output: Int, facts: [Facts?], batch: Int) {
+        self.inputs = inputs
+        self.inputShapes = inputShapes
+        self.outputShape = outputShape
+        self.output = output
+        self.facts = facts
+        self.batch = batch
+    }
+
     public var outputCount: Int { outputShape.reduce(1, *) }
 }
 
@@ -68,7 +77,7 @@ func rowMajorStrides(_ shape: [Int]) -> [Int] {
 }
 
 /// Flat positions of an affine view: `offset + sum(strides[a] * i_a)` for every index of `shape` in row-major order.
-func affinePositions(_ shape: [Int], offset: Int, strides: [Int]) -> [Int32] {
+public func affinePositions(_ shape: [Int], offset: Int, strides: [Int]) -> [Int32] {
     let count = shape.reduce(1, *)
     var result: [Int32] = []
     result.reserveCapacity(count)

@@ -152,26 +152,6 @@ public struct MaskedProduct: Operation, Hashable {
         (shapes[0][0], shapes[1][1], role == .weightGradient ? shapes[0][1] : shapes[1][0])
     }
 
-    /// For each output feature the ranges of live inputs; `nil` when only the running program knows.
-    static func liveInputs(_ mask: MaskStructure, inputs: Int, outputs: Int) -> [[Range<Int>]]? {
-        if case .runtime = mask { return nil }
-        return (0..<outputs).map { o in runs(inputs) { mask.isLive(output: o, input: $0) == true } }
-    }
-
-    private static func runs(_ count: Int, _ isLive: (Int) -> Bool) -> [Range<Int>] {
-        var ranges: [Range<Int>] = []
-        var start: Int?
-        for i in 0...count {
-            if i < count, isLive(i) {
-                start = start ?? i
-            } else if let begin = start {
-                ranges.append(begin..<i)
-                start = nil
-            }
-        }
-        return ranges
-    }
-
     public func relations(_ context: RelationContext) -> [Relation] {
         let (rows, inputs, outputs) = extents(context.inputShapes)
         let degrees = context.inputs.count == 4 ? [Relation.none, .none] : []
@@ -184,7 +164,7 @@ public struct MaskedProduct: Operation, Hashable {
                 input: everyRow(outputs * inputs, inputs), output: (0..<Int32(rows * outputs)).map { $0 % Int32(outputs) },
                 count: outputs)
             let data: Relation =
-                if let live = Self.liveInputs(mask, inputs: inputs, outputs: outputs) {
+                if let live = mask.liveRanges(inputs: inputs, outputs: outputs) {
                     .rows(outer: rows, rows: live, inputCount: inputs, inner: 1)
                 } else {
                     .degrees(input: context.inputs[2], output: context.inputs[3], strict: strict)
@@ -196,7 +176,7 @@ public struct MaskedProduct: Operation, Hashable {
                 output: (0..<Int32(rows * inputs)).map { $0 % Int32(inputs) }, count: inputs)
             let live =
                 if case .runtime = mask { (0..<inputs).map { _ in [0..<outputs] } } else {
-                    (0..<inputs).map { i in Self.runs(outputs) { mask.isLive(output: $0, input: i) == true } }
+                    (0..<inputs).map { i in ranges(below: outputs) { mask.isLive(output: $0, input: i) == true } }
                 }
             return [.rows(outer: rows, rows: live, inputCount: outputs, inner: 1), weight] + degrees
         case .weightGradient:
@@ -216,7 +196,7 @@ public struct MaskedProduct: Operation, Hashable {
             mask = .degrees(
                 input: operands[2].elements.map { Int32($0) }, output: operands[3].elements.map { Int32($0) }, strict: strict)
         }
-        let live = Self.liveInputs(mask, inputs: inputs, outputs: outputs)!
+        let live = mask.liveRanges(inputs: inputs, outputs: outputs)!
         let (a, b) = (operands[0].elements, operands[1].elements)
         let wanted = elements ?? Array(results[0].elements.indices)
         switch role {
