@@ -49,6 +49,7 @@ struct Fusion {
 
     init(_ outputs: [Tensor]) {
         let nodes = topologicalOrder(outputs)
+        let returned = Set(outputs)
         for (rank, node) in nodes.enumerated() {
             switch node.operation {
             case is Placeholder, is Constant, is Position: break
@@ -69,8 +70,9 @@ struct Fusion {
                 node.inputs.forEach { store($0, rank) }
                 anchor(node, rank)
             }
+            // What is handed back needs memory of its own before anything else reads it through a view.
+            for index in node.types.indices where returned.contains(Tensor(node, index)) { store(Tensor(node, index), rank) }
         }
-        for output in outputs { store(output, nodes.count) }
         fuseIntoReductions(outputs)
     }
 
