@@ -5,7 +5,7 @@ import PackageDescription
 let package = Package(
     name: "Martlet",
     products: [
-        .library(name: "Martlet", targets: ["Graph", "Compiler", "CPU", "OpenCL"]),
+        .library(name: "Martlet", targets: ["Graph", "Compiler", "CPU", "OpenCL", "Layers", "Distributions", "Models"]),
     ],
     dependencies: [
     ],
@@ -23,9 +23,15 @@ let package = Package(
         // 3: the backends
         .target(name: "CPU", dependencies: ["Compiler", "CPUKernels", "Kernels"], path: "Sources/Backends/CPU"),
         .target(name: "OpenCL", dependencies: ["Compiler", "COpenCL", "Kernels"], path: "Sources/Backends/OpenCL"),
+        // 4: what models are made of
+        .target(name: "Layers", dependencies: ["Graph", "Kernels"], path: "Sources/Layers"),
+        .target(name: "Distributions", dependencies: ["Graph", "Layers"], path: "Sources/Distributions"),
+        // 5: models
+        .target(name: "Models", dependencies: ["Compiler", "Layers", "Distributions"], path: "Sources/Models"),
         // tests mirror the floors
         .testTarget(name: "GraphTests", dependencies: ["Graph"]),
         .testTarget(name: "CompilerTests", dependencies: ["Compiler"]),
+        .testTarget(name: "ModelsTests", dependencies: ["Models"]),
         .testTarget(name: "CPUTests", dependencies: ["CPU", "CPUKernels", "Kernels"]),
         .testTarget(name: "OpenCLTests", dependencies: ["OpenCL", "CPU"]),
     ],

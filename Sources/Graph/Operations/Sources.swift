@@ -37,6 +37,12 @@ public struct Position: Operation, Hashable {
     public let offset: Extent
     public let strides: [Int]
 
+    public init(shape: Shape, offset: Extent = 0, strides: [Int]) {
+        self.shape = shape
+        self.offset = offset
+        self.strides = strides
+    }
+
     public var name: String { "position" }
 
     public func outputTypes(for inputs: [TensorType]) throws(GraphError) -> [TensorType] { [TensorType(shape, .int32)] }
