@@ -14,6 +14,8 @@ let package = Package(
         .systemLibrary(
             name: "COpenCL", path: "Sources/COpenCL", pkgConfig: "OpenCL",
             providers: [.apt(["ocl-icd-opencl-dev", "opencl-headers"])]),
+        .systemLibrary(name: "CZip", path: "Sources/CZip", pkgConfig: "libzip", providers: [.apt(["libzip-dev", "zlib1g-dev"])]),
+        .systemLibrary(name: "CPNG", path: "Sources/CPNG", pkgConfig: "libpng", providers: [.apt(["libpng-dev"])]),
         .target(name: "Kernels", path: "Kernels"),
         .target(name: "CPUKernels", dependencies: ["Kernels"], path: "Sources/CPUKernels"),
         // 1: the graph
@@ -28,6 +30,8 @@ let package = Package(
         .target(name: "Distributions", dependencies: ["Graph", "Layers"], path: "Sources/Distributions"),
         // 5: models
         .target(name: "Models", dependencies: ["Compiler", "Layers", "Distributions"], path: "Sources/Models"),
+        // 6: data and training
+        .target(name: "Datasets", dependencies: ["Graph", "Kernels", "CZip", "CPNG"], path: "Sources/Datasets"),
         // tests mirror the floors
         .testTarget(name: "GraphTests", dependencies: ["Graph"]),
         .testTarget(name: "CompilerTests", dependencies: ["Compiler"]),
