@@ -32,6 +32,8 @@ let package = Package(
         .target(name: "Models", dependencies: ["Compiler", "Layers", "Distributions"], path: "Sources/Models"),
         // 6: data and training
         .target(name: "Datasets", dependencies: ["Graph", "Kernels", "CZip", "CPNG"], path: "Sources/Datasets"),
+        .target(
+            name: "Training", dependencies: ["Compiler", "Layers", "Distributions", "Models", "Datasets"], path: "Sources/Training"),
         // tests mirror the floors
         .testTarget(name: "GraphTests", dependencies: ["Graph"]),
         .testTarget(name: "CompilerTests", dependencies: ["Compiler"]),
