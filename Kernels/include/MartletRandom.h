@@ -6,7 +6,7 @@
 //
 // A standard normal is the inverse distribution function of one word, a piecewise polynomial that uses only integer
 // operations, +, -, * and explicit fma, each rounded once by IEEE 754, so that no library and no compiler can change it.
-// Its largest relative error is 1.3e-7 against the exact quantile; |z| is at most 6.31. The tables are fitted by
+// Its largest relative error is 1.3e-7 against the exact quantile; |z| is at most 6.34. The tables are fitted by
 // Scripts/fit_normal.py.
 #ifndef MARTLET_RANDOM_H
 #define MARTLET_RANDOM_H

@@ -62,7 +62,7 @@ import Testing
         }
         for bits in points.sorted() where bits < 1 << 31 {
             let z = martlet_normal_from_bits(bits)
-            #expect(z.isFinite && z < 0 && z >= -6.31)
+            #expect(z.isFinite && z < 0 && z >= -6.34)
             // Rounding may let neighbours step back by an ulp or two, never by more.
             #expect(z >= previous - 4 * abs(z).ulp)
             previous = max(previous, z)
@@ -94,3 +94,9 @@ import Testing
         #expect(distance * n.squareRoot() < 2.3)
     }
 }
+
+func philox(key: (UInt32, UInt32), counter: (UInt32, UInt32, UInt32, UInt32)) -> UInt32 {
+    martlet_philox_word0(key.0, key.1, counter.0, counter.1, counter.2, counter.3)
+}
+func uniformFromBits(_ bits: UInt32) -> Float { martlet_uniform_from_bits(bits) }
+func normalFromBits(_ bits: UInt32) -> Float { martlet_normal_from_bits(bits) }
