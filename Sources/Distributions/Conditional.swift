@@ -8,40 +8,39 @@ public struct RandomSource: Sendable {
     public let seed: Tensor
     /// int32 scalar.
     public let step: Tensor
-    /// The index of the batch's first example, int32 scalar.
-    public let firstExample: Tensor
+    /// The index of each example, int32 `[batch]`.
+    public let examples: Tensor
 
     public static let seedInput = "random.seed"
     public static let stepInput = "random.step"
-    public static let firstExampleInput = "random.example"
+    public static let examplesInput = "random.examples"
 
     /// A source whose three values are fed at every run.
     public init() {
         seed = .input(Self.seedInput, [2], .int32)
         step = .input(Self.stepInput, .scalar, .int32)
-        firstExample = .input(Self.firstExampleInput, .scalar, .int32)
+        examples = .input(Self.examplesInput, [.batch], .int32)
     }
 
-    /// What to feed for a seed, a step and a first example.
-    public static func feeds(seed: UInt64, step: Int = 0, firstExample: Int = 0) -> [String: HostArray] {
+    /// What to feed for a seed, a step and some examples.
+    public static func feeds(seed: UInt64, step: Int = 0, examples: [Int]) -> [String: HostArray] {
         [
             seedInput: HostArray([Int32(truncatingIfNeeded: seed), Int32(truncatingIfNeeded: seed >> 32)]),
             stepInput: HostArray([Int32(truncatingIfNeeded: step)], shape: []),
-            firstExampleInput: HostArray([Int32(truncatingIfNeeded: firstExample)], shape: []),
+            examplesInput: HostArray(examples.map { Int32(truncatingIfNeeded: $0) }),
         ]
     }
 
     /// Random bits `[batch, ..]`, one word for each element; the variable index counts the elements of an example.
     public func bits(_ shape: Shape, stream: Int) -> Tensor {
         let event = shape.removing(axes: [0])
-        let example = Tensor.iota([shape[0]], axis: 0) + firstExample
         let variable = Tensor(Position(shape: event, offset: 0, strides: event.strides.map(\.coefficient)), [])
         let word = { (index: Int) in seed.sliced(axis: 0, from: index, count: 1).reshaped(.scalar) }
         return .elementwise(
             .philox,
             [
                 word(0), word(1), .scalar(Double(stream), .int32), step,
-                example.reshaped(Shape([shape[0]] + event.dimensions.map { _ in 1 })).broadcast(to: shape), variable,
+                examples.reshaped(Shape([shape[0]] + event.dimensions.map { _ in 1 })).broadcast(to: shape), variable,
             ])
     }
 
