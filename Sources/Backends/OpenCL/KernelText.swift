@@ -1,0 +1,15 @@
+import Kernels
+
+/// The OpenCL C that is written by hand (the folder Kernels), embedded in the binary.
+enum KernelText {
+    static let common = text(martlet_kernel_common_text())
+    static let random = text(martlet_random_text())
+    static let degrees = text(martlet_kernel_degrees_text())
+    static let productGPU = text(martlet_kernel_product_gpu_text())
+    static let productCPU = text(martlet_kernel_product_cpu_text())
+    static let pack = text(martlet_kernel_pack_text())
+    static let mask = text(martlet_kernel_mask_text())
+    static let maskEnd = text(martlet_kernel_mask_end_text())
+
+    private static func text(_ pointer: UnsafePointer<CChar>) -> String { String(cString: pointer) }
+}
