@@ -5,9 +5,11 @@ import PackageDescription
 let package = Package(
     name: "Martlet",
     products: [
-        .library(name: "Martlet", targets: ["Graph", "Compiler", "CPU", "OpenCL", "Layers", "Distributions", "Models"]),
+        .library(name: "Martlet", targets: ["Graph", "Compiler", "CPU", "OpenCL", "Layers", "Distributions", "Models", "Datasets", "Training"]),
+        .executable(name: "martlet", targets: ["martlet"]),
     ],
     dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
     ],
     targets: [
         // 0: the outside world
@@ -34,6 +36,13 @@ let package = Package(
         .target(name: "Datasets", dependencies: ["Graph", "Kernels", "CZip", "CPNG"], path: "Sources/Datasets"),
         .target(
             name: "Training", dependencies: ["Compiler", "Layers", "Distributions", "Models", "Datasets"], path: "Sources/Training"),
+        // 7: experiments and the command line
+        .target(name: "Experiments", dependencies: ["Training"], path: "experiments"),
+        .executableTarget(
+            name: "martlet",
+            dependencies: [
+                "CPU", "OpenCL", "Experiments", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ], path: "Sources/martlet"),
         // tests mirror the floors
         .testTarget(name: "GraphTests", dependencies: ["Graph"]),
         .testTarget(name: "CompilerTests", dependencies: ["Compiler"]),
