@@ -39,7 +39,7 @@ public struct Glyphs: Sendable {
         var pixels = [UInt8](repeating: 0, count: count * Self.pixelCount)
         let threshold = UInt32(Self.flipProbability * 0x1p32)
         for i in 0..<count {
-            let template = templates[Int(UInt64(random.bits(example: start + i, variable: 1 << 20)) * UInt64(templates.count) >> 32)]
+            let template = templates[Int((UInt64(random.bits(example: start + i, variable: 1 << 20)) * UInt64(templates.count)) >> 32)]
             for p in 0..<Self.pixelCount {
                 let isFlipped: UInt64 = random.bits(example: start + i, variable: p) < threshold ? 1 : 0
                 pixels[i * Self.pixelCount + p] = UInt8((template[p >> 6] >> UInt64(p & 63) & 1) ^ isFlipped)

@@ -30,7 +30,7 @@ public struct HostRandom: Sendable {
     public func permutation(_ count: Int, step: Int) -> [Int] {
         var items = Array(0..<count)
         for i in stride(from: count - 1, to: 0, by: -1) {
-            items.swapAt(i, Int(UInt64(bits(step: step, example: i)) * UInt64(i + 1) >> 32))
+            items.swapAt(i, Int((UInt64(bits(step: step, example: i)) * UInt64(i + 1)) >> 32))
         }
         return items
     }

@@ -31,7 +31,7 @@ extension MADERun {
     public func sample(count: Int, _ options: SamplingOptions) throws -> Drawn {
         let members = configuration.ensembleMasks
         let choice = HostRandom(seed: options.seed, stream: "ensemble")
-        let chosen = (0..<count).map { members[Int(UInt64(choice.bits(example: $0)) * UInt64(members.count) >> 32)] }
+        let chosen = (0..<count).map { members[Int((UInt64(choice.bits(example: $0)) * UInt64(members.count)) >> 32)] }
         return try draw(
             count: count, options, member: { chosen[$0] }, mask: { k in self.masks.mask(k) }, given: nil)
     }
