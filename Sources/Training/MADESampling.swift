@@ -192,6 +192,14 @@ public final class MADESampler {
         }
     }
 
+    /// Bytes that the sampler holds beside the weights.
+    public var plannedBytes: Int {
+        switch way {
+        case .compiled(let executable): executable.plannedBytes
+        case .naive(let executable, _): executable.plannedBytes
+        }
+    }
+
     public func run(_ feeds: [String: HostArray], batch: Int) throws -> MADERun.Drawn {
         switch way {
         case .compiled(let executable):
