@@ -179,7 +179,7 @@ struct Compare: ParsableCommand {
             if json {
                 try printJSON(Row(group: g.index, label: g.label, absolute: g.largestDifference, relative: g.relativeDifference))
             } else {
-                print("\(g.index)\t\(g.largestDifference)\t\(g.relativeDifference)\t\(g.label)" + (g.location.map { " (\($0))" } ?? ""))
+                print("\(g.index)\t\(g.largestDifference)\t\(g.largestValue)\t\(g.relativeDifference)\t\(g.label)" + (g.location.map { " (\($0))" } ?? ""))
             }
         }
         if !json { print("end to end, the loss: relative difference \(outputs.first ?? 0)") }
