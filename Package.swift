@@ -43,6 +43,8 @@ let package = Package(
             dependencies: [
                 "CPU", "OpenCL", "Experiments", .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ], path: "Sources/martlet"),
+        // times of single kernels
+        .executableTarget(name: "kernel-bench", dependencies: ["CPU"], path: "Sources/KernelBench"),
         // tests mirror the floors
         .testTarget(name: "GraphTests", dependencies: ["Graph"]),
         .testTarget(name: "CompilerTests", dependencies: ["Compiler"]),

@@ -24,8 +24,9 @@ struct Reference {
     }
 
     private func place(_ operand: Operand, _ index: [Int]) -> Int {
-        operand.offset.reduce(0) { $0 + $1.resolved(batch: batch) }
-            + zip(operand.strides, index).reduce(0) { $0 + $1.0.resolved(batch: batch) * $1.1 }
+        var place = operand.offset.reduce(0) { $0 + $1.resolved(batch: batch) }
+        for axis in index.indices { place += operand.strides[axis].resolved(batch: batch) * index[axis] }
+        return place
     }
 
     private func read(_ operand: Operand, _ index: [Int]) -> Double {
@@ -65,15 +66,25 @@ struct Reference {
                 write(evaluate(g.epilogue, [r] + g.epilogueInputs.map { read($0, kept) }), g.outputs, kept)
             }
         case .product(let g):
-            let k = g.k.resolved(batch: batch)
+            let (m, n, k) = (g.m.resolved(batch: batch), g.n.resolved(batch: batch), g.k.resolved(batch: batch))
+            let live = liveness(g, m, n, k)
+            let (aValues, bValues) = (values[g.a.value!]!, values[g.b.value!]!)
+            let batch = batch
+            let step = { (operand: Operand, axis: Int) in operand.strides[g.batch.count + axis].resolved(batch: batch) }
+            let (am, ak, bk, bn) = (step(g.a, 0), step(g.a, 1), step(g.b, 0), step(g.b, 1))
             var results: [([Double], [Int])] = []
-            for index in indices(g.batch + [g.m, g.n]) {
-                let (batchIndex, m, n) = (Array(index.dropLast(2)), index[index.count - 2], index[index.count - 1])
-                var sum = 0.0
-                for inner in 0..<k where isLive(g.mask, m, n, inner) {
-                    sum += read(g.a, batchIndex + [m, inner]) * read(g.b, batchIndex + [inner, n])
+            for prefix in indices(g.batch) {
+                let (a0, b0) = (place(g.a, prefix + [0, 0]), place(g.b, prefix + [0, 0]))
+                for i in 0..<m {
+                    for j in 0..<n {
+                        var sum = 0.0
+                        for inner in 0..<k where live?(i, j, inner) ?? true {
+                            sum += aValues[a0 + i * am + inner * ak] * bValues[b0 + inner * bk + j * bn]
+                        }
+                        let index = prefix + [i, j]
+                        results.append((evaluate(g.epilogue, [sum] + g.epilogueInputs.map { read($0, index) }), index))
+                    }
                 }
-                results.append((evaluate(g.epilogue, [sum] + g.epilogueInputs.map { read($0, index) }), index))
             }
             for (result, index) in results { write(result, g.outputs, index) }
         case .operation:
@@ -81,19 +92,31 @@ struct Reference {
         }
     }
 
-    private func isLive(_ mask: ProductGroup.Mask?, _ m: Int, _ n: Int, _ k: Int) -> Bool {
-        guard let mask else { return true }
-        let (o, i) =
+    /// Whether the term (m, n, k) of a masked product is live.
+    private func liveness(_ g: ProductGroup, _ m: Int, _ n: Int, _ k: Int) -> ((Int, Int, Int) -> Bool)? {
+        guard let mask = g.mask else { return nil }
+        let (outputs, inputs) =
             switch mask.role {
             case .forward: (n, k)
             case .inputGradient: (k, n)
             case .weightGradient: (m, n)
             }
-        if case .runtime(let strict) = mask.structure {
-            let (input, output) = (values[mask.runtimeDegrees!.input]![i], values[mask.runtimeDegrees!.output]![o])
-            return strict ? input < output : input <= output
+        var live = [Bool](repeating: false, count: outputs * inputs)
+        for o in 0..<outputs {
+            for i in 0..<inputs {
+                if case .runtime(let strict) = mask.structure {
+                    let (input, output) = (values[mask.runtimeDegrees!.input]![i], values[mask.runtimeDegrees!.output]![o])
+                    live[o * inputs + i] = strict ? input < output : input <= output
+                } else {
+                    live[o * inputs + i] = mask.structure.isLive(output: o, input: i)!
+                }
+            }
         }
-        return mask.structure.isLive(output: o, input: i)!
+        switch mask.role {
+        case .forward: return { _, o, i in live[o * inputs + i] }
+        case .inputGradient: return { _, i, o in live[o * inputs + i] }
+        case .weightGradient: return { o, i, _ in live[o * inputs + i] }
+        }
     }
 }
 
