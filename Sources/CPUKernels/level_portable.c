@@ -10,5 +10,6 @@
 #include "elementwise_kernels.h"
 #include "product_kernels.h"
 #include "reduction_kernels.h"
+#include "lane_kernels.h"
 
 const martlet_level_functions martlet_portable_functions = LEVEL_FUNCTIONS;

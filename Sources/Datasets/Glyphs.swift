@@ -3,8 +3,8 @@ import Graph
 /// Binary images of a ten-glyph font at random offsets with flipped pixels, drawn from a generator whose likelihood is known:
 /// p(x) is the mean over glyphs and offsets of a product of flips, so every figure has its optimum beside it.
 public struct Glyphs: Sendable {
-    public static let height = 14
-    public static let width = 12
+    public static let height = 10
+    public static let width = 8
     public static let flipProbability = 0.03
 
     public let seed: UInt64
