@@ -49,8 +49,34 @@ private let cases: [GradientCase] = {
         GradientCase(name: "softmax", shapes: [[3, 4]]) { $0[0].softmax() },
         GradientCase(name: "logSoftmax", shapes: [[3, 4]]) { $0[0].logSoftmax(axis: 0) },
         GradientCase(name: "matmul", shapes: [[3, 4], [4, 2]]) { $0[0].matmul($0[1]) },
+        GradientCase(name: "gather", shapes: [[2, 4, 3]]) {
+            $0[0].gathered(.constant(HostArray([2, 0, 2, 3, 9, -1] as [Int32], shape: [3, 2])), axis: 1)
+        },
+        GradientCase(name: "cumulativeSum", shapes: [[2, 4, 3]]) { $0[0].cumulativeSum(axis: 1) },
+        GradientCase(name: "cumulativeSum exclusive reversed", shapes: [[2, 4, 3]]) {
+            $0[0].cumulativeSum(axis: 1, exclusive: true, reversed: true)
+        },
+        GradientCase(name: "inverse", shapes: [[2, 3, 3]]) {
+            ($0[0] + Tensor.iota([3, 3], axis: 0).equal(.iota([3, 3], axis: 1)).cast(to: .float32) * 2).inverse()
+        },
+        GradientCase(name: "log|det|", shapes: [[2, 3, 3]]) { $0[0].logAbsoluteDeterminant() },
+        GradientCase(name: "lu", shapes: [[2, 3, 3]]) { $0[0].lu().packed },
+        GradientCase(name: "triangularSolve lower", shapes: [[2, 3, 3], [2, 3, 2]], offset: 1.5) {
+            $0[0].triangularSolve($0[1], isLower: true)
+        },
+        GradientCase(name: "triangularSolve upper transposed", shapes: [[2, 3, 3], [2, 3, 2]], offset: 1.5) {
+            $0[0].triangularSolve($0[1], isLower: false, isTransposed: true)
+        },
         GradientCase(name: "batched matmul", shapes: [[2, 3, 4], [1, 4, 2]]) { $0[0].matmul($0[1]) },
     ]
+    list.append(
+        GradientCase(name: "scan", shapes: [[3], [4, 3], [3, 3]]) { x in
+            let (carries, outputs) = Tensor.scan([x[0]], over: [x[1]], captures: [x[2]]) { carry, slice, weight in
+                let h = (carry[0].reshaped([1, 3]).matmul(weight[0]).reshaped([3]) + slice[0]).tanh()
+                return ([h], [h * slice[0]])
+            }
+            return .concatenate([carries[0].reshaped([1, 3]), outputs[0]], axis: 0)
+        })
     let degrees = MaskStructure.degrees(input: [1, 2, 3, 4], output: [1, 3, 3, 2, 4], strict: false)
     let bits = MaskStructure.matrix(BitMatrix(rows: 5, columns: 4) { ($0 * 7 + $1 * 3) % 4 < 2 })
     for (name, mask) in [("staircase", degrees), ("matrix", bits)] {
