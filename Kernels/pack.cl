@@ -8,7 +8,7 @@
 
 #ifdef PACK_A
 __kernel __attribute__((reqd_work_group_size(1, 1, 1)))
-void KERNEL(__global float* target, const int M, const int K SOURCE_PARAMETERS K_ORDER_PARAMETER M_ORDER_PARAMETER) {
+void KERNEL(__global float* restrict target, const int M, const int K SOURCE_PARAMETERS K_ORDER_PARAMETER M_ORDER_PARAMETER) {
     const int tile = get_group_id(0);
     const int z = get_group_id(1);
     const int m0 = tile * 6;
@@ -41,18 +41,28 @@ void KERNEL(__global float* target, const int M, const int K SOURCE_PARAMETERS K
 #endif
 
 #ifdef PACK_B
-// CHUNK rows of one panel belong to a work-item.
+// CHUNK rows of one panel belong to a work-item. Work-items that run after each other read the same rows of memory: along
+// k where B's elements are neighbours there, along n otherwise.
+#ifdef UNIT_K
 #define CHUNK 256
+#define CHUNK_INDEX 0
+#define TILE_INDEX 1
+#else
+#define CHUNK 32
+#define CHUNK_INDEX 1
+#define TILE_INDEX 0
+#endif
+#define PANEL __global
 __kernel __attribute__((reqd_work_group_size(1, 1, 1)))
 void KERNEL(
-    __global float* target, const int N, const int K SOURCE_PARAMETERS MASK_PARAMETERS K_ORDER_PARAMETER
+    __global float* restrict target, const int N, const int K SOURCE_PARAMETERS MASK_PARAMETERS K_ORDER_PARAMETER
         N_ORDER_PARAMETER) {
-    const int tile = get_group_id(1);
+    const int tile = get_group_id(TILE_INDEX);
     const int z = get_group_id(2);
     const int n0 = tile * 64;
     __global const float* from = source + SOURCE_BASE(z);
-    __global float* panel = target + (size_t)(z * (int)get_num_groups(1) + tile) * K * 64;
-    const int chunkBegin = get_group_id(0) * CHUNK;
+    __global float* panel = target + (size_t)(z * (int)get_num_groups(TILE_INDEX) + tile) * K * 64;
+    const int chunkBegin = get_group_id(CHUNK_INDEX) * CHUNK;
     const int chunkEnd = min(K, chunkBegin + CHUNK);
     const int base = 0;
     for (int interval = FIRST_INTERVAL(tile); interval < LAST_INTERVAL(tile); interval++) {
@@ -62,4 +72,7 @@ void KERNEL(
     }
 }
 #undef CHUNK
+#undef CHUNK_INDEX
+#undef TILE_INDEX
+#undef PANEL
 #endif

@@ -11,6 +11,7 @@
 
 #define STRIP 32
 #define DEPTH 256
+#define PANEL __private
 
 #define MARTLET_ROW(r) \
     { \
@@ -124,6 +125,7 @@ void KERNEL(
 }
 #undef STRIP
 #undef DEPTH
+#undef PANEL
 #undef B_PARAMETERS
 #undef MARTLET_ROW
 #undef MARTLET_TAKE

@@ -296,6 +296,7 @@ struct ProductLowering {
             var bMask = mask
             // A weight gradient's operands are not masked, only its result.
             if mask.role == 2 { (bMask.kind, bMask.tables) = (0, []) }
+            let alongK = b.strides[mAxis] == 1
             let packB = with(
                 [("PACK_B", "1")] + bMacros,
                 bMask.definitions(orders: bOrders, tileCount: "1") + KernelText.mask + KernelText.pack + KernelText.maskEnd)
@@ -306,10 +307,10 @@ struct ProductLowering {
                         arguments: [.scratch(1), .extent(n), .extent(k)] + bList.arguments + bMask.tables
                             + bOrders.compactMap(\.1),
                         groups: {
-                            [
-                                (k.resolved(batch: $0) + 255) / 256, (n.resolved(batch: $0) + 63) / 64,
-                                bIsBatched ? z.resolved(batch: $0) : 1,
-                            ]
+                            let panels = (n.resolved(batch: $0) + 63) / 64
+                            // CHUNK in pack.cl, and the order in which work-items come.
+                            let chunks = (k.resolved(batch: $0) + (alongK ? 255 : 31)) / (alongK ? 256 : 32)
+                            return [alongK ? chunks : panels, alongK ? panels : chunks, bIsBatched ? z.resolved(batch: $0) : 1]
                         }, local: [1, 1, 1])))
         }
 
