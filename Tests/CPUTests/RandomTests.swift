@@ -94,3 +94,9 @@ import Testing
         #expect(distance * n.squareRoot() < 2.3)
     }
 }
+
+func philox(key: (UInt32, UInt32), counter: (UInt32, UInt32, UInt32, UInt32)) -> UInt32 {
+    martlet_philox_word0(key.0, key.1, counter.0, counter.1, counter.2, counter.3)
+}
+func uniformFromBits(_ bits: UInt32) -> Float { martlet_uniform_from_bits(bits) }
+func normalFromBits(_ bits: UInt32) -> Float { martlet_normal_from_bits(bits) }

@@ -1,1 +1,93 @@
+import CPUKernels
 import Compiler
+import Graph
+import Synchronization
+
+#if canImport(Glibc)
+import Glibc
+#elseif canImport(Musl)
+import Musl
+#endif
+
+/// How wide the vectors of the CPU kernels are.
+public enum VectorLevel: String, Sendable, CaseIterable {
+    case portable, avx2, avx512
+
+    var kernels: martlet_level {
+        switch self {
+        case .portable: MARTLET_PORTABLE
+        case .avx2: MARTLET_AVX2
+        case .avx512: MARTLET_AVX512
+        }
+    }
+
+    /// The widest that this processor has.
+    public static var best: VectorLevel {
+        switch martlet_best_level() {
+        case MARTLET_AVX512: .avx512
+        case MARTLET_AVX2: .avx2
+        default: .portable
+        }
+    }
+
+    /// The levels that this processor can run.
+    public static var available: [VectorLevel] {
+        allCases.filter { $0.kernels.rawValue <= martlet_best_level().rawValue }
+    }
+}
+
+/// The processor: vector code on all cores.
+///
+/// Results do not depend on the number of threads, to the bit; they may differ in the last bits between vector levels.
+public final class CPUDevice: Device, @unchecked Sendable {
+    public let threads: Int
+    public let level: VectorLevel
+    let pool: OpaquePointer
+    /// One program at a time uses the pool.
+    let lock = Mutex(())
+
+    public var name: String { "cpu" }
+
+    public var summary: String {
+        "\(processorName()), \(level == .portable ? "portable" : level == .avx2 ? "AVX2" : "AVX-512") vectors, "
+            + "\(threads) thread\(threads == 1 ? "" : "s")"
+    }
+
+    /// - Parameters:
+    ///   - threads: as many as there are cores if absent.
+    ///   - level: the widest vectors of the processor if absent, or those that `MARTLET_VECTOR` names; a level that the
+    ///     processor does not have falls back to the widest that it has.
+    public init(threads: Int? = nil, level: VectorLevel? = nil) throws {
+        let requested = threads ?? max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN))))
+        guard (1...1024).contains(requested), let pool = martlet_pool_create(Int32(requested)) else {
+            throw CPUError.noThreads(requested: requested)
+        }
+        self.pool = pool
+        self.threads = requested
+        let wanted = level ?? getenv("MARTLET_VECTOR").flatMap { VectorLevel(rawValue: String(cString: $0)) } ?? .best
+        self.level = VectorLevel.available.contains(wanted) ? wanted : .best
+    }
+
+    deinit { martlet_pool_destroy(pool) }
+
+    public func makeBuffer(byteCount: Int) throws -> any DeviceBuffer { try CPUBuffer(byteCount: byteCount) }
+
+    public func load(
+        _ schedule: Schedule, maximumBatch: Int, states: [String: any DeviceBuffer]
+    ) throws -> any Executable {
+        try CPUExecutable(schedule, maximumBatch: maximumBatch, states: states, device: self)
+    }
+}
+
+private func processorName() -> String {
+    guard let file = fopen("/proc/cpuinfo", "r") else { return "CPU" }
+    defer { fclose(file) }
+    var line = [CChar](repeating: 0, count: 512)
+    while fgets(&line, Int32(line.count), file) != nil {
+        let text = line.withUnsafeBufferPointer { String(cString: $0.baseAddress!) }
+        if text.hasPrefix("model name"), let colon = text.firstIndex(of: ":") {
+            return text[text.index(after: colon)...].split(whereSeparator: \.isWhitespace).joined(separator: " ")
+        }
+    }
+    return "CPU"
+}

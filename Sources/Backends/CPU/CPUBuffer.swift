@@ -1,0 +1,45 @@
+import CPUKernels
+import Compiler
+
+#if canImport(Glibc)
+import Glibc
+#elseif canImport(Musl)
+import Musl
+#endif
+
+/// Zeroed host memory, aligned for vectors.
+final class CPUBuffer: DeviceBuffer, @unchecked Sendable {
+    let byteCount: Int
+    let pointer: UnsafeMutableRawPointer
+
+    /// Small buffers start at a cache line, large ones at a huge page.
+    init(byteCount: Int, purpose: String = "a buffer") throws(CPUError) {
+        self.byteCount = byteCount
+        var memory: UnsafeMutableRawPointer?
+        // A vector that reads a little past the end stays inside.
+        let size = max(64, (byteCount + 127) / 64 * 64)
+        let isLarge = size >= 1 << 22
+        guard byteCount >= 0, posix_memalign(&memory, isLarge ? 1 << 21 : 64, size) == 0, let memory else {
+            throw CPUError.outOfMemory(byteCount: byteCount, purpose: purpose)
+        }
+        if isLarge { madvise(memory, size, 14 /* MADV_HUGEPAGE */) }
+        memset(memory, 0, size)
+        pointer = memory
+    }
+
+    deinit { free(pointer) }
+
+    func write(_ source: UnsafeRawBufferPointer) throws {
+        guard source.count == byteCount else {
+            throw CPUError.wrongSize(what: "the buffer", expected: byteCount, found: source.count)
+        }
+        if let base = source.baseAddress { memcpy(pointer, base, source.count) }
+    }
+
+    func read(into target: UnsafeMutableRawBufferPointer) throws {
+        guard target.count == byteCount else {
+            throw CPUError.wrongSize(what: "the buffer", expected: byteCount, found: target.count)
+        }
+        if let base = target.baseAddress { memcpy(base, pointer, target.count) }
+    }
+}

@@ -1,0 +1,210 @@
+import CPUKernels
+import Compiler
+import Graph
+
+extension ElementType {
+    var kernels: martlet_element {
+        switch self {
+        case .float32: MARTLET_FLOAT32
+        case .float64: MARTLET_FLOAT64
+        case .int32: MARTLET_INT32
+        case .uint8: MARTLET_UINT8
+        case .bool: MARTLET_BOOL
+        }
+    }
+}
+
+extension ElementwiseFunction {
+    /// The kernel table's entry; `nil` for what needs no kernel.
+    var kernels: martlet_function? {
+        switch self {
+        case .negate: MARTLET_NEGATE
+        case .absolute: MARTLET_ABSOLUTE
+        case .sign: MARTLET_SIGN
+        case .exp: MARTLET_EXP
+        case .log: MARTLET_LOG
+        case .log1p: MARTLET_LOG1P
+        case .expm1: MARTLET_EXPM1
+        case .sqrt: MARTLET_SQRT
+        case .tanh: MARTLET_TANH
+        case .sigmoid: MARTLET_SIGMOID
+        case .softplus: MARTLET_SOFTPLUS
+        case .relu: MARTLET_RELU
+        case .floor: MARTLET_FLOOR
+        case .sin: MARTLET_SIN
+        case .cos: MARTLET_COS
+        case .erf: MARTLET_ERF
+        case .isFinite: MARTLET_IS_FINITE
+        case .logicalNot: MARTLET_LOGICAL_NOT
+        case .cast: MARTLET_CAST
+        case .stopGradient: nil
+        case .add: MARTLET_ADD
+        case .subtract: MARTLET_SUBTRACT
+        case .multiply: MARTLET_MULTIPLY
+        case .divide: MARTLET_DIVIDE
+        case .power: MARTLET_POWER
+        case .maximum: MARTLET_MAXIMUM
+        case .minimum: MARTLET_MINIMUM
+        case .less: MARTLET_LESS
+        case .lessEqual: MARTLET_LESS_EQUAL
+        case .equal: MARTLET_EQUAL
+        case .logicalAnd: MARTLET_LOGICAL_AND
+        case .logicalOr: MARTLET_LOGICAL_OR
+        case .select: MARTLET_SELECT
+        case .philox: MARTLET_PHILOX
+        case .uniformFromBits: MARTLET_UNIFORM_FROM_BITS
+        case .normalFromBits: MARTLET_NORMAL_FROM_BITS
+        }
+    }
+}
+
+/// A program in the form that the C kernels run: kernels looked up, registers laid out in reusable chunks.
+final class CompiledProgram {
+    let pointer: UnsafeMutablePointer<martlet_program>
+    private var allocations: [UnsafeMutableRawPointer] = []
+
+    /// - Parameters:
+    ///   - inputs: the value that each input reads, if any; what an output writes directly must not be read afterwards.
+    ///   - outputs: the value that each output writes, if any.
+    init(_ program: Program, inputs: [Int?], outputs: [Int?], level: VectorLevel) throws(CPUError) {
+        let builder = try ProgramBuilder(program, inputs: inputs, outputs: outputs, level: level)
+        pointer = .allocate(capacity: 1)
+        let inputElements = keep(program.inputs.map { Int32($0.kernels.rawValue) })
+        let constants = keep(program.constants.map(Self.bits))
+        let instructions = keep(builder.instructions)
+        let registers = keep(builder.outputRegisters.map { Int32($0) })
+        let outputElements = keep(program.outputs.map { Int32(program.element(of: $0).kernels.rawValue) })
+        pointer.initialize(
+            to: martlet_program(
+                inputCount: Int32(program.inputs.count), constantCount: Int32(program.constants.count),
+                instructionCount: Int32(builder.instructions.count), outputCount: Int32(program.outputs.count),
+                slotCount: Int32(builder.slotCount), slotBytes: Int32(builder.slotBytes), inputElements: inputElements,
+                constants: constants, instructions: instructions, outputs: registers, outputElements: outputElements))
+    }
+
+    deinit {
+        pointer.deallocate()
+        for allocation in allocations { allocation.deallocate() }
+    }
+
+    private func keep<T>(_ values: [T]) -> UnsafePointer<T> {
+        let memory = UnsafeMutablePointer<T>.allocate(capacity: max(1, values.count))
+        memory.initialize(from: values, count: values.count)
+        allocations.append(UnsafeMutableRawPointer(memory))
+        return UnsafePointer(memory)
+    }
+
+    private static func bits(_ constant: Program.Constant) -> UInt64 {
+        switch constant.element {
+        case .float32: UInt64(Float(constant.value).bitPattern)
+        case .float64: constant.value.bitPattern
+        case .int32: UInt64(UInt32(bitPattern: Int32(saturating: constant.value)))
+        case .uint8: UInt64(UInt8(truncatingIfNeeded: Int32(saturating: constant.value)))
+        case .bool: constant.value != 0 ? 1 : 0
+        }
+    }
+}
+
+extension Int32 {
+    /// Truncated toward zero; the nearest that fits, and zero for NaN.
+    init(saturating value: Double) {
+        self = value.isNaN ? 0 : value >= Double(Int32.max) ? .max : value <= Double(Int32.min) ? .min : Int32(value)
+    }
+}
+
+/// Lays out the registers of a program: results share chunks once they are no longer read.
+private struct ProgramBuilder {
+    var instructions: [martlet_instruction] = []
+    /// Registers as the kernels number them.
+    var outputRegisters: [Int] = []
+    var slotCount: Int
+    var slotBytes: Int
+
+    init(_ program: Program, inputs: [Int?], outputs: [Int?], level: VectorLevel) throws(CPUError) {
+        let fixed = program.inputs.count + program.constants.count
+        guard inputs.count == program.inputs.count, outputs.count == program.outputs.count else {
+            throw CPUError.invalidSchedule("a program's inputs and outputs do not match its group's operands")
+        }
+        guard max(inputs.count, outputs.count) <= Int(MARTLET_MAXIMUM_PORTS) else {
+            throw CPUError.invalidSchedule("a group with \(max(inputs.count, outputs.count)) operands (at most \(MARTLET_MAXIMUM_PORTS))")
+        }
+        // Registers of the schedule to registers of the kernels: some instructions only rename.
+        var renamed = Array(0..<fixed)
+        var kept: [(instruction: Program.Instruction, operands: [Int])] = []
+        for instruction in program.instructions {
+            guard instruction.operands.allSatisfy({ renamed.indices.contains($0) }),
+                instruction.operands.count == instruction.function.operandCount
+            else { throw CPUError.invalidSchedule("an instruction '\(instruction.function.name)' with wrong operands") }
+            let operands = instruction.operands.map { renamed[$0] }
+            var renames = instruction.function == .stopGradient
+            if case .cast(let type) = instruction.function, type == program.element(of: instruction.operands[0]) { renames = true }
+            if renames {
+                renamed.append(operands[0])
+            } else {
+                kept.append((instruction, operands))
+                renamed.append(fixed + kept.count - 1)
+            }
+        }
+        guard fixed + kept.count <= Int(MARTLET_MAXIMUM_REGISTERS) else {
+            throw CPUError.invalidSchedule("a program of \(fixed + kept.count) registers (at most \(MARTLET_MAXIMUM_REGISTERS))")
+        }
+        guard program.outputs.allSatisfy({ renamed.indices.contains($0) }) else {
+            throw CPUError.invalidSchedule("a program's output is not a register")
+        }
+        outputRegisters = program.outputs.map { renamed[$0] }
+
+        var lastUse = [Int](repeating: -1, count: fixed + kept.count)
+        for (index, entry) in kept.enumerated() {
+            for operand in entry.operands { lastUse[operand] = index }
+        }
+        for register in outputRegisters { lastUse[register] = kept.count }
+
+        // An output is written where it is made, unless an input of the same value is still to be read.
+        var direct = [Int](repeating: -1, count: kept.count)
+        for (output, register) in outputRegisters.enumerated() where register >= fixed {
+            let index = register - fixed
+            let isRead = inputs.indices.contains { inputs[$0] != nil && inputs[$0] == outputs[output] && lastUse[$0] > index }
+            if direct[index] < 0, !isRead { direct[index] = output }
+        }
+
+        slotCount = inputs.count
+        var free: [Int] = []
+        var slots = [Int](repeating: 0, count: fixed + kept.count)
+        let types = { (register: Int) -> ElementType in
+            register < fixed ? program.element(of: register) : kept[register - fixed].instruction.element
+        }
+        var widest = program.inputs.map(\.byteCount).max() ?? 1
+        for (index, entry) in kept.enumerated() {
+            let register = fixed + index
+            widest = max(widest, entry.instruction.element.byteCount)
+            // Chosen before the operands are freed: a kernel that widens must not overtake its source.
+            if let slot = free.popLast() {
+                slots[register] = slot
+            } else {
+                slots[register] = slotCount
+                slotCount += 1
+            }
+            for operand in Set(entry.operands) where operand >= fixed && lastUse[operand] == index { free.append(slots[operand]) }
+            if lastUse[register] < 0 { free.append(slots[register]) }
+
+            let function = entry.instruction.function
+            let from = types(function == .select ? entry.operands[1] : entry.operands[0])
+            guard let name = function.kernels,
+                let kernel = martlet_find_kernel(level.kernels, name, from.kernels, entry.instruction.element.kernels)
+            else {
+                throw CPUError.invalidSchedule("no kernel for \(function.name) from \(from) to \(entry.instruction.element)")
+            }
+            var compiled = martlet_instruction()
+            compiled.kernel = kernel
+            compiled.operandCount = Int32(entry.operands.count)
+            compiled.slot = Int32(slots[register])
+            compiled.directOutput = Int32(direct[index])
+            withUnsafeMutableBytes(of: &compiled.operands) { bytes in
+                let operands = bytes.bindMemory(to: Int32.self)
+                for (k, operand) in entry.operands.enumerated() { operands[k] = Int32(operand) }
+            }
+            instructions.append(compiled)
+        }
+        slotBytes = Int(MARTLET_CHUNK) * widest
+    }
+}

@@ -1,0 +1,98 @@
+import CPUKernels
+import Compiler
+import Graph
+
+struct ReductionPlan: GroupPlan {
+    let group: ReductionGroup
+    let prologue: CompiledProgram
+    let epilogue: CompiledProgram
+    let element: ElementType
+    let context: PlanContext
+
+    init(_ group: ReductionGroup, _ context: PlanContext) throws(CPUError) {
+        try context.check(group.inputs, rank: group.kept.count + group.reduced.count)
+        try context.check(group.epilogueInputs + group.outputs, rank: group.kept.count)
+        guard group.prologue.outputs.count == 1 else {
+            throw CPUError.invalidSchedule("'\(context.group.label)' reduces \(group.prologue.outputs.count) values at once")
+        }
+        self.group = group
+        self.context = context
+        element = group.prologue.element(of: group.prologue.outputs[0])
+        prologue = try context.compile(group.prologue, inputs: group.inputs.map(\.value), outputs: [nil])
+        epilogue = try context.compile(
+            group.epilogue, inputs: [nil] + group.epilogueInputs.map(\.value), outputs: group.outputs.map(\.value))
+    }
+
+    func bind(batch: Int) throws(CPUError) -> any BoundGroup { try BoundReduction(self, batch: batch) }
+}
+
+final class BoundReduction: BoundGroup {
+    private let plan: ReductionPlan
+    private let memory = PlanMemory()
+    private let reduction: UnsafeMutablePointer<martlet_reduction>
+    var sharedBytes: Int { Int(reduction.pointee.sharedBytes) }
+    var workBytes: Int { Int(reduction.pointee.workBytes) }
+
+    init(_ plan: ReductionPlan, batch: Int) throws(CPUError) {
+        self.plan = plan
+        let group = plan.group
+        let inputs = group.inputs.map { ResolvedOperand($0, batch: batch) }
+        let after = (group.outputs + group.epilogueInputs).map { ResolvedOperand($0, batch: batch) }
+        let keptCount = group.kept.count
+        // Kept axes are walked together by the inputs and by the epilogue's operands.
+        let kept = ResolvedAxes(
+            group.kept.map { $0.resolved(batch: batch) },
+            inputs.map { Array($0.strides[..<keptCount]) } + after.map(\.strides))
+        let reduced = ResolvedAxes(
+            group.reduced.map { $0.resolved(batch: batch) }, inputs.map { Array($0.strides[keptCount...]) })
+        guard kept.extents.count + reduced.extents.count <= Int(MARTLET_MAXIMUM_RANK) else {
+            throw plan.context.unsupported("more than \(MARTLET_MAXIMUM_RANK) axes that cannot be joined")
+        }
+        let units = { (axes: ResolvedAxes) -> Int in
+            inputs.indices.count { axes.strides[$0].last.map { abs($0) == 1 } ?? false }
+        }
+        let byColumns = !kept.extents.isEmpty && !reduced.extents.isEmpty && units(kept) > units(reduced)
+
+        let kernelInputs = inputs.enumerated().map { index, operand in
+            var operand = operand
+            operand.strides = kept.strides[index] + reduced.strides[index]
+            return operand.kernels
+        }
+        let kernelAfter = after.enumerated().map { index, operand in
+            var operand = operand
+            operand.strides = kept.strides[inputs.count + index]
+            return operand.kernels
+        }
+        // The reduced values lie contiguously in the order of the kept axes.
+        var result = martlet_operand()
+        result.source = Int32(MARTLET_SOURCE_WORK)
+        result.element = Int32(plan.element.kernels.rawValue)
+        var contiguous = [Int](repeating: 1, count: kept.extents.count)
+        for axis in contiguous.indices.dropLast().reversed() { contiguous[axis] = contiguous[axis + 1] * kept.extents[axis + 1] }
+        setExtents(&result.strides, contiguous)
+
+        var epilogue = martlet_nest(
+            program: plan.epilogue.pointer, rank: Int32(kept.extents.count), extents: martlet_nest.noExtents,
+            inputs: memory.keep([result] + kernelAfter[group.outputs.count...]),
+            outputs: memory.keep(Array(kernelAfter[..<group.outputs.count])))
+        setExtents(&epilogue.extents, kept.extents)
+        let kind =
+            switch group.kind {
+            case .sum: MARTLET_SUM
+            case .maximum: MARTLET_MAXIMUM_OF
+            case .minimum: MARTLET_MINIMUM_OF
+            }
+        var value = martlet_reduction(
+            kind: kind, element: Int32(plan.element.kernels.rawValue), keptRank: Int32(kept.extents.count),
+            reducedRank: Int32(reduced.extents.count), extents: martlet_nest.noExtents, prologue: plan.prologue.pointer,
+            inputs: memory.keep(kernelInputs), epilogue: epilogue, byColumns: byColumns ? 1 : 0, keptCount: 0,
+            outerReduced: 0, segments: 0, segmentLength: 0, rowBlock: 0, sharedBytes: 0, workBytes: 0)
+        setExtents(&value.extents, kept.extents + reduced.extents)
+        martlet_reduction_plan(&value)
+        reduction = memory.keep([value])
+    }
+
+    func run(_ context: inout martlet_context, counts: UnsafeMutablePointer<Int64>) {
+        martlet_reduction_run(reduction, &context)
+    }
+}

@@ -1,0 +1,247 @@
+// Elementwise kernels on vectors of WIDTH floats or int32; see vector.h for what the including file defines.
+#include "MartletRandom.h"
+
+// Ends that are not a whole vector go through a zero-padded one, so that an element's result never depends on where in a
+// block it lies.
+INLINE vf load_part(const float *p, int64_t n) {
+    vf x = splat(0);
+    memcpy(&x, p, (size_t)n * 4);
+    return x;
+}
+INLINE vi load_part_int(const int32_t *p, int64_t n) {
+    vi x = (vi)(0);
+    memcpy(&x, p, (size_t)n * 4);
+    return x;
+}
+INLINE vb load_part_byte(const uint8_t *p, int64_t n) {
+    vb x = (vb)(0);
+    memcpy(&x, p, (size_t)n);
+    return x;
+}
+
+#define LOAD_F(p, i) (*(const vf_at *)((p) + (i)))
+#define LOAD_I(p, i) (*(const vi_at *)((p) + (i)))
+#define LOAD_B(p, i) (*(const vb_at *)((p) + (i)))
+#define STORE_F(p, i, x) (*(vf_at *)((p) + (i)) = (x))
+#define STORE_I(p, i, x) (*(vi_at *)((p) + (i)) = (x))
+#define STORE_B(p, i, x) (*(vb_at *)((p) + (i)) = (x))
+
+INLINE vb as_bytes(vi mask) { return __builtin_convertvector(mask, vb) & (uint8_t)1; }
+INLINE vi as_mask(vb flags) { return __builtin_convertvector(flags != (uint8_t)0, vi); }
+
+// One loop over whole vectors and one partial vector. A, B and C say how operands are read: V from memory, S the same
+// element everywhere.
+#define READ_V(type, p, i, part, tail) ((part) ? tail((p) + (i), n - (i)) : LOAD_##type(p, i))
+#define LOOP(store, bytes, expression)                          \
+    int64_t i = 0;                                              \
+    for (; i + WIDTH <= n; i += WIDTH) {                        \
+        const int part = 0;                                     \
+        store(d, i, expression);                                \
+        (void)part;                                             \
+    }                                                           \
+    if (i < n) {                                                \
+        const int part = 1;                                     \
+        __typeof__(expression) result = expression;             \
+        memcpy(d + i, &result, (size_t)(n - i) * (bytes));      \
+        (void)part;                                             \
+    }
+
+#define UNARY(name, read, from, to, store, bytes, tail, expression)                                        \
+    static void name(void *target, const void *const *source, const uint8_t *scalar, int64_t n) {          \
+        (void)scalar;                                                                                      \
+        to *d = target;                                                                                    \
+        const from *pa = source[0];                                                                        \
+        LOOP(store, bytes, ({                                                                              \
+                 const __auto_type x = READ_V(read, pa, i, part, tail);                                    \
+                 expression;                                                                               \
+             }))                                                                                           \
+    }
+
+#define BINARY_LOOP(vector, store, bytes, A, B, expression) \
+    LOOP(store, bytes, ({                                   \
+             const vector a = A;                            \
+             const vector b = B;                            \
+             expression;                                    \
+         }))
+
+#define BINARY(name, read, vector, from, to, store, bytes, tail, expression)                               \
+    static void name(void *target, const void *const *source, const uint8_t *scalar, int64_t n) {          \
+        to *d = target;                                                                                    \
+        const from *pa = source[0], *pb = source[1];                                                       \
+        if (scalar[0]) {                                                                                   \
+            const vector sa = (vector)(*pa);                                                               \
+            BINARY_LOOP(vector, store, bytes, sa, READ_V(read, pb, i, part, tail), expression)             \
+        } else if (scalar[1]) {                                                                            \
+            const vector sb = (vector)(*pb);                                                               \
+            BINARY_LOOP(vector, store, bytes, READ_V(read, pa, i, part, tail), sb, expression)             \
+        } else {                                                                                           \
+            BINARY_LOOP(vector, store, bytes, READ_V(read, pa, i, part, tail), READ_V(read, pb, i, part, tail), expression) \
+        }                                                                                                  \
+    }
+
+#define UNARY_F(name, expression) UNARY(name, F, float, float, STORE_F, 4, load_part, expression)
+#define UNARY_I(name, expression) UNARY(name, I, int32_t, int32_t, STORE_I, 4, load_part_int, expression)
+#define BINARY_F(name, expression) BINARY(name, F, vf, float, float, STORE_F, 4, load_part, expression)
+#define COMPARE_F(name, expression) BINARY(name, F, vf, float, uint8_t, STORE_B, 1, load_part, as_bytes(expression))
+#define BINARY_I(name, expression) BINARY(name, I, vi, int32_t, int32_t, STORE_I, 4, load_part_int, expression)
+#define COMPARE_I(name, expression) BINARY(name, I, vi, int32_t, uint8_t, STORE_B, 1, load_part_int, as_bytes(expression))
+
+UNARY_F(f_negate, -x)
+UNARY_F(f_absolute, absolute(x))
+UNARY_F(f_sign, choose(x > 0.0f, splat(1.0f), choose(x < 0.0f, splat(-1.0f), x)))
+UNARY_F(f_exp, vector_exp(x))
+UNARY_F(f_log, vector_log(x))
+UNARY_F(f_log1p, vector_log1p(x))
+UNARY_F(f_expm1, vector_expm1(x))
+UNARY_F(f_sqrt, __builtin_elementwise_sqrt(x))
+UNARY_F(f_tanh, vector_tanh(x))
+UNARY_F(f_sigmoid, vector_sigmoid(x))
+UNARY_F(f_softplus, vector_softplus(x))
+UNARY_F(f_relu, choose(x < 0.0f, splat(0.0f), x))
+UNARY_F(f_floor, __builtin_elementwise_floor(x))
+UNARY_F(f_sin, vector_sin(x))
+UNARY_F(f_cos, vector_cos(x))
+UNARY_F(f_erf, vector_erf(x))
+UNARY(f_is_finite, F, float, uint8_t, STORE_B, 1, load_part, as_bytes((as_int(x) & 0x7f800000) != 0x7f800000))
+BINARY_F(f_add, a + b)
+BINARY_F(f_subtract, a - b)
+BINARY_F(f_multiply, a *b)
+BINARY_F(f_divide, a / b)
+BINARY_F(f_power, vector_power(a, b))
+BINARY_F(f_maximum, choose((a > b) | (a != a), a, b))
+BINARY_F(f_minimum, choose((a < b) | (a != a), a, b))
+COMPARE_F(f_less, a < b)
+COMPARE_F(f_less_equal, a <= b)
+COMPARE_F(f_equal, a == b)
+
+UNARY_I(i_negate, (vi)(0u - (vu)x))
+UNARY_I(i_absolute, (x < 0) ? (vi)(0u - (vu)x) : x)
+UNARY_I(i_sign, (vi)((x < 0) | -(x > 0)))
+UNARY_I(i_relu, (x < 0) ? (vi)(0) : x)
+UNARY_I(i_same, x)
+BINARY_I(i_add, (vi)((vu)a + (vu)b))
+BINARY_I(i_subtract, (vi)((vu)a - (vu)b))
+BINARY_I(i_multiply, (vi)((vu)a * (vu)b))
+BINARY_I(i_maximum, (a > b) ? a : b)
+BINARY_I(i_minimum, (a < b) ? a : b)
+COMPARE_I(i_less, a < b)
+COMPARE_I(i_less_equal, a <= b)
+COMPARE_I(i_equal, a == b)
+
+// condition ? a : b on four-byte elements, as bits.
+static void select_32(void *target, const void *const *source, const uint8_t *scalar, int64_t n) {
+    int32_t *d = target;
+    const uint8_t *pc = source[0];
+    const int32_t *pa = source[1], *pb = source[2];
+    if (scalar[0]) {
+        const int taken = *pc ? 1 : 2;
+        const void *chosen[1] = {source[taken]};
+        if (!scalar[taken]) return i_same(target, chosen, scalar, n);
+        const vi same = (vi)(*(const int32_t *)chosen[0]);
+        LOOP(STORE_I, 4, same)
+    } else if (scalar[1] && scalar[2]) {
+        const vi sa = (vi)(*pa), sb = (vi)(*pb);
+#define MASK as_mask(READ_V(B, pc, i, part, load_part_byte))
+        LOOP(STORE_I, 4, ({ const vi m = MASK; (m & sa) | (~m & sb); }))
+    } else if (scalar[1]) {
+        const vi sa = (vi)(*pa);
+        LOOP(STORE_I, 4, ({ const vi m = MASK; (m & sa) | (~m & READ_V(I, pb, i, part, load_part_int)); }))
+    } else if (scalar[2]) {
+        const vi sb = (vi)(*pb);
+        LOOP(STORE_I, 4, ({ const vi m = MASK; (m & READ_V(I, pa, i, part, load_part_int)) | (~m & sb); }))
+    } else {
+        LOOP(STORE_I, 4, ({
+                 const vi m = MASK;
+                 (m & READ_V(I, pa, i, part, load_part_int)) | (~m & READ_V(I, pb, i, part, load_part_int));
+             }))
+    }
+#undef MASK
+}
+
+// Operands: key low, key high, stream, step, example, variable.
+static void philox(void *target, const void *const *source, const uint8_t *scalar, int64_t n) {
+    uint32_t *d = target;
+    const uint32_t *p[6];
+    int64_t step[6];
+    for (int k = 0; k < 6; k++) {
+        p[k] = source[k];
+        step[k] = scalar[k] ? 0 : 1;
+    }
+    const uint32_t key0 = p[0][0], key1 = p[1][0], stream = p[2][0];
+    if (scalar[0] && scalar[1] && scalar[2] && scalar[3] && scalar[4] && !scalar[5]) {
+        const uint32_t now = p[3][0], example = p[4][0];
+        const uint32_t *variable = p[5];
+        for (int64_t i = 0; i < n; i++) d[i] = martlet_philox(key0, key1, variable[i], example, now, stream).x;
+        return;
+    }
+    for (int64_t i = 0; i < n; i++) {
+        d[i] = martlet_philox(
+                   p[0][i * step[0]], p[1][i * step[1]], p[5][i * step[5]], p[4][i * step[4]], p[3][i * step[3]],
+                   p[2][i * step[2]])
+                   .x;
+    }
+}
+
+static void uniform_from_bits(void *target, const void *const *source, const uint8_t *scalar, int64_t n) {
+    (void)scalar;
+    float *d = target;
+    const uint32_t *a = source[0];
+    for (int64_t i = 0; i < n; i++) d[i] = martlet_uniform(a[i]);
+}
+
+static void normal_from_bits(void *target, const void *const *source, const uint8_t *scalar, int64_t n) {
+    (void)scalar;
+    float *d = target;
+    const uint32_t *a = source[0];
+    for (int64_t i = 0; i < n; i++) d[i] = martlet_normal(a[i]);
+}
+
+static const martlet_kernel float_kernels[MARTLET_FUNCTION_COUNT] = {
+    [MARTLET_NEGATE] = f_negate,
+    [MARTLET_ABSOLUTE] = f_absolute,
+    [MARTLET_SIGN] = f_sign,
+    [MARTLET_EXP] = f_exp,
+    [MARTLET_LOG] = f_log,
+    [MARTLET_LOG1P] = f_log1p,
+    [MARTLET_EXPM1] = f_expm1,
+    [MARTLET_SQRT] = f_sqrt,
+    [MARTLET_TANH] = f_tanh,
+    [MARTLET_SIGMOID] = f_sigmoid,
+    [MARTLET_SOFTPLUS] = f_softplus,
+    [MARTLET_RELU] = f_relu,
+    [MARTLET_FLOOR] = f_floor,
+    [MARTLET_SIN] = f_sin,
+    [MARTLET_COS] = f_cos,
+    [MARTLET_ERF] = f_erf,
+    [MARTLET_IS_FINITE] = f_is_finite,
+    [MARTLET_ADD] = f_add,
+    [MARTLET_SUBTRACT] = f_subtract,
+    [MARTLET_MULTIPLY] = f_multiply,
+    [MARTLET_DIVIDE] = f_divide,
+    [MARTLET_POWER] = f_power,
+    [MARTLET_MAXIMUM] = f_maximum,
+    [MARTLET_MINIMUM] = f_minimum,
+    [MARTLET_LESS] = f_less,
+    [MARTLET_LESS_EQUAL] = f_less_equal,
+    [MARTLET_EQUAL] = f_equal,
+    [MARTLET_SELECT] = select_32,
+};
+
+static const martlet_kernel integer_kernels[MARTLET_FUNCTION_COUNT] = {
+    [MARTLET_NEGATE] = i_negate,
+    [MARTLET_ABSOLUTE] = i_absolute,
+    [MARTLET_SIGN] = i_sign,
+    [MARTLET_RELU] = i_relu,
+    [MARTLET_ADD] = i_add,
+    [MARTLET_SUBTRACT] = i_subtract,
+    [MARTLET_MULTIPLY] = i_multiply,
+    [MARTLET_MAXIMUM] = i_maximum,
+    [MARTLET_MINIMUM] = i_minimum,
+    [MARTLET_LESS] = i_less,
+    [MARTLET_LESS_EQUAL] = i_less_equal,
+    [MARTLET_EQUAL] = i_equal,
+    [MARTLET_SELECT] = select_32,
+    [MARTLET_PHILOX] = philox,
+    [MARTLET_UNIFORM_FROM_BITS] = uniform_from_bits,
+    [MARTLET_NORMAL_FROM_BITS] = normal_from_bits,
+};

@@ -1,0 +1,130 @@
+// Programs over blocks of elements, and loop nests around them.
+#pragma once
+
+#include "MartletPool.h"
+#include "MartletTypes.h"
+
+/// The scalar functions, in the order of the kernel tables.
+typedef enum {
+    MARTLET_NEGATE,
+    MARTLET_ABSOLUTE,
+    MARTLET_SIGN,
+    MARTLET_EXP,
+    MARTLET_LOG,
+    MARTLET_LOG1P,
+    MARTLET_EXPM1,
+    MARTLET_SQRT,
+    MARTLET_TANH,
+    MARTLET_SIGMOID,
+    MARTLET_SOFTPLUS,
+    MARTLET_RELU,
+    MARTLET_FLOOR,
+    MARTLET_SIN,
+    MARTLET_COS,
+    MARTLET_ERF,
+    MARTLET_IS_FINITE,
+    MARTLET_LOGICAL_NOT,
+    MARTLET_CAST,
+    MARTLET_ADD,
+    MARTLET_SUBTRACT,
+    MARTLET_MULTIPLY,
+    MARTLET_DIVIDE,
+    MARTLET_POWER,
+    MARTLET_MAXIMUM,
+    MARTLET_MINIMUM,
+    MARTLET_LESS,
+    MARTLET_LESS_EQUAL,
+    MARTLET_EQUAL,
+    MARTLET_LOGICAL_AND,
+    MARTLET_LOGICAL_OR,
+    MARTLET_SELECT,
+    MARTLET_PHILOX,
+    MARTLET_UNIFORM_FROM_BITS,
+    MARTLET_NORMAL_FROM_BITS,
+    MARTLET_FUNCTION_COUNT,
+} martlet_function;
+
+enum { MARTLET_MAXIMUM_OPERANDS = 6 };
+
+/// `target[i] = f(source[0][i], ..)` for i below count; a source whose flag in `scalar` is set holds one element. The target may
+/// be one of the sources.
+typedef void (*martlet_kernel)(
+    void *_Nonnull target, const void *_Nonnull const *_Nonnull source, const uint8_t *_Nonnull scalar, int64_t count);
+
+/// The kernel of a function whose operands (the values, for a select) are of type `from` and whose result is of type `to`;
+/// NULL where there is none.
+martlet_kernel _Nullable martlet_find_kernel(
+    martlet_level level, martlet_function function, martlet_element from, martlet_element to);
+
+typedef struct {
+    martlet_kernel _Nullable kernel;
+    int32_t operandCount;
+    int32_t operands[MARTLET_MAXIMUM_OPERANDS];
+    /// Where the result lies among the chunks of work space.
+    int32_t slot;
+    /// The output that the result may be written to directly, or -1.
+    int32_t directOutput;
+} martlet_instruction;
+
+/// A straight-line program. Registers: inputs, constants, results of the instructions.
+typedef struct {
+    int32_t inputCount;
+    int32_t constantCount;
+    int32_t instructionCount;
+    int32_t outputCount;
+    /// Chunks of work space, of `martlet_chunk` elements of at most 8 bytes; the first `inputCount` belong to the inputs.
+    int32_t slotCount;
+    int32_t slotBytes;
+    const int32_t *_Nonnull inputElements;
+    /// 8 bytes each, in the machine's representation.
+    const uint64_t *_Nonnull constants;
+    const martlet_instruction *_Nonnull instructions;
+    /// For each output: its register and its element type.
+    const int32_t *_Nonnull outputs;
+    const int32_t *_Nonnull outputElements;
+} martlet_program;
+
+enum {
+    /// Elements that a program handles at a time: registers stay in the first-level cache.
+    MARTLET_CHUNK = 512,
+    MARTLET_MAXIMUM_REGISTERS = 256,
+    /// Inputs or outputs of a program.
+    MARTLET_MAXIMUM_PORTS = 64,
+};
+
+/// One operand of a block: `base` points at element (0, 0), or is NULL where the element is `start` + its position.
+typedef struct {
+    char *_Nullable base;
+    int64_t start;
+    int64_t rowStride;
+    int64_t columnStride;
+} martlet_block;
+
+/// Runs a program over a block of rows x columns elements. `work` holds slotCount * slotBytes bytes, 64-byte aligned.
+void martlet_program_run(
+    const martlet_program *_Nonnull program, const martlet_block *_Nonnull inputs,
+    const martlet_block *_Nonnull outputs, int64_t rows, int64_t columns, char *_Nonnull work);
+
+/// A program over an iteration space of any rank, the last axis fastest.
+typedef struct {
+    const martlet_program *_Nonnull program;
+    int32_t rank;
+    int64_t extents[MARTLET_MAXIMUM_RANK];
+    const martlet_operand *_Nonnull inputs;
+    const martlet_operand *_Nonnull outputs;
+} martlet_nest;
+
+/// Everything that a running group needs beside its plan.
+typedef struct {
+    martlet_pool *_Nonnull pool;
+    /// The memory of every value.
+    char *_Nullable const *_Nonnull values;
+    /// Memory of the group's own (`MARTLET_SOURCE_WORK`).
+    char *_Nullable shared;
+    /// `workBytes` of scratch memory for each worker.
+    char *_Nonnull work;
+    int64_t workBytes;
+    martlet_level level;
+} martlet_context;
+
+void martlet_nest_run(const martlet_nest *_Nonnull nest, const martlet_context *_Nonnull context);

@@ -1,0 +1,21 @@
+// Threads that wait for work.
+#pragma once
+
+#include <stdint.h>
+
+#include "MartletTypes.h"
+
+typedef struct martlet_pool martlet_pool;
+
+/// One piece of a job. `worker` is below the pool's thread count; two pieces with one worker never run at the same time.
+typedef void (*martlet_task)(void *_Nullable context, int64_t index, int32_t worker);
+
+/// A pool of `threads` threads, the caller included; NULL when no thread could be started.
+martlet_pool *_Nullable martlet_pool_create(int32_t threads);
+void martlet_pool_destroy(martlet_pool *_Nonnull pool);
+int32_t martlet_pool_threads(const martlet_pool *_Nonnull pool);
+
+/// Runs `task` for every index below `count` and waits. Which worker takes which index is not fixed, so a result may
+/// depend on indices only. One job at a time: the caller holds a lock where several threads could ask.
+void martlet_pool_run(
+    martlet_pool *_Nonnull pool, int64_t count, martlet_task _Nonnull task, void *_Nullable context);

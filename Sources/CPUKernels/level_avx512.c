@@ -1,0 +1,18 @@
+#include "kernels.h"
+
+#if defined(__x86_64__)
+#pragma clang attribute push(                                                                                    \
+    __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx512cd,avx2,fma,bmi,bmi2,lzcnt"))), apply_to = function)
+#define WIDTH 16
+#define FUSED 1
+#define TILE_ROWS 14
+#define TILE_VECTORS 2
+#include "vector.h"
+#include "vector_math.h"
+#include "elementwise_kernels.h"
+#include "product_kernels.h"
+#include "reduction_kernels.h"
+
+const martlet_level_functions martlet_avx512_functions = LEVEL_FUNCTIONS;
+#pragma clang attribute pop
+#endif

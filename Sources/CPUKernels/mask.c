@@ -1,0 +1,282 @@
+// Masks as structure: from degrees or a matrix to the intervals of the inner axis that each panel of columns reads, and to
+// dead, mixed and live tiles of a weight gradient.
+#include "mask.h"
+
+#include <stdlib.h>
+
+const int32_t *martlet_mask_inner_order(const martlet_mask *mask) {
+    if (mask->bits) return NULL;
+    if (mask->role == MARTLET_FORWARD) return mask->input_sorted ? NULL : mask->input_order;
+    if (mask->role == MARTLET_INPUT_GRADIENT) return mask->output_sorted ? NULL : mask->output_order;
+    return NULL;
+}
+
+const int32_t *martlet_mask_column_order(const martlet_mask *mask) {
+    if (mask->bits) return NULL;
+    if (mask->role == MARTLET_FORWARD) return mask->output_sorted ? NULL : mask->output_order;
+    return mask->input_sorted ? NULL : mask->input_order;
+}
+
+const int32_t *martlet_mask_row_order(const martlet_mask *mask) {
+    if (mask->bits || mask->role != MARTLET_WEIGHT_GRADIENT) return NULL;
+    return mask->output_sorted ? NULL : mask->output_order;
+}
+
+static int bit(const martlet_mask *mask, int64_t output, int64_t input) {
+    return (int)(mask->bits[output * mask->words_per_row + (input >> 6)] >> (input & 63) & 1);
+}
+
+// Whether column n (sorted) reads row k (sorted) of b.
+static int reads(const martlet_mask *mask, int64_t k, int64_t n) {
+    if (mask->bits) return mask->role == MARTLET_FORWARD ? bit(mask, n, k) : bit(mask, k, n);
+    return mask->role == MARTLET_FORWARD ? k < mask->extents[n] : k >= mask->first[n];
+}
+
+void martlet_mask_clear_panel(
+    const martlet_mask *mask, float *panel, int64_t start, int64_t end, int64_t column, int64_t columns, int32_t width) {
+    for (int64_t k = start; k < end; k++) {
+        for (int64_t j = 0; j < columns; j++) {
+            if (!reads(mask, k, column + j)) panel[(k - start) * width + j] = 0;
+        }
+    }
+}
+
+// How many of the inputs [n0, n1) output m reads.
+static int64_t live_in_row(const martlet_mask *mask, int64_t m, int64_t n0, int64_t n1) {
+    if (!mask->bits) {
+        const int64_t end = mask->extents[m] < n1 ? mask->extents[m] : n1;
+        return end > n0 ? end - n0 : 0;
+    }
+    int64_t count = 0;
+    for (int64_t word = n0 >> 6; word <= (n1 - 1) >> 6; word++) {
+        uint64_t bits = mask->bits[m * mask->words_per_row + word];
+        if (word == n0 >> 6) bits &= ~(uint64_t)0 << (n0 & 63);
+        if (word == (n1 - 1) >> 6) bits &= ~(uint64_t)0 >> (63 - ((n1 - 1) & 63));
+        count += __builtin_popcountll(bits);
+    }
+    return count;
+}
+
+int martlet_mask_tile(const martlet_mask *mask, int64_t m0, int64_t m1, int64_t n0, int64_t n1) {
+    int64_t live = 0;
+    for (int64_t m = m0; m < m1; m++) live += live_in_row(mask, m, n0, n1);
+    return live == 0 ? 0 : live == (m1 - m0) * (n1 - n0) ? 2 : 1;
+}
+
+void martlet_mask_clear_tile(
+    const martlet_mask *mask, float *tile, int64_t stride, int64_t m0, int64_t m1, int64_t n0, int64_t n1) {
+    for (int64_t m = m0; m < m1; m++) {
+        float *row = tile + (m - m0) * stride;
+        if (mask->bits) {
+            for (int64_t n = n0; n < n1; n++) {
+                if (!bit(mask, m, n)) row[n - n0] = 0;
+            }
+        } else {
+            for (int64_t n = mask->extents[m] > n0 ? mask->extents[m] : n0; n < n1; n++) row[n - n0] = 0;
+        }
+    }
+}
+
+// A stable merge sort of indices by degree.
+static int32_t sort_by_degree(const int32_t *degrees, int64_t count, int32_t *order, int32_t *scratch) {
+    int32_t sorted = 1;
+    for (int64_t i = 0; i < count; i++) {
+        order[i] = (int32_t)i;
+        if (i > 0 && degrees[i] < degrees[i - 1]) sorted = 0;
+    }
+    if (sorted) return 1;
+    int32_t *from = order, *to = scratch;
+    for (int64_t width = 1; width < count; width *= 2) {
+        for (int64_t low = 0; low < count; low += 2 * width) {
+            const int64_t middle = low + width < count ? low + width : count;
+            const int64_t high = low + 2 * width < count ? low + 2 * width : count;
+            int64_t a = low, b = middle;
+            for (int64_t i = low; i < high; i++) {
+                const int take_a = a < middle && (b >= high || degrees[from[a]] <= degrees[from[b]]);
+                to[i] = take_a ? from[a++] : from[b++];
+            }
+        }
+        int32_t *other = from;
+        from = to;
+        to = other;
+    }
+    if (from != order) {
+        for (int64_t i = 0; i < count; i++) order[i] = from[i];
+    }
+    return 0;
+}
+
+static int64_t inner_count(const martlet_mask *mask) {
+    return mask->role == MARTLET_FORWARD ? mask->inputs : mask->outputs;
+}
+static int64_t column_count(const martlet_mask *mask) {
+    return mask->role == MARTLET_FORWARD ? mask->outputs : mask->inputs;
+}
+
+// Rows that no column reads, rows that some read and rows that all read, in the panel of columns [n0, n1).
+static int row_state(const martlet_mask *mask, int64_t k, int64_t n0, int64_t n1) {
+    if (mask->role == MARTLET_INPUT_GRADIENT) {
+        const int64_t live = live_in_row(mask, k, n0, n1);
+        return live == 0 ? 0 : live == n1 - n0 ? 2 : 1;
+    }
+    int64_t live = 0;
+    for (int64_t n = n0; n < n1; n++) live += reads(mask, k, n);
+    return live == 0 ? 0 : live == n1 - n0 ? 2 : 1;
+}
+
+// Intervals of the panel [n0, n1); `target` may be NULL to count them.
+static int32_t matrix_intervals(const martlet_mask *mask, int64_t n0, int64_t n1, martlet_interval *target) {
+    const int64_t inner = inner_count(mask);
+    int32_t count = 0;
+    int64_t k = 0;
+    while (k < inner) {
+        const int state = row_state(mask, k, n0, n1);
+        const int64_t start = k;
+        const int full = state == 2;
+        while (k < inner && row_state(mask, k, n0, n1) == state) k++;
+        if (state == 0) continue;
+        if (target) target[count] = (martlet_interval){(int32_t)start, (int32_t)k, full};
+        count++;
+    }
+    return count;
+}
+
+static int32_t staircase_intervals(const martlet_mask *mask, int64_t n0, int64_t n1, martlet_interval *target) {
+    int32_t count = 0;
+    if (mask->role == MARTLET_FORWARD) {
+        const int32_t all = mask->extents[n0], some = mask->extents[n1 - 1];
+        if (all > 0) target[count++] = (martlet_interval){0, all, 1};
+        if (some > all) target[count++] = (martlet_interval){all, some, 0};
+    } else {
+        const int32_t inner = (int32_t)mask->outputs, some = mask->first[n0], all = mask->first[n1 - 1];
+        if (all > some) target[count++] = (martlet_interval){some, all, 0};
+        if (inner > all) target[count++] = (martlet_interval){all, inner, 1};
+    }
+    return count;
+}
+
+static void *allocate(size_t count, size_t size) { return calloc(count > 0 ? count : 1, size); }
+
+static martlet_mask *create(martlet_level level, martlet_role role, int64_t inputs, int64_t outputs) {
+    martlet_mask *mask = calloc(1, sizeof *mask);
+    if (!mask) return NULL;
+    mask->role = role;
+    mask->inputs = inputs;
+    mask->outputs = outputs;
+    mask->panel_columns = martlet_level_table(level)->tile_columns;
+    return mask;
+}
+
+static int64_t panel_count(const martlet_mask *mask) {
+    return (column_count(mask) + mask->panel_columns - 1) / mask->panel_columns;
+}
+
+martlet_mask *martlet_mask_create_degrees(
+    martlet_level level, martlet_role role, int64_t inputs, int64_t outputs, int32_t strict) {
+    martlet_mask *mask = create(level, role, inputs, outputs);
+    if (!mask) return NULL;
+    mask->strict = strict;
+    const size_t larger = (size_t)(inputs > outputs ? inputs : outputs);
+    mask->input_degrees = allocate((size_t)inputs, 4);
+    mask->output_degrees = allocate((size_t)outputs, 4);
+    mask->input_order = allocate((size_t)inputs, 4);
+    mask->output_order = allocate((size_t)outputs, 4);
+    mask->extents = allocate((size_t)outputs, 4);
+    mask->first = allocate((size_t)inputs, 4);
+    mask->scratch = allocate(larger, 4);
+    mask->panels = allocate((size_t)panel_count(mask) + 1, 4);
+    mask->intervals = allocate(2 * (size_t)panel_count(mask), sizeof(martlet_interval));
+    if (mask->input_degrees && mask->output_degrees && mask->input_order && mask->output_order && mask->extents &&
+        mask->first && mask->scratch && mask->panels && mask->intervals) {
+        return mask;
+    }
+    martlet_mask_destroy(mask);
+    return NULL;
+}
+
+void martlet_mask_set_degrees(martlet_mask *mask, const int32_t *input, const int32_t *output) {
+    const size_t input_bytes = (size_t)mask->inputs * 4, output_bytes = (size_t)mask->outputs * 4;
+    if (mask->valid && memcmp(mask->input_degrees, input, input_bytes) == 0 &&
+        memcmp(mask->output_degrees, output, output_bytes) == 0) {
+        return;
+    }
+    memcpy(mask->input_degrees, input, input_bytes);
+    memcpy(mask->output_degrees, output, output_bytes);
+    mask->valid = 1;
+    mask->input_sorted = sort_by_degree(input, mask->inputs, mask->input_order, mask->scratch);
+    mask->output_sorted = sort_by_degree(output, mask->outputs, mask->output_order, mask->scratch);
+    int64_t live = 0;
+    for (int64_t o = 0; o < mask->outputs; o++) {
+        const int32_t degree = output[mask->output_order[o]];
+        while (live < mask->inputs) {
+            const int32_t other = input[mask->input_order[live]];
+            if (mask->strict ? other >= degree : other > degree) break;
+            live++;
+        }
+        mask->extents[o] = (int32_t)live;
+    }
+    int64_t o = 0;
+    for (int64_t i = 0; i < mask->inputs; i++) {
+        while (o < mask->outputs && mask->extents[o] <= i) o++;
+        mask->first[i] = (int32_t)o;
+    }
+    if (mask->role == MARTLET_WEIGHT_GRADIENT) return;
+    const int64_t columns = column_count(mask), width = mask->panel_columns;
+    int32_t count = 0;
+    for (int64_t panel = 0; panel < panel_count(mask); panel++) {
+        mask->panels[panel] = count;
+        const int64_t end = (panel + 1) * width < columns ? (panel + 1) * width : columns;
+        count += staircase_intervals(mask, panel * width, end, mask->intervals + count);
+    }
+    mask->panels[panel_count(mask)] = count;
+}
+
+martlet_mask *martlet_mask_create_matrix(
+    martlet_level level, martlet_role role, int64_t inputs, int64_t outputs, const uint64_t *bits,
+    int64_t words_per_row) {
+    martlet_mask *mask = create(level, role, inputs, outputs);
+    if (!mask) return NULL;
+    mask->words_per_row = words_per_row;
+    const size_t words = (size_t)(outputs * words_per_row);
+    mask->bits = allocate(words, 8);
+    mask->panels = allocate((size_t)panel_count(mask) + 1, 4);
+    if (!mask->bits || !mask->panels) {
+        martlet_mask_destroy(mask);
+        return NULL;
+    }
+    memcpy(mask->bits, bits, words * 8);
+    if (role == MARTLET_WEIGHT_GRADIENT) return mask;
+    const int64_t columns = column_count(mask), width = mask->panel_columns;
+    int32_t count = 0;
+    for (int pass = 0; pass < 2; pass++) {
+        if (pass == 1) {
+            mask->intervals = allocate((size_t)count, sizeof(martlet_interval));
+            if (!mask->intervals) {
+                martlet_mask_destroy(mask);
+                return NULL;
+            }
+        }
+        count = 0;
+        for (int64_t panel = 0; panel < panel_count(mask); panel++) {
+            mask->panels[panel] = count;
+            const int64_t end = (panel + 1) * width < columns ? (panel + 1) * width : columns;
+            count += matrix_intervals(mask, panel * width, end, pass ? mask->intervals + count : NULL);
+        }
+        mask->panels[panel_count(mask)] = count;
+    }
+    return mask;
+}
+
+void martlet_mask_destroy(martlet_mask *mask) {
+    free(mask->input_degrees);
+    free(mask->output_degrees);
+    free(mask->input_order);
+    free(mask->output_order);
+    free(mask->extents);
+    free(mask->first);
+    free(mask->scratch);
+    free(mask->bits);
+    free(mask->panels);
+    free(mask->intervals);
+    free(mask);
+}

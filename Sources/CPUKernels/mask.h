@@ -1,0 +1,50 @@
+// The inside of a mask.
+#pragma once
+
+#include "kernels.h"
+
+/// Rows [start, end) of the inner axis that some column of a panel reads; `full` when every column reads all of them.
+typedef struct {
+    int32_t start, end;
+    int32_t full;
+} martlet_interval;
+
+struct martlet_mask {
+    martlet_role role;
+    int64_t inputs, outputs;
+    int32_t strict;
+    int32_t panel_columns;
+
+    /// The degrees that the orders belong to.
+    int32_t *input_degrees, *output_degrees;
+    int32_t valid;
+    /// Original index of each sorted input and output, and whether they are sorted already.
+    int32_t *input_order, *output_order;
+    int32_t input_sorted, output_sorted;
+    /// Sorted output o reads the first extents[o] sorted inputs; sorted input i is read from sorted output first[i] on.
+    int32_t *extents, *first;
+    int32_t *scratch;
+
+    /// A matrix instead: NULL for degrees.
+    uint64_t *bits;
+    int64_t words_per_row;
+
+    /// For the roles whose mask lies in b: intervals of panel p are panels[p] .. panels[p + 1].
+    int32_t *panels;
+    martlet_interval *intervals;
+};
+
+/// NULL where the order is the identity.
+const int32_t *martlet_mask_inner_order(const martlet_mask *mask);
+const int32_t *martlet_mask_column_order(const martlet_mask *mask);
+const int32_t *martlet_mask_row_order(const martlet_mask *mask);
+
+/// Writes zeros over the dead elements of rows [start, end) of a packed panel of b; `column` is its first.
+void martlet_mask_clear_panel(
+    const martlet_mask *mask, float *panel, int64_t start, int64_t end, int64_t column, int64_t columns, int32_t width);
+
+/// Whether rows [m0, m1) x columns [n0, n1) of a weight gradient are all dead (0), mixed (1) or all live (2).
+int martlet_mask_tile(const martlet_mask *mask, int64_t m0, int64_t m1, int64_t n0, int64_t n1);
+/// Writes zeros over the dead elements of such a tile.
+void martlet_mask_clear_tile(
+    const martlet_mask *mask, float *tile, int64_t stride, int64_t m0, int64_t m1, int64_t n0, int64_t n1);

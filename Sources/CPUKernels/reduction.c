@@ -1,0 +1,322 @@
+// Reductions by a fixed tree. Floats are added in chunks of at most 512 elements (by rows: 64 lanes, then pairwise) or of 16
+// rows (by columns); chunks are added up in double precision, in order, within segments whose length depends on the extents
+// alone; then segments are added up in order.
+#include "kernels.h"
+
+enum {
+    row_chunk = 512,
+    // Elements that the prologue makes at a time.
+    buffer_elements = 2048,
+    column_block = 512,
+    column_rows = 16,
+    row_block_limit = 1024,
+    segment_elements = 65536,
+};
+
+// A partial result: floats are held as double, integers as int64.
+typedef union {
+    double real;
+    int64_t whole;
+} partial;
+
+typedef struct {
+    const martlet_reduction *r;
+    const martlet_context *context;
+    const martlet_level_functions *level;
+    partial *partials;
+    char *result;
+    int64_t row_extent, row_blocks;
+} job;
+
+static int64_t minimum(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+static int is_real(int32_t element) { return element == MARTLET_FLOAT32 || element == MARTLET_FLOAT64; }
+
+static partial neutral(martlet_reduction_kind kind, int32_t element) {
+    partial p;
+    if (is_real(element)) {
+        p.real = kind == MARTLET_SUM ? 0 : kind == MARTLET_MAXIMUM_OF ? -__builtin_inf() : __builtin_inf();
+    } else {
+        p.whole = kind == MARTLET_SUM ? 0 : kind == MARTLET_MAXIMUM_OF ? INT64_MIN : INT64_MAX;
+    }
+    return p;
+}
+
+// NaN is larger and smaller than everything.
+static partial combine(martlet_reduction_kind kind, int32_t element, partial a, partial b) {
+    if (is_real(element)) {
+        if (kind == MARTLET_SUM) a.real += b.real;
+        else if (kind == MARTLET_MAXIMUM_OF) a.real = a.real > b.real || a.real != a.real ? a.real : b.real;
+        else a.real = a.real < b.real || a.real != a.real ? a.real : b.real;
+    } else {
+        if (kind == MARTLET_SUM) a.whole = (int64_t)((uint64_t)a.whole + (uint64_t)b.whole);
+        else if (kind == MARTLET_MAXIMUM_OF) a.whole = a.whole > b.whole ? a.whole : b.whole;
+        else a.whole = a.whole < b.whole ? a.whole : b.whole;
+    }
+    return a;
+}
+
+static partial element_at(const char *source, int32_t element, int64_t i) {
+    partial p;
+    switch (element) {
+        case MARTLET_FLOAT32: p.real = ((const float *)(const void *)source)[i]; break;
+        case MARTLET_FLOAT64: p.real = ((const double *)(const void *)source)[i]; break;
+        case MARTLET_INT32: p.whole = ((const int32_t *)(const void *)source)[i]; break;
+        default: p.whole = ((const uint8_t *)source)[i]; break;
+    }
+    return p;
+}
+
+static partial reduce_line(const job *j, const char *source, int64_t count) {
+    const martlet_reduction *r = j->r;
+    partial total = neutral(r->kind, r->element);
+    if (r->element == MARTLET_FLOAT32) {
+        const float *x = (const float *)(const void *)source;
+        if (r->kind == MARTLET_SUM) {
+            for (int64_t i = 0; i < count; i += row_chunk) total.real += j->level->sum(x + i, minimum(row_chunk, count - i));
+            return total;
+        }
+        float best = x[0];
+        if (r->kind == MARTLET_MAXIMUM_OF) {
+            for (int64_t i = 1; i < count; i++) best = best > x[i] || best != best ? best : x[i];
+        } else {
+            for (int64_t i = 1; i < count; i++) best = best < x[i] || best != best ? best : x[i];
+        }
+        total.real = best;
+        return total;
+    }
+    for (int64_t i = 0; i < count; i++) total = combine(r->kind, r->element, total, element_at(source, r->element, i));
+    return total;
+}
+
+// The blocks of the prologue's inputs at a place in the iteration space.
+static void locate(const job *j, const int64_t *place, int32_t row_axis, int32_t column_axis, martlet_block *blocks) {
+    const martlet_reduction *r = j->r;
+    const int32_t rank = r->keptRank + r->reducedRank;
+    for (int32_t i = 0; i < r->prologue->inputCount; i++) {
+        const martlet_operand *operand = &r->inputs[i];
+        int64_t offset = operand->offset;
+        for (int32_t axis = 0; axis < rank; axis++) offset += place[axis] * operand->strides[axis];
+        blocks[i].rowStride = row_axis >= 0 ? operand->strides[row_axis] : 0;
+        blocks[i].columnStride = column_axis >= 0 ? operand->strides[column_axis] : 0;
+        blocks[i].start = offset;
+        blocks[i].base = operand->source == MARTLET_SOURCE_POSITION
+                             ? NULL
+                             : j->context->values[operand->source] + offset * martlet_element_size(operand->element);
+    }
+}
+
+// Whether the prologue only hands on an input that can be read where it lies.
+static int is_direct(const job *j, const martlet_block *blocks) {
+    const martlet_program *p = j->r->prologue;
+    return p->instructionCount == 0 && p->inputCount == 1 && p->outputs[0] == 0 && blocks[0].base &&
+           blocks[0].columnStride == 1;
+}
+
+static martlet_block shifted(const martlet_block *block, int32_t element, int64_t rows, int64_t columns) {
+    martlet_block b = *block;
+    const int64_t offset = rows * b.rowStride + columns * b.columnStride;
+    b.start += offset;
+    if (b.base) b.base += offset * martlet_element_size(element);
+    return b;
+}
+
+// Rows x columns of the prologue's output, dense, in `buffer`; or where they lie in memory.
+static const char *produce(
+    const job *j, const martlet_block *blocks, int64_t row, int64_t rows, int64_t column, int64_t columns, char *buffer,
+    char *work, int64_t *stride) {
+    const martlet_program *p = j->r->prologue;
+    martlet_block here[MARTLET_MAXIMUM_PORTS];
+    for (int32_t i = 0; i < p->inputCount; i++) here[i] = shifted(&blocks[i], p->inputElements[i], row, column);
+    if (is_direct(j, blocks)) {
+        *stride = here[0].rowStride;
+        return here[0].base;
+    }
+    const martlet_block target = {buffer, 0, columns, 1};
+    martlet_program_run(p, here, &target, rows, columns, work);
+    *stride = columns;
+    return buffer;
+}
+
+static void set_reduced(const job *j, int64_t *place, int64_t outer) {
+    const martlet_reduction *r = j->r;
+    for (int32_t axis = r->reducedRank - 2; axis >= 0; axis--) {
+        const int64_t extent = r->extents[r->keptRank + axis];
+        place[r->keptRank + axis] = outer % extent;
+        outer /= extent;
+    }
+}
+
+static void set_kept(const job *j, int64_t *place, int64_t outer) {
+    for (int32_t axis = j->r->keptRank - 2; axis >= 0; axis--) {
+        place[axis] = outer % j->r->extents[axis];
+        outer /= j->r->extents[axis];
+    }
+}
+
+// What a segment covers: outer reduced indices, and a range of the last reduced axis.
+static void segment_bounds(const job *j, int64_t segment, int64_t length, int64_t *outer, int64_t *inner) {
+    const martlet_reduction *r = j->r;
+    outer[0] = 0;
+    outer[1] = r->outerReduced;
+    inner[0] = 0;
+    inner[1] = length;
+    int64_t *split = r->outerReduced > 1 ? outer : inner;
+    const int64_t end = split[1];
+    split[0] = segment * r->segmentLength;
+    split[1] = minimum(split[0] + r->segmentLength, end);
+}
+
+static void run_rows(void *argument, int64_t index, int32_t worker) {
+    const job *j = argument;
+    const martlet_reduction *r = j->r;
+    const int32_t rank = r->keptRank + r->reducedRank, size = martlet_element_size(r->element);
+    const int32_t row_axis = r->keptRank - 1, column_axis = r->reducedRank > 0 ? rank - 1 : -1;
+    const int64_t segment = index % r->segments, row_block = index / r->segments % j->row_blocks;
+    const int64_t outer_kept = index / (r->segments * j->row_blocks);
+    const int64_t first = row_block * r->rowBlock, rows = minimum(r->rowBlock, j->row_extent - first);
+    const int64_t length = column_axis >= 0 ? r->extents[column_axis] : 1;
+    int64_t outer[2], inner[2];
+    segment_bounds(j, segment, length, outer, inner);
+    char *work = j->context->work + worker * j->context->workBytes;
+    partial *sums = (partial *)(void *)work;
+    char *buffer = work + row_block_limit * sizeof(partial);
+    char *rest = buffer + buffer_elements * 8;
+    for (int64_t i = 0; i < rows; i++) sums[i] = neutral(r->kind, r->element);
+    int64_t place[MARTLET_MAXIMUM_RANK] = {0};
+    set_kept(j, place, outer_kept);
+    if (row_axis >= 0) place[row_axis] = first;
+    martlet_block blocks[MARTLET_MAXIMUM_PORTS];
+    for (int64_t o = outer[0]; o < outer[1]; o++) {
+        set_reduced(j, place, o);
+        locate(j, place, row_axis, column_axis, blocks);
+        const int64_t width = minimum(inner[1] - inner[0], buffer_elements);
+        const int64_t step = width > 0 ? buffer_elements / width : 1;
+        for (int64_t row = 0; row < rows; row += step) {
+            const int64_t height = minimum(step, rows - row);
+            for (int64_t column = inner[0]; column < inner[1]; column += width) {
+                const int64_t columns = minimum(width, inner[1] - column);
+                int64_t stride;
+                const char *x = produce(j, blocks, row, height, column, columns, buffer, rest, &stride);
+                for (int64_t i = 0; i < height; i++) {
+                    sums[row + i] = combine(
+                        r->kind, r->element, sums[row + i], reduce_line(j, x + i * stride * size, columns));
+                }
+            }
+        }
+    }
+    partial *target = j->partials + segment * r->keptCount + outer_kept * j->row_extent + first;
+    memcpy(target, sums, (size_t)rows * sizeof(partial));
+}
+
+static void run_columns(void *argument, int64_t index, int32_t worker) {
+    const job *j = argument;
+    const martlet_reduction *r = j->r;
+    const int32_t rank = r->keptRank + r->reducedRank, size = martlet_element_size(r->element);
+    const int32_t row_axis = rank - 1, column_axis = r->keptRank - 1;
+    const int64_t segment = index % r->segments, block = index / r->segments % j->row_blocks;
+    const int64_t outer_kept = index / (r->segments * j->row_blocks);
+    const int64_t first = block * column_block, columns = minimum(column_block, j->row_extent - first);
+    int64_t outer[2], inner[2];
+    segment_bounds(j, segment, r->extents[row_axis], outer, inner);
+    char *work = j->context->work + worker * j->context->workBytes;
+    partial *sums = (partial *)(void *)work;
+    float *floats = (float *)(void *)(work + column_block * sizeof(partial));
+    char *buffer = (char *)(floats + column_block);
+    char *rest = buffer + column_rows * column_block * 8;
+    for (int64_t i = 0; i < columns; i++) sums[i] = neutral(r->kind, r->element);
+    int64_t place[MARTLET_MAXIMUM_RANK] = {0};
+    set_kept(j, place, outer_kept);
+    place[column_axis] = first;
+    martlet_block blocks[MARTLET_MAXIMUM_PORTS];
+    for (int64_t o = outer[0]; o < outer[1]; o++) {
+        set_reduced(j, place, o);
+        locate(j, place, row_axis, column_axis, blocks);
+        for (int64_t row = inner[0]; row < inner[1]; row += column_rows) {
+            const int64_t rows = minimum(column_rows, inner[1] - row);
+            int64_t stride;
+            const char *x = produce(j, blocks, row, rows, 0, columns, buffer, rest, &stride);
+            if (r->element == MARTLET_FLOAT32 && r->kind == MARTLET_SUM) {
+                memset(floats, 0, (size_t)columns * sizeof(float));
+                j->level->add_rows(floats, (const float *)(const void *)x, rows, stride, columns);
+                for (int64_t i = 0; i < columns; i++) sums[i].real += floats[i];
+                continue;
+            }
+            for (int64_t k = 0; k < rows; k++) {
+                const char *line = x + k * stride * size;
+                for (int64_t i = 0; i < columns; i++) {
+                    sums[i] = combine(r->kind, r->element, sums[i], element_at(line, r->element, i));
+                }
+            }
+        }
+    }
+    partial *target = j->partials + segment * r->keptCount + outer_kept * j->row_extent + first;
+    memcpy(target, sums, (size_t)columns * sizeof(partial));
+}
+
+static void finish(const job *j) {
+    const martlet_reduction *r = j->r;
+    for (int64_t i = 0; i < r->keptCount; i++) {
+        partial total = j->partials[i];
+        for (int64_t s = 1; s < r->segments; s++) {
+            total = combine(r->kind, r->element, total, j->partials[s * r->keptCount + i]);
+        }
+        switch (r->element) {
+            case MARTLET_FLOAT32: ((float *)(void *)j->result)[i] = (float)total.real; break;
+            case MARTLET_FLOAT64: ((double *)(void *)j->result)[i] = total.real; break;
+            case MARTLET_INT32: ((int32_t *)(void *)j->result)[i] = (int32_t)(uint32_t)(uint64_t)total.whole; break;
+            default: ((uint8_t *)j->result)[i] = (uint8_t)total.whole; break;
+        }
+    }
+}
+
+void martlet_reduction_plan(martlet_reduction *r) {
+    r->keptCount = 1;
+    for (int32_t axis = 0; axis < r->keptRank; axis++) r->keptCount *= r->extents[axis];
+    r->outerReduced = 1;
+    for (int32_t axis = 0; axis < r->reducedRank - 1; axis++) r->outerReduced *= r->extents[r->keptRank + axis];
+    const int64_t length = r->reducedRank > 0 ? r->extents[r->keptRank + r->reducedRank - 1] : 1;
+    const int64_t row_extent = r->keptRank > 0 ? r->extents[r->keptRank - 1] : 1;
+    // Elements of one step of the axis that is cut into segments.
+    const int64_t columns = r->byColumns ? minimum(row_extent, column_block) : 1;
+    const int64_t unit = columns * (r->outerReduced > 1 ? length : 1);
+    const int64_t steps = r->outerReduced > 1 ? r->outerReduced : length;
+    r->segmentLength = unit > 0 ? divide_up(segment_elements, unit) : 1;
+    // Whole chunks, so that a segment's tree is that of its chunks.
+    if (r->outerReduced <= 1) r->segmentLength = divide_up(r->segmentLength, row_chunk) * row_chunk / (r->byColumns ? 32 : 1);
+    r->segments = steps > 0 ? divide_up(steps, r->segmentLength) : 1;
+    const int64_t per_row = minimum(segment_elements, length * r->outerReduced);
+    r->rowBlock = per_row > 0 ? segment_elements / 4 / per_row : row_block_limit;
+    if (r->rowBlock > row_block_limit) r->rowBlock = row_block_limit;
+    if (r->rowBlock < 1) r->rowBlock = 1;
+    r->sharedBytes = (r->keptCount * 8 + 63) / 64 * 64 + r->segments * r->keptCount * (int64_t)sizeof(partial);
+    const int64_t before = r->byColumns ? column_block * (int64_t)(sizeof(partial) + sizeof(float)) + column_rows * column_block * 8
+                                        : row_block_limit * (int64_t)sizeof(partial) + buffer_elements * 8;
+    const int64_t prologue = (int64_t)r->prologue->slotCount * r->prologue->slotBytes;
+    const int64_t epilogue = (int64_t)r->epilogue.program->slotCount * r->epilogue.program->slotBytes;
+    r->workBytes = before + (prologue > epilogue ? prologue : epilogue);
+}
+
+void martlet_reduction_run(const martlet_reduction *r, const martlet_context *context) {
+    if (r->keptCount == 0) return;
+    job j = {.r = r, .context = context, .level = martlet_level_table(context->level), .result = context->shared};
+    j.partials = (partial *)(void *)(context->shared + (r->keptCount * 8 + 63) / 64 * 64);
+    j.row_extent = r->keptRank > 0 ? r->extents[r->keptRank - 1] : 1;
+    int64_t elements = r->keptCount;
+    for (int32_t axis = 0; axis < r->reducedRank; axis++) elements *= r->extents[r->keptRank + axis];
+    if (elements == 0) {
+        // An empty reduction: nothing runs, the neutral element remains.
+        for (int64_t i = 0; i < r->keptCount * r->segments; i++) j.partials[i] = neutral(r->kind, r->element);
+    } else {
+        j.row_blocks = divide_up(j.row_extent, r->byColumns ? column_block : r->rowBlock);
+        const int64_t pieces = r->keptCount / j.row_extent * j.row_blocks * r->segments;
+        const martlet_task task = r->byColumns ? run_columns : run_rows;
+        if (elements < 32768) {
+            for (int64_t i = 0; i < pieces; i++) task(&j, i, 0);
+        } else {
+            martlet_pool_run(context->pool, pieces, task, &j);
+        }
+    }
+    finish(&j);
+    martlet_nest_run(&r->epilogue, context);
+}

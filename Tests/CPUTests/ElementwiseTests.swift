@@ -1,0 +1,183 @@
+import Compiler
+import Graph
+import Testing
+
+@testable import CPU
+
+/// Loop nests of any shape around programs.
+@Suite struct ElementwiseTests {
+    /// y = 2 x + b, with a comparison and a selection in between.
+    static let mixed = Program(
+        inputs: [.float32, .float32], constants: [.init(2, .float32), .init(0.25, .float32)],
+        instructions: [
+            .init(.multiply, [0, 2], .float32), .init(.add, [4, 1], .float32), .init(.less, [0, 3], .bool),
+            .init(.select, [6, 5, 1], .float32),
+        ], outputs: [7])
+
+    @Test func broadcastsOverRowsAndColumns() throws {
+        var generator = Generator(1)
+        for (rows, columns) in [(1, 1), (3, 5), (7, 600), (300, 3), (130, 257), (2, 5000), (5000, 1)] {
+            for (down, across) in [(0, 1), (1, 0), (0, 0)] {
+                var schedule = Schedule()
+                let x = schedule.input([Extent(rows), Extent(columns)])
+                let b = schedule.input([Extent(down == 0 ? (across == 0 ? 1 : columns) : rows)])
+                let y = schedule.output([Extent(rows), Extent(columns)])
+                schedule.append(
+                    .elementwise(
+                        ElementwiseGroup(
+                            iteration: [Extent(rows), Extent(columns)],
+                            inputs: [schedule.whole(x), Operand(.value(b), strides: [Extent(down), Extent(across)], element: .float32)],
+                            program: Self.mixed, outputs: [schedule.whole(y)])))
+                let count = schedule.values[b].type.shape.count.coefficient
+                try check(
+                    schedule,
+                    [x: HostArray(generator.floats(rows * columns), shape: [rows, columns]), b: HostArray(generator.floats(count))],
+                    tolerance: 1e-6)
+            }
+        }
+    }
+
+    /// Transposes, reversals and slices are identity programs with other strides.
+    @Test func movesElements() throws {
+        var generator = Generator(2)
+        for element in [ElementType.float32, .float64, .int32, .uint8] {
+            var schedule = Schedule()
+            let x = schedule.input([4, 37, 61, 3], element)
+            let y = schedule.output([3, 61, 4, 35], element)
+            // y[d, c, a, b] = x[a, b + 2, 60 - c, d]
+            schedule.append(
+                .elementwise(
+                    ElementwiseGroup(
+                        iteration: [3, 61, 4, 35],
+                        inputs: [
+                            Operand(
+                                .value(x), offset: [Extent(2 * 61 * 3), Extent(60 * 3)],
+                                strides: [1, -3, Extent(37 * 61 * 3), Extent(61 * 3)], element: element)
+                        ], program: .identity(element), outputs: [schedule.whole(y)])))
+            let values = (0..<(4 * 37 * 61 * 3)).map { _ in Double(Int.random(in: 0..<256, using: &generator)) }
+            try check(schedule, [x: HostArray(Values(shape: [4, 37, 61, 3], elements: values), as: element)], tolerance: 0)
+        }
+    }
+
+    /// Concatenation along the last axis: two groups that write parts of one value.
+    @Test func concatenates() throws {
+        var schedule = Schedule()
+        let a = schedule.input([.batch, 3]), b = schedule.input([.batch, 4])
+        let y = schedule.output([.batch, 7])
+        for (source, width, offset) in [(a, 3, 0), (b, 4, 3)] {
+            schedule.append(
+                .elementwise(
+                    ElementwiseGroup(
+                        iteration: [.batch, Extent(width)], inputs: [schedule.whole(source)], program: .identity,
+                        outputs: [Operand(.value(y), offset: [Extent(offset)], strides: [7, 1], element: .float32)])))
+        }
+        var generator = Generator(3)
+        for batch in [1, 5, 700] {
+            let feeds = [
+                a: HostArray(generator.floats(3 * batch), shape: [batch, 3]), b: HostArray(generator.floats(4 * batch), shape: [batch, 4]),
+            ]
+            try check(schedule, feeds, batch: batch, tolerance: 0)
+        }
+    }
+
+    @Test func positions() throws {
+        var schedule = Schedule()
+        let y = schedule.output([6, 700], .int32)
+        schedule.append(
+            .elementwise(
+                ElementwiseGroup(
+                    iteration: [6, 700],
+                    inputs: [
+                        Operand(.position, offset: [7], strides: [1000, -3], element: .int32),
+                        Operand(.position, strides: [1, 0], element: .int32), Operand(.position, offset: [5], strides: [0, 0], element: .int32),
+                    ],
+                    program: Program(
+                        inputs: [.int32, .int32, .int32],
+                        instructions: [.init(.add, [0, 1], .int32), .init(.multiply, [3, 2], .int32)], outputs: [4]),
+                    outputs: [schedule.whole(y)])))
+        try check(schedule, [:], tolerance: 0)
+    }
+
+    /// Adam (Kingma & Ba 2015) as one program over four states, all written in place, twice.
+    @Test(arguments: VectorLevel.available) func adamInPlace(level: VectorLevel) throws {
+        let count = 40_000
+        var schedule = Schedule()
+        let states = ["w", "m", "v"].map { schedule.add([Extent(count)], .float32, .state($0)) }
+        let gradient = schedule.input([Extent(count)])
+        let rate = schedule.input([1])
+        schedule.outputs = states
+        // registers: w m v g rate | 0.9 0.1 0.999 0.001 1e-8 | ..
+        let program = Program(
+            inputs: [.float32, .float32, .float32, .float32, .float32],
+            constants: [0.9, 0.1, 0.999, 0.001, 1e-8].map { .init($0, .float32) },
+            instructions: [
+                .init(.multiply, [1, 5], .float32), .init(.multiply, [3, 6], .float32), .init(.add, [10, 11], .float32),
+                .init(.multiply, [2, 7], .float32), .init(.multiply, [3, 3], .float32), .init(.multiply, [14, 8], .float32),
+                .init(.add, [13, 15], .float32), .init(.sqrt, [16], .float32), .init(.add, [17, 9], .float32),
+                .init(.divide, [12, 18], .float32), .init(.multiply, [19, 4], .float32), .init(.subtract, [0, 20], .float32),
+            ], outputs: [21, 12, 16])
+        for _ in 0..<2 {
+            schedule.append(
+                .elementwise(
+                    ElementwiseGroup(
+                        iteration: [Extent(count)],
+                        inputs: (states + [gradient]).map { schedule.whole($0) } + [Operand(.value(rate), strides: [0], element: .float32)],
+                        program: program, outputs: states.map { schedule.whole($0) })))
+        }
+        var generator = Generator(5)
+        try check(
+            schedule,
+            [
+                states[0]: HostArray(generator.floats(count)), states[1]: HostArray(generator.floats(count)),
+                states[2]: HostArray(generator.floats(count).map { abs($0) }), gradient: HostArray(generator.floats(count)),
+                rate: HostArray([0.125] as [Float]),
+            ], tolerance: 1e-5, levels: [level])
+    }
+
+    /// An input that is also the output of an earlier instruction's value must be read before it is overwritten.
+    @Test func inPlaceReadsComeFirst() throws {
+        var schedule = Schedule()
+        let x = schedule.add([1000], .float32, .state("x"))
+        let y = schedule.output([1000])
+        schedule.outputs = [x, y]
+        // x' = x + 1, made first; y = 3 x of the old x, made second.
+        schedule.append(
+            .elementwise(
+                ElementwiseGroup(
+                    iteration: [1000], inputs: [schedule.whole(x)],
+                    program: Program(
+                        inputs: [.float32], constants: [.init(1, .float32), .init(3, .float32)],
+                        instructions: [.init(.add, [0, 1], .float32), .init(.multiply, [0, 2], .float32)], outputs: [3, 4]),
+                    outputs: [schedule.whole(x), schedule.whole(y)])))
+        var generator = Generator(6)
+        try check(schedule, [x: HostArray(generator.floats(1000))], tolerance: 1e-6)
+    }
+
+    /// Constants and broadcast scalars as outputs, and one register that leaves twice.
+    @Test func scalarsAndRepeatedOutputs() throws {
+        var schedule = Schedule()
+        let x = schedule.input([30, 40])
+        let outputs = (0..<4).map { _ in schedule.output([30, 40]) }
+        schedule.append(
+            .elementwise(
+                ElementwiseGroup(
+                    iteration: [30, 40], inputs: [schedule.whole(x)],
+                    program: Program(
+                        inputs: [.float32], constants: [.init(1.5, .float32)],
+                        instructions: [
+                            .init(.exp, [0], .float32), .init(.exp, [1], .float32), .init(.stopGradient, [2], .float32),
+                        ], outputs: [1, 2, 3, 4]),
+                    outputs: outputs.map { schedule.whole($0) })))
+        var generator = Generator(7)
+        try check(schedule, [x: HostArray(generator.floats(1200), shape: [30, 40])])
+    }
+
+    @Test func emptyIterationsDoNothing() throws {
+        var schedule = Schedule()
+        let x = schedule.input([0, 4]), y = schedule.output([0, 4])
+        schedule.append(
+            .elementwise(
+                ElementwiseGroup(iteration: [0, 4], inputs: [schedule.whole(x)], program: .identity, outputs: [schedule.whole(y)])))
+        try check(schedule, [x: HostArray([] as [Float], shape: [0, 4])])
+    }
+}
