@@ -18,6 +18,15 @@
 #define LIVE(o, i) 1
 #endif
 
+// Whether weight (k, n) of operand b is live; a weight gradient's operands are not masked, only its result.
+#if MASK == 0 || ROLE == 2
+#define LIVE_AT(k, n) 1
+#elif ROLE == 0
+#define LIVE_AT(k, n) LIVE(n, k)
+#else
+#define LIVE_AT(k, n) LIVE(k, n)
+#endif
+
 // The intervals of k that a tile of columns from n0 to n0 + width needs: how many, and the bounds of each.
 #if MASK == 2 && ROLE != 2
 #define FIRST_INTERVAL(tile) tileStarts[tile]

@@ -1,6 +1,7 @@
 // Takes back what mask.cl defined, before the next kernel of the program.
 #undef MASK_PARAMETERS
 #undef LIVE
+#undef LIVE_AT
 #undef FIRST_INTERVAL
 #undef LAST_INTERVAL
 #undef INTERVAL_BEGIN

@@ -28,6 +28,11 @@ static const char kernel_pack[] = {
 };
 EMBEDDED(kernel_pack)
 
+static const char kernel_pack_b[] = {
+#embed "pack_b.cl" suffix(, 0)
+};
+EMBEDDED(kernel_pack_b)
+
 static const char kernel_product_cpu[] = {
 #embed "product_cpu.cl" suffix(, 0)
 };

@@ -6,6 +6,7 @@ const char *martlet_kernel_mask_text(void);
 const char *martlet_kernel_mask_end_text(void);
 const char *martlet_kernel_degrees_text(void);
 const char *martlet_kernel_pack_text(void);
+const char *martlet_kernel_pack_b_text(void);
 const char *martlet_kernel_product_cpu_text(void);
 const char *martlet_kernel_product_gpu_text(void);
 /// The text of MartletRandom.h.

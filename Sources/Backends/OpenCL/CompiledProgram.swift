@@ -22,7 +22,7 @@ final class CompiledProgram {
             cache.remove(key)
         }
         program = try Self.build(source, device)
-        if let binary = Self.binary(of: program) { cache.write(key, binary) }
+        if cache.folder != nil, let binary = Self.binary(of: program) { cache.write(key, binary) }
     }
 
     deinit { clReleaseProgram(program) }

@@ -26,7 +26,7 @@ public final class OpenCLDevice: Device, @unchecked Sendable {
 
     /// Every OpenCL 1.2 device of the machine: GPUs first, then processors. Empty where there is none.
     public static func all(kernels: KernelFamily? = nil) throws -> [OpenCLDevice] {
-        try DeviceDescription.all().enumerated().map { try OpenCLDevice($0.element, number: $0.offset, kernels: kernels) }
+        try DeviceDescription.all.enumerated().map { try OpenCLDevice($0.element, number: $0.offset, kernels: kernels) }
     }
 
     /// The device `opencl` (the first) or `opencl:N`.
@@ -35,7 +35,7 @@ public final class OpenCLDevice: Device, @unchecked Sendable {
     public static func named(
         _ name: String = "opencl", kernels: KernelFamily? = nil, countsTiles: Bool = false
     ) throws -> OpenCLDevice {
-        let found = DeviceDescription.all()
+        let found = DeviceDescription.all
         guard !found.isEmpty else { throw OpenCLError.noDevice }
         let number: Int? = name == "opencl" ? 0 : name.hasPrefix("opencl:") ? Int(name.dropFirst(7)) : nil
         guard let number, found.indices.contains(number) else {

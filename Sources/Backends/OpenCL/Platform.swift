@@ -19,8 +19,11 @@ struct DeviceDescription: @unchecked Sendable {
     /// Bytes.
     let baseAlignment: Int
 
-    /// Devices of every platform: GPUs and accelerators first, then processors, each in the platforms' order.
-    static func all() -> [DeviceDescription] {
+    /// Devices of every platform: GPUs and accelerators first, then processors, each in the platforms' order. Asked for
+    /// once: drivers are started by the first question, and two at a time have been seen to find nothing.
+    static let all = findAll()
+
+    private static func findAll() -> [DeviceDescription] {
         var platformCount: cl_uint = 0
         guard clGetPlatformIDs(0, nil, &platformCount) == CL_SUCCESS, platformCount > 0 else { return [] }
         var platforms = [cl_platform_id?](repeating: nil, count: Int(platformCount))

@@ -221,6 +221,26 @@ struct ProductLowering {
 
     // MARK: - Processor
 
+    /// Tiles of six rows that a work-item takes at most (STRIP in product_cpu.cl).
+    private static let longestStrip = 32
+
+    /// How many tiles of rows a work-item takes: as many as share a panel of B well, few enough to keep every core busy
+    /// and, where columns are scattered, to keep the rows they go to in the cache.
+    private func strip(mask: ProductMask, computeUnits: Int) -> @Sendable (Int) -> Int {
+        let (m, n, z) = (group.m, group.n, nest.count)
+        let operands = group.outputs.count + group.epilogueInputs.count
+        let scatters = mask.nOrder != nil
+        return { batch in
+            let columns = n.resolved(batch: batch)
+            let tiles = (m.resolved(batch: batch) + 5) / 6
+            var most = min(Self.longestStrip, tiles * ((columns + 63) / 64) * z.resolved(batch: batch) / (4 * computeUnits))
+            if scatters { most = min(most, (768 << 10) / max(1, 24 * columns * operands)) }
+            most = max(1, most)
+            let strips = max(1, (tiles + most - 1) / most)
+            return max(1, (tiles + strips - 1) / strips)
+        }
+    }
+
     private func lowerCPU(_ lowering: inout LoweringContext) throws -> LoweredGroup {
         let (m, n, k, z) = (group.m, group.n, group.k, nest.count)
         let mask = try ProductMask(group, tile: (6, 64), label: label, lowering: &lowering)
@@ -228,9 +248,15 @@ struct ProductLowering {
         let bIsBatched = b.strides.prefix(nest.rank).contains { $0 != 0 }
         let most = lowering.maximumBatch
         let (zMost, kMost) = (z.resolved(batch: most), k.resolved(batch: most))
+        let strip = strip(mask: mask, computeUnits: lowering.device.description.computeUnits)
+        let strips: @Sendable (Int) -> Int = { ((m.resolved(batch: $0) + 5) / 6 + strip($0) - 1) / strip($0) }
+        // Every strip packs B for itself; where that is slow (element by element) and there are several, it is done once.
+        let isSlow = mask.kOrder != nil || mask.nOrder != nil || (mask.kind == 2 && mask.role != 2)
+            || (b.strides[mAxis] != 1 && b.strides[nAxis] != 1)
+        let packsFirst = isSlow && strips(most) > 1
+
         var lowered = LoweredGroup(scratch: [
-            (aIsBatched ? zMost : 1) * ((m.resolved(batch: most) + 5) / 6) * 6 * kMost * 4,
-            (bIsBatched ? zMost : 1) * ((n.resolved(batch: most) + 63) / 64) * 64 * kMost * 4,
+            (aIsBatched ? zMost : 1) * ((m.resolved(batch: most) + 5) / 6) * 6 * kMost * 4
         ])
         if let preparation = mask.preparation { lowered.steps.append(preparation) }
 
@@ -254,51 +280,62 @@ struct ProductLowering {
                     arguments: [.scratch(0), .extent(m), .extent(k)] + aList.arguments + aOrders.compactMap(\.1),
                     groups: { [(m.resolved(batch: $0) + 5) / 6, aIsBatched ? z.resolved(batch: $0) : 1] }, local: [1, 1])))
 
-        // B's panels.
+        // B as the kernel that packs it sees it.
         var bList = ParameterList()
-        addBatchSizes(to: &bList)
+        if packsFirst { addBatchSizes(to: &bList) }
         b.addParameters(to: &bList, isOutput: false)
-        let bOrders = [("K_ORDER", mask.kOrder), ("N_ORDER", mask.nOrder)]
         var bMacros: [(String, String)] = [
-            ("PACK_B", "1"), ("source", "b"), ("SOURCE_PARAMETERS", joined(bList)), ("SOURCE_BASE(z)", base(b)),
+            ("source", "b"), ("SOURCE_PARAMETERS", joined(bList)), ("SOURCE_BASE(z)", base(b)),
             ("STRIDE_K", b.stride(mAxis)), ("STRIDE_N", b.stride(nAxis)),
         ]
         if b.strides[mAxis] == 1 { bMacros.append(("UNIT_K", "1")) }
         if b.strides[nAxis] == 1 { bMacros.append(("UNIT_N", "1")) }
-        var bMask = mask
-        // A weight gradient's operands are not masked, only its result.
-        if mask.role == 2 { (bMask.kind, bMask.tables) = (0, []) }
-        let packB = with(
-            bMacros,
-            bMask.definitions(orders: bOrders, tileCount: "1") + KernelText.mask + KernelText.pack + KernelText.maskEnd)
-        lowered.steps.append(
-            .launch(
-                Launch(
-                    kernel: lowering.library.add(packB, prefix: "packB"),
-                    arguments: [.scratch(1), .extent(n), .extent(k)] + bList.arguments + bMask.tables
-                        + bOrders.compactMap(\.1),
-                    groups: {
-                        [
-                            (k.resolved(batch: $0) + 255) / 256, (n.resolved(batch: $0) + 63) / 64,
-                            bIsBatched ? z.resolved(batch: $0) : 1,
-                        ]
-                    }, local: [1, 1, 1])))
+        if packsFirst {
+            lowered.scratch.append((bIsBatched ? zMost : 1) * ((n.resolved(batch: most) + 63) / 64) * 64 * kMost * 4)
+            let bOrders = [("K_ORDER", mask.kOrder), ("N_ORDER", mask.nOrder)]
+            var bMask = mask
+            // A weight gradient's operands are not masked, only its result.
+            if mask.role == 2 { (bMask.kind, bMask.tables) = (0, []) }
+            let alongK = b.strides[mAxis] == 1
+            let packB = with(
+                [("PACK_B", "1")] + bMacros,
+                bMask.definitions(orders: bOrders, tileCount: "1") + KernelText.mask + KernelText.pack + KernelText.maskEnd)
+            lowered.steps.append(
+                .launch(
+                    Launch(
+                        kernel: lowering.library.add(packB, prefix: "packB"),
+                        arguments: [.scratch(1), .extent(n), .extent(k)] + bList.arguments + bMask.tables
+                            + bOrders.compactMap(\.1),
+                        groups: {
+                            let panels = (n.resolved(batch: $0) + 63) / 64
+                            // CHUNK in pack.cl, and the order in which work-items come.
+                            let chunks = (k.resolved(batch: $0) + (alongK ? 255 : 31)) / (alongK ? 256 : 32)
+                            return [alongK ? chunks : panels, alongK ? panels : chunks, bIsBatched ? z.resolved(batch: $0) : 1]
+                        }, local: [1, 1, 1])))
+        }
 
         // The tiles.
         let epilogue = epilogueParameters
         var macros = epilogueMacros(epilogue)
+        if packsFirst {
+            macros.append(("PACKED_B", "1"))
+            if bIsBatched { macros.append(("B_BATCHES", "1")) }
+        } else {
+            macros += bMacros
+        }
         if aIsBatched { macros.append(("A_BATCHES", "1")) }
-        if bIsBatched { macros.append(("B_BATCHES", "1")) }
         if mask.isSettled { macros.append(("SETTLED", "1")) }
         if lowering.device.countsTiles { macros.append(("COUNT_TILES", "1")) }
-        let orders = [("N_ORDER", mask.nOrder), ("M_ORDER", mask.mOrder)]
+        // Packed panels are sorted already.
+        let orders = [("K_ORDER", packsFirst ? nil : mask.kOrder), ("N_ORDER", mask.nOrder), ("M_ORDER", mask.mOrder)]
         let text = with(
             macros,
             try epilogueText(widths: [1, 16], hasColumnOrder: mask.nOrder != nil)
-                + mask.definitions(orders: orders, tileCount: "get_num_groups(1)") + KernelText.mask
+                + mask.definitions(orders: orders, tileCount: "get_num_groups(0)") + KernelText.mask
                 + KernelText.productCPU + KernelText.maskEnd)
-        var arguments: [LaunchArgument] = [.scratch(0), .scratch(1), .extent(m), .extent(n), .extent(k)] + mask.tables
-        arguments += orders.compactMap(\.1)
+        var arguments: [LaunchArgument] = [.scratch(0), .extent(m), .extent(n), .extent(k), .integer(strip)]
+        arguments += packsFirst ? [.scratch(1)] : bList.arguments
+        arguments += mask.tables + orders.compactMap(\.1)
         if lowering.device.countsTiles {
             let counter = TileCounter(buffer: try lowering.counter(), dense: denseSteps(rows: 6, columns: 64))
             lowered.tileCounter = counter
@@ -308,9 +345,7 @@ struct ProductLowering {
             .launch(
                 Launch(
                     kernel: lowering.library.add(text, prefix: "product"), arguments: arguments + epilogue.arguments,
-                    groups: {
-                        [(m.resolved(batch: $0) + 5) / 6, (n.resolved(batch: $0) + 63) / 64, z.resolved(batch: $0)]
-                    }, local: [1, 1, 1])))
+                    groups: { [(n.resolved(batch: $0) + 63) / 64, strips($0), z.resolved(batch: $0)] }, local: [1, 1, 1])))
         return lowered
     }
 }

@@ -38,6 +38,8 @@ struct RuntimeDegrees {
     var outputOrder: OpenCLBuffer
     var extents: OpenCLBuffer
     var starts: OpenCLBuffer
+    /// Room for the sort.
+    var spare: OpenCLBuffer
 }
 
 extension ProductMask {
@@ -85,17 +87,21 @@ extension ProductMask {
             tables = [.buffer(sorted.extents), .buffer(sorted.starts)]
             setOrders(input: .buffer(sorted.inputOrder), output: .buffer(sorted.outputOrder))
             lowering.library.addOnce(KernelText.degrees)
-            let total = inputs + outputs
-            let isGPU = lowering.family == .gpu
-            let count: Int = isGPU ? (total + 63) / 64 : max(1, min(lowering.device.description.computeUnits * 4, total / 64))
-            preparation = .launch(
-                Launch(
-                    kernel: "martlet_degrees",
-                    arguments: [
-                        .value(degrees.input), .value(degrees.output), .integer { _ in inputs }, .integer { _ in outputs },
-                        .integer { _ in strict ? 1 : 0 }, .buffer(sorted.inputOrder), .buffer(sorted.outputOrder),
-                        .buffer(sorted.extents), .buffer(sorted.starts),
-                    ], groups: { _ in [count] }, local: [isGPU ? 64 : 1]))
+            var arguments: [LaunchArgument] = [
+                .value(degrees.input), .value(degrees.output), .integer { _ in inputs }, .integer { _ in outputs },
+                .integer { _ in strict ? 1 : 0 }, .buffer(sorted.inputOrder), .buffer(sorted.outputOrder),
+                .buffer(sorted.extents), .buffer(sorted.starts),
+            ]
+            switch lowering.family {
+            case .gpu:
+                let count = (inputs + outputs + 63) / 64
+                preparation = .launch(
+                    Launch(kernel: "martlet_degrees_gpu", arguments: arguments, groups: { _ in [count] }, local: [64]))
+            case .cpu:
+                arguments.append(.buffer(sorted.spare))
+                preparation = .launch(
+                    Launch(kernel: "martlet_degrees_cpu", arguments: arguments, groups: { _ in [1] }, local: [1]))
+            }
         case .matrix(let bits):
             try requireShape(bits.rows, bits.columns)
             kind = 2

@@ -390,11 +390,11 @@ struct ReductionLowering {
                     }
                 }
                 shared[sharer * \(lanes) + lane] = part;
-                for (int half = \(sharers / 2); half > 0; half >>= 1) {
+                for (int apart = \(sharers / 2); apart > 0; apart >>= 1) {
                     barrier(CLK_LOCAL_MEM_FENCE);
-                    if (sharer < half) {
+                    if (sharer < apart) {
                         const \(type(1)) low = shared[sharer * \(lanes) + lane];
-                        const \(type(1)) high = shared[(sharer + half) * \(lanes) + lane];
+                        const \(type(1)) high = shared[(sharer + apart) * \(lanes) + lane];
                         shared[sharer * \(lanes) + lane] = \(combine("low", "high"));
                     }
                 }
