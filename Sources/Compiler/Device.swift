@@ -132,11 +132,3 @@ extension Group {
         }
     }
 }
-
-extension Device {
-    public func load(
-        _ program: SamplingProgram, maximumBatch: Int, states: [String: any DeviceBuffer]
-    ) throws -> any SamplingExecutable {
-        throw SamplingError(description: "\(name) has no sampler yet")
-    }
-}

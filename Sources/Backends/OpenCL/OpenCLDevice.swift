@@ -78,6 +78,12 @@ public final class OpenCLDevice: Device, @unchecked Sendable {
         try OpenCLExecutable(self, schedule, maximumBatch: maximumBatch, states: states)
     }
 
+    public func load(
+        _ program: SamplingProgram, maximumBatch: Int, states: [String: any DeviceBuffer]
+    ) throws -> any SamplingExecutable {
+        try OpenCLSampler(self, program, maximumBatch: maximumBatch, states: states)
+    }
+
     /// Waits for everything that was enqueued.
     public func finish() throws { try check(clFinish(queue), "clFinish") }
 
