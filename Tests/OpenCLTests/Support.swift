@@ -126,7 +126,9 @@ func expectClose(
         let same = a.isNaN ? b.isNaN : a.isFinite ? abs(a - b) <= tolerance * max(scale, 1e-30) : a == b
         if !same { wrong.append("[\(index)] found \(a), expected \(b)") }
     }
+    // The macro would print the whole list.
+    let agrees = wrong.isEmpty
     #expect(
-        wrong.isEmpty, "\(wrong.count) of \(found.count) differ: \(wrong.prefix(5).joined(separator: "; ")) \(comment?.rawValue ?? "")",
+        agrees, "\(wrong.count) of \(found.count) differ: \(wrong.prefix(5).joined(separator: "; ")) \(comment?.rawValue ?? "")",
         sourceLocation: sourceLocation)
 }

@@ -31,7 +31,7 @@ struct LoweringContext {
     /// Where the sorted degrees of a pair of values go.
     mutating func runtimeDegrees(_ key: RuntimeDegreesKey, inputs: Int, outputs: Int) throws -> RuntimeDegrees {
         if let known = degrees[key] { return known }
-        let make = { [device] (count: Int) in try OpenCLBuffer(device, byteCount: count * 4, zeroed: true) }
+        let make = { [device] (count: Int) in try OpenCLBuffer(device, byteCount: count * 4, zeroed: false) }
         let made = RuntimeDegrees(
             inputOrder: try make(inputs), outputOrder: try make(outputs), extents: try make(outputs),
             starts: try make(inputs), spare: try make(max(inputs, outputs)))

@@ -166,8 +166,9 @@ struct ProductLowering {
         let (m, n, z) = (group.m, group.n, nest.count)
         let most = lowering.maximumBatch
         let large = (m.resolved(batch: most) + 127) / 128 * ((n.resolved(batch: most) + 127) / 128) * z.resolved(batch: most)
-        // Small problems would leave most of the device idle with large tiles.
-        let tile = large >= lowering.device.description.computeUnits ? 128 : 64
+        // Small problems would leave most of the device, or of each tile, idle with large tiles.
+        let fills = large >= lowering.device.description.computeUnits && min(m.resolved(batch: most), n.resolved(batch: most)) > 64
+        let tile = fills ? 128 : 64
         let mask = try ProductMask(group, tile: (tile, tile), label: label, lowering: &lowering)
 
         var sizes = ParameterList()

@@ -310,12 +310,13 @@ struct ReductionLowering {
 
     /// The tree over the lanes of `sums`, into `folded`.
     private var foldText: String {
-        let half = type(1)
-        return """
-                    const \(half)8 fold8 = \(combine("sums.lo", "sums.hi"));
-                    const \(half)4 fold4 = \(combine("fold8.lo", "fold8.hi"));
-                    const \(half)2 fold2 = \(combine("fold4.lo", "fold4.hi"));
-                    const \(half) folded = \(combine("fold2.x", "fold2.y"));
+        """
+                    \(type(1)) lanes[16];
+                    vstore16(sums, 0, lanes);
+                    for (int apart = 8; apart > 0; apart >>= 1) {
+                        for (int lane = 0; lane < apart; lane++) lanes[lane] = \(combine("lanes[lane]", "lanes[lane + apart]"));
+                    }
+                    const \(type(1)) folded = lanes[0];
             """
     }
 
