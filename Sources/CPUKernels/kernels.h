@@ -3,6 +3,10 @@
 
 #include <string.h>
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
 #include "CPUKernels.h"
 
 /// The functions that exist once for each vector level.
@@ -12,9 +16,11 @@ typedef struct {
     /// The largest tile of the product that stays in registers.
     int32_t tile_rows;
     int32_t tile_columns;
-    /// c[tile_rows][..] (=, or += when accumulating) a * b for packed panels a [k][rows] and b [k][tile_columns].
+    /// c[rows][columns] = or += a b, for a whose inner steps hold `rows` elements and lie `a_step` apart, and b whose hold
+    /// `columns` (one vector or tile_columns) and lie `b_step` apart.
     void (*tile)(
-        int64_t k, const float *a, int32_t rows, const float *b, int32_t columns, float *c, int64_t stride, int accumulate);
+        int64_t k, const float *a, int64_t a_step, int32_t rows, const float *b, int64_t b_step, int32_t columns, float *c,
+        int64_t stride, int accumulate);
     /// target[k][height] = source at (k, i), with zeros where i >= live.
     void (*pack)(
         float *target, const float *source, int64_t k, int64_t k_stride, int32_t live, int64_t stride, int32_t height);

@@ -9,6 +9,7 @@
 #include "vector_math.h"
 #include "elementwise_kernels.h"
 #include "product_kernels.h"
+#include "pack_kernels.h"
 #include "reduction_kernels.h"
 #include "lane_kernels.h"
 

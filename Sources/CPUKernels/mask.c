@@ -34,9 +34,24 @@ static int reads(const martlet_mask *mask, int64_t k, int64_t n) {
 
 void martlet_mask_clear_panel(
     const martlet_mask *mask, float *panel, int64_t start, int64_t end, int64_t column, int64_t columns, int32_t width) {
+    if (mask->bits) {
+        for (int64_t k = start; k < end; k++) {
+            for (int64_t j = 0; j < columns; j++) {
+                if (!reads(mask, k, column + j)) panel[(k - start) * width + j] = 0;
+            }
+        }
+        return;
+    }
+    // Down the rows of a staircase the edge only moves to the right.
+    int64_t edge = 0;
     for (int64_t k = start; k < end; k++) {
-        for (int64_t j = 0; j < columns; j++) {
-            if (!reads(mask, k, column + j)) panel[(k - start) * width + j] = 0;
+        float *row = panel + (k - start) * width;
+        if (mask->role == MARTLET_FORWARD) {
+            while (edge < columns && mask->extents[column + edge] <= k) edge++;
+            for (int64_t j = 0; j < edge; j++) row[j] = 0;
+        } else {
+            while (edge < columns && mask->first[column + edge] <= k) edge++;
+            for (int64_t j = edge; j < columns; j++) row[j] = 0;
         }
     }
 }

@@ -78,6 +78,7 @@ static void *worker_main(void *argument) {
     const worker_start start = *(worker_start *)argument;
     free(argument);
     martlet_pool *const pool = start.pool;
+    martlet_flush_subnormals();
     while (!atomic_load_explicit(&pool->stopping, memory_order_acquire)) {
         const uint64_t seen = atomic_load_explicit(&pool->ticket, memory_order_acquire);
         if (is_open(pool, seen)) {
@@ -180,4 +181,30 @@ void martlet_pool_run(martlet_pool *pool, int64_t count, martlet_task task, void
             sched_yield();
         }
     }
+}
+
+uint64_t martlet_flush_subnormals(void) {
+#if defined(__x86_64__)
+    const uint32_t saved = __builtin_ia32_stmxcsr();
+    // Flush to zero and denormals are zero.
+    __builtin_ia32_ldmxcsr(saved | 0x8040);
+    return saved;
+#elif defined(__aarch64__)
+    uint64_t saved;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(saved));
+    __asm__ volatile("msr fpcr, %0" ::"r"(saved | (uint64_t)1 << 24));
+    return saved;
+#else
+    return 0;
+#endif
+}
+
+void martlet_restore_arithmetic(uint64_t saved) {
+#if defined(__x86_64__)
+    __builtin_ia32_ldmxcsr((uint32_t)saved);
+#elif defined(__aarch64__)
+    __asm__ volatile("msr fpcr, %0" ::"r"(saved));
+#else
+    (void)saved;
+#endif
 }

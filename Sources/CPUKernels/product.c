@@ -1,132 +1,64 @@
-// Blocked products: panels are packed, register tiles walk the live part of the inner axis, and the epilogue runs on a block
-// while it is in cache.
+// Blocked products: panels are packed where they must be, register tiles walk the live part of the inner axis, and the
+// epilogue runs on a block while it is in cache.
 //
 // An element's sum runs over the inner axis in order, in chunks of `depthBlock`, whatever the blocks of rows and columns
-// are; so results do not depend on threads. The axes of rows, columns and the inner axis are those of the sorted mask; orders
-// that are not the identity are undone while packing (inner axis, rows) and before the epilogue (columns).
-#include "mask.h"
+// are; so results do not depend on threads.
+#include "product.h"
 
-typedef struct {
-    const martlet_product *p;
-    const martlet_context *context;
-    const martlet_level_functions *level;
-    int64_t *counts;
-    int64_t row_blocks, column_blocks, depth_blocks;
-    int64_t panel_count;
-    const int32_t *inner_order, *column_order, *row_order;
-    // Offsets of the current batch element, for a product that shares packed panels.
-    const float *shared_a, *shared_b;
-    float *raw;
-} job;
-
-static int64_t minimum(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t round_up(int64_t a, int64_t b) { return (a + b - 1) / b * b; }
-static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-// Rows are dealt to panels of nearly equal height, none above `tile_rows`.
-typedef struct {
-    int64_t first;
-    int32_t height;
-} row_panel;
-
-static int64_t row_panel_count(int64_t rows, int32_t tile_rows) { return divide_up(rows, tile_rows); }
-
-static row_panel panel_of_rows(int64_t rows, int32_t tile_rows, int64_t index) {
-    const int64_t count = row_panel_count(rows, tile_rows);
-    const int64_t low = rows / count, rest = rows % count;
-    row_panel panel = {index * low + minimum(index, rest), (int32_t)(low + (index < rest))};
-    return panel;
-}
-
-static const float *operand_base(const job *j, const martlet_operand *operand, int64_t batch) {
+const float *martlet_product_base(const product_job *j, const martlet_operand *operand, int64_t batch) {
     const martlet_product *p = j->p;
     int64_t offset = operand->offset;
     for (int32_t axis = p->batchRank - 1; axis >= 0; axis--) {
         offset += batch % p->batchExtents[axis] * operand->strides[axis];
         batch /= p->batchExtents[axis];
     }
-    return (const float *)j->context->values[operand->source] + offset;
-}
-
-// Packs lines [first, first + live) of an operand for the inner range [start, start + depth).
-static void pack_lines(
-    const job *j, float *target, const float *base, int64_t inner_stride, int64_t line_stride, int64_t start,
-    int64_t depth, const int32_t *line_order, int64_t first, int32_t live, int32_t height) {
-    if (!j->inner_order && !line_order) {
-        j->level->pack(
-            target, base + start * inner_stride + first * line_stride, depth, inner_stride, live, line_stride, height);
-        return;
-    }
-    for (int64_t k = 0; k < depth; k++) {
-        const int64_t inner = j->inner_order ? j->inner_order[start + k] : start + k;
-        const float *s = base + inner * inner_stride;
-        float *d = target + k * height;
-        for (int32_t i = 0; i < live; i++) d[i] = s[(line_order ? line_order[first + i] : first + i) * line_stride];
-        for (int32_t i = live; i < height; i++) d[i] = 0;
-    }
+    return (const float *)(void *)j->context->values[operand->source] + offset;
 }
 
 // Packs rows [first, first + rows) of a, panel after panel, for one inner range.
 static void pack_a(
-    const job *j, float *target, const float *base, int64_t first, int64_t rows, int64_t start, int64_t depth) {
+    const product_job *j, float *target, const float *base, int64_t first, int64_t rows, int64_t start, int64_t depth) {
     const martlet_product *p = j->p;
-    const int32_t tile = j->level->tile_rows;
-    const int64_t count = row_panel_count(rows, tile);
+    const int64_t inner = p->a.strides[p->batchRank + 1], line = p->a.strides[p->batchRank];
+    const int64_t count = row_panel_count(rows, j->level->tile_rows);
     for (int64_t i = 0; i < count; i++) {
-        const row_panel panel = panel_of_rows(rows, tile, i);
-        pack_lines(
-            j, target + panel.first * depth, base, p->a.strides[p->batchRank + 1], p->a.strides[p->batchRank], start, depth,
-            j->row_order, first + panel.first, panel.height, panel.height);
+        const row_panel panel = panel_of_rows(rows, j->level->tile_rows, i);
+        float *place = target + panel.first * depth;
+        if (!j->row_order) {
+            j->level->pack(
+                place, base + start * inner + (first + panel.first) * line, depth, inner, panel.height, line, panel.height);
+            continue;
+        }
+        // Rows in the order of the mask (a weight gradient).
+        for (int32_t r = 0; r < panel.height; r++) {
+            const float *s = base + start * inner + j->row_order[first + panel.first + r] * line;
+            for (int64_t k = 0; k < depth; k++) place[k * panel.height + r] = s[k * inner];
+        }
     }
 }
 
-// Width of the packed panel: the last may need one vector only.
-static int32_t panel_width(const job *j, int64_t column) {
-    const int32_t width = j->level->tile_columns;
-    return j->p->n - column <= width / 2 ? width / 2 : width;
-}
-
-// Packs the live rows of panel `index` of b in the inner range [start, start + depth); row k lies at its place in the range.
-static void pack_b(const job *j, float *target, const float *base, int64_t index, int64_t start, int64_t depth) {
+// Packs inner rows [start, start + depth) of panel `index` of b.
+static void pack_b(
+    const product_job *j, float *target, const float *base, int64_t index, int64_t start, int64_t depth) {
     const martlet_product *p = j->p;
-    const int32_t tile = j->level->tile_columns;
-    const int64_t column = index * tile;
-    const int32_t width = panel_width(j, column), live = (int32_t)minimum(tile, p->n - column);
+    const int64_t column = index * j->level->tile_columns;
+    const int32_t width = panel_width(j, column), live = (int32_t)minimum(j->level->tile_columns, p->n - column);
     const int64_t inner = p->b.strides[p->batchRank], line = p->b.strides[p->batchRank + 1];
-    const martlet_mask *mask = p->role == MARTLET_WEIGHT_GRADIENT ? NULL : p->mask;
-    if (!mask) {
-        pack_lines(j, target, base, inner, line, start, depth, j->column_order, column, live, width);
+    if (!j->column_order) {
+        j->level->pack(target, base + start * inner + column * line, depth, inner, live, line, width);
         return;
     }
-    for (int32_t i = mask->panels[index]; i < mask->panels[index + 1]; i++) {
-        const martlet_interval *interval = &mask->intervals[i];
-        const int64_t low = interval->start > start ? interval->start : start;
-        const int64_t high = minimum(interval->end, start + depth);
-        if (low >= high) continue;
-        float *place = target + (low - start) * width;
-        pack_lines(j, place, base, inner, line, low, high - low, j->column_order, column, live, width);
-        if (!interval->full) martlet_mask_clear_panel(mask, place, low, high, column, live, width);
+    // Columns in the order of the mask (a weight gradient).
+    for (int64_t k = 0; k < depth; k++) {
+        const float *s = base + (start + k) * inner;
+        float *d = target + k * width;
+        for (int32_t i = 0; i < live; i++) d[i] = s[j->column_order[column + i] * line];
+        for (int32_t i = live; i < width; i++) d[i] = 0;
     }
 }
 
-// The inner range that any of the panels [first, last) reads.
-static void live_range(const job *j, int64_t first, int64_t last, int64_t *low, int64_t *high) {
-    const martlet_mask *mask = j->p->mask;
-    *low = 0;
-    *high = j->p->k;
-    if (!mask || j->p->role == MARTLET_WEIGHT_GRADIENT) return;
-    *low = j->p->k;
-    *high = 0;
-    for (int64_t panel = first; panel < last; panel++) {
-        if (mask->panels[panel] == mask->panels[panel + 1]) continue;
-        *low = minimum(*low, mask->intervals[mask->panels[panel]].start);
-        const int64_t end = mask->intervals[mask->panels[panel + 1] - 1].end;
-        if (end > *high) *high = end;
-    }
-}
-
-static void run_epilogue(
-    const job *j, int64_t batch, const float *block, int64_t stride, int64_t m0, int64_t rows, int64_t n0,
+void martlet_product_epilogue(
+    const product_job *j, int64_t batch, const float *block, int64_t stride, int64_t m0, int64_t rows, int64_t n0,
     int64_t columns, char *work) {
     const martlet_product *p = j->p;
     martlet_block blocks[2][MARTLET_MAXIMUM_PORTS];
@@ -165,10 +97,21 @@ static void run_epilogue(
 
 // The epilogue of a block of a masked weight gradient: dead tiles are zero, or skipped where they are settled.
 static void finish_gradient(
-    const job *j, int64_t batch, float *block, int64_t stride, int64_t m0, int64_t rows, int64_t n0, int64_t columns,
+    const product_job *j, int64_t batch, float *block, int64_t stride, int64_t m0, int64_t rows, int64_t n0, int64_t columns,
     char *work) {
     const martlet_product *p = j->p;
     const int32_t tile = j->level->tile_columns;
+    const int64_t count = row_panel_count(rows, j->level->tile_rows);
+    for (int64_t i = 0; i < count; i++) {
+        const row_panel rp = panel_of_rows(rows, j->level->tile_rows, i);
+        for (int64_t column = n0; column < n0 + columns; column += tile) {
+            const int64_t end = minimum(column + tile, n0 + columns), m = m0 + rp.first;
+            const int state = martlet_mask_tile(p->mask, m, m + rp.height, column, end);
+            if (state == 2 || (state == 0 && p->settled && !j->column_order)) continue;
+            martlet_mask_clear_tile(
+                p->mask, block + rp.first * stride + column - n0, stride, m, m + rp.height, column, end);
+        }
+    }
     if (j->column_order) {
         // Full rows: put the columns back in their own order.
         float *line = (float *)(void *)work;
@@ -176,15 +119,14 @@ static void finish_gradient(
         for (int64_t row = 0; row < rows; row++) {
             float *sorted = block + row * stride;
             for (int64_t n = 0; n < p->n; n++) line[j->column_order[n]] = sorted[n];
-            run_epilogue(j, batch, line, p->n, m0 + row, 1, 0, p->n, rest);
+            martlet_product_epilogue(j, batch, line, p->n, m0 + row, 1, 0, p->n, rest);
         }
         return;
     }
     if (!p->settled) {
-        run_epilogue(j, batch, block, stride, m0, rows, n0, columns, work);
+        martlet_product_epilogue(j, batch, block, stride, m0, rows, n0, columns, work);
         return;
     }
-    const int64_t count = row_panel_count(rows, j->level->tile_rows);
     for (int64_t i = 0; i < count; i++) {
         const row_panel panel = panel_of_rows(rows, j->level->tile_rows, i);
         const int64_t m = m0 + panel.first;
@@ -195,7 +137,7 @@ static void finish_gradient(
                 end = minimum(end + tile, columns);
             }
             if (end > column) {
-                run_epilogue(
+                martlet_product_epilogue(
                     j, batch, block + panel.first * stride + column, stride, m, panel.height, n0 + column, end - column, work);
             }
             column = end + tile;
@@ -203,150 +145,159 @@ static void finish_gradient(
     }
 }
 
-// One block of rows x columns of one batch element.
-static void run_block(void *argument, int64_t index, int32_t worker) {
-    const job *j = argument;
+// A block of the product and where its operands are found.
+typedef struct {
+    const product_job *j;
+    int64_t batch, m0, rows, n0, columns;
+    const float *base_a, *base_b;
+    // Panels of a for the inner range [start, start + depth), unless a is read where it lies.
+    const float *packed_a;
+    int64_t start, depth;
+    float *packed_b;
+    float *sums;
+    int64_t stride;
+    int64_t executed;
+} block_job;
+
+// Rows of a times one panel of b over the inner range [from, to).
+static void run_tiles(
+    block_job *x, const float *b, int64_t b_step, int64_t column, int64_t from, int64_t to, int accumulate) {
+    const product_job *j = x->j;
     const martlet_product *p = j->p;
-    const martlet_level_functions *level = j->level;
-    // Later columns of a staircase are longer: they come first, so that no worker is left with the longest at the end.
-    const int64_t column_block = j->column_blocks - 1 - index / j->row_blocks % j->column_blocks;
-    const int64_t row_block = j->row_blocks - 1 - index % j->row_blocks;
-    const int64_t batch = index / (j->row_blocks * j->column_blocks);
-    const int64_t m0 = row_block * p->rowBlock, rows = minimum(p->rowBlock, p->m - m0);
-    const int64_t n0 = column_block * p->columnBlock, columns = minimum(p->columnBlock, p->n - n0);
-    const int32_t tile = level->tile_columns;
-    const int64_t first_panel = n0 / tile, panels = divide_up(columns, tile);
-    const int64_t stride = panels * tile;
-
-    char *work = j->context->work + worker * j->context->workBytes;
-    float *block = (float *)(void *)work;
-    float *packed_a = block + p->rowBlock * round_up(p->columnBlock, tile);
-    float *packed_b = packed_a + (p->sharesA ? 0 : round_up(p->rowBlock * p->depthBlock, 16));
-    char *rest = (char *)(packed_b + (p->sharesB ? 0 : round_up(p->columnBlock, tile) * p->depthBlock));
-    const float *base_a = operand_base(j, &p->a, batch), *base_b = operand_base(j, &p->b, batch);
-    const martlet_mask *mask = p->mask;
-    const int masks_result = mask && p->role == MARTLET_WEIGHT_GRADIENT;
-    const int64_t row_panels = row_panel_count(rows, level->tile_rows);
-    int64_t executed = 0;
-
-    int64_t low, high;
-    live_range(j, first_panel, first_panel + panels, &low, &high);
-    int started = 0;
-    for (int64_t start = 0; start < p->k; start += p->depthBlock) {
-        const int64_t depth = minimum(p->depthBlock, p->k - start);
-        if (start >= high || start + depth <= low) continue;
-        // A chunk that some panel does not read must not be the first that overwrites it.
-        if (!started && mask && !masks_result) memset(block, 0, (size_t)(rows * stride) * sizeof(float));
-        const int accumulate = started || (mask && !masks_result);
-        started = 1;
-        const float *a = packed_a;
-        if (p->sharesA) {
-            a = j->shared_a + p->m * start + m0 * depth;
-        } else {
-            pack_a(j, packed_a, base_a, m0, rows, start, depth);
-        }
-        for (int64_t panel = 0; panel < panels; panel++) {
-            const int64_t column = n0 + panel * tile;
-            const int32_t width = panel_width(j, column);
-            const int64_t live = minimum(tile, p->n - column);
-            const float *b = packed_b;
-            if (p->sharesB) {
-                b = j->shared_b + (first_panel + panel) * tile * p->k + start * width;
-            } else {
-                pack_b(j, packed_b, base_b, first_panel + panel, start, depth);
-            }
-            float *c = block + panel * tile;
-            if (!mask || masks_result) {
-                for (int64_t i = 0; i < row_panels; i++) {
-                    const row_panel rp = panel_of_rows(rows, level->tile_rows, i);
-                    if (masks_result) {
-                        const int state = martlet_mask_tile(mask, m0 + rp.first, m0 + rp.first + rp.height, column, column + live);
-                        if (state == 0) continue;
-                    }
-                    level->tile(
-                        depth, a + rp.first * depth, rp.height, b, width, c + rp.first * stride, stride, accumulate);
-                    executed += rp.height * live * depth;
-                }
-                continue;
-            }
-            for (int32_t v = mask->panels[first_panel + panel]; v < mask->panels[first_panel + panel + 1]; v++) {
-                const martlet_interval *interval = &mask->intervals[v];
-                const int64_t from = interval->start > start ? interval->start : start;
-                const int64_t to = minimum(interval->end, start + depth);
-                if (from >= to) continue;
-                for (int64_t i = 0; i < row_panels; i++) {
-                    const row_panel rp = panel_of_rows(rows, level->tile_rows, i);
-                    level->tile(
-                        to - from, a + rp.first * depth + (from - start) * rp.height, rp.height,
-                        b + (from - start) * width, width, c + rp.first * stride, stride, accumulate);
-                    executed += rp.height * live * (to - from);
-                }
-            }
-        }
-    }
-    if (!started) memset(block, 0, (size_t)(rows * stride) * sizeof(float));
-    j->counts[8 * worker] += executed;
-
-    if (masks_result) {
-        for (int64_t i = 0; i < row_panels; i++) {
-            const row_panel rp = panel_of_rows(rows, level->tile_rows, i);
-            for (int64_t column = n0; column < n0 + columns; column += tile) {
-                const int64_t end = minimum(column + tile, n0 + columns), m = m0 + rp.first;
-                const int state = martlet_mask_tile(mask, m, m + rp.height, column, end);
-                float *c = block + rp.first * stride + column - n0;
-                if (state < 2 && (state == 1 || !p->settled || j->column_order)) {
-                    martlet_mask_clear_tile(mask, c, stride, m, m + rp.height, column, end);
-                }
-            }
-        }
-        finish_gradient(j, batch, block, stride, m0, rows, n0, columns, rest);
-    } else if (p->inTwoPasses && j->column_order) {
-        for (int64_t row = 0; row < rows; row++) {
-            memcpy(j->raw + (m0 + row) * p->n + n0, block + row * stride, (size_t)columns * sizeof(float));
-        }
-    } else {
-        run_epilogue(j, batch, block, stride, m0, rows, n0, columns, rest);
+    const int32_t tile_rows = j->level->tile_rows, width = panel_width(j, column);
+    const int64_t live = minimum(j->level->tile_columns, p->n - column), a_inner = p->a.strides[p->batchRank + 1];
+    const int masks_result = p->mask && p->role == MARTLET_WEIGHT_GRADIENT;
+    const int64_t count = row_panel_count(x->rows, tile_rows);
+    for (int64_t i = 0; i < count; i++) {
+        const row_panel rp = panel_of_rows(x->rows, tile_rows, i);
+        const int64_t m = x->m0 + rp.first;
+        if (masks_result && !martlet_mask_tile(p->mask, m, m + rp.height, column, column + live)) continue;
+        const float *a = p->directA ? x->base_a + m + from * a_inner
+                                    : x->packed_a + rp.first * x->depth + (from - x->start) * rp.height;
+        j->level->tile(
+            to - from, a, p->directA ? a_inner : rp.height, rp.height, b, b_step, width,
+            x->sums + rp.first * x->stride + column - x->n0, x->stride, accumulate);
+        x->executed += rp.height * live * (to - from);
     }
 }
 
-// The second pass of a product whose columns are permuted: rows of the raw product, put in order, through the epilogue.
-static void run_row(void *argument, int64_t row, int32_t worker) {
-    const job *j = argument;
+// One panel of columns over the inner range [from, to); `full` when no element of b in it is dead.
+static void run_panel(block_job *x, int64_t panel, int64_t from, int64_t to, int full, int accumulate) {
+    const product_job *j = x->j;
     const martlet_product *p = j->p;
+    const int64_t tile = j->level->tile_columns, column = panel * tile, inner = p->b.strides[p->batchRank];
+    const int32_t width = panel_width(j, column);
+    const int64_t live = minimum(tile, p->n - column);
+    if (p->sharesB) {
+        run_tiles(x, j->shared_b + panel * tile * p->k + from * width, width, column, from, to, accumulate);
+    } else if (p->directB && full && live == width) {
+        run_tiles(x, x->base_b + from * inner + column, inner, column, from, to, accumulate);
+    } else {
+        pack_b(j, x->packed_b, x->base_b, panel, from, to - from);
+        if (!full) martlet_mask_clear_panel(p->mask, x->packed_b, from, to, column, live, width);
+        run_tiles(x, x->packed_b, width, column, from, to, accumulate);
+    }
+}
+
+// The inner range that any of the panels [first, last) reads.
+static void live_range(const product_job *j, int64_t first, int64_t last, int64_t *low, int64_t *high) {
+    const martlet_mask *mask = j->p->mask;
+    *low = j->p->k;
+    *high = 0;
+    for (int64_t panel = first; panel < last; panel++) {
+        if (mask->panels[panel] == mask->panels[panel + 1]) continue;
+        *low = minimum(*low, mask->intervals[mask->panels[panel]].start);
+        *high = maximum(*high, mask->intervals[mask->panels[panel + 1] - 1].end);
+    }
+}
+
+// One block of rows x columns of one batch element.
+static void run_block(void *argument, int64_t index, int32_t worker) {
+    const product_job *j = argument;
+    const martlet_product *p = j->p;
+    const int32_t tile = j->level->tile_columns;
+    // Later blocks of a staircase are longer: they come first, so that no worker is left with the longest at the end.
+    const int64_t column_block = j->column_blocks - 1 - index / j->row_blocks % j->column_blocks;
+    const int64_t row_block = j->row_blocks - 1 - index % j->row_blocks;
+    const martlet_mask *mask = p->role == MARTLET_WEIGHT_GRADIENT ? NULL : p->mask;
+    block_job x = {.j = j, .batch = index / (j->row_blocks * j->column_blocks)};
+    x.m0 = row_block * p->rowBlock;
+    x.rows = minimum(p->rowBlock, p->m - x.m0);
+    x.n0 = column_block * p->columnBlock;
+    x.columns = minimum(p->columnBlock, p->n - x.n0);
+    const int64_t first = x.n0 / tile, panels = divide_up(x.columns, tile);
+    x.stride = panels * tile;
+    x.base_a = martlet_product_base(j, &p->a, x.batch);
+    x.base_b = martlet_product_base(j, &p->b, x.batch);
+
     char *work = j->context->work + worker * j->context->workBytes;
-    float *line = (float *)(void *)work;
-    const float *sorted = j->raw + row * p->n;
-    for (int64_t n = 0; n < p->n; n++) line[j->column_order[n]] = sorted[n];
-    run_epilogue(j, 0, line, p->n, row, 1, 0, p->n, work + round_up(p->n * 4, 64));
+    x.sums = (float *)(void *)work;
+    float *packed_a = x.sums + p->rowBlock * round_up(p->columnBlock, tile);
+    x.packed_b = packed_a + (p->sharesA || p->directA ? 0 : round_up(p->rowBlock * p->depthBlock, 16));
+    char *rest = (char *)(x.packed_b + (p->sharesB ? 0 : tile * p->depthBlock));
+
+    int64_t low = 0, high = p->k;
+    if (mask) live_range(j, first, first + panels, &low, &high);
+    // Panels may begin at different places: they all start from zero.
+    if (mask || p->k == 0) memset(x.sums, 0, (size_t)(x.rows * x.stride) * sizeof(float));
+    for (x.start = 0; x.start < high; x.start += p->depthBlock) {
+        x.depth = minimum(p->depthBlock, p->k - x.start);
+        const int64_t end = x.start + x.depth;
+        if (end <= low) continue;
+        if (p->sharesA) {
+            x.packed_a = j->shared_a + p->m * x.start + x.m0 * x.depth;
+        } else if (!p->directA) {
+            pack_a(j, packed_a, x.base_a, x.m0, x.rows, x.start, x.depth);
+            x.packed_a = packed_a;
+        }
+        for (int64_t panel = first; panel < first + panels; panel++) {
+            if (!mask) {
+                run_panel(&x, panel, x.start, end, 1, x.start > 0);
+                continue;
+            }
+            for (int32_t v = mask->panels[panel]; v < mask->panels[panel + 1]; v++) {
+                const martlet_interval *interval = &mask->intervals[v];
+                const int64_t from = maximum(interval->start, x.start), to = minimum(interval->end, end);
+                if (from < to) run_panel(&x, panel, from, to, interval->full, 1);
+            }
+        }
+    }
+    j->counts[8 * worker] += x.executed;
+    if (p->mask && !mask) {
+        finish_gradient(j, x.batch, x.sums, x.stride, x.m0, x.rows, x.n0, x.columns, rest);
+    } else {
+        martlet_product_epilogue(j, x.batch, x.sums, x.stride, x.m0, x.rows, x.n0, x.columns, rest);
+    }
 }
 
 static void pack_shared_a(void *argument, int64_t index, int32_t worker) {
     (void)worker;
-    const job *j = argument;
+    const product_job *j = argument;
     const martlet_product *p = j->p;
     const int64_t start = index / j->row_blocks * p->depthBlock, m0 = index % j->row_blocks * p->rowBlock;
     const int64_t depth = minimum(p->depthBlock, p->k - start), rows = minimum(p->rowBlock, p->m - m0);
-    float *target = (float *)(uintptr_t)j->shared_a + p->m * start + m0 * depth;
-    pack_a(j, target, operand_base(j, &p->a, 0), m0, rows, start, depth);
+    float *target = j->shared_a + p->m * start + m0 * depth;
+    pack_a(j, target, martlet_product_base(j, &p->a, 0), m0, rows, start, depth);
 }
 
 static void pack_shared_b(void *argument, int64_t index, int32_t worker) {
     (void)worker;
-    const job *j = argument;
+    const product_job *j = argument;
     const martlet_product *p = j->p;
-    const int32_t tile = j->level->tile_columns;
-    float *target = (float *)(uintptr_t)j->shared_b + index * tile * p->k;
-    pack_b(j, target, operand_base(j, &p->b, 0), index, 0, p->k);
-}
-
-// Below this many multiply-adds a job is not worth handing over.
-static const int64_t small_work = 200000;
-
-static void run_pieces(const job *j, int64_t count, martlet_task task, int is_small) {
-    if (is_small) {
-        for (int64_t i = 0; i < count; i++) task((void *)(uintptr_t)j, i, 0);
-    } else {
-        martlet_pool_run(j->context->pool, count, task, (void *)(uintptr_t)j);
+    const martlet_mask *mask = p->role == MARTLET_WEIGHT_GRADIENT ? NULL : p->mask;
+    const int64_t tile = j->level->tile_columns, column = index * tile, live = minimum(tile, p->n - column);
+    const int32_t width = panel_width(j, column);
+    float *target = j->shared_b + column * p->k;
+    const float *base = martlet_product_base(j, &p->b, 0);
+    if (!mask) {
+        pack_b(j, target, base, index, 0, p->k);
+        return;
+    }
+    for (int32_t i = mask->panels[index]; i < mask->panels[index + 1]; i++) {
+        const martlet_interval *v = &mask->intervals[i];
+        float *place = target + (int64_t)v->start * width;
+        pack_b(j, place, base, index, v->start, v->end - v->start);
+        if (!v->full) martlet_mask_clear_panel(mask, place, v->start, v->end, column, live, width);
     }
 }
 
@@ -356,37 +307,65 @@ static int64_t batch_count(const martlet_product *p) {
     return count;
 }
 
-void martlet_product_plan(martlet_product *p, int32_t permutes) {
+void martlet_product_pieces(const product_job *j, int64_t count, martlet_task task) {
+    const martlet_product *p = j->p;
+    // Below this many multiply-adds a job is not worth handing over.
+    if (batch_count(p) * p->m * p->n * p->k < 200000) {
+        for (int64_t i = 0; i < count; i++) task((void *)(uintptr_t)j, i, 0);
+    } else {
+        martlet_pool_run(j->context->pool, count, task, (void *)(uintptr_t)j);
+    }
+}
+
+// Lines a multiple of 256 bytes apart fall on few sets of the first-level cache and are better packed.
+static int lies_well(int64_t stride) { return stride % 64 != 0; }
+
+void martlet_product_plan(martlet_product *p, int32_t threads, int32_t permutes) {
     const martlet_level_functions *level = martlet_level_table(p->level);
-    const int32_t tile = level->tile_columns;
-    const int64_t batches = batch_count(p);
-    const int permuted = p->mask && (permutes || martlet_mask_column_order(p->mask));
-    const int64_t depth_blocks = divide_up(p->k, 320);
+    const int64_t tile = level->tile_columns, batches = batch_count(p);
+    const int permuted = p->mask && (permutes || martlet_mask_column_order(p->mask) || martlet_mask_inner_order(p->mask) ||
+                                     martlet_mask_row_order(p->mask));
+    p->sorted = permuted && p->role != MARTLET_WEIGHT_GRADIENT;
+    const int full_rows = permuted;
+    p->directA = !full_rows && p->a.strides[p->batchRank] == 1 && lies_well(p->a.strides[p->batchRank + 1]);
+    p->directB = !full_rows && p->b.strides[p->batchRank + 1] == 1 && lies_well(p->b.strides[p->batchRank]);
+    // A panel of b stays in the first-level cache with a panel of a; where it lies it takes up to half as much again.
+    const int64_t depth_blocks = divide_up(p->k, p->directB ? 144 : 208);
     p->depthBlock = depth_blocks ? divide_up(p->k, depth_blocks) : 1;
-    const int64_t row_blocks = divide_up(p->m, 512);
-    p->rowBlock = row_blocks ? divide_up(p->m, row_blocks) : 1;
-    const int64_t all_columns = round_up(p->n > 0 ? p->n : 1, tile);
-    p->columnBlock = minimum(256 / tile * tile, all_columns);
-    // Enough blocks to share out evenly.
-    while (p->columnBlock > tile && batches * row_blocks * divide_up(p->n, p->columnBlock) < 8) {
-        p->columnBlock = round_up(p->columnBlock / 2, tile);
+    if (p->sorted) {
+        martlet_sorted_product_plan(p);
+        return;
     }
-    p->inTwoPasses = permuted && p->role != MARTLET_WEIGHT_GRADIENT;
-    if (permuted && p->role == MARTLET_WEIGHT_GRADIENT) {
-        // The epilogue wants whole rows.
-        p->columnBlock = all_columns;
-        const int64_t fitting = (1 << 18) / all_columns, most = 4 * level->tile_rows;
-        p->rowBlock = minimum(p->m, fitting < level->tile_rows ? level->tile_rows : fitting < most ? fitting : most);
+
+    // Enough blocks to share out evenly, more of them where a mask makes them uneven.
+    const int64_t wanted = divide_up((p->mask ? 4 : 2) * (int64_t)threads, batches);
+    const int64_t all_panels = divide_up(maximum(p->n, 1), tile), row_panels = divide_up(maximum(p->m, 1), level->tile_rows);
+    int64_t rows, columns;
+    if (full_rows) {
+        // The epilogue wants whole rows, to put their columns in order.
+        columns = all_panels;
+        rows = maximum(1, minimum((1 << 18) / (all_panels * tile * level->tile_rows), divide_up(row_panels, wanted)));
+    } else if (depth_blocks <= 1 && row_panels > 8) {
+        // Much result for little depth, as in a weight gradient: long rows for the epilogue.
+        columns = minimum(all_panels, 1024 / tile);
+        rows = minimum(divide_up(row_panels, divide_up(wanted, divide_up(all_panels, columns))), 12);
+    } else {
+        rows = divide_up(row_panels, divide_up(p->m, 512));
+        columns = minimum(256 / tile, divide_up(all_panels, divide_up(wanted, divide_up(row_panels, rows))));
     }
-    const int64_t blocks_of_rows = p->rowBlock ? divide_up(p->m, p->rowBlock) : 0;
-    p->sharesA = batches == 1 && divide_up(p->n, p->columnBlock) > 1;
-    p->sharesB = batches == 1 && blocks_of_rows > 1;
-    p->sharedBytes = (p->sharesA ? round_up(p->m * p->k, 16) * 4 : 0) +
-                     (p->sharesB ? all_columns * p->k * 4 : 0) + (p->inTwoPasses ? round_up(p->m * p->n, 16) * 4 : 0);
-    const int64_t wide = round_up(p->columnBlock, tile);
-    int64_t floats = round_up(p->rowBlock * wide, 16);
-    if (!p->sharesA) floats += round_up(p->rowBlock * p->depthBlock, 16);
-    if (!p->sharesB) floats += round_up(wide * p->depthBlock, 16);
+    p->rowBlock = minimum(p->m, rows * level->tile_rows);
+    if (p->rowBlock < 1) p->rowBlock = 1;
+    // Blocks of nearly equal size.
+    columns = divide_up(all_panels, divide_up(all_panels, columns));
+    p->columnBlock = columns * tile;
+    const int64_t row_blocks = divide_up(p->m, p->rowBlock), column_blocks = divide_up(p->n, p->columnBlock);
+    if (row_blocks > 0 && !full_rows) p->rowBlock = divide_up(p->m, row_blocks);
+    p->sharesA = !p->directA && batches == 1 && column_blocks > 1;
+    p->sharesB = !p->directB && batches == 1 && row_blocks > 1;
+    p->sharedBytes = (p->sharesA ? round_up(p->m * p->k, 16) * 4 : 0) + (p->sharesB ? all_panels * tile * p->k * 4 : 0);
+    int64_t floats = p->rowBlock * p->columnBlock;
+    if (!p->sharesA && !p->directA) floats += round_up(p->rowBlock * p->depthBlock, 16);
+    if (!p->sharesB) floats += tile * p->depthBlock;
     p->workBytes = floats * 4 + (permuted ? round_up(p->n * 4, 64) : 0) +
                    (int64_t)p->epilogue->slotCount * p->epilogue->slotBytes;
 }
@@ -394,33 +373,26 @@ void martlet_product_plan(martlet_product *p, int32_t permutes) {
 void martlet_product_run(const martlet_product *p, const martlet_context *context, int64_t *counts) {
     const int64_t batches = batch_count(p);
     if (p->m == 0 || p->n == 0 || batches == 0) return;
-    job j = {.p = p, .context = context, .level = martlet_level_table(p->level), .counts = counts};
-    if (p->mask && p->inputDegrees >= 0) {
-        martlet_mask_set_degrees(
-            p->mask, (const int32_t *)(void *)context->values[p->inputDegrees],
-            (const int32_t *)(void *)context->values[p->outputDegrees]);
-    }
+    product_job j = {.p = p, .context = context, .level = martlet_level_table(p->level), .counts = counts};
     if (p->mask) {
+        if (p->inputDegrees >= 0) {
+            martlet_mask_set_degrees(
+                p->mask, (const int32_t *)(void *)context->values[p->inputDegrees],
+                (const int32_t *)(void *)context->values[p->outputDegrees]);
+        }
         j.inner_order = martlet_mask_inner_order(p->mask);
         j.column_order = martlet_mask_column_order(p->mask);
         j.row_order = martlet_mask_row_order(p->mask);
     }
+    if (p->sorted) {
+        martlet_sorted_product_run(&j, batches);
+        return;
+    }
     j.row_blocks = divide_up(p->m, p->rowBlock);
     j.column_blocks = divide_up(p->n, p->columnBlock);
-    j.depth_blocks = divide_up(p->k, p->depthBlock);
-    float *shared = (float *)(void *)context->shared;
-    if (p->sharesA) {
-        j.shared_a = shared;
-        shared += round_up(p->m * p->k, 16);
-    }
-    if (p->sharesB) {
-        j.shared_b = shared;
-        shared += round_up(p->n, j.level->tile_columns) * p->k;
-    }
-    j.raw = shared;
-    const int is_small = batches * p->m * p->n * p->k < small_work;
-    if (p->sharesA) run_pieces(&j, j.row_blocks * j.depth_blocks, pack_shared_a, is_small);
-    if (p->sharesB) run_pieces(&j, divide_up(p->n, j.level->tile_columns), pack_shared_b, is_small);
-    run_pieces(&j, batches * j.row_blocks * j.column_blocks, run_block, is_small);
-    if (p->inTwoPasses && j.column_order) run_pieces(&j, p->m, run_row, is_small);
+    j.shared_a = (float *)(void *)context->shared;
+    j.shared_b = j.shared_a + (p->sharesA ? round_up(p->m * p->k, 16) : 0);
+    if (p->sharesA) martlet_product_pieces(&j, j.row_blocks * divide_up(p->k, p->depthBlock), pack_shared_a);
+    if (p->sharesB) martlet_product_pieces(&j, divide_up(p->n, j.level->tile_columns), pack_shared_b);
+    martlet_product_pieces(&j, batches * j.row_blocks * j.column_blocks, run_block);
 }

@@ -1,14 +1,18 @@
 // Register tiles of the product and the packing of their operands.
 
 // A tile of `rows` x `vectors` accumulators; both are constants where this is inlined, so that the accumulators are
-// registers.
+// registers. The inner steps of a and b lie `a_step` and `b_step` elements apart.
 INLINE void tile_body(
-    const int rows, const int vectors, int64_t k, const float *a, const float *b, float *c, int64_t stride, int accumulate) {
+    const int rows, const int vectors, int64_t k, const float *a, int64_t a_step, const float *b, int64_t b_step, float *c,
+    int64_t stride, int accumulate) {
     vf sums[TILE_ROWS][TILE_VECTORS];
 #pragma clang loop unroll(full)
     for (int r = 0; r < rows; r++) {
 #pragma clang loop unroll(full)
-        for (int v = 0; v < vectors; v++) sums[r][v] = splat(0);
+        for (int v = 0; v < vectors; v++) {
+            sums[r][v] = splat(0);
+            if (accumulate) __builtin_prefetch(c + r * stride + v * WIDTH);
+        }
     }
     for (int64_t p = 0; p < k; p++) {
         vf line[TILE_VECTORS];
@@ -20,8 +24,8 @@ INLINE void tile_body(
 #pragma clang loop unroll(full)
             for (int v = 0; v < vectors; v++) sums[r][v] = FMA(x, line[v], sums[r][v]);
         }
-        a += rows;
-        b += vectors * WIDTH;
+        a += a_step;
+        b += b_step;
     }
 #pragma clang loop unroll(full)
     for (int r = 0; r < rows; r++) {
@@ -33,12 +37,14 @@ INLINE void tile_body(
     }
 }
 
-typedef void (*tile_function)(int64_t k, const float *a, const float *b, float *c, int64_t stride, int accumulate);
+typedef void (*tile_function)(
+    int64_t k, const float *a, int64_t a_step, const float *b, int64_t b_step, float *c, int64_t stride, int accumulate);
 
-#define TILE(rows, vectors)                                                                                           \
-    static void tile_##rows##_##vectors(                                                                              \
-        int64_t k, const float *a, const float *b, float *c, int64_t stride, int accumulate) {                        \
-        tile_body(rows, vectors, k, a, b, c, stride, accumulate);                                                     \
+#define TILE(rows, vectors)                                                                                        \
+    static void tile_##rows##_##vectors(                                                                           \
+        int64_t k, const float *a, int64_t a_step, const float *b, int64_t b_step, float *c, int64_t stride,       \
+        int accumulate) {                                                                                          \
+        tile_body(rows, vectors, k, a, a_step, b, b_step, c, stride, accumulate);                                  \
     }
 #define TILES(rows) TILE(rows, 1) TILE(rows, 2)
 #define ENTRY(rows) [rows] = {NULL, tile_##rows##_1, tile_##rows##_2}
@@ -57,9 +63,6 @@ TILES(8)
 TILES(9)
 TILES(10)
 TILES(11)
-TILES(12)
-TILES(13)
-TILES(14)
 #endif
 
 static const tile_function tile_functions[TILE_ROWS + 1][TILE_VECTORS + 1] = {
@@ -68,7 +71,7 @@ static const tile_function tile_functions[TILE_ROWS + 1][TILE_VECTORS + 1] = {
     ENTRY(5), ENTRY(6),
 #endif
 #if TILE_ROWS > 6
-    ENTRY(7), ENTRY(8), ENTRY(9), ENTRY(10), ENTRY(11), ENTRY(12), ENTRY(13), ENTRY(14),
+    ENTRY(7), ENTRY(8), ENTRY(9), ENTRY(10), ENTRY(11),
 #endif
 };
 #undef TILE
@@ -76,16 +79,7 @@ static const tile_function tile_functions[TILE_ROWS + 1][TILE_VECTORS + 1] = {
 #undef ENTRY
 
 static void tile(
-    int64_t k, const float *a, int32_t rows, const float *b, int32_t columns, float *c, int64_t stride, int accumulate) {
-    tile_functions[rows][columns / WIDTH](k, a, b, c, stride, accumulate);
-}
-
-static void pack(
-    float *target, const float *source, int64_t k, int64_t k_stride, int32_t live, int64_t stride, int32_t height) {
-    for (int64_t p = 0; p < k; p++) {
-        float *d = target + p * height;
-        const float *s = source + p * k_stride;
-        for (int32_t i = 0; i < live; i++) d[i] = s[i * stride];
-        for (int32_t i = live; i < height; i++) d[i] = 0;
-    }
+    int64_t k, const float *a, int64_t a_step, int32_t rows, const float *b, int64_t b_step, int32_t columns, float *c,
+    int64_t stride, int accumulate) {
+    tile_functions[rows][columns / WIDTH](k, a, a_step, b, b_step, c, stride, accumulate);
 }

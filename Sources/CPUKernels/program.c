@@ -10,6 +10,9 @@ typedef struct {
     int64_t rows, columns;
 } chunk;
 
+// Rows shorter than this are put together into chunks, at the price of copying operands that are not contiguous.
+static const int64_t shortest_row = 48;
+
 static inline int is_contiguous(const martlet_block *b, const chunk *c) {
     return b->base != NULL && (b->columnStride == 1 || c->columns == 1) && (c->rows == 1 || b->rowStride == c->columns);
 }
@@ -137,7 +140,7 @@ void martlet_program_run(
         registers[p->inputCount + i] = &p->constants[i];
         scalars[p->inputCount + i] = 1;
     }
-    if (columns * 2 > MARTLET_CHUNK || rows == 1) {
+    if (columns >= shortest_row || rows == 1) {
         // Down the rows of a strip of columns, so that an operand that walks across memory stays in cache.
         for (int64_t column = 0; column < columns; column += MARTLET_CHUNK) {
             const int64_t width = columns - column < MARTLET_CHUNK ? columns - column : MARTLET_CHUNK;

@@ -1,8 +1,5 @@
 // Vectors of WIDTH floats. The including file defines WIDTH and FUSED (whether the processor has a fused multiply-add) and
 // pushes the target attribute that lets the compiler use the registers.
-#include <stdint.h>
-#include <string.h>
-
 // Every rounding is written down: no multiply and add is fused unless the source says so.
 #pragma clang fp contract(off)
 
@@ -32,3 +29,28 @@ INLINE vf as_float(vi x) { return (vf)x; }
 INLINE vi as_int(vf x) { return (vi)x; }
 INLINE vf absolute(vf x) { return as_float(as_int(x) & 0x7fffffff); }
 INLINE vf choose(vi condition, vf yes, vf no) { return condition ? yes : no; }
+
+// The first n elements, with zeros after them; 0 <= n <= WIDTH. Nothing beyond them is touched.
+INLINE vf load_first(const float *p, int64_t n) {
+#if WIDTH == 16
+    return (vf)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
+#elif WIDTH == 8
+    const vi lane = {0, 1, 2, 3, 4, 5, 6, 7};
+    return (vf)_mm256_maskload_ps(p, (__m256i)(lane < (int32_t)n));
+#else
+    vf x = splat(0);
+    memcpy(&x, p, (size_t)n * sizeof(float));
+    return x;
+#endif
+}
+
+INLINE void store_first(float *p, int64_t n, vf x) {
+#if WIDTH == 16
+    _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)x);
+#elif WIDTH == 8
+    const vi lane = {0, 1, 2, 3, 4, 5, 6, 7};
+    _mm256_maskstore_ps(p, (__m256i)(lane < (int32_t)n), (__m256)x);
+#else
+    memcpy(p, &x, (size_t)n * sizeof(float));
+#endif
+}

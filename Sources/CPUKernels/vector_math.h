@@ -4,7 +4,8 @@
 //
 //     exp 1, log 1, log1p 2, expm1 2, tanh 3, sigmoid 3, softplus 3, erf 2, sin 1, cos 1, power 1
 //
-// Infinities, NaN, zeros and subnormal numbers give what IEEE 754 wants of each function.
+// Infinities, NaN and zeros give what IEEE 754 wants of each function. Subnormal numbers are zero where the thread flushes
+// them (martlet_flush_subnormals), and are right where it does not.
 
 // The nearest integer as a float with its value in the lowest bits, for |x| below 2^22.
 #define ROUNDING 12582912.0f

@@ -39,6 +39,7 @@ public enum VectorLevel: String, Sendable, CaseIterable {
 /// The processor: vector code on all cores.
 ///
 /// Results do not depend on the number of threads, to the bit; they may differ in the last bits between vector levels.
+/// Subnormal numbers are taken for zero.
 public final class CPUDevice: Device, @unchecked Sendable {
     public let threads: Int
     public let level: VectorLevel

@@ -128,6 +128,8 @@ public final class CPUExecutable: Executable {
         return try device.lock.withLock { _ in
             for input in schedule.inputs { try bind(input, feeds, batch: batch) }
             let groups = try groups(batch: batch)
+            let saved = martlet_flush_subnormals()
+            defer { martlet_restore_arithmetic(saved) }
             var context = context
             for group in groups { try group.run(&context, counts: counts) }
             return try schedule.outputs.map { try array(of: $0, batch: batch) }
@@ -141,6 +143,8 @@ public final class CPUExecutable: Executable {
         }
         try device.lock.withLock { _ in
             let groups = try groups(batch: batch)
+            let saved = martlet_flush_subnormals()
+            defer { martlet_restore_arithmetic(saved) }
             var context = context
             try groups[group].run(&context, counts: counts)
         }

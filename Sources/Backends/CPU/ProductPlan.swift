@@ -183,7 +183,7 @@ final class BoundProduct: BoundGroup {
             sharedBytes = 0
             workBytes = Int(martlet_double_product_work(&value))
         } else {
-            martlet_product_plan(&value, runtime == nil ? 0 : 1)
+            martlet_product_plan(&value, martlet_pool_threads(plan.context.pool), runtime == nil ? 0 : 1)
             sharedBytes = Int(value.sharedBytes)
             workBytes = Int(value.workBytes)
         }

@@ -19,3 +19,8 @@ int32_t martlet_pool_threads(const martlet_pool *_Nonnull pool);
 /// depend on indices only. One job at a time: the caller holds a lock where several threads could ask.
 void martlet_pool_run(
     martlet_pool *_Nonnull pool, int64_t count, martlet_task _Nonnull task, void *_Nullable context);
+
+/// Makes this thread take and give zero for subnormal numbers, which slow arithmetic down a hundredfold (the moments of a
+/// weight that gets no gradient decay into them). Returns what to restore. The pool's own threads always do so.
+uint64_t martlet_flush_subnormals(void);
+void martlet_restore_arithmetic(uint64_t saved);

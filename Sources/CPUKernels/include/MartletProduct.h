@@ -49,13 +49,16 @@ typedef struct {
     const martlet_operand *_Nullable outputs;
     /// Chosen by `martlet_product_plan`.
     int64_t rowBlock, columnBlock, depthBlock;
-    int32_t sharesA, sharesB, inTwoPasses;
+    /// Whether panels are packed once for all workers, and whether an operand is read where it lies.
+    int32_t sharesA, sharesB, directA, directB;
+    /// Whether the mask has to be sorted: the inner axis and the columns are gathered, and the epilogue is a second pass.
+    int32_t sorted;
     int64_t sharedBytes, workBytes;
 } martlet_product;
 
 /// Chooses the blocking; `sharedBytes` and `workBytes` (for each worker) say what memory a run needs. With `permutes`, degrees
-/// may arrive in any order at run time.
-void martlet_product_plan(martlet_product *_Nonnull product, int32_t permutes);
+/// may arrive in any order at run time. Blocks depend on the number of threads; results do not.
+void martlet_product_plan(martlet_product *_Nonnull product, int32_t threads, int32_t permutes);
 
 /// Multiply-adds that were executed, padding not counted, are added to `counts[8 * worker]`.
 void martlet_product_run(

@@ -1,0 +1,59 @@
+// What the two ways of running a product share.
+#pragma once
+
+#include "mask.h"
+
+typedef struct {
+    const martlet_product *p;
+    const martlet_context *context;
+    const martlet_level_functions *level;
+    int64_t *counts;
+    int64_t row_blocks, column_blocks;
+    // NULL where the order is the identity.
+    const int32_t *inner_order, *column_order, *row_order;
+    // Packed panels that all workers read, and the product of a sorted mask before its columns are put in order.
+    float *shared_a, *shared_b, *raw;
+    // The batch element and the inner range that are at work (sorted products).
+    int64_t batch, start, depth;
+} product_job;
+
+static inline int64_t minimum(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t maximum(int64_t a, int64_t b) { return a > b ? a : b; }
+static inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+static inline int64_t round_up(int64_t a, int64_t b) { return divide_up(a, b) * b; }
+
+/// Rows are dealt to panels of nearly equal height, none above `tile_rows`.
+typedef struct {
+    int64_t first;
+    int32_t height;
+} row_panel;
+
+static inline int64_t row_panel_count(int64_t rows, int32_t tile_rows) { return divide_up(rows, tile_rows); }
+
+static inline row_panel panel_of_rows(int64_t rows, int32_t tile_rows, int64_t index) {
+    const int64_t count = row_panel_count(rows, tile_rows);
+    const int64_t low = rows / count, rest = rows % count;
+    row_panel panel = {index * low + minimum(index, rest), (int32_t)(low + (index < rest))};
+    return panel;
+}
+
+/// Width of a packed panel of columns: the last may need one vector only.
+static inline int32_t panel_width(const product_job *j, int64_t column) {
+    const int32_t width = j->level->tile_columns;
+    return j->p->n - column <= width / 2 ? width / 2 : width;
+}
+
+/// The first element of an operand for one batch index.
+const float *martlet_product_base(const product_job *j, const martlet_operand *operand, int64_t batch);
+
+/// The epilogue on rows x columns of the product, which lie in `block`.
+void martlet_product_epilogue(
+    const product_job *j, int64_t batch, const float *block, int64_t stride, int64_t m0, int64_t rows, int64_t n0,
+    int64_t columns, char *work);
+
+/// Runs pieces on the pool, or here when the product is small.
+void martlet_product_pieces(const product_job *j, int64_t count, martlet_task task);
+
+/// A product masked by degrees that are not sorted: forward or input gradient.
+void martlet_sorted_product_plan(martlet_product *p);
+void martlet_sorted_product_run(product_job *j, int64_t batches);
