@@ -49,6 +49,7 @@ let package = Package(
         .testTarget(name: "GraphTests", dependencies: ["Graph"]),
         .testTarget(name: "CompilerTests", dependencies: ["Compiler"]),
         .testTarget(name: "ModelsTests", dependencies: ["Models"]),
+        .testTarget(name: "BackendTests", dependencies: ["CPU", "OpenCL"]),
         .testTarget(name: "DatasetsTests", dependencies: ["Datasets"]),
         .testTarget(name: "TrainingTests", dependencies: ["Training", "CPU", "OpenCL"]),
         .testTarget(name: "CPUTests", dependencies: ["CPU", "CPUKernels", "Kernels"]),
