@@ -22,6 +22,8 @@ public struct UpdateRule: Sendable {
 /// A training step as a schedule: loss, gradients and the optimizer's update in one program, states updated in place.
 public struct TrainingProgram {
     public let schedule: Schedule
+    /// The names of everything that a step has to be fed.
+    public var inputs: [String] { schedule.inputs.map { schedule.values[$0].label } }
     /// Names and shapes of the states beside the parameters.
     public let optimizerStates: [(name: String, shape: [Int])]
 
