@@ -42,7 +42,10 @@ public func compile(
     }
     var builder = ScheduleBuilder(
         outputs: returned, updates: Array(zip(states, values)), settled: settledStates)
-    return builder.build()
+    let schedule = builder.build()
+    if debugLevel >= 1 { debugLine("compiled \(topologicalOrder(simplified).count) nodes into \(schedule.groups.count) groups") }
+    if debugLevel >= 2 { debugLine(schedule.description) }
+    return schedule
 }
 
 /// Turns clusters into groups, in an order in which every read comes after its write and every overwriting of a state after

@@ -24,8 +24,6 @@ public enum KernelFamily: String, Sendable, CaseIterable {
 /// A variable of the process's environment.
 func environment(_ name: String) -> String? { getenv(name).map { String(cString: $0) } }
 
-/// `MARTLET_DEBUG`: 3 prints generated kernels, 4 their times as well.
-var debugLevel: Int { environment("MARTLET_DEBUG").flatMap { Int($0) } ?? 0 }
 
 func printError(_ text: String) {
     var rest = Array((text + "\n").utf8)[...]
