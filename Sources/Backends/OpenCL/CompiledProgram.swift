@@ -10,9 +10,10 @@ final class CompiledProgram {
     /// operation in each statement and the random-number code switches contraction off, so neither is touched.
     static let options = "-cl-std=CL1.2"
 
-    init(_ device: OpenCLDevice, source: String, cache: ProgramCache = ProgramCache()) throws {
+    init(_ device: OpenCLDevice, source: String, cache: ProgramCache? = nil) throws {
         self.device = device
         let info = device.description
+        let cache = cache ?? ProgramCache(for: info)
         let key = [info.platform, info.name, info.version, info.driver, Self.options, source].joined(separator: "\n")
         if let binary = cache.read(key) {
             if let program = Self.load(binary, device) {

@@ -10,6 +10,13 @@ import Musl
 /// that neither a collision nor a torn file can pass for the right program. The cache is never needed: what cannot be
 /// read is built again, what cannot be written is not kept.
 struct ProgramCache: Sendable {
+    /// The cache for a device: none for PoCL, unless `MARTLET_CACHE` asks for it, since PoCL keeps compiled kernels on disk
+    /// by itself and takes as long again to hand over a binary as to build it.
+    init(for device: DeviceDescription) {
+        let named = environment("MARTLET_CACHE").map { !$0.isEmpty } ?? false
+        if device.platform == "Portable Computing Language", !named { self.init(folder: nil) } else { self.init() }
+    }
+
     /// `$MARTLET_CACHE`, else `$XDG_CACHE_HOME/martlet`, else `~/.cache/martlet`; `nil` where none of them is known.
     let folder: String?
 
