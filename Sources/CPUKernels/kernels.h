@@ -17,10 +17,11 @@ typedef struct {
     int32_t tile_rows;
     int32_t tile_columns;
     /// c[rows][columns] = or += a b, for a whose inner steps hold `rows` elements and lie `a_step` apart, and b whose hold
-    /// `columns` (one vector or tile_columns) and lie `b_step` apart.
+    /// `columns` (one vector or tile_columns) and lie `b_step` apart. The lines of memory in `ahead` are
+    /// fetched on the way.
     void (*tile)(
         int64_t k, const float *a, int64_t a_step, int32_t rows, const float *b, int64_t b_step, int32_t columns, float *c,
-        int64_t stride, int accumulate);
+        int64_t stride, int accumulate, const char *const *ahead, int64_t ahead_count);
     /// target[k][height] = source at (k, i), with zeros where i >= live.
     void (*pack)(
         float *target, const float *source, int64_t k, int64_t k_stride, int32_t live, int64_t stride, int32_t height);

@@ -44,16 +44,26 @@ static void pack_b(
     const int64_t column = index * j->level->tile_columns;
     const int32_t width = panel_width(j, column), live = (int32_t)minimum(j->level->tile_columns, p->n - column);
     const int64_t inner = p->b.strides[p->batchRank], line = p->b.strides[p->batchRank + 1];
-    if (!j->column_order) {
-        j->level->pack(target, base + start * inner + column * line, depth, inner, live, line, width);
-        return;
-    }
-    // Columns in the order of the mask (a weight gradient).
-    for (int64_t k = 0; k < depth; k++) {
-        const float *s = base + (start + k) * inner;
-        float *d = target + k * width;
-        for (int32_t i = 0; i < live; i++) d[i] = s[j->column_order[column + i] * line];
-        for (int32_t i = live; i < width; i++) d[i] = 0;
+    j->level->pack(target, base + start * inner + column * line, depth, inner, live, line, width);
+}
+
+enum { rows_of_a_piece = 8 };
+
+// Packs a few inner rows into all panels of the shared b, with the columns in the order of the mask (a weight gradient): a row
+// is gathered whole, while it is in the first-level cache.
+static void pack_sorted_rows(void *argument, int64_t index, int32_t worker) {
+    (void)worker;
+    const product_job *j = argument;
+    const martlet_product *p = j->p;
+    const int64_t inner = p->b.strides[p->batchRank], line = p->b.strides[p->batchRank + 1], tile = j->level->tile_columns;
+    const float *base = martlet_product_base(j, &p->b, j->batch);
+    for (int64_t k = index * rows_of_a_piece; k < minimum(p->k, (index + 1) * rows_of_a_piece); k++) {
+        for (int64_t column = 0; column < p->n; column += tile) {
+            const int32_t width = panel_width(j, column), live = (int32_t)minimum(tile, p->n - column);
+            float *d = j->shared_b + column * p->k + k * width;
+            for (int32_t i = 0; i < live; i++) d[i] = base[k * inner + j->column_order[column + i] * line];
+            for (int32_t i = live; i < width; i++) d[i] = 0;
+        }
     }
 }
 
@@ -95,52 +105,44 @@ void martlet_product_epilogue(
     }
 }
 
-// The epilogue of a block of a masked weight gradient: dead tiles are zero, or skipped where they are settled.
+// The epilogue of a block of a masked weight gradient whose columns had to be sorted. Rows are whole; what lies beyond a
+// row's live prefix is zero.
+static void finish_sorted_gradient(
+    const product_job *j, int64_t batch, const float *block, int64_t stride, int64_t m0, int64_t rows, char *work) {
+    const martlet_product *p = j->p;
+    float *line = (float *)(void *)work;
+    for (int64_t row = 0; row < rows; row++) {
+        const float *sorted = block + row * stride;
+        memset(line, 0, (size_t)p->n * sizeof(float));
+        for (int64_t n = 0; n < p->mask->extents[m0 + row]; n++) line[j->column_order[n]] = sorted[n];
+        martlet_product_epilogue(j, batch, line, p->n, m0 + row, 1, 0, p->n, work + round_up(p->n * 4, 64));
+    }
+}
+
+// The same for columns that are in order: dead tiles are zero, or skipped where they are settled.
 static void finish_gradient(
-    const product_job *j, int64_t batch, float *block, int64_t stride, int64_t m0, int64_t rows, int64_t n0, int64_t columns,
-    char *work) {
+    const product_job *j, int64_t batch, float *block, int64_t stride, int64_t m0, int64_t rows, int64_t n0,
+    int64_t columns, char *work) {
     const martlet_product *p = j->p;
     const int32_t tile = j->level->tile_columns;
     const int64_t count = row_panel_count(rows, j->level->tile_rows);
     for (int64_t i = 0; i < count; i++) {
         const row_panel rp = panel_of_rows(rows, j->level->tile_rows, i);
-        for (int64_t column = n0; column < n0 + columns; column += tile) {
-            const int64_t end = minimum(column + tile, n0 + columns), m = m0 + rp.first;
-            const int state = martlet_mask_tile(p->mask, m, m + rp.height, column, end);
-            if (state == 2 || (state == 0 && p->settled && !j->column_order)) continue;
-            martlet_mask_clear_tile(
-                p->mask, block + rp.first * stride + column - n0, stride, m, m + rp.height, column, end);
-        }
-    }
-    if (j->column_order) {
-        // Full rows: put the columns back in their own order.
-        float *line = (float *)(void *)work;
-        char *rest = work + round_up(p->n * 4, 64);
-        for (int64_t row = 0; row < rows; row++) {
-            float *sorted = block + row * stride;
-            for (int64_t n = 0; n < p->n; n++) line[j->column_order[n]] = sorted[n];
-            martlet_product_epilogue(j, batch, line, p->n, m0 + row, 1, 0, p->n, rest);
-        }
-        return;
-    }
-    if (!p->settled) {
-        martlet_product_epilogue(j, batch, block, stride, m0, rows, n0, columns, work);
-        return;
-    }
-    for (int64_t i = 0; i < count; i++) {
-        const row_panel panel = panel_of_rows(rows, j->level->tile_rows, i);
-        const int64_t m = m0 + panel.first;
-        for (int64_t column = 0; column < columns;) {
-            int64_t end = column;
-            while (end < columns &&
-                   martlet_mask_tile(p->mask, m, m + panel.height, n0 + end, n0 + minimum(end + tile, columns))) {
-                end = minimum(end + tile, columns);
-            }
-            if (end > column) {
+        const int64_t m = m0 + rp.first;
+        // Neighbouring tiles that are not skipped go through the epilogue together.
+        int64_t first = 0;
+        for (int64_t column = 0; column < columns; column += tile) {
+            const int64_t end = minimum(column + tile, columns);
+            float *place = block + rp.first * stride + column;
+            const int state = martlet_mask_tile(p->mask, m, m + rp.height, n0 + column, n0 + end);
+            const int skipped = state == 0 && p->settled;
+            if (state < 2 && !skipped) martlet_mask_clear_tile(p->mask, place, stride, m, m + rp.height, n0 + column, n0 + end);
+            const int64_t last = skipped ? column : end;
+            if ((skipped || end == columns) && last > first) {
                 martlet_product_epilogue(
-                    j, batch, block + panel.first * stride + column, stride, m, panel.height, n0 + column, end - column, work);
+                    j, batch, block + rp.first * stride + first, stride, m, rp.height, n0 + first, last - first, work);
             }
-            column = end + tile;
+            if (skipped) first = end;
         }
     }
 }
@@ -157,7 +159,46 @@ typedef struct {
     float *sums;
     int64_t stride;
     int64_t executed;
+    // What the epilogue will read or write row by row: fetched into the second-level cache while the last tiles run.
+    int32_t ahead_count;
+    martlet_block ahead[8];
 } block_job;
+
+// Collects the values that the epilogue reaches for along rows, each once.
+static void look_ahead(block_job *x) {
+    const product_job *j = x->j;
+    const martlet_product *p = j->p;
+    if (j->row_order || j->column_order) return;
+    int32_t seen[8];
+    for (int32_t side = 0; side < 2; side++) {
+        const int32_t count = side ? p->epilogue->outputCount : p->epilogue->inputCount;
+        for (int32_t i = side ? 0 : 1; i < count && x->ahead_count < 8; i++) {
+            const martlet_operand *operand = side ? &p->outputs[i] : &p->inputs[i];
+            const int64_t rows = operand->strides[p->batchRank], columns = operand->strides[p->batchRank + 1];
+            int known = operand->source < 0 || operand->element != MARTLET_FLOAT32 || rows == 0 || columns != 1;
+            for (int32_t k = 0; k < x->ahead_count; k++) known |= seen[k] == operand->source;
+            if (known) continue;
+            seen[x->ahead_count] = operand->source;
+            const float *base = martlet_product_base(j, operand, x->batch) + x->m0 * rows;
+            x->ahead[x->ahead_count++] = (martlet_block){(char *)(uintptr_t)base, 0, rows, 1};
+        }
+    }
+}
+
+enum { fetched_lines = 192 };
+
+// The lines of memory that the epilogue will touch for a tile.
+static int64_t lines_of_tile(
+    const block_job *x, int64_t row, int64_t rows, int64_t column, int64_t columns, const char **lines) {
+    int64_t count = 0;
+    for (int32_t i = 0; i < x->ahead_count; i++) {
+        for (int64_t r = row; r < row + rows; r++) {
+            const char *line = x->ahead[i].base + (r * x->ahead[i].rowStride + column) * 4;
+            for (int64_t byte = 0; byte < columns * 4 && count < fetched_lines; byte += 64) lines[count++] = line + byte;
+        }
+    }
+    return count;
+}
 
 // Rows of a times one panel of b over the inner range [from, to).
 static void run_tiles(
@@ -167,16 +208,18 @@ static void run_tiles(
     const int32_t tile_rows = j->level->tile_rows, width = panel_width(j, column);
     const int64_t live = minimum(j->level->tile_columns, p->n - column), a_inner = p->a.strides[p->batchRank + 1];
     const int masks_result = p->mask && p->role == MARTLET_WEIGHT_GRADIENT;
-    const int64_t count = row_panel_count(x->rows, tile_rows);
-    for (int64_t i = 0; i < count; i++) {
+    const int64_t panels = row_panel_count(x->rows, tile_rows);
+    for (int64_t i = 0; i < panels; i++) {
         const row_panel rp = panel_of_rows(x->rows, tile_rows, i);
         const int64_t m = x->m0 + rp.first;
         if (masks_result && !martlet_mask_tile(p->mask, m, m + rp.height, column, column + live)) continue;
         const float *a = p->directA ? x->base_a + m + from * a_inner
                                     : x->packed_a + rp.first * x->depth + (from - x->start) * rp.height;
+        const char *lines[fetched_lines];
+        const int64_t count = to == p->k ? lines_of_tile(x, rp.first, rp.height, column, live, lines) : 0;
         j->level->tile(
             to - from, a, p->directA ? a_inner : rp.height, rp.height, b, b_step, width,
-            x->sums + rp.first * x->stride + column - x->n0, x->stride, accumulate);
+            x->sums + rp.first * x->stride + column - x->n0, x->stride, accumulate, lines, count);
         x->executed += rp.height * live * (to - from);
     }
 }
@@ -220,7 +263,7 @@ static void run_block(void *argument, int64_t index, int32_t worker) {
     const int64_t column_block = j->column_blocks - 1 - index / j->row_blocks % j->column_blocks;
     const int64_t row_block = j->row_blocks - 1 - index % j->row_blocks;
     const martlet_mask *mask = p->role == MARTLET_WEIGHT_GRADIENT ? NULL : p->mask;
-    block_job x = {.j = j, .batch = index / (j->row_blocks * j->column_blocks)};
+    block_job x = {.j = j, .batch = j->batch + index / (j->row_blocks * j->column_blocks)};
     x.m0 = row_block * p->rowBlock;
     x.rows = minimum(p->rowBlock, p->m - x.m0);
     x.n0 = column_block * p->columnBlock;
@@ -236,6 +279,7 @@ static void run_block(void *argument, int64_t index, int32_t worker) {
     x.packed_b = packed_a + (p->sharesA || p->directA ? 0 : round_up(p->rowBlock * p->depthBlock, 16));
     char *rest = (char *)(x.packed_b + (p->sharesB ? 0 : tile * p->depthBlock));
 
+    look_ahead(&x);
     int64_t low = 0, high = p->k;
     if (mask) live_range(j, first, first + panels, &low, &high);
     // Panels may begin at different places: they all start from zero.
@@ -263,7 +307,9 @@ static void run_block(void *argument, int64_t index, int32_t worker) {
         }
     }
     j->counts[8 * worker] += x.executed;
-    if (p->mask && !mask) {
+    if (p->mask && !mask && j->column_order) {
+        finish_sorted_gradient(j, x.batch, x.sums, x.stride, x.m0, x.rows, rest);
+    } else if (p->mask && !mask) {
         finish_gradient(j, x.batch, x.sums, x.stride, x.m0, x.rows, x.n0, x.columns, rest);
     } else {
         martlet_product_epilogue(j, x.batch, x.sums, x.stride, x.m0, x.rows, x.n0, x.columns, rest);
@@ -328,9 +374,12 @@ void martlet_product_plan(martlet_product *p, int32_t threads, int32_t permutes)
     p->sorted = permuted && p->role != MARTLET_WEIGHT_GRADIENT;
     const int full_rows = permuted;
     p->directA = !full_rows && p->a.strides[p->batchRank] == 1 && lies_well(p->a.strides[p->batchRank + 1]);
-    p->directB = !full_rows && p->b.strides[p->batchRank + 1] == 1 && lies_well(p->b.strides[p->batchRank]);
-    // A panel of b stays in the first-level cache with a panel of a; where it lies it takes up to half as much again.
-    const int64_t depth_blocks = divide_up(p->k, p->directB ? 144 : 208);
+    // What is used once only is not worth packing.
+    p->directB = !full_rows && p->b.strides[p->batchRank + 1] == 1 &&
+                 (lies_well(p->b.strides[p->batchRank]) || p->m <= level->tile_rows);
+    // A panel of b stays in the first-level cache with a panel of a; where it lies it takes up to half as much again. With
+    // hardly any rows there is nothing to reuse, and short chunks read b nearly along its rows.
+    const int64_t depth_blocks = divide_up(p->k, !p->directB ? 208 : p->m <= level->tile_rows ? 32 : 144);
     p->depthBlock = depth_blocks ? divide_up(p->k, depth_blocks) : 1;
     if (p->sorted) {
         martlet_sorted_product_plan(p);
@@ -361,7 +410,8 @@ void martlet_product_plan(martlet_product *p, int32_t threads, int32_t permutes)
     const int64_t row_blocks = divide_up(p->m, p->rowBlock), column_blocks = divide_up(p->n, p->columnBlock);
     if (row_blocks > 0 && !full_rows) p->rowBlock = divide_up(p->m, row_blocks);
     p->sharesA = !p->directA && batches == 1 && column_blocks > 1;
-    p->sharesB = !p->directB && batches == 1 && row_blocks > 1;
+    // A sorted gradient goes through its batch elements one by one.
+    p->sharesB = full_rows || (!p->directB && batches == 1 && row_blocks > 1);
     p->sharedBytes = (p->sharesA ? round_up(p->m * p->k, 16) * 4 : 0) + (p->sharesB ? all_panels * tile * p->k * 4 : 0);
     int64_t floats = p->rowBlock * p->columnBlock;
     if (!p->sharesA && !p->directA) floats += round_up(p->rowBlock * p->depthBlock, 16);
@@ -392,6 +442,13 @@ void martlet_product_run(const martlet_product *p, const martlet_context *contex
     j.column_blocks = divide_up(p->n, p->columnBlock);
     j.shared_a = (float *)(void *)context->shared;
     j.shared_b = j.shared_a + (p->sharesA ? round_up(p->m * p->k, 16) : 0);
+    if (p->mask && p->role == MARTLET_WEIGHT_GRADIENT && p->sharesB && j.column_order) {
+        for (j.batch = 0; j.batch < batches; j.batch++) {
+            martlet_product_pieces(&j, divide_up(p->k, rows_of_a_piece), pack_sorted_rows);
+            martlet_product_pieces(&j, j.row_blocks, run_block);
+        }
+        return;
+    }
     if (p->sharesA) martlet_product_pieces(&j, j.row_blocks * divide_up(p->k, p->depthBlock), pack_shared_a);
     if (p->sharesB) martlet_product_pieces(&j, divide_up(p->n, j.level->tile_columns), pack_shared_b);
     martlet_product_pieces(&j, batches * j.row_blocks * j.column_blocks, run_block);

@@ -1,10 +1,23 @@
 // Register tiles of the product and the packing of their operands.
 
+#define STEP                                                                                              \
+    vf line[TILE_VECTORS];                                                                                \
+    _Pragma("clang loop unroll(full)") for (int v = 0; v < vectors; v++) line[v] = LOAD_F(b, v * WIDTH);  \
+    _Pragma("clang loop unroll(full)") for (int r = 0; r < rows; r++) {                                   \
+        const vf x = splat(a[r]);                                                                         \
+        _Pragma("clang loop unroll(full)") for (int v = 0; v < vectors; v++) {                            \
+            sums[r][v] = FMA(x, line[v], sums[r][v]);                                                     \
+        }                                                                                                 \
+    }                                                                                                     \
+    a += a_step;                                                                                          \
+    b += b_step;
+
 // A tile of `rows` x `vectors` accumulators; both are constants where this is inlined, so that the accumulators are
-// registers. The inner steps of a and b lie `a_step` and `b_step` elements apart.
+// registers. The inner steps of a and b lie `a_step` and `b_step` elements apart. One of `ahead` is fetched into the
+// second-level cache with each of the first steps, so that memory works while the arithmetic does.
 INLINE void tile_body(
     const int rows, const int vectors, int64_t k, const float *a, int64_t a_step, const float *b, int64_t b_step, float *c,
-    int64_t stride, int accumulate) {
+    int64_t stride, int accumulate, const char *const *ahead, int64_t ahead_count) {
     vf sums[TILE_ROWS][TILE_VECTORS];
 #pragma clang loop unroll(full)
     for (int r = 0; r < rows; r++) {
@@ -14,19 +27,15 @@ INLINE void tile_body(
             if (accumulate) __builtin_prefetch(c + r * stride + v * WIDTH);
         }
     }
-    for (int64_t p = 0; p < k; p++) {
-        vf line[TILE_VECTORS];
-#pragma clang loop unroll(full)
-        for (int v = 0; v < vectors; v++) line[v] = LOAD_F(b, v * WIDTH);
-#pragma clang loop unroll(full)
-        for (int r = 0; r < rows; r++) {
-            const vf x = splat(a[r]);
-#pragma clang loop unroll(full)
-            for (int v = 0; v < vectors; v++) sums[r][v] = FMA(x, line[v], sums[r][v]);
-        }
-        a += a_step;
-        b += b_step;
+    int64_t p = 0;
+    for (; p < ahead_count; p++) {
+        __builtin_prefetch(ahead[p], 0, 2);
+        STEP
     }
+    for (; p < k; p++) {
+        STEP
+    }
+#undef STEP
 #pragma clang loop unroll(full)
     for (int r = 0; r < rows; r++) {
 #pragma clang loop unroll(full)
@@ -38,13 +47,14 @@ INLINE void tile_body(
 }
 
 typedef void (*tile_function)(
-    int64_t k, const float *a, int64_t a_step, const float *b, int64_t b_step, float *c, int64_t stride, int accumulate);
+    int64_t k, const float *a, int64_t a_step, const float *b, int64_t b_step, float *c, int64_t stride, int accumulate,
+    const char *const *ahead, int64_t ahead_count);
 
 #define TILE(rows, vectors)                                                                                        \
     static void tile_##rows##_##vectors(                                                                           \
         int64_t k, const float *a, int64_t a_step, const float *b, int64_t b_step, float *c, int64_t stride,       \
-        int accumulate) {                                                                                          \
-        tile_body(rows, vectors, k, a, a_step, b, b_step, c, stride, accumulate);                                  \
+        int accumulate, const char *const *ahead, int64_t ahead_count) {                                           \
+        tile_body(rows, vectors, k, a, a_step, b, b_step, c, stride, accumulate, ahead, ahead_count);              \
     }
 #define TILES(rows) TILE(rows, 1) TILE(rows, 2)
 #define ENTRY(rows) [rows] = {NULL, tile_##rows##_1, tile_##rows##_2}
@@ -80,6 +90,7 @@ static const tile_function tile_functions[TILE_ROWS + 1][TILE_VECTORS + 1] = {
 
 static void tile(
     int64_t k, const float *a, int64_t a_step, int32_t rows, const float *b, int64_t b_step, int32_t columns, float *c,
-    int64_t stride, int accumulate) {
-    tile_functions[rows][columns / WIDTH](k, a, a_step, b, b_step, c, stride, accumulate);
+    int64_t stride, int accumulate, const char *const *ahead, int64_t ahead_count) {
+    tile_functions[rows][columns / WIDTH](
+        k, a, a_step, b, b_step, c, stride, accumulate, ahead, ahead_count < k ? ahead_count : k);
 }

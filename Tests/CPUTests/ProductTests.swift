@@ -250,4 +250,42 @@ import Testing
             try check(schedule, [x: HostArray(generator.floats(batch * 200), shape: [batch, 5, 40]), w: weights], batch: batch)
         }
     }
+
+    /// The same executable with other degrees at every run, as connectivity-agnostic training has them.
+    @Test(arguments: roles) func degreesChangeFromRunToRun(role: ProductGroup.Role) throws {
+        let layer = (inputs: 90, outputs: 75, rows: 20)
+        let c = Self.product(role, inputs: layer.inputs, outputs: layer.outputs, rows: layer.rows)
+        let (schedule, values) = schedule(
+            c, mask: ProductGroup.Mask(.runtime(strict: false), role), degrees: (layer.inputs, layer.outputs))
+        let executable = try devices[.best]!.load(schedule, maximumBatch: 1, states: [:])
+        var generator = Generator(21)
+        var feeds = feeds(c, values)
+        for round in 0..<4 {
+            let kind: MaskKind = round == 1 ? .sorted : .unsorted
+            // The last round repeats the one before.
+            if round < 3 {
+                feeds[values[3]] = HostArray(degrees(layer.inputs, kind, &generator))
+                feeds[values[4]] = HostArray(degrees(layer.outputs, kind, &generator))
+            }
+            let reference = Reference(schedule, batch: 1, inputs: feeds)
+            let named = Dictionary(uniqueKeysWithValues: feeds.map { ("input \($0.key)", Feed.host($0.value)) })
+            for (output, result) in zip(schedule.outputs, try executable.run(named, batch: 1)) {
+                for (a, b) in zip(result.doubles, reference.values[output]!) { #expect(abs(a - b) < 1e-5) }
+            }
+        }
+    }
+
+    /// Masked products with a batch axis, each element with weights of its own.
+    @Test(arguments: roles, [MaskKind.sorted, .unsorted, .blocks])
+    func batchedMaskedProducts(role: ProductGroup.Role, kind: MaskKind) throws {
+        var generator = Generator(31)
+        var c = Self.product(role, inputs: 50, outputs: 40, rows: 9)
+        c.batch = [2, 3]
+        let structure: MaskStructure =
+            kind == .blocks
+            ? .matrix(BitMatrix(rows: 40, columns: 50) { o, i in (o / 7 + i / 11) % 2 == 0 })
+            : .degrees(input: degrees(50, kind, &generator), output: degrees(40, kind, &generator), strict: true)
+        let (schedule, values) = schedule(c, mask: ProductGroup.Mask(structure, role))
+        try check(schedule, feeds(c, values), tolerance: 2e-6)
+    }
 }
