@@ -17,7 +17,7 @@ public struct Experiment: Sendable {
     /// - Parameter dataFolder: where the real sets lie, one folder each.
     public func data(_ configuration: RunConfiguration, dataFolder: String) throws -> ExperimentData {
         let data = try load(configuration, dataFolder)
-        if configuration.conditional == "bernoulli" { try data.dataset.requireBinary() }
+        try data.dataset.require(configuration.domain)
         return data
     }
 

@@ -54,15 +54,32 @@ public struct Dataset: Sendable {
     }
 }
 
-extension Dataset {
-    /// Refuses values that a binary model cannot have seen.
-    public func requireBinary() throws(FileError) {
-        for split in Split.allCases {
-            let array = examples(split)
-            if let bad = array.doubles.firstIndex(where: { $0 != 0 && $0 != 1 }) {
-                throw FileError(
-                    name, "the \(split) set holds \(array.doubles[bad]) in row \(bad / variableCount); expected 0 or 1, binarize it first")
-            }
+/// What the variables of a model may be.
+public enum VariableDomain: Sendable {
+    case binary
+    /// 0 ..< levels.
+    case levels(Int)
+    case real
+
+    /// Refuses examples with a value outside, naming the first.
+    public func require(_ examples: HostArray, of name: String) throws(FileError) {
+        let values = examples.doubles
+        let width = max(1, examples.shape.last ?? 1)
+        let bad: Int?
+        let expected: String
+        switch self {
+        case .binary: (bad, expected) = (values.firstIndex { $0 != 0 && $0 != 1 }, "0 or 1; binarize it first")
+        case .levels(let n):
+            (bad, expected) = (values.firstIndex { !($0 >= 0 && $0 < Double(n) && $0 == $0.rounded()) }, "a whole number from 0 to \(n - 1)")
+        case .real: (bad, expected) = (values.firstIndex { !$0.isFinite }, "a finite number")
         }
+        if let bad { throw FileError(name, "row \(bad / width), column \(bad % width) holds \(values[bad]); expected \(expected)") }
+    }
+}
+
+extension Dataset {
+    /// Refuses values that a model of such variables cannot have seen.
+    public func require(_ domain: VariableDomain) throws(FileError) {
+        for split in Split.allCases { try domain.require(examples(split), of: "\(name), \(split)") }
     }
 }

@@ -87,6 +87,7 @@ public struct RunConfiguration: Codable, Sendable, Equatable {
         try require(masks == "fresh" || Int(masks).map { (1...1 << 20).contains($0) } == true, "masks: expected a count or “fresh”, found “\(masks)”")
         try require((0...1 << 16).contains(ensemble), "ensemble: expected 0 to 65536, found \(ensemble)")
         try require((0...1 << 14).contains(samples), "samples: expected 0 to 16384, found \(samples)")
+        try require(!orderAgnostic || masks != "1", "orderAgnostic=true needs several masks, one for each order: set masks=fresh or a count")
         _ = try makeConditional()
         _ = try makeActivation()
         _ = try makeOrdering(variables: variables)
@@ -108,6 +109,13 @@ public struct RunConfiguration: Codable, Sendable, Equatable {
         case ("mixture", let components?) where (1...4096).contains(components): return MixtureOfGaussians(components: components)
         default: throw UsageError("conditional: expected bernoulli, categorical:LEVELS or mixture:COMPONENTS, found “\(conditional)”")
         }
+    }
+
+    /// What the examples may hold.
+    public var domain: VariableDomain {
+        if conditional == "bernoulli" { return .binary }
+        if conditional.hasPrefix("categorical:"), let levels = Int(conditional.dropFirst(12)) { return .levels(levels) }
+        return .real
     }
 
     public func makeOrdering(variables: Int) throws -> MaskSampler.Ordering {

@@ -58,7 +58,7 @@ struct Evaluate: ParsableCommand {
             guard examples.shape.count == 2, examples.shape[1] == stored.variables, examples.shape[0] > 0 else {
                 throw FileError(input, "is \(array.shape); expected [examples, \(stored.variables)]")
             }
-            _ = try Dataset(name: input, train: examples, valid: examples, test: examples).validated(for: stored.settings)
+            try stored.settings.domain.require(examples, of: input)
         } else {
             guard let split = Dataset.Split(rawValue: split) else { throw UsageError("--split \(split): expected train, valid or test") }
             examples = try loaded.experiment.data(stored.settings, dataFolder: data ?? stored.dataFolder).dataset.examples(split)
@@ -72,14 +72,6 @@ struct Evaluate: ParsableCommand {
         } else {
             print("\(fixed(estimate.mean, 4)) nats ± \(fixed(estimate.standardError, 4)), \(fixed(bits, 5)) bits per dimension, \(estimate.count) examples")
         }
-    }
-}
-
-extension Dataset {
-    /// Refuses examples that the conditional cannot have produced.
-    func validated(for settings: RunConfiguration) throws -> Dataset {
-        if settings.conditional == "bernoulli" { try requireBinary() }
-        return self
     }
 }
 

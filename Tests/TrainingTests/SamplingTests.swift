@@ -68,7 +68,7 @@ import Testing
     /// Completions at D = 8 against the enumerated conditional, by chi-square.
     @Test(arguments: [false, true]) func completionsFollowTheConditional(agnostic: Bool) throws {
         let run = try run(CPUDevice(threads: 2), variables: 8) {
-            if agnostic { $0.orderAgnostic = true; $0.masks = "1"; $0.ordering = "random" } else { $0.masks = "3" }
+            if agnostic { $0.orderAgnostic = true; $0.masks = "fresh"; $0.ensemble = 1 } else { $0.masks = "3" }
         }
         let observed: [Bool] = agnostic ? [false, true, false, false, true, false, true, false] : [true, true, true, false, false, false, false, false]
         let values: [Float] = [1, 0, 1, 0, 1, 0, 0, 1]
