@@ -5,28 +5,53 @@ import PackageDescription
 let package = Package(
     name: "Martlet",
     products: [
-        .library(name: "Martlet", targets: ["Graph", "Compiler", "CPU", "OpenCL"]),
+        .library(name: "Martlet", targets: ["Graph", "Compiler", "CPU", "OpenCL", "Layers", "Distributions", "Models", "Datasets", "Training"]),
+        .executable(name: "martlet", targets: ["martlet"]),
     ],
     dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
     ],
     targets: [
         // 0: the outside world
         .systemLibrary(
             name: "COpenCL", path: "Sources/COpenCL", pkgConfig: "OpenCL",
             providers: [.apt(["ocl-icd-opencl-dev", "opencl-headers"])]),
+        .systemLibrary(name: "CZip", path: "Sources/CZip", pkgConfig: "libzip", providers: [.apt(["libzip-dev", "zlib1g-dev"])]),
+        .systemLibrary(name: "CPNG", path: "Sources/CPNG", pkgConfig: "libpng", providers: [.apt(["libpng-dev"])]),
         .target(name: "Kernels", path: "Kernels"),
         .target(name: "CPUKernels", dependencies: ["Kernels"], path: "Sources/CPUKernels"),
         // 1: the graph
-        .target(name: "Graph", path: "Sources/Graph"),
+        .target(name: "Graph", dependencies: ["Kernels"], path: "Sources/Graph"),
         // 2: the compiler
         .target(name: "Compiler", dependencies: ["Graph"], path: "Sources/Compiler"),
         // 3: the backends
         .target(name: "CPU", dependencies: ["Compiler", "CPUKernels", "Kernels"], path: "Sources/Backends/CPU"),
         .target(name: "OpenCL", dependencies: ["Compiler", "COpenCL", "Kernels"], path: "Sources/Backends/OpenCL"),
+        // 4: what models are made of
+        .target(name: "Layers", dependencies: ["Graph", "Kernels"], path: "Sources/Layers"),
+        .target(name: "Distributions", dependencies: ["Graph", "Layers"], path: "Sources/Distributions"),
+        // 5: models
+        .target(name: "Models", dependencies: ["Compiler", "Layers", "Distributions"], path: "Sources/Models"),
+        // 6: data and training
+        .target(name: "Datasets", dependencies: ["Graph", "Kernels", "CZip", "CPNG"], path: "Sources/Datasets"),
+        .target(
+            name: "Training", dependencies: ["Compiler", "Layers", "Distributions", "Models", "Datasets"], path: "Sources/Training"),
+        // 7: experiments and the command line
+        .target(name: "Experiments", dependencies: ["Training"], path: "experiments"),
+        .executableTarget(
+            name: "martlet",
+            dependencies: [
+                "CPU", "OpenCL", "Experiments", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ], path: "Sources/martlet"),
         // times of single kernels
         .executableTarget(name: "kernel-bench", dependencies: ["CPU"], path: "Sources/KernelBench"),
         // tests mirror the floors
         .testTarget(name: "GraphTests", dependencies: ["Graph"]),
+        .testTarget(name: "CompilerTests", dependencies: ["Compiler"]),
+        .testTarget(name: "ModelsTests", dependencies: ["Models"]),
+        .testTarget(name: "BackendTests", dependencies: ["CPU", "OpenCL"]),
+        .testTarget(name: "DatasetsTests", dependencies: ["Datasets"]),
+        .testTarget(name: "TrainingTests", dependencies: ["Training", "CPU", "OpenCL"]),
         .testTarget(name: "CPUTests", dependencies: ["CPU", "CPUKernels", "Kernels"]),
         .testTarget(name: "OpenCLTests", dependencies: ["OpenCL", "CPU"]),
     ],

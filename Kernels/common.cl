@@ -1,1 +1,78 @@
-// What every generated program begins with.
+// What every generated program begins with: the scalar functions of the graph, for one element (suffix _1) and for
+// sixteen (suffix _16).
+//
+// A bool register is an int that is 0 or 1. Comparisons give 1 for scalars and -1 for vectors, hence `& 1`.
+
+#pragma OPENCL FP_CONTRACT ON
+
+// A vector chooses by the sign bit and a scalar by "not zero": `condition` must be a comparison.
+#define martlet_select(condition, a, b) ((condition) ? (a) : (b))
+
+// NaN if either operand is.
+#define MARTLET_MAXIMUM(a, b) martlet_select(((a) > (b)) | ((a) != (a)), (a), (b))
+#define MARTLET_MINIMUM(a, b) martlet_select(((a) < (b)) | ((a) != (a)), (a), (b))
+
+#define martlet_lanes ((int16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15))
+
+// Sixteen elements that lie `s` apart.
+#define MARTLET_GATHER(V, p, i, s) \
+    ((V)((p)[i], (p)[(i) + (s)], (p)[(i) + 2 * (s)], (p)[(i) + 3 * (s)], (p)[(i) + 4 * (s)], (p)[(i) + 5 * (s)], \
+         (p)[(i) + 6 * (s)], (p)[(i) + 7 * (s)], (p)[(i) + 8 * (s)], (p)[(i) + 9 * (s)], (p)[(i) + 10 * (s)], \
+         (p)[(i) + 11 * (s)], (p)[(i) + 12 * (s)], (p)[(i) + 13 * (s)], (p)[(i) + 14 * (s)], (p)[(i) + 15 * (s)]))
+
+#define MARTLET_SCATTER(T, p, i, s, v) \
+    do { \
+        (p)[i] = (T)(v).s0, (p)[(i) + (s)] = (T)(v).s1, (p)[(i) + 2 * (s)] = (T)(v).s2; \
+        (p)[(i) + 3 * (s)] = (T)(v).s3, (p)[(i) + 4 * (s)] = (T)(v).s4, (p)[(i) + 5 * (s)] = (T)(v).s5; \
+        (p)[(i) + 6 * (s)] = (T)(v).s6, (p)[(i) + 7 * (s)] = (T)(v).s7, (p)[(i) + 8 * (s)] = (T)(v).s8; \
+        (p)[(i) + 9 * (s)] = (T)(v).s9, (p)[(i) + 10 * (s)] = (T)(v).sa, (p)[(i) + 11 * (s)] = (T)(v).sb; \
+        (p)[(i) + 12 * (s)] = (T)(v).sc, (p)[(i) + 13 * (s)] = (T)(v).sd, (p)[(i) + 14 * (s)] = (T)(v).se; \
+        (p)[(i) + 15 * (s)] = (T)(v).sf; \
+    } while (0)
+
+// The same at sixteen given indices.
+#define MARTLET_GATHER_AT(V, p, i) \
+    ((V)((p)[(i).s0], (p)[(i).s1], (p)[(i).s2], (p)[(i).s3], (p)[(i).s4], (p)[(i).s5], (p)[(i).s6], (p)[(i).s7], \
+         (p)[(i).s8], (p)[(i).s9], (p)[(i).sa], (p)[(i).sb], (p)[(i).sc], (p)[(i).sd], (p)[(i).se], (p)[(i).sf]))
+
+#define MARTLET_SCATTER_AT(T, p, i, v) \
+    do { \
+        (p)[(i).s0] = (T)(v).s0, (p)[(i).s1] = (T)(v).s1, (p)[(i).s2] = (T)(v).s2, (p)[(i).s3] = (T)(v).s3; \
+        (p)[(i).s4] = (T)(v).s4, (p)[(i).s5] = (T)(v).s5, (p)[(i).s6] = (T)(v).s6, (p)[(i).s7] = (T)(v).s7; \
+        (p)[(i).s8] = (T)(v).s8, (p)[(i).s9] = (T)(v).s9, (p)[(i).sa] = (T)(v).sa, (p)[(i).sb] = (T)(v).sb; \
+        (p)[(i).sc] = (T)(v).sc, (p)[(i).sd] = (T)(v).sd, (p)[(i).se] = (T)(v).se, (p)[(i).sf] = (T)(v).sf; \
+    } while (0)
+
+// Two vectors interleaved: four rounds over rows i and i + 8 transpose sixteen rows.
+#define MARTLET_ZIP_LOW(a, b) \
+    (float16)(a.s0, b.s0, a.s1, b.s1, a.s2, b.s2, a.s3, b.s3, a.s4, b.s4, a.s5, b.s5, a.s6, b.s6, a.s7, b.s7)
+#define MARTLET_ZIP_HIGH(a, b) \
+    (float16)(a.s8, b.s8, a.s9, b.s9, a.sa, b.sa, a.sb, b.sb, a.sc, b.sc, a.sd, b.sd, a.se, b.se, a.sf, b.sf)
+
+#define MARTLET_PASTE(a, b) a##b
+#define MARTLET_NAME(a, b) MARTLET_PASTE(a, b)
+
+#define MARTLET_FUNCTIONS(F, S) \
+    static inline F martlet_sign##S(F x) { \
+        return martlet_select(x > (F)(0.0f), (F)(1.0f), martlet_select(x < (F)(0.0f), (F)(-1.0f), x)); \
+    } \
+    /* The exponential is taken of what is not positive, so that nothing overflows. */ \
+    static inline F martlet_sigmoid##S(F x) { \
+        const F e = exp(-fabs(x)); \
+        const F d = (F)(1.0f) + e; \
+        return martlet_select(x < (F)(0.0f), e, (F)(1.0f)) / d; \
+    } \
+    static inline F martlet_softplus##S(F x) { \
+        const F l = log1p(exp(-fabs(x))); \
+        return martlet_select(x > (F)(0.0f), x + l, l); \
+    }
+
+MARTLET_FUNCTIONS(float, _1)
+MARTLET_FUNCTIONS(float16, _16)
+
+// The language leaves division by zero open, and processors stop at it.
+static inline int martlet_divide_1(int a, int b) { return b == 0 ? 0 : b == -1 ? -a : a / b; }
+static inline int16 martlet_divide_16(int16 a, int16 b) {
+    const int16 safe = martlet_select((b == 0) | (b == -1), (int16)(1), b);
+    return martlet_select(b == 0, (int16)(0), martlet_select(b == -1, -a, a / safe));
+}

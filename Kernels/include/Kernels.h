@@ -4,6 +4,7 @@
 
 #include <stdint.h>
 
+#include "KernelSources.h"
 #include "MartletRandom.h"
 
 extern const char martlet_kernel_common[];

@@ -12,6 +12,7 @@
 #include "product_kernels.h"
 #include "pack_kernels.h"
 #include "reduction_kernels.h"
+#include "lane_kernels.h"
 
 const martlet_level_functions martlet_avx2_functions = LEVEL_FUNCTIONS;
 #pragma clang attribute pop

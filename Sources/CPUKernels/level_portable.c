@@ -11,5 +11,6 @@
 #include "product_kernels.h"
 #include "pack_kernels.h"
 #include "reduction_kernels.h"
+#include "lane_kernels.h"
 
 const martlet_level_functions martlet_portable_functions = LEVEL_FUNCTIONS;

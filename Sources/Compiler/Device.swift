@@ -13,6 +13,9 @@ public protocol Device: AnyObject, Sendable {
     /// Prepares a schedule for batches of up to `maximumBatch` examples. Every state of the schedule is found in `states` by
     /// name; programs that share a buffer share the state.
     func load(_ schedule: Schedule, maximumBatch: Int, states: [String: any DeviceBuffer]) throws -> any Executable
+
+    /// Prepares a sampler for batches of up to `maximumBatch` examples.
+    func load(_ program: SamplingProgram, maximumBatch: Int, states: [String: any DeviceBuffer]) throws -> any SamplingExecutable
 }
 
 /// Memory on a device.
@@ -43,6 +46,17 @@ public protocol Executable: AnyObject {
     func run(group: Int, batch: Int) throws
     func write(_ array: HostArray, to value: Int, batch: Int) throws
     func read(_ value: Int, batch: Int) throws -> HostArray
+}
+
+/// A sampler that is ready to run on one device.
+public protocol SamplingExecutable: AnyObject {
+    var program: SamplingProgram { get }
+    var maximumBatch: Int { get }
+    /// Bytes of device memory that the sampler holds beside its states.
+    var plannedBytes: Int { get }
+
+    /// Draws `batch` examples. The result holds the variable and the program's outputs, `[batch, ..]`.
+    func run(_ feeds: [String: HostArray], batch: Int) throws -> [HostArray]
 }
 
 extension HostArray {

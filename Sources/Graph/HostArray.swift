@@ -1,5 +1,5 @@
 /// A dense, contiguous, row-major array in host memory: what goes into a program and what comes out of it.
-public struct HostArray: Sendable, Equatable {
+public struct HostArray: Sendable, Hashable {
     public let type: ElementType
     public let shape: [Int]
     /// `shape.product * type.byteCount` bytes in the machine's byte order.

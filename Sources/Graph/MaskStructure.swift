@@ -45,6 +45,29 @@ public enum MaskStructure: Hashable, Sendable {
     }
 }
 
+extension MaskStructure {
+    /// For each output the ranges of live inputs; `nil` when only the running program knows.
+    public func liveRanges(inputs: Int, outputs: Int) -> [[Range<Int>]]? {
+        if case .runtime = self { return nil }
+        return (0..<outputs).map { o in ranges(below: inputs) { isLive(output: o, input: $0) == true } }
+    }
+}
+
+/// The maximal runs of indices that satisfy a condition.
+func ranges(below count: Int, where isIn: (Int) -> Bool) -> [Range<Int>] {
+    var result: [Range<Int>] = []
+    var start: Int?
+    for i in 0...count {
+        if i < count, isIn(i) {
+            start = start ?? i
+        } else if let begin = start {
+            result.append(begin..<i)
+            start = nil
+        }
+    }
+    return result
+}
+
 /// A degree mask with both sides sorted: sorted output `o` reads the first `extents[o]` sorted inputs.
 public struct Staircase: Hashable, Sendable {
     /// `inputOrder[k]` is the k-th input in order of degree (stable).

@@ -61,6 +61,12 @@ public struct Values: Sendable {
 
 /// What an evaluation needs beyond its operands.
 public struct EvaluationContext: Sendable {
+    /// How many examples the batch holds in this run.
     public var batch: Int
-    public init(batch: Int) { self.batch = batch }
+    public var inputTypes: [ElementType]
+
+    public init(batch: Int, inputTypes: [ElementType]) {
+        self.batch = batch
+        self.inputTypes = inputTypes
+    }
 }

@@ -10,7 +10,7 @@ public enum Relation: Sendable {
     /// Output `e` reads input `table[e]`, or nothing where that is negative (movement, broadcasting, constant gathers).
     case table([Int32])
     /// Output `e` reads every input whose line is `output[e]`; input `i` lies on line `input[i]`, and is never read where
-    /// that is negative (reductions, softmax, the rows of a product).
+    /// that is negative (reductions, the rows of a product).
     case lines(input: [Int32], output: [Int32], count: Int)
     /// Output `(r, o, c)` reads input `(r, i, c)` for every `i` in `rows[o]`: an outer extent, the mixed axis, an inner
     /// extent (masked dense layers, cumulative sums, products with structural zeros).
@@ -22,25 +22,28 @@ public enum Relation: Sendable {
     indirect case union([Relation])
 }
 
-/// What is known of an element without running the program.
-public enum Fact: UInt8, Sendable {
-    case varies, zero, minusInfinity, constant
-}
+/// What is known of a tensor's elements without running the program: which never vary, and their values.
+public struct Facts: Sendable, Equatable {
+    public var isKnown: [Bool]
+    /// Meaningful where `isKnown`.
+    public var values: [Double]
 
-/// The facts of one output of an operation, and its elements where all are constant.
-public struct Facts: Sendable {
-    public var elements: [Fact]
-    public var values: [Double]?
-
-    public init(_ elements: [Fact], values: [Double]? = nil) {
-        self.elements = elements
+    public init(isKnown: [Bool], values: [Double]) {
+        self.isKnown = isKnown
         self.values = values
     }
 
     public init(constants: [Double]) {
-        elements = constants.map { $0 == 0 ? .zero : $0 == -.infinity ? .minusInfinity : .constant }
+        isKnown = [Bool](repeating: true, count: constants.count)
         values = constants
     }
+
+    public subscript(element: Int) -> Double? { isKnown[element] ? values[element] : nil }
+
+    public var isConstant: Bool { isKnown.allSatisfy { $0 } }
+
+    /// `nil` where nothing is known, so that the common case costs nothing.
+    var simplified: Facts? { isKnown.contains(true) ? self : nil }
 }
 
 /// The operands of an operation as its dependency rule sees them.
@@ -48,14 +51,13 @@ public struct RelationContext: Sendable {
     public let inputs: [Tensor]
     public let inputShapes: [[Int]]
     public let outputShape: [Int]
+    /// Which output of the operation is asked about.
     public let output: Int
     /// Facts of each input; `nil` where every element varies.
     public let facts: [Facts?]
     public let batch: Int
 
-    public init(
-        inputs: [Tensor], inputShapes: [[Int]], outputShape: [Int], output: Int, facts: [Facts?], batch: Int
-    ) {
+    public init(inputs: [Tensor], inputShapes: [[Int]], outputShape: [Int], output: Int, facts: [Facts?], batch: Int) {
         self.inputs = inputs
         self.inputShapes = inputShapes
         self.outputShape = outputShape
@@ -63,4 +65,36 @@ public struct RelationContext: Sendable {
         self.facts = facts
         self.batch = batch
     }
+
+    public var outputCount: Int { outputShape.reduce(1, *) }
+}
+
+/// Row-major strides of a run-time shape.
+func rowMajorStrides(_ shape: [Int]) -> [Int] {
+    var result = [Int](repeating: 1, count: shape.count)
+    for axis in stride(from: shape.count - 2, through: 0, by: -1) { result[axis] = result[axis + 1] * shape[axis + 1] }
+    return result
+}
+
+/// Flat positions of an affine view: `offset + sum(strides[a] * i_a)` for every index of `shape` in row-major order.
+public func affinePositions(_ shape: [Int], offset: Int, strides: [Int]) -> [Int32] {
+    let count = shape.reduce(1, *)
+    var result: [Int32] = []
+    result.reserveCapacity(count)
+    guard count > 0 else { return result }
+    var index = [Int](repeating: 0, count: shape.count)
+    var position = offset
+    for _ in 0..<count {
+        result.append(Int32(position))
+        var axis = shape.count - 1
+        while axis >= 0 {
+            index[axis] += 1
+            position += strides[axis]
+            if index[axis] < shape[axis] { break }
+            position -= strides[axis] * shape[axis]
+            index[axis] = 0
+            axis -= 1
+        }
+    }
+    return result
 }

@@ -78,6 +78,12 @@ public final class CPUDevice: Device, @unchecked Sendable {
     ) throws -> any Executable {
         try CPUExecutable(schedule, maximumBatch: maximumBatch, states: states, device: self)
     }
+
+    public func load(
+        _ program: SamplingProgram, maximumBatch: Int, states: [String: any DeviceBuffer]
+    ) throws -> any SamplingExecutable {
+        try CPUSampler(program, maximumBatch: maximumBatch, states: states, device: self)
+    }
 }
 
 private func processorName() -> String {

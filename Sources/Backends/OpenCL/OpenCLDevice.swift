@@ -1,1 +1,102 @@
+import COpenCL
 import Compiler
+import Graph
+
+/// An OpenCL device with its context and one in-order queue.
+///
+///     let device = try OpenCLDevice.named("opencl:0")
+///     let executable = try device.load(schedule, maximumBatch: 100, states: [:])
+public final class OpenCLDevice: Device, @unchecked Sendable {
+    // Handles are set once and OpenCL calls on them are thread safe, hence `@unchecked`.
+    let description: DeviceDescription
+    let context: cl_context
+    let queue: cl_command_queue
+    public let name: String
+    public let family: KernelFamily
+    /// Product kernels count the tiles they execute (see `OpenCLExecutable.executedTiles`).
+    public let countsTiles: Bool
+
+    public var summary: String {
+        "\(description.name) (\(description.platform), \(description.version.trimmed), driver \(description.driver), "
+            + "\(description.computeUnits) compute units, \(description.globalBytes >> 20) MiB, \(family.rawValue) kernels)"
+    }
+
+    /// Whether the hardware is a GPU, whichever kernels run on it.
+    public var isGPU: Bool { description.isGPU }
+
+    /// Every OpenCL 1.2 device of the machine: GPUs first, then processors. Empty where there is none.
+    public static func all(kernels: KernelFamily? = nil) throws -> [OpenCLDevice] {
+        try DeviceDescription.all.enumerated().map { try OpenCLDevice($0.element, number: $0.offset, kernels: kernels) }
+    }
+
+    /// The device `opencl` (the first) or `opencl:N`.
+    /// - Parameter kernels: the kernel family; `nil` takes `MARTLET_KERNELS`, else what suits the device.
+    /// - Throws: `OpenCLError.noDevice`, `.unknownDevice`.
+    public static func named(
+        _ name: String = "opencl", kernels: KernelFamily? = nil, countsTiles: Bool = false
+    ) throws -> OpenCLDevice {
+        let found = DeviceDescription.all
+        guard !found.isEmpty else { throw OpenCLError.noDevice }
+        let number: Int? = name == "opencl" ? 0 : name.hasPrefix("opencl:") ? Int(name.dropFirst(7)) : nil
+        guard let number, found.indices.contains(number) else {
+            throw OpenCLError.unknownDevice(name: name, available: found.indices.map { "opencl:\($0)" })
+        }
+        return try OpenCLDevice(found[number], number: number, kernels: kernels, countsTiles: countsTiles)
+    }
+
+    init(_ description: DeviceDescription, number: Int, kernels: KernelFamily?, countsTiles: Bool = false) throws {
+        self.description = description
+        self.countsTiles = countsTiles
+        name = "opencl:\(number)"
+        let suited: KernelFamily = description.isCPU ? .cpu : .gpu
+        family = try kernels ?? KernelFamily.forced() ?? suited
+        var status: cl_int = 0
+        var id: cl_device_id? = description.id
+        guard let context = clCreateContext(nil, 1, &id, nil, nil, &status), status == CL_SUCCESS else {
+            throw OpenCLError.call("clCreateContext", code: status, device: description.name)
+        }
+        guard let queue = clCreateCommandQueue(context, description.id, 0, &status), status == CL_SUCCESS else {
+            clReleaseContext(context)
+            throw OpenCLError.call("clCreateCommandQueue", code: status, device: description.name)
+        }
+        self.context = context
+        self.queue = queue
+    }
+
+    deinit {
+        clReleaseCommandQueue(queue)
+        clReleaseContext(context)
+    }
+
+    public func makeBuffer(byteCount: Int) throws -> any DeviceBuffer {
+        try OpenCLBuffer(self, byteCount: byteCount, zeroed: true)
+    }
+
+    public func load(
+        _ schedule: Schedule, maximumBatch: Int, states: [String: any DeviceBuffer]
+    ) throws -> any Executable {
+        try OpenCLExecutable(self, schedule, maximumBatch: maximumBatch, states: states)
+    }
+
+    public func load(
+        _ program: SamplingProgram, maximumBatch: Int, states: [String: any DeviceBuffer]
+    ) throws -> any SamplingExecutable {
+        try OpenCLSampler(self, program, maximumBatch: maximumBatch, states: states)
+    }
+
+    /// Waits for everything that was enqueued.
+    public func finish() throws { try check(clFinish(queue), "clFinish") }
+
+    /// Turns a failed call into an error that names it.
+    func check(_ status: cl_int, _ function: String) throws {
+        guard status == CL_SUCCESS else { throw OpenCLError.call(function, code: status, device: "\(name) (\(description.name))") }
+    }
+}
+
+extension String {
+    fileprivate var trimmed: Substring {
+        var text = self[...]
+        while text.last == " " { text.removeLast() }
+        return text
+    }
+}

@@ -7,3 +7,4 @@
 #include "MartletPool.h"
 #include "MartletProduct.h"
 #include "MartletReduction.h"
+#include "MartletSampler.h"

@@ -1,0 +1,23 @@
+// Takes back what mask.cl defined, before the next kernel of the program.
+#undef MASK_PARAMETERS
+#undef LIVE
+#undef LIVE_AT
+#undef FIRST_INTERVAL
+#undef LAST_INTERVAL
+#undef INTERVAL_BEGIN
+#undef INTERVAL_END
+#undef TILE_LIVES
+#undef AT_K
+#undef AT_N
+#undef AT_M
+#undef K_ORDER_PARAMETER
+#undef N_ORDER_PARAMETER
+#undef N_ORDER_ARGUMENT
+#undef M_ORDER_PARAMETER
+#undef COUNTER_PARAMETER
+#undef MASK
+#undef ROLE
+#undef K_ORDER
+#undef N_ORDER
+#undef M_ORDER
+#undef NTILES

@@ -1,0 +1,49 @@
+#include "KernelSources.h"
+
+#define EMBEDDED(name) \
+    const char *martlet_##name##_text(void) { return name; }
+
+static const char kernel_common[] = {
+#embed "common.cl" suffix(, 0)
+};
+EMBEDDED(kernel_common)
+
+static const char kernel_mask[] = {
+#embed "mask.cl" suffix(, 0)
+};
+EMBEDDED(kernel_mask)
+
+static const char kernel_mask_end[] = {
+#embed "mask_end.cl" suffix(, 0)
+};
+EMBEDDED(kernel_mask_end)
+
+static const char kernel_degrees[] = {
+#embed "degrees.cl" suffix(, 0)
+};
+EMBEDDED(kernel_degrees)
+
+static const char kernel_pack[] = {
+#embed "pack.cl" suffix(, 0)
+};
+EMBEDDED(kernel_pack)
+
+static const char kernel_pack_b[] = {
+#embed "pack_b.cl" suffix(, 0)
+};
+EMBEDDED(kernel_pack_b)
+
+static const char kernel_product_cpu[] = {
+#embed "product_cpu.cl" suffix(, 0)
+};
+EMBEDDED(kernel_product_cpu)
+
+static const char kernel_product_gpu[] = {
+#embed "product_gpu.cl" suffix(, 0)
+};
+EMBEDDED(kernel_product_gpu)
+
+static const char random[] = {
+#embed "include/MartletRandom.h" suffix(, 0)
+};
+EMBEDDED(random)

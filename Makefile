@@ -1,0 +1,44 @@
+# `make run` and `make test` each work as the first command on a fresh Debian or Ubuntu with Swift 6.3 or later.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.PHONY: all run test bench docs format lint bundle check-kernels packages clean
+
+PACKAGES := ocl-icd-opencl-dev opencl-headers pocl-opencl-icd libpng-dev libzip-dev zlib1g-dev pkg-config
+BUILD := swift build -c release
+BIN = $(shell $(BUILD) --show-bin-path)/martlet
+ARGS ?=
+
+all: packages
+	$(BUILD) --product martlet
+
+# Trains on images drawn from a generator whose likelihood is known, prints the result beside it, leaves pictures.
+run: all
+	$(BIN) run made-glyphs $(ARGS)
+
+test: packages
+	swift build --build-tests -c release -Xswiftc -enable-testing
+	swift test --skip-build -c release -Xswiftc -enable-testing --no-parallel
+
+bench: all
+	$(BIN) bench $(ARGS)
+
+packages:
+	@Scripts/install-packages.sh $(PACKAGES)
+
+bundle: packages
+	Scripts/bundle.sh
+
+check-kernels: packages
+	Scripts/check-kernels.sh
+
+docs: all
+	Scripts/check-docs.sh
+
+format:
+	swift format --in-place --recursive --parallel Sources Tests experiments Package.swift
+
+lint:
+	swift format lint --strict --recursive --parallel Sources Tests experiments Package.swift
+
+clean:
+	rm -rf .build bundle

@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Builds bundle/: the program with its shared libraries and tests of the backends, for an x86-64 Linux with glibc 2.35 or
+# later and no Swift. The OpenCL loader is in it; point it at a driver with OCL_ICD_FILENAMES if the system has no .icd files.
+set -eu
+cd "$(dirname "$0")/.."
+flags=(-c release --static-swift-stdlib)
+swift build "${flags[@]}" --product martlet
+binary=$(swift build "${flags[@]}" --show-bin-path)/martlet
+rm -rf bundle
+mkdir -p bundle
+cp "$binary" bundle/martlet
+strip bundle/martlet
+# Everything but glibc itself travels along; RUNPATH is $ORIGIN.
+ldd bundle/martlet | awk '$3 ~ /^\// {print $3}' | while read -r library; do
+    case $(basename "$library") in
+    libc.so.* | libm.so.* | libpthread.so.* | libdl.so.* | librt.so.* | ld-linux*) ;;
+    *) cp -L "$library" bundle/ ;;
+    esac
+done
+cat > bundle/martlet.sh <<'EOF'
+#!/bin/sh
+# Runs the program with the libraries beside it.
+here=$(cd "$(dirname "$0")" && pwd)
+LD_LIBRARY_PATH="$here${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" exec "$here/martlet" "$@"
+EOF
+chmod +x bundle/martlet.sh
+needed=$(find bundle -type f -exec objdump -T {} + 2>/dev/null | grep -o 'GLIBC_2\.[0-9]*' | sort -t. -k2 -n | tail -n 1)
+size=$(du -sm bundle | cut -f1)
+echo "bundle: ${size} MB, needs ${needed:-no glibc}"
+case "$needed" in GLIBC_2.*) [ "${needed#GLIBC_2.}" -le 35 ] || { echo "bundle: needs a newer glibc than 2.35" >&2; exit 1; } ;; esac
+[ "$size" -lt 60 ] || { echo "bundle: larger than 60 MB" >&2; exit 1; }

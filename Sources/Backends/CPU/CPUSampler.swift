@@ -1,0 +1,204 @@
+import CPUKernels
+import Compiler
+import Graph
+import Synchronization
+
+/// A sampler on the CPU: values lie `[element, lane]`, and every thread runs the whole program on its own lanes.
+final class CPUSampler: SamplingExecutable {
+    let program: SamplingProgram
+    let maximumBatch: Int
+    private(set) var plannedBytes = 0
+    private let device: CPUDevice
+    private let lanes: Int
+    private var buffers: [CPUBuffer?] = []
+    private var programs: [CompiledProgram] = []
+    private let sampler: UnsafeMutablePointer<martlet_sampler>
+    private var kept: [UnsafeMutableRawPointer] = []
+    private var scratch: CPUBuffer?
+
+    init(_ program: SamplingProgram, maximumBatch: Int, states: [String: any DeviceBuffer], device: CPUDevice) throws {
+        self.program = program
+        self.maximumBatch = maximumBatch
+        self.device = device
+        let width = Int(MARTLET_LANE_WIDTH)
+        lanes = (max(1, maximumBatch) + width - 1) / width * width
+        sampler = .allocate(capacity: 1)
+        var planned = 0
+        var values: [martlet_lane_value] = []
+        for value in program.values {
+            // What the program writes has a lane for every example, also where all are equal: slices share nothing.
+            var isShared = value.isShared
+            switch value.storage {
+            case .state(let name):
+                guard let buffer = states[name] else { throw CPUError.missingState(name) }
+                guard let own = buffer as? CPUBuffer else { throw CPUError.foreignBuffer("state '\(name)'") }
+                guard own.byteCount >= value.count * value.element.byteCount else {
+                    throw CPUError.wrongSize(what: "state '\(name)'", expected: value.count * value.element.byteCount, found: own.byteCount)
+                }
+                buffers.append(own)
+            case .constant(let array):
+                let buffer = try CPUBuffer(byteCount: array.bytes.count, purpose: "a constant")
+                try array.withUnsafeBytes { try buffer.write($0) }
+                buffers.append(buffer)
+                planned += buffer.byteCount
+            case .input:
+                let buffer = try CPUBuffer(byteCount: value.count * (isShared ? 1 : lanes) * value.element.byteCount, purpose: "an input")
+                buffers.append(buffer)
+                planned += buffer.byteCount
+            case .temporary, .variable:
+                isShared = false
+                let buffer = try CPUBuffer(byteCount: value.count * lanes * value.element.byteCount, purpose: "a sampler's values")
+                if let known = value.known { Self.fill(buffer, known, value.element, lanes) }
+                buffers.append(buffer)
+                planned += buffer.byteCount
+            }
+            values.append(
+                martlet_lane_value(
+                    base: buffers[values.count]!.pointer.assumingMemoryBound(to: CChar.self), size: Int32(value.element.byteCount),
+                    isShared: isShared ? 1 : 0))
+        }
+        var works: [martlet_lane_work] = []
+        var slotBytes = 0
+        for work in program.works {
+            let compiled = try CompiledProgram(
+                work.program, inputs: [Int?](repeating: nil, count: work.program.inputs.count), outputs: work.outputs.map { $0 },
+                level: device.level)
+            programs.append(compiled)
+            slotBytes = max(slotBytes, Int(compiled.pointer.pointee.slotCount) * Int(compiled.pointer.pointee.slotBytes))
+            works.append(try lower(work, compiled))
+        }
+        let workBytes = Int(MARTLET_LANE_CHUNK) * 4 + (slotBytes + 63) / 64 * 64 + 64
+        let scratch = try CPUBuffer(byteCount: workBytes * device.threads, purpose: "a sampler's work space")
+        self.scratch = scratch
+        plannedBytes = planned + scratch.byteCount
+        let groupStart = program.groups.reduce(into: [Int32(0)]) { $0.append($0.last! + Int32($1.count)) }
+        sampler.initialize(
+            to: martlet_sampler(
+                values: keep(values), works: keep(works), workCount: Int32(works.count), stepCount: Int32(program.stepCount),
+                variable: Int32(program.variable), drawn: Int32(program.drawn), group: keep(program.groups.flatMap { $0 }),
+                groupStart: keep(groupStart), lanes: Int64(lanes), workBytes: Int64(workBytes),
+                work: scratch.pointer.assumingMemoryBound(to: CChar.self), level: device.level.kernels))
+    }
+
+    deinit {
+        sampler.deallocate()
+        for pointer in kept { pointer.deallocate() }
+    }
+
+    private func keep<T>(_ values: [T]) -> UnsafePointer<T> {
+        let memory = UnsafeMutablePointer<T>.allocate(capacity: max(1, values.count))
+        memory.initialize(from: values, count: values.count)
+        kept.append(UnsafeMutableRawPointer(memory))
+        return UnsafePointer(memory)
+    }
+
+    private static func fill(_ buffer: CPUBuffer, _ known: Facts, _ element: ElementType, _ lanes: Int) {
+        let bytes = HostArray(Values(shape: [known.values.count], elements: known.values.map { $0.isNaN ? 0 : $0 }), as: element)
+        bytes.withUnsafeBytes { source in
+            let size = element.byteCount
+            for e in known.values.indices where known.isKnown[e] {
+                for lane in 0..<lanes {
+                    (buffer.pointer + (e * lanes + lane) * size).copyMemory(from: source.baseAddress! + e * size, byteCount: size)
+                }
+            }
+        }
+    }
+
+    private func lower(_ work: SamplingProgram.Work, _ compiled: CompiledProgram) throws -> martlet_lane_work {
+        var result = martlet_lane_work(
+            anchor: MARTLET_LANES_PLAIN, a: 0, b: 0, aStride: 0, bStride: 0, aBase: nil, bBase: nil, row: nil, rangeStart: nil,
+            ranges: nil, list: nil, listStart: nil, program: UnsafePointer(compiled.pointer), operandCount: Int32(work.operands.count),
+            outputCount: Int32(work.outputs.count), operands: keep(work.operands.map(lower)),
+            outputs: keep(work.outputs.map { Int32($0) }), target: keep(work.target), order: keep(work.order),
+            runs: keep([martlet_lane_run]()), runStart: keep([Int32]()))
+        let unsupported = { (reason: String) in CPUError.unsupported(group: work.label, location: work.location, reason: reason) }
+        switch work.anchor {
+        case .none: break
+        case .product(let p):
+            guard program.values[p.a].element == .float32, program.values[p.b].element == .float32 else {
+                throw unsupported("products of \(program.values[p.a].element) are sampled by the interpreter")
+            }
+            result.anchor = MARTLET_LANES_PRODUCT
+            (result.a, result.b, result.aStride, result.bStride) = (Int32(p.a), Int32(p.b), Int64(p.aStride), Int64(p.bStride))
+            (result.aBase, result.bBase, result.row) = (keep(p.aBase), keep(p.bBase), keep(p.row))
+            result.rangeStart = keep(p.ranges.reduce(into: [Int32(0)]) { $0.append($0.last! + Int32($1.count)) })
+            result.ranges = keep(p.ranges.flatMap { $0.flatMap { [$0.lowerBound, $0.upperBound] } })
+        case .reduction(let r):
+            guard program.values[r.value].element == .float32 else {
+                throw unsupported("reductions of \(program.values[r.value].element) are sampled by the interpreter")
+            }
+            result.anchor =
+                switch r.kind {
+                case .sum: MARTLET_LANES_SUM
+                case .maximum: MARTLET_LANES_MAXIMUM
+                case .minimum: MARTLET_LANES_MINIMUM
+                }
+            result.a = Int32(r.value)
+            (result.list, result.listStart) = (keep(r.list), keep(r.start))
+        }
+        var runs: [martlet_lane_run] = []
+        var starts: [Int32] = [0]
+        let tables = work.operands.map(\.table) + [work.target]
+        for step in 0..<program.stepCount {
+            var first = Int(work.stepStart[step])
+            let end = Int(work.stepStart[step + 1])
+            while first < end {
+                // As many entries as advance evenly in every operand.
+                var next = first + 1
+                if next < end {
+                    let strides = tables.map { $0[Int(work.order[next])] - $0[Int(work.order[first])] }
+                    while next < end,
+                        zip(tables, strides).allSatisfy({ $0[Int(work.order[next])] - $0[Int(work.order[next - 1])] == $1 })
+                    { next += 1 }
+                }
+                runs.append(martlet_lane_run(first: Int32(first), count: Int32(next - first)))
+                first = next
+            }
+            starts.append(Int32(runs.count))
+        }
+        (result.runs, result.runStart) = (keep(runs), keep(starts))
+        return result
+    }
+
+    private func lower(_ operand: SamplingProgram.Operand) -> martlet_lane_operand {
+        switch operand.source {
+        case .value(let id): martlet_lane_operand(value: Int32(id), batchStride: 0, table: keep(operand.table))
+        case .position(let stride): martlet_lane_operand(value: -1, batchStride: Int64(stride), table: keep(operand.table))
+        }
+    }
+
+    func run(_ feeds: [String: HostArray], batch: Int) throws -> [HostArray] {
+        guard (1...maximumBatch).contains(batch) else { throw CPUError.wrongBatch(batch, maximum: maximumBatch) }
+        return try device.lock.withLock { _ in
+            for (id, value) in program.values.enumerated() {
+                guard case .input(let name) = value.storage else { continue }
+                guard let array = feeds[name] else { throw CPUError.missingFeed(name: name, given: Array(feeds.keys)) }
+                let count = value.count * (value.isShared ? 1 : batch)
+                guard array.type == value.element, array.count == count else {
+                    throw CPUError.wrongFeed(name: name, expected: "\(count) elements of \(value.element)", found: "\(array.type)\(array.shape)")
+                }
+                array.withUnsafeBytes { source in
+                    let target = buffers[id]!.pointer
+                    if value.isShared {
+                        target.copyMemory(from: source.baseAddress!, byteCount: source.count)
+                    } else {
+                        martlet_to_lanes(
+                            target.assumingMemoryBound(to: CChar.self), source.baseAddress!.assumingMemoryBound(to: CChar.self),
+                            Int64(value.count), Int64(batch), Int64(lanes), Int32(value.element.byteCount))
+                    }
+                }
+            }
+            martlet_sampler_run(sampler, device.pool, Int64(batch))
+            return ([(program.variable, program.exampleShape)] + program.outputs).map { id, shape in
+                let value = program.values[id]
+                var result = HostArray(type: value.element, shape: [batch] + shape)
+                result.withUnsafeMutableBytes { target in
+                    martlet_from_lanes(
+                        target.baseAddress!.assumingMemoryBound(to: CChar.self), buffers[id]!.pointer.assumingMemoryBound(to: CChar.self),
+                        Int64(value.count), Int64(batch), Int64(lanes), Int32(value.element.byteCount))
+                }
+                return result
+            }
+        }
+    }
+}

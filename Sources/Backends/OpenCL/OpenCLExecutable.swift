@@ -1,0 +1,287 @@
+import COpenCL
+import Compiler
+import Graph
+
+/// A schedule that is loaded on an OpenCL device: one program, memory for every value, and launches whose arguments are
+/// bound once for each batch size.
+public final class OpenCLExecutable: Executable {
+    public let schedule: Schedule
+    public let maximumBatch: Int
+    public let device: OpenCLDevice
+    public private(set) var plannedBytes = 0
+    /// The generated program.
+    public let source: String
+
+    private let program: CompiledProgram
+    private let lowered: [LoweredGroup]
+    /// The memory of every value; fed device buffers stand in for inputs while they run.
+    private let memory: [Int: OpenCLBuffer]
+    private let scratch: [OpenCLBuffer]
+    private var bound: [Int: BoundSchedule] = [:]
+    private var recentBatches: [Int] = []
+    /// How many batch sizes keep their bound launches.
+    private static let boundLimit = 8
+
+    init(
+        _ device: OpenCLDevice, _ schedule: Schedule, maximumBatch: Int, states: [String: any DeviceBuffer]
+    ) throws {
+        guard maximumBatch >= 1 else {
+            throw OpenCLError.mismatch("the largest batch must hold at least one example, found \(maximumBatch)")
+        }
+        try Self.validate(schedule, maximumBatch: maximumBatch)
+        self.device = device
+        self.schedule = schedule
+        self.maximumBatch = maximumBatch
+        var planned = 0
+        memory = try Self.makeMemory(device, schedule, maximumBatch: maximumBatch, states: states, planned: &planned)
+        var lowering = LoweringContext(device, maximumBatch: maximumBatch)
+        let lowered = try schedule.groups.map { group -> LoweredGroup in
+            switch group.kind {
+            case .elementwise(let elementwise):
+                return try lowerElementwise(
+                    elementwise, family: device.family, device: device.description, library: &lowering.library)
+            case .reduction(let reduction):
+                return try ReductionLowering(reduction, family: device.family, device: device.description)
+                    .lower(maximumBatch: maximumBatch, library: &lowering.library)
+            case .product(let product):
+                return try ProductLowering(product, label: group.label).lower(&lowering)
+            case .operation(let operation):
+                return try lowerOperation(
+                    operation, label: group.label, values: schedule.values, lowering: &lowering)
+            }
+        }
+        self.lowered = lowered
+        let slots = lowered.map(\.scratch.count).max() ?? 0
+        scratch = try (0..<slots).map { slot in
+            let bytes = lowered.map { slot < $0.scratch.count ? $0.scratch[slot] : 0 }.max() ?? 0
+            planned += bytes
+            return try OpenCLBuffer(device, byteCount: bytes, zeroed: false)
+        }
+        source = lowering.library.source
+        if debugLevel >= 3 { printError("// \(device.name): \(device.summary)\n\(source)") }
+        program = try CompiledProgram(device, source: source)
+        plannedBytes = planned + lowering.tableBytes
+        try device.finish()
+    }
+
+    // MARK: - Running
+
+    public func run(_ feeds: [String: Feed], batch: Int) throws -> [HostArray] {
+        let memory = try enqueue(feeds, batch: batch)
+        let results = try schedule.outputs.map { try read($0, from: memory, batch: batch) }
+        if results.isEmpty { try device.finish() }
+        return results
+    }
+
+    /// Runs every group and leaves the outputs on the device, where they are valid until the next run.
+    public func runOnDevice(_ feeds: [String: Feed], batch: Int) throws -> [OpenCLBuffer] {
+        let memory = try enqueue(feeds, batch: batch)
+        return schedule.outputs.compactMap { memory[$0] }
+    }
+
+    public func run(group: Int, batch: Int) throws {
+        let bound = try bind(batch: batch, memory: memory)
+        for step in bound.steps[group] { try run(step, group: group, batch: batch, memory: memory) }
+        try device.finish()
+    }
+
+    public func write(_ array: HostArray, to value: Int, batch: Int) throws {
+        try check(array, against: value, batch: batch, what: schedule.values[value].label)
+        guard let buffer = memory[value] else { return }
+        try array.withUnsafeBytes { try buffer.write($0) }
+    }
+
+    public func read(_ value: Int, batch: Int) throws -> HostArray { try read(value, from: memory, batch: batch) }
+
+    /// Seconds that each group took, one after another with nothing overlapping.
+    public func profile(_ feeds: [String: Feed], batch: Int) throws -> [(label: String, seconds: Double)] {
+        let memory = try prepare(feeds, batch: batch)
+        let bound = try bind(batch: batch, memory: memory)
+        try device.finish()
+        let clock = ContinuousClock()
+        return try schedule.groups.indices.map { group in
+            let time = try clock.measure {
+                for step in bound.steps[group] { try run(step, group: group, batch: batch, memory: memory) }
+                try device.finish()
+            }
+            return (schedule.groups[group].label, Double(time.components.attoseconds) * 1e-18 + Double(time.components.seconds))
+        }
+    }
+
+    /// For each product, how many steps (a tile times sixteen of k) ran since the last call, and how many one run without
+    /// a mask takes. Empty unless the device counts tiles.
+    public func executedTiles(batch: Int) throws -> [(group: Int, executed: Int, dense: Int)] {
+        try lowered.enumerated().compactMap { index, group in
+            guard let counter = group.tileCounter else { return nil }
+            let executed = try HostArray(reading: counter.buffer, type: .int32, shape: [1]).integers[0]
+            try HostArray([Int32(0)]).withUnsafeBytes { try counter.buffer.write($0) }
+            return (index, Int(executed), counter.dense(batch))
+        }
+    }
+
+    // MARK: - Enqueueing
+
+    private func enqueue(_ feeds: [String: Feed], batch: Int) throws -> [Int: OpenCLBuffer] {
+        let memory = try prepare(feeds, batch: batch)
+        let bound = try bind(batch: batch, memory: memory)
+        for (group, steps) in bound.steps.enumerated() {
+            for step in steps { try run(step, group: group, batch: batch, memory: memory) }
+        }
+        try device.check(clFlush(device.queue), "clFlush")
+        return memory
+    }
+
+    /// Checks and uploads the feeds; the result is the memory of each value in this run.
+    private func prepare(_ feeds: [String: Feed], batch: Int) throws -> [Int: OpenCLBuffer] {
+        try checkBatch(batch)
+        var memory = memory
+        var unused = Set(feeds.keys)
+        for value in schedule.inputs {
+            guard case .input(let name) = schedule.values[value].storage else { continue }
+            unused.remove(name)
+            guard let feed = feeds[name] else {
+                throw OpenCLError.mismatch("nothing was fed to the input \"\(name)\": expected \(schedule.values[value].type)")
+            }
+            switch feed {
+            case .host(let array):
+                try check(array, against: value, batch: batch, what: "input \"\(name)\"")
+                guard let buffer = memory[value] else { continue }
+                try array.withUnsafeBytes { try buffer.write($0) }
+            case .device(let buffer):
+                guard let buffer = buffer as? OpenCLBuffer, buffer.device.context == device.context else {
+                    throw OpenCLError.mismatch("input \"\(name)\": the fed buffer is on another device than \(self.device.name)")
+                }
+                let type = schedule.values[value].type
+                let needed = type.shape.count.resolved(batch: batch) * type.element.byteCount
+                guard buffer.byteCount >= needed else {
+                    throw OpenCLError.mismatch(
+                        "input \"\(name)\": expected \(needed) bytes (\(type), batch \(batch)), found a buffer of \(buffer.byteCount)")
+                }
+                memory[value] = buffer
+            }
+        }
+        if let name = unused.sorted().first {
+            let known = schedule.inputs.compactMap { value -> String? in
+                if case .input(let name) = schedule.values[value].storage { name } else { nil }
+            }
+            throw OpenCLError.mismatch(
+                "there is no input \"\(name)\"; this program's inputs are \(known.isEmpty ? "none" : known.joined(separator: ", "))")
+        }
+        return memory
+    }
+
+    private func bind(batch: Int, memory: [Int: OpenCLBuffer]) throws -> BoundSchedule {
+        try checkBatch(batch)
+        recentBatches.removeAll { $0 == batch }
+        recentBatches.append(batch)
+        if let known = bound[batch] {
+            try known.rebind(memory)
+            return known
+        }
+        if recentBatches.count > Self.boundLimit { bound[recentBatches.removeFirst()] = nil }
+        let made = try BoundSchedule(lowered, program: program, memory: memory, scratch: scratch, batch: batch)
+        bound[batch] = made
+        return made
+    }
+
+    private func run(_ step: BoundStep, group: Int, batch: Int, memory: [Int: OpenCLBuffer]) throws {
+        switch step {
+        case .launch(let launch): try launch.enqueue(device)
+        case .host(let body):
+            guard case .operation(let operation) = schedule.groups[group].kind else { return }
+            try device.finish()
+            try body(
+                OpenCLHostContext(
+                    batch: batch, device: device, inputs: operation.inputs.compactMap { memory[$0] },
+                    outputs: operation.outputs.compactMap { memory[$0] },
+                    inputTypes: operation.inputs.map { schedule.values[$0].type },
+                    outputTypes: operation.outputs.map { schedule.values[$0].type }))
+        }
+    }
+
+    private func read(_ value: Int, from memory: [Int: OpenCLBuffer], batch: Int) throws -> HostArray {
+        let type = schedule.values[value].type
+        guard let buffer = memory[value] else {
+            throw OpenCLError.mismatch("\(schedule.values[value].label) has no memory: no group of the schedule makes it")
+        }
+        return try HostArray(reading: buffer, type: type.element, shape: type.shape.resolved(batch: batch))
+    }
+
+    // MARK: - Checks
+
+    private func checkBatch(_ batch: Int) throws {
+        guard batch >= 1, batch <= maximumBatch else {
+            throw OpenCLError.mismatch("this program was planned for batches of 1 to \(maximumBatch), found \(batch)")
+        }
+    }
+
+    private func check(_ array: HostArray, against value: Int, batch: Int, what: String) throws {
+        let type = schedule.values[value].type
+        let shape = type.shape.resolved(batch: batch)
+        guard array.type == type.element, array.shape == shape else {
+            throw OpenCLError.mismatch("\(what): expected \(type.element)\(shape), found \(array.type)\(array.shape)")
+        }
+    }
+
+    private static func validate(_ schedule: Schedule, maximumBatch: Int) throws {
+        for value in schedule.values {
+            guard value.type.element != .float64 else {
+                throw OpenCLError.unsupported(
+                    "\(value.label) is float64, which OpenCL devices here do not run: use `--device cpu` for double precision, "
+                        + "or cast to float32")
+            }
+            // Generated code counts elements in 32 bits.
+            let count = value.type.shape.dimensions.reduce(1) { count, extent -> Int in
+                count.multipliedReportingOverflow(by: extent.resolved(batch: maximumBatch)).partialValue
+            }
+            guard count >= 0, count < 1 << 31 else {
+                throw OpenCLError.unsupported(
+                    "\(value.label) has \(value.type.shape) elements, 2^31 or more at batch \(maximumBatch): use a smaller batch")
+            }
+        }
+    }
+
+    private static func makeMemory(
+        _ device: OpenCLDevice, _ schedule: Schedule, maximumBatch: Int, states: [String: any DeviceBuffer],
+        planned: inout Int
+    ) throws -> [Int: OpenCLBuffer] {
+        let alignment = max(256, device.description.baseAlignment)
+        let plan = MemoryPlan(schedule, batch: maximumBatch, alignment: alignment)
+        let arena = try OpenCLBuffer(device, byteCount: plan.byteCount, zeroed: false)
+        planned += plan.byteCount
+        var memory: [Int: OpenCLBuffer] = [:]
+        for (id, value) in schedule.values.enumerated() {
+            let bytes = value.type.shape.count.resolved(batch: maximumBatch) * value.type.element.byteCount
+            switch value.storage {
+            case .temporary:
+                guard let offset = plan.offsets[id] else { continue }
+                memory[id] = try OpenCLBuffer(arena, offset: offset, byteCount: bytes)
+            case .input:
+                memory[id] = try OpenCLBuffer(device, byteCount: bytes, zeroed: false)
+                planned += bytes
+            case .constant(let array):
+                guard array.bytes.count >= bytes else {
+                    throw OpenCLError.mismatch(
+                        "constant \(value.label): expected \(bytes) bytes (\(value.type)), found \(array.bytes.count)")
+                }
+                let buffer = try OpenCLBuffer(device, byteCount: max(bytes, array.bytes.count), zeroed: false)
+                try array.withUnsafeBytes { try buffer.write($0) }
+                planned += buffer.byteCount
+                memory[id] = buffer
+            case .state(let name):
+                guard let state = states[name] else {
+                    throw OpenCLError.mismatch("the state \"\(name)\" was not given a buffer: expected \(value.type)")
+                }
+                guard let buffer = state as? OpenCLBuffer, buffer.device.context == device.context else {
+                    throw OpenCLError.mismatch("the state \"\(name)\" is on another device than \(device.name)")
+                }
+                guard buffer.byteCount >= bytes else {
+                    throw OpenCLError.mismatch(
+                        "the state \"\(name)\": expected \(bytes) bytes (\(value.type)), found a buffer of \(buffer.byteCount)")
+                }
+                memory[id] = buffer
+            }
+        }
+        return memory
+    }
+}

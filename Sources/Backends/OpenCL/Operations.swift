@@ -1,0 +1,133 @@
+import Compiler
+import Graph
+
+// The operations outside the fused families, on OpenCL devices.
+
+/// The type of an element in memory.
+private func memoryType(_ element: ElementType) -> String {
+    switch element {
+    case .float32, .float64: "float"
+    case .int32: "int"
+    case .uint8, .bool: "uchar"
+    }
+}
+
+/// One work-item for each of `count` elements, in groups of 64.
+private func launch(_ kernel: String, _ arguments: [OpenCLArgument], count: Extent) -> OpenCLOperationStep {
+    .launch(kernel, arguments + [.extent(count)], groups: { [(count.resolved(batch: $0) + 63) / 64] }, local: [64])
+}
+
+extension Gather: OpenCLOperation {
+    public func openCL(_ context: OpenCLOperationContext) throws -> OpenCLOperationPlan {
+        let (data, indices, output) = (context.inputTypes[0], context.inputTypes[1], context.outputTypes[0])
+        let inner = Shape(Array(data.shape.dimensions[(axis + 1)...])).count
+        let type = memoryType(data.element)
+        return OpenCLOperationPlan(
+            source: """
+                __kernel void gather(__global const \(type)* data, __global const int* indices, __global \(type)* output,
+                                     int n, int inner, int chosen, int count) {
+                    const int e = get_global_id(0);
+                    if (e >= count) return;
+                    const int i = clamp(indices[e / inner % chosen], 0, n - 1);
+                    output[e] = data[(e / (inner * chosen) * n + i) * inner + e % inner];
+                }
+                """,
+            steps: [
+                launch(
+                    "gather",
+                    [.input(0), .input(1), .output(0), .extent(data.shape[axis]), .extent(inner), .extent(indices.shape.count)],
+                    count: output.shape.count)
+            ])
+    }
+}
+
+extension ScatterAdd: OpenCLOperation {
+    /// One work-item for each element of the result adds its updates in their order: a fixed sum without atomics.
+    public func openCL(_ context: OpenCLOperationContext) throws -> OpenCLOperationPlan {
+        let (indices, output) = (context.inputTypes[1], context.outputTypes[0])
+        let inner = Shape(Array(output.shape.dimensions[(axis + 1)...])).count
+        return OpenCLOperationPlan(
+            source: """
+                __kernel void scatter(__global const float* updates, __global const int* indices, __global float* output,
+                                      int n, int inner, int given, int count) {
+                    const int e = get_global_id(0);
+                    if (e >= count) return;
+                    const int target = e / inner % n, r = e / (inner * n), c = e % inner;
+                    float sum = 0.0f;
+                    for (int i = 0; i < given; i++) {
+                        if (clamp(indices[i], 0, n - 1) == target) sum += updates[(r * given + i) * inner + c];
+                    }
+                    output[e] = sum;
+                }
+                """,
+            steps: [
+                launch(
+                    "scatter",
+                    [.input(0), .input(1), .output(0), .constant(count), .extent(inner), .extent(indices.shape.count)],
+                    count: output.shape.count)
+            ])
+    }
+}
+
+extension CumulativeSum: OpenCLOperation {
+    public func openCL(_ context: OpenCLOperationContext) throws -> OpenCLOperationPlan {
+        let shape = context.inputTypes[0].shape
+        let inner = Shape(Array(shape.dimensions[(axis + 1)...])).count
+        let lines = Shape(Array(shape.dimensions[..<axis])).count * inner
+        return OpenCLOperationPlan(
+            source: """
+                __kernel void running(__global const float* input, __global float* output, int n, int inner, int lines) {
+                    const int line = get_global_id(0);
+                    if (line >= lines) return;
+                    const int base = line / inner * n * inner + line % inner;
+                    float sum = 0.0f;
+                    for (int step = 0; step < n; step++) {
+                        const int e = base + (\(isReversed ? "n - 1 - step" : "step")) * inner;
+                        const float next = sum + input[e];
+                        output[e] = \(isExclusive ? "sum" : "next");
+                        sum = next;
+                    }
+                }
+                """,
+            steps: [launch("running", [.input(0), .output(0), .extent(shape[axis]), .extent(inner)], count: lines)])
+    }
+}
+
+/// Small matrices and loops run on the host, in double precision by their definition, as on the CPU backend.
+private func planByDefinition(_ operation: any Operation, _ context: OpenCLOperationContext) -> OpenCLOperationPlan {
+    let (inputTypes, outputTypes) = (context.inputTypes, context.outputTypes)
+    return OpenCLOperationPlan(steps: [
+        .host { host in
+            let inputs = try inputTypes.indices.map { try host.read(input: $0).values }
+            var outputs = outputTypes.map { Values(shape: $0.shape.resolved(batch: host.batch)) }
+            operation.evaluate(
+                inputs, outputs: &outputs, elements: nil,
+                context: EvaluationContext(batch: host.batch, inputTypes: inputTypes.map(\.element)))
+            for (index, value) in outputs.enumerated() { try host.write(HostArray(value, as: outputTypes[index].element), output: index) }
+        }
+    ])
+}
+
+extension MatrixOperation: OpenCLOperation {
+    public func openCL(_ context: OpenCLOperationContext) throws -> OpenCLOperationPlan { planByDefinition(self, context) }
+}
+
+extension TriangularSolve: OpenCLOperation {
+    public func openCL(_ context: OpenCLOperationContext) throws -> OpenCLOperationPlan { planByDefinition(self, context) }
+}
+
+extension Scan: OpenCLOperation {
+    public func openCL(_ context: OpenCLOperationContext) throws -> OpenCLOperationPlan { planByDefinition(self, context) }
+}
+
+extension Iterate: OpenCLOperation {
+    public func openCL(_ context: OpenCLOperationContext) throws -> OpenCLOperationPlan { planByDefinition(self, context) }
+}
+
+extension CustomOperation: OpenCLOperation {
+    public func openCL(_ context: OpenCLOperationContext) throws -> OpenCLOperationPlan {
+        OpenCLOperationPlan(
+            source: openCL,
+            steps: [launch(name, context.inputTypes.indices.map { .input($0) } + [.output(0)], count: context.outputTypes[0].shape.count)])
+    }
+}

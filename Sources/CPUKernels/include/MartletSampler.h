@@ -1,0 +1,83 @@
+// Samplers: incremental programs whose values are laid out [element][lane], one lane an example. Examples never read one
+// another, so a slice of the lanes runs the whole program without waiting for the others.
+#pragma once
+
+#include "MartletElementwise.h"
+
+/// A value: `base` + (element * lanes + lane) * size, or + element * size if it is shared by all lanes.
+typedef struct {
+    char *_Nullable base;
+    int32_t size;
+    int32_t isShared;
+} martlet_lane_value;
+
+typedef struct {
+    /// -1: the int32 element is table[e] + batchStride * lane.
+    int32_t value;
+    int64_t batchStride;
+    const int32_t *_Nonnull table;
+} martlet_lane_operand;
+
+typedef enum { MARTLET_LANES_PLAIN, MARTLET_LANES_PRODUCT, MARTLET_LANES_SUM, MARTLET_LANES_MAXIMUM, MARTLET_LANES_MINIMUM } martlet_lane_anchor;
+
+/// Consecutive entries of a step whose operands all advance by constant strides.
+typedef struct {
+    int32_t first;
+    int32_t count;
+} martlet_lane_run;
+
+/// One piece of work: an anchor (a sum of products or a reduction, float32) and the program behind it.
+typedef struct {
+    martlet_lane_anchor anchor;
+    /// Product: sum over j in the row's ranges of a[aBase[e] + j * aStride] * b[bBase[e] + j * bStride].
+    int32_t a, b;
+    int64_t aStride, bStride;
+    const int32_t *_Nullable aBase, *_Nullable bBase, *_Nullable row;
+    /// Row r has the ranges rangeStart[r] ..< rangeStart[r + 1], each two numbers of `ranges`.
+    const int32_t *_Nullable rangeStart, *_Nullable ranges;
+    /// Reduction: over list[listStart[e] ..< listStart[e + 1]] of value a.
+    const int32_t *_Nullable list, *_Nullable listStart;
+
+    const martlet_program *_Nonnull program;
+    int32_t operandCount, outputCount;
+    const martlet_lane_operand *_Nonnull operands;
+    const int32_t *_Nonnull outputs;
+    const int32_t *_Nonnull target;
+    const int32_t *_Nonnull order;
+    const martlet_lane_run *_Nonnull runs;
+    /// Runs of step t: runStart[t] ..< runStart[t + 1].
+    const int32_t *_Nonnull runStart;
+} martlet_lane_work;
+
+typedef struct {
+    const martlet_lane_value *_Nonnull values;
+    const martlet_lane_work *_Nonnull works;
+    int32_t workCount;
+    int32_t stepCount;
+    int32_t variable, drawn;
+    /// Variables of step t: group[groupStart[t]] ..< group[groupStart[t + 1]].
+    const int32_t *_Nonnull group, *_Nonnull groupStart;
+    /// Lanes of memory, a multiple of MARTLET_LANE_WIDTH.
+    int64_t lanes;
+    /// Bytes of work space for each thread of the pool.
+    int64_t workBytes;
+    char *_Nonnull work;
+    martlet_level level;
+} martlet_sampler;
+
+enum {
+    MARTLET_LANE_WIDTH = 16,
+    /// Lanes of a slice at most: what the lanes of one slice touch should stay in the second-level cache.
+    MARTLET_LANE_SLICE = 128,
+    /// Elements (entries times lanes) of an anchor that are computed before its program runs.
+    MARTLET_LANE_CHUNK = 4096,
+};
+
+/// Draws `lanes` examples (at most the sampler's).
+void martlet_sampler_run(const martlet_sampler *_Nonnull sampler, martlet_pool *_Nonnull pool, int64_t lanes);
+
+/// target[element][lane] = source[lane][element], and back.
+void martlet_to_lanes(
+    char *_Nonnull target, const char *_Nonnull source, int64_t elements, int64_t batch, int64_t lanes, int32_t size);
+void martlet_from_lanes(
+    char *_Nonnull target, const char *_Nonnull source, int64_t elements, int64_t batch, int64_t lanes, int32_t size);

@@ -1,0 +1,30 @@
+// Sums of products over lanes. Every lane has the same tree (four partial sums, by position in the range), whatever the
+// number of lanes, so that an example is the same to the bit in any batch.
+
+#define LANE_VECTORS (16 / WIDTH)
+
+/// sums[4][16] += over j of a[j * aStride + lane] * b[j * bStride (+ lane)].
+#define ADD_PRODUCTS(name, load_b)                                                                                     \
+    static void name(                                                                                                  \
+        float *sums, const float *a, int64_t aStride, const float *b, int64_t bStride, int64_t count) {                \
+        vf s[4][LANE_VECTORS];                                                                                         \
+        for (int p = 0; p < 4; p++)                                                                                    \
+            for (int v = 0; v < LANE_VECTORS; v++) s[p][v] = *(const vf_at *)(sums + p * 16 + v * WIDTH);              \
+        int64_t j = 0;                                                                                                 \
+        for (; j + 4 <= count; j += 4) {                                                                               \
+            for (int p = 0; p < 4; p++) {                                                                              \
+                const float *x = a + (j + p) * aStride, *y = b + (j + p) * bStride;                                    \
+                for (int v = 0; v < LANE_VECTORS; v++) s[p][v] = FMA(*(const vf_at *)(x + v * WIDTH), load_b, s[p][v]); \
+            }                                                                                                          \
+        }                                                                                                              \
+        for (; j < count; j++) {                                                                                       \
+            const int p = (int)(j & 3);                                                                                \
+            const float *x = a + j * aStride, *y = b + j * bStride;                                                    \
+            for (int v = 0; v < LANE_VECTORS; v++) s[p][v] = FMA(*(const vf_at *)(x + v * WIDTH), load_b, s[p][v]);     \
+        }                                                                                                              \
+        for (int p = 0; p < 4; p++)                                                                                    \
+            for (int v = 0; v < LANE_VECTORS; v++) *(vf_at *)(sums + p * 16 + v * WIDTH) = s[p][v];                    \
+    }
+
+ADD_PRODUCTS(add_shared_products, splat(*y))
+ADD_PRODUCTS(add_lane_products, *(const vf_at *)(y + v * WIDTH))

@@ -1,0 +1,401 @@
+import Graph
+
+/// A tensor whose value replaces a state at the end of a run.
+public struct StateUpdate: Sendable {
+    public let state: Tensor
+    public let value: Tensor
+
+    public init(_ state: Tensor, _ value: Tensor) {
+        self.state = state
+        self.value = value
+    }
+}
+
+/// Compiles tensors into a schedule that computes them.
+///
+/// - Parameters:
+///   - outputs: what a run hands back.
+///   - updates: states that a run replaces; they are written in place where no later group reads the old value.
+///   - settled: states that are zero wherever the given mask `[out, in]` is, and stay so (masked weights and their
+///     moments): an update fused with the weight gradient may then skip dead tiles.
+/// - Throws: `GraphError` if a tensor is invalid, or an update does not fit its state.
+public func compile(
+    _ outputs: [Tensor], updates: [StateUpdate] = [], settled: [Tensor: MaskStructure] = [:]
+) throws(GraphError) -> Schedule {
+    for tensor in outputs + updates.map(\.value) { _ = try tensor.validated() }
+    for update in updates where update.state.type != update.value.type || update.state.placeholder?.role != .state {
+        throw GraphError(
+            operation: "update", message: "expected a value of \(update.state.type) for \(update.state), found \(update.value.type)",
+            location: update.value.location)
+    }
+    var simplifier = Simplifier()
+    let simplified = simplifier.simplify(outputs + updates.map(\.value) + updates.map(\.state) + Array(settled.keys))
+    let values = Array(simplified[outputs.count..<outputs.count + updates.count])
+    let states = Array(simplified[outputs.count + updates.count..<outputs.count + 2 * updates.count])
+    let settledStates = Dictionary(
+        zip(simplified.suffix(settled.count), settled.values), uniquingKeysWith: { a, _ in a })
+    // A state that is handed back means its value before the run.
+    let returned = simplified.prefix(outputs.count).map { output in
+        let view = View.of(output) { $0.placeholder != nil }
+        if case .tensor(let base) = view.base, states.contains(base) { return output.apply(.stopGradient) }
+        return output
+    }
+    var builder = ScheduleBuilder(
+        outputs: returned, updates: Array(zip(states, values)), settled: settledStates)
+    let schedule = builder.build()
+    if debugLevel >= 1 { debugLine("compiled \(topologicalOrder(simplified).count) nodes into \(schedule.groups.count) groups") }
+    if debugLevel >= 2 { debugLine(schedule.description) }
+    return schedule
+}
+
+/// Turns clusters into groups, in an order in which every read comes after its write and every overwriting of a state after
+/// the last read of what it held.
+struct ScheduleBuilder {
+    private let outputs: [Tensor]
+    private let updates: [(state: Tensor, value: Tensor)]
+    private let settled: [Tensor: MaskStructure]
+    private let fusion: Fusion
+    private var schedule = Schedule()
+    private var valueOf: [Tensor: Int] = [:]
+    /// Values that are written straight into a state.
+    private var inPlace: [Tensor: Tensor] = [:]
+
+    init(outputs: [Tensor], updates: [(Tensor, Tensor)], settled: [Tensor: MaskStructure]) {
+        self.outputs = outputs
+        self.updates = updates.map { (state: $0.0, value: $0.1) }
+        self.settled = settled
+        fusion = Fusion(outputs + updates.map(\.1))
+    }
+
+    mutating func build() -> Schedule {
+        let order = orderClusters()
+        for node in topologicalOrder(outputs + updates.map(\.value) + updates.map(\.state)) {
+            guard let placeholder = node.operation as? Placeholder else { continue }
+            let id = add(Value(placeholder.type, placeholder.role == .input ? .input(placeholder.label) : .state(placeholder.label), label: placeholder.label))
+            valueOf[Tensor(node)] = id
+            if placeholder.role == .input { schedule.inputs.append(id) } else { schedule.states.append(id) }
+        }
+        for (value, state) in inPlace { valueOf[value] = valueOf[state] }
+        for cluster in order { emit(cluster) }
+        copyRemainingUpdates()
+        schedule.outputs = outputs.map { value($0) }
+        return schedule
+    }
+
+    // MARK: order
+
+    /// A topological order of the clusters with two kinds of edges: reads of computed values, and reads of a state before
+    /// the cluster that overwrites it.
+    private mutating func orderClusters() -> [Cluster] {
+        var before: [Int: Set<Int>] = [:]
+        var stateReaders: [Tensor: [Cluster]] = [:]
+        for cluster in fusion.clusters {
+            for input in fusion.inputs(of: cluster) {
+                guard case .tensor(let base) = fusion.view(input).base else { continue }
+                if let source = fusion.home[base], source !== cluster { before[cluster.id, default: []].insert(source.id) }
+                if base.placeholder?.role == .state { stateReaders[base, default: []].append(cluster) }
+            }
+        }
+        func reaches(_ from: Int, _ target: Int) -> Bool {
+            var stack = Array(before[target] ?? [])
+            var seen = Set<Int>()
+            while let id = stack.popLast() {
+                if id == from { return true }
+                if seen.insert(id).inserted { stack += before[id] ?? [] }
+            }
+            return false
+        }
+        for (state, value) in updates where inPlace[value] == nil && !inPlace.values.contains(state) {
+            guard let writer = fusion.home[value], writer.takesEpilogue else { continue }
+            let readers = (stateReaders[state] ?? []).filter { $0 !== writer }
+            // The writer itself may read the state only element by element, behind its anchor.
+            let ownReads = fusion.inputs(of: writer).filter { if case .tensor(state) = fusion.view($0).base { true } else { false } }
+            let anchorReads = (writer.anchor?.inputs ?? []) + writer.prologue.flatMap(\.inputs)
+            guard ownReads.allSatisfy({ $0 == state }),
+                !anchorReads.contains(where: { if case .tensor(state) = fusion.view($0).base { true } else { false } }),
+                // A later reader of the new value reads the state's memory, which another update must not have replaced.
+                !readers.contains(where: { reaches(writer.id, $0.id) })
+            else { continue }
+            inPlace[value] = state
+            before[writer.id, default: []].formUnion(readers.map(\.id))
+        }
+        var remaining = fusion.clusters.sorted { $0.rank < $1.rank }
+        var done = Set<Int>()
+        var order: [Cluster] = []
+        while !remaining.isEmpty {
+            // The graph is acyclic and each added edge was checked, so some cluster is always ready.
+            let next = remaining.firstIndex { (before[$0.id] ?? []).isSubset(of: done) } ?? 0
+            let cluster = remaining.remove(at: next)
+            done.insert(cluster.id)
+            order.append(cluster)
+        }
+        return order
+    }
+
+    private mutating func copyRemainingUpdates() {
+        // All new values are computed by now; a value that is itself a state's old content goes through a temporary, so that
+        // states can be exchanged.
+        var copies: [(from: Int, to: Int)] = []
+        for (state, value) in updates where inPlace[value] != state && state != value {
+            var source = self.value(value)
+            if case .state = schedule.values[source].storage {
+                let temporary = add(Value(value.type, .temporary, label: "update"))
+                appendCopy(from: source, to: temporary, value.type)
+                source = temporary
+            }
+            copies.append((source, self.value(state)))
+        }
+        for (from, to) in copies { appendCopy(from: from, to: to, schedule.values[to].type) }
+    }
+
+    private mutating func appendCopy(from: Int, to: Int, _ type: TensorType) {
+        let strides = type.shape.strides
+        schedule.groups.append(
+            Group(
+                .elementwise(
+                    ElementwiseGroup(
+                        iteration: type.shape.dimensions,
+                        inputs: [Operand(.value(from), strides: strides, element: type.element)],
+                        program: Program(inputs: [type.element], outputs: [0]),
+                        outputs: [Operand(.value(to), strides: strides, element: type.element)])),
+                label: "update \(schedule.values[to].label)", location: nil))
+    }
+
+    // MARK: values
+
+    private mutating func add(_ value: Value) -> Int {
+        schedule.values.append(value)
+        return schedule.values.count - 1
+    }
+
+    private mutating func value(_ tensor: Tensor) -> Int {
+        if let id = valueOf[tensor] { return id }
+        let storage: Value.Storage =
+            if let constant = tensor.node.operation as? Constant { .constant(constant.array) } else { .temporary }
+        let id = add(Value(tensor.type, storage, label: tensor.node.operation.name))
+        valueOf[tensor] = id
+        return id
+    }
+
+    private mutating func operand(_ tensor: Tensor, axes: [Int]? = nil) -> Operand {
+        let view = fusion.view(tensor)
+        var operand =
+            switch view.base {
+            case .position: Operand(.position, offset: view.offset, strides: view.strides, element: .int32)
+            case .tensor(let base):
+                Operand(.value(value(base)), offset: view.offset, strides: view.strides, element: tensor.elementType)
+            }
+        if let axes { operand.strides = axes.map { operand.strides[$0] } }
+        return operand
+    }
+
+    /// A whole value, written in row-major order.
+    private mutating func target(_ tensor: Tensor) -> Operand {
+        Operand(.value(value(tensor)), strides: tensor.shape.strides, element: tensor.elementType)
+    }
+
+    /// Whether another group, or the caller, reads what a cluster computes for `tensor`.
+    private func isRead(_ tensor: Tensor, outside cluster: Cluster) -> Bool {
+        outputs.contains(tensor) || updates.contains { $0.value == tensor }
+            || fusion.clusters.contains { other in
+                other !== cluster
+                    && fusion.inputs(of: other).contains { if case .tensor(tensor) = fusion.view($0).base { true } else { false } }
+            }
+    }
+
+    // MARK: groups
+
+    private mutating func emit(_ cluster: Cluster) {
+        if let copied = cluster.copied {
+            emitCopy(of: copied)
+        } else if let anchor = cluster.anchor {
+            switch anchor.operation {
+            case let reduction as Reduction: emit(reduction, anchor, cluster)
+            case is MatrixProduct: emitProduct(anchor, cluster)
+            case let masked as MaskedProduct: emit(masked, anchor, cluster)
+            case let pad as Pad: emit(pad, anchor)
+            case let concatenate as Concatenate: emit(concatenate, anchor)
+            default:
+                let inputs = anchor.inputs.map { value($0) }
+                let outputs = anchor.types.indices.map { value(Tensor(anchor, $0)) }
+                append(.operation(OperationGroup(operation: anchor.operation, inputs: inputs, outputs: outputs)), cluster)
+            }
+        } else {
+            var builder = ProgramBuilder(anchor: nil)
+            let stored = build(cluster.nodes, &builder, cluster, axes: nil)
+            append(
+                .elementwise(
+                    ElementwiseGroup(
+                        iteration: cluster.shape.dimensions, inputs: builder.operands, program: builder.program(stored.map(\.self)),
+                        outputs: stored.map { target($0) })), cluster)
+        }
+    }
+
+    private mutating func append(_ kind: Group.Kind, _ cluster: Cluster) {
+        let nodes = cluster.prologue + (cluster.anchor.map { [$0] } ?? []) + cluster.nodes
+        let names = nodes.map(\.operation.name)
+        let label = names.count > 8 ? names.prefix(7).joined(separator: "+") + "+\(names.count - 7) more" : names.joined(separator: "+")
+        schedule.groups.append(Group(kind, label: label, location: cluster.anchor?.location ?? nodes.first?.location))
+    }
+
+    /// Adds elementwise nodes to a program; returns the tensors that have to be stored.
+    private mutating func build(_ nodes: [Node], _ builder: inout ProgramBuilder, _ cluster: Cluster, axes: [Int]?) -> [Tensor] {
+        for node in nodes {
+            for input in node.inputs { supply(input, &builder, axes) }
+            builder.add(node)
+        }
+        return nodes.map { Tensor($0) }.filter { isRead($0, outside: cluster) }
+    }
+
+    /// Brings a tensor that the group does not compute into its program: as a constant, counted, or read from memory.
+    private mutating func supply(_ tensor: Tensor, _ builder: inout ProgramBuilder, _ axes: [Int]?) {
+        guard !builder.has(tensor) else { return }
+        if let scalar = Simplifier.scalar(tensor) {
+            builder.addConstant(tensor, scalar)
+        } else if tensor.node.operation is Elementwise, Simplifier.isCounted(tensor) {
+            for input in tensor.node.inputs { supply(input, &builder, axes) }
+            builder.add(tensor.node)
+        } else {
+            builder.addOperand(tensor, operand(tensor, axes: axes))
+        }
+    }
+
+    private mutating func emitCopy(of tensor: Tensor) {
+        // The copy's own memory must not be what it is copied from.
+        let view = View.of(tensor) { $0 != tensor && fusion.isComputed($0) }
+        var builder = ProgramBuilder(anchor: nil)
+        if Simplifier.isCounted(tensor), !(tensor.node.operation is Position) {
+            supply(tensor, &builder, nil)
+        } else {
+            var ids: [Tensor: Int] = [:]
+            if case .tensor(let base) = view.base { ids[base] = value(base) }
+            builder.addOperand(tensor, view.operand({ ids[$0]! }, tensor.elementType))
+        }
+        schedule.groups.append(
+            Group(
+                .elementwise(
+                    ElementwiseGroup(
+                        iteration: tensor.shape.dimensions, inputs: builder.operands, program: builder.program([tensor]),
+                        outputs: [target(tensor)])), label: "copy \(tensor.node.operation.name)", location: tensor.location))
+    }
+
+    private mutating func emit(_ reduction: Reduction, _ anchor: Node, _ cluster: Cluster) {
+        let input = anchor.inputs[0]
+        let keptAxes = (0..<input.shape.rank).filter { !reduction.axes.contains($0) }
+        let axes = keptAxes + reduction.axes
+        var front = ProgramBuilder(anchor: nil)
+        if cluster.prologue.isEmpty {
+            supply(input, &front, axes)
+        } else {
+            _ = build(cluster.prologue, &front, cluster, axes: axes)
+        }
+        let (back, stored) = epilogue(anchor, cluster)
+        append(
+            .reduction(
+                ReductionGroup(
+                    kind: ReductionGroup.Kind(rawValue: reduction.kind.rawValue) ?? .sum, kept: keptAxes.map { input.shape[$0] },
+                    reduced: reduction.axes.map { input.shape[$0] }, inputs: front.operands, prologue: front.program([input]),
+                    epilogueInputs: back.operands, epilogue: back.program(stored), outputs: stored.map { target($0) })), cluster)
+    }
+
+    private mutating func epilogue(_ anchor: Node, _ cluster: Cluster) -> (ProgramBuilder, [Tensor]) {
+        let result = Tensor(anchor)
+        var back = ProgramBuilder(anchor: result)
+        var stored = build(cluster.nodes, &back, cluster, axes: nil)
+        if isRead(result, outside: cluster) { stored.insert(result, at: 0) }
+        return (back, stored)
+    }
+
+    private mutating func emitProduct(_ anchor: Node, _ cluster: Cluster) {
+        let (a, b) = (operand(anchor.inputs[0]), operand(anchor.inputs[1]))
+        let (left, right) = (anchor.inputs[0].shape, anchor.inputs[1].shape)
+        let (back, stored) = epilogue(anchor, cluster)
+        append(
+            .product(
+                ProductGroup(
+                    batch: Array(left.dimensions.dropLast(2)), m: left[-2], n: right[-1], k: left[-1], a: a, b: b,
+                    epilogueInputs: back.operands, epilogue: back.program(stored), outputs: stored.map { target($0) })), cluster)
+    }
+
+    private mutating func emit(_ masked: MaskedProduct, _ anchor: Node, _ cluster: Cluster) {
+        let (x, y) = (anchor.inputs[0], anchor.inputs[1])
+        let a: Operand
+        let b: Operand
+        let extents: (m: Extent, n: Extent, k: Extent)
+        let role: ProductGroup.Role
+        switch masked.role {
+        case .forward:
+            (a, b, role) = (operand(x), operand(y, axes: [1, 0]), .forward)
+            extents = (x.shape[0], y.shape[0], x.shape[1])
+        case .inputGradient:
+            (a, b, role) = (operand(x), operand(y), .inputGradient)
+            extents = (x.shape[0], y.shape[1], x.shape[1])
+        case .weightGradient:
+            (a, b, role) = (operand(x, axes: [1, 0]), operand(y), .weightGradient)
+            extents = (x.shape[1], y.shape[1], x.shape[0])
+        }
+        let (back, stored) = epilogue(anchor, cluster)
+        let degrees = anchor.inputs.count == 4 ? (input: value(anchor.inputs[2]), output: value(anchor.inputs[3])) : nil
+        let program = back.program(stored)
+        let settled = role == .weightGradient && leavesDeadZeros(masked.mask, program, back.operands, stored)
+        append(
+            .product(
+                ProductGroup(
+                    m: extents.m, n: extents.n, k: extents.k, a: a, b: b,
+                    mask: ProductGroup.Mask(masked.mask, role, runtimeDegrees: degrees, deadOutputsAreSettled: settled),
+                    epilogueInputs: back.operands, epilogue: program, outputs: stored.map { target($0) })), cluster)
+    }
+
+    /// Whether an epilogue that updates settled states in place writes zeros wherever the gradient and the states are zero.
+    private func leavesDeadZeros(_ mask: MaskStructure, _ program: Program, _ operands: [Operand], _ stored: [Tensor]) -> Bool {
+        let states = stored.compactMap { inPlace[$0] }
+        guard !stored.isEmpty, states.count == stored.count, states.allSatisfy({ settled[$0] == mask }) else { return false }
+        let zeroValues = Set(settled.filter { $0.value == mask }.keys.compactMap { valueOf[$0] })
+        // Whatever the other operands are; three different draws settle it.
+        return [0.25, 1.5, 3.0].allSatisfy { draw in
+            let inputs = [0.0] + operands.enumerated().map { index, operand in
+                operand.value.map { zeroValues.contains($0) } == true ? 0 : draw + Double(index) * 0.37
+            }
+            return program.evaluate(inputs).allSatisfy { $0 == 0 }
+        }
+    }
+
+    private mutating func emit(_ pad: Pad, _ anchor: Node) {
+        let result = Tensor(anchor)
+        let strides = result.shape.strides
+        var fill = ProgramBuilder(anchor: nil)
+        fill.addConstant(result, pad.fill)
+        schedule.groups.append(
+            Group(
+                .elementwise(
+                    ElementwiseGroup(
+                        iteration: result.shape.dimensions, inputs: [], program: fill.program([result]), outputs: [target(result)])),
+                label: "pad fill", location: anchor.location))
+        var output = target(result)
+        output.offset = zip(pad.low, strides).filter { $0.0 != 0 }.map { $1 * Extent($0) }
+        output.strides = zip(pad.interior, strides).map { $1 * Extent($0 + 1) }
+        appendMove(of: anchor.inputs[0], into: output, label: "pad", anchor.location)
+    }
+
+    private mutating func emit(_ concatenate: Concatenate, _ anchor: Node) {
+        let result = Tensor(anchor)
+        var start = 0
+        for input in anchor.inputs {
+            var output = target(result)
+            if start != 0 { output.offset = [output.strides[concatenate.axis] * Extent(start)] }
+            appendMove(of: input, into: output, label: "concatenate", anchor.location)
+            start += input.shape[concatenate.axis].coefficient
+        }
+    }
+
+    private mutating func appendMove(of input: Tensor, into output: Operand, label: String, _ location: SourceLocation?) {
+        var builder = ProgramBuilder(anchor: nil)
+        supply(input, &builder, nil)
+        schedule.groups.append(
+            Group(
+                .elementwise(
+                    ElementwiseGroup(
+                        iteration: input.shape.dimensions, inputs: builder.operands, program: builder.program([input]), outputs: [output])),
+                label: label, location: location))
+    }
+}

@@ -1,0 +1,233 @@
+import Graph
+
+/// Nodes that will run as one group: at most one anchor (a product, a reduction, an operation, a copy) and the elementwise
+/// nodes behind it.
+final class Cluster {
+    let id: Int
+    let anchor: Node?
+    /// Elementwise nodes, inputs before users.
+    var nodes: [Node] = []
+    /// Elementwise nodes in front of a reduction.
+    var prologue: [Node] = []
+    /// A view that is copied out as it is.
+    var copied: Tensor?
+    /// The iteration space of `nodes`.
+    let shape: Shape
+    /// Every cluster that must run before this one.
+    var ancestors = Set<Int>()
+    /// Place in the order in which the graph was built.
+    let rank: Int
+
+    init(id: Int, anchor: Node?, shape: Shape, rank: Int) {
+        self.id = id
+        self.anchor = anchor
+        self.shape = shape
+        self.rank = rank
+    }
+
+    /// Whether elementwise nodes can follow the anchor in the same group.
+    var takesEpilogue: Bool {
+        switch anchor?.operation {
+        case nil: copied == nil
+        case is Reduction, is MatrixProduct, is MaskedProduct: true
+        default: false
+        }
+    }
+}
+
+/// Assigns every node that computes something to a cluster.
+///
+/// An elementwise node joins the cluster of a producer when nothing else it reads has to wait for that cluster; what is
+/// joined never goes through memory. Movement belongs to no cluster: it is folded into the operands of its readers, or
+/// copied where no affine view can express it.
+struct Fusion {
+    private(set) var clusters: [Cluster] = []
+    /// The cluster that computes a tensor.
+    private(set) var home: [Tensor: Cluster] = [:]
+    private var clusterByID: [Int: Cluster] = [:]
+    private var nextID = 0
+
+    init(_ outputs: [Tensor]) {
+        let nodes = topologicalOrder(outputs)
+        let returned = Set(outputs)
+        for (rank, node) in nodes.enumerated() {
+            switch node.operation {
+            case is Placeholder, is Constant, is Position: break
+            case is Broadcast, is Transpose, is Slice: break
+            case is Reshape:
+                // A reshape of elements that do not lie evenly needs them copied first.
+                if case .tensor(Tensor(node)) = view(Tensor(node)).base { copy(node.inputs[0], rank) }
+            case is Elementwise: place(node, rank)
+            case is Reduction, is Pad, is Concatenate: anchor(node, rank)
+            case is MatrixProduct:
+                node.inputs.forEach { storeBase($0, rank) }
+                anchor(node, rank)
+            case let masked as MaskedProduct:
+                node.inputs.forEach { storeBase($0, rank) }
+                if case .runtime = masked.mask { node.inputs.suffix(2).forEach { store($0, rank) } }
+                anchor(node, rank)
+            default:
+                node.inputs.forEach { store($0, rank) }
+                anchor(node, rank)
+            }
+            // What is handed back needs memory of its own before anything else reads it through a view.
+            for index in node.types.indices where returned.contains(Tensor(node, index)) { store(Tensor(node, index), rank) }
+        }
+        fuseIntoReductions(outputs)
+    }
+
+    /// Whether a tensor has memory of its own, or is computed.
+    func isComputed(_ tensor: Tensor) -> Bool {
+        home[tensor] != nil || tensor.node.operation is Placeholder || tensor.node.operation is Constant
+    }
+
+    func view(_ tensor: Tensor) -> View { .of(tensor, isStored: isComputed) }
+
+    /// The cluster that has to run before `tensor` can be read.
+    func source(_ tensor: Tensor) -> Cluster? {
+        if case .tensor(let base) = view(tensor).base { home[base] } else { nil }
+    }
+
+    private mutating func make(anchor: Node?, shape: Shape, rank: Int, reading inputs: [Tensor]) -> Cluster {
+        let cluster = Cluster(id: nextID, anchor: anchor, shape: shape, rank: rank)
+        nextID += 1
+        clusters.append(cluster)
+        clusterByID[cluster.id] = cluster
+        addAncestors(of: inputs, to: cluster)
+        return cluster
+    }
+
+    private func addAncestors(of inputs: [Tensor], to cluster: Cluster) {
+        for input in inputs {
+            if let source = source(input), source !== cluster { cluster.ancestors.formUnion(source.ancestors.union([source.id])) }
+        }
+    }
+
+    private mutating func anchor(_ node: Node, _ rank: Int) {
+        let cluster = make(anchor: node, shape: node.types[0].shape, rank: rank, reading: node.inputs)
+        for index in node.types.indices { home[Tensor(node, index)] = cluster }
+    }
+
+    private mutating func copy(_ tensor: Tensor, _ rank: Int) {
+        guard home[tensor] == nil else { return }
+        let cluster = make(anchor: nil, shape: tensor.shape, rank: rank, reading: [tensor])
+        cluster.copied = tensor
+        home[tensor] = cluster
+    }
+
+    /// Gives a tensor that is a mere view memory of its own.
+    private mutating func store(_ tensor: Tensor, _ rank: Int) {
+        if !isComputed(tensor) { copy(tensor, rank) }
+    }
+
+    /// Makes sure that a product can read an operand from memory, through whatever view.
+    private mutating func storeBase(_ tensor: Tensor, _ rank: Int) {
+        switch view(tensor).base {
+        case .position: copy(tensor, rank)
+        case .tensor(let base): store(base, rank)
+        }
+    }
+
+    private mutating func place(_ node: Node, _ rank: Int) {
+        if Simplifier.isCounted(Tensor(node)) { return }
+        var candidates: [Cluster] = []
+        for input in node.inputs {
+            guard let cluster = home[input], cluster.takesEpilogue, cluster.shape == node.types[0].shape,
+                !candidates.contains(where: { $0 === cluster })
+            else { continue }
+            candidates.append(cluster)
+        }
+        // A product or reduction first, whose result never has to leave its registers; then the latest.
+        candidates.sort { ($0.anchor != nil ? 1 : 0, $0.rank) > ($1.anchor != nil ? 1 : 0, $1.rank) }
+        let joined = candidates.first { cluster in
+            node.inputs.allSatisfy { input in
+                if home[input] === cluster { return true }
+                guard let source = source(input) else { return true }
+                return source !== cluster && !source.ancestors.contains(cluster.id)
+            }
+        }
+        if let joined {
+            let before = joined.ancestors
+            addAncestors(of: node.inputs, to: joined)
+            let new = joined.ancestors.subtracting(before)
+            if !new.isEmpty {
+                for other in clusters where other.ancestors.contains(joined.id) { other.ancestors.formUnion(new) }
+            }
+            for other in candidates where other !== joined { absorb(other, into: joined) }
+            joined.nodes.append(node)
+            home[Tensor(node)] = joined
+        } else {
+            let cluster = make(anchor: nil, shape: node.types[0].shape, rank: rank, reading: node.inputs)
+            cluster.nodes = [node]
+            home[Tensor(node)] = cluster
+        }
+    }
+
+    /// Moves a plain elementwise cluster of the same shape into another that reads it, unless something between the two
+    /// would have to wait for both.
+    private mutating func absorb(_ cluster: Cluster, into target: Cluster) {
+        guard cluster.anchor == nil, cluster.copied == nil, !cluster.ancestors.contains(target.id),
+            !target.ancestors.contains(where: { clusterByID[$0]?.ancestors.contains(cluster.id) == true })
+        else { return }
+        target.nodes = cluster.nodes + target.nodes
+        for node in cluster.nodes { home[Tensor(node)] = target }
+        let inherited = cluster.ancestors
+        cluster.nodes = []
+        clusters.removeAll { $0 === cluster }
+        clusterByID[cluster.id] = nil
+        target.ancestors.formUnion(inherited)
+        target.ancestors.remove(cluster.id)
+        for other in clusters where other !== target && (other.ancestors.contains(cluster.id) || other.ancestors.contains(target.id)) {
+            other.ancestors.remove(cluster.id)
+            other.ancestors.formUnion(target.ancestors.union([target.id]))
+        }
+    }
+
+    /// An elementwise cluster whose only reader is one reduction becomes the front of that reduction's group.
+    private mutating func fuseIntoReductions(_ outputs: [Tensor]) {
+        var readers: [Int: [(reader: Cluster, tensor: Tensor, direct: Bool)]] = [:]
+        for cluster in clusters {
+            for input in inputs(of: cluster) {
+                guard case .tensor(let base) = view(input).base, let source = home[base], source !== cluster else { continue }
+                let direct = input == base && cluster.anchor?.inputs.first == input && !cluster.nodes.contains { $0.inputs.contains(input) }
+                readers[source.id, default: []].append((cluster, base, direct))
+            }
+        }
+        let kept = Set(outputs)
+        for cluster in clusters where cluster.anchor == nil && cluster.copied == nil && cluster.prologue.isEmpty {
+            guard let all = readers[cluster.id], let first = all.first, all.allSatisfy({ $0.reader === first.reader && $0.direct && $0.tensor == first.tensor }),
+                first.reader.anchor?.operation is Reduction, first.reader.prologue.isEmpty,
+                !cluster.nodes.contains(where: { kept.contains(Tensor($0)) })
+            else { continue }
+            first.reader.prologue = cluster.nodes
+            for node in cluster.nodes { home[Tensor(node)] = first.reader }
+            cluster.nodes = []
+        }
+        clusters.removeAll { $0.anchor == nil && $0.copied == nil && $0.nodes.isEmpty }
+    }
+
+    /// The clusters, each after all that it waits for.
+    var ordered: [Cluster] {
+        var remaining = clusters.sorted { $0.rank < $1.rank }
+        var waiting = Set(remaining.map(\.id))
+        var result: [Cluster] = []
+        while !remaining.isEmpty {
+            let next = remaining.firstIndex { $0.ancestors.isDisjoint(with: waiting) } ?? 0
+            let cluster = remaining.remove(at: next)
+            waiting.remove(cluster.id)
+            result.append(cluster)
+        }
+        return result
+    }
+
+    /// Every tensor that a cluster's nodes take, its own included.
+    func inputs(of cluster: Cluster) -> [Tensor] {
+        let own = (cluster.prologue + cluster.nodes).flatMap(\.inputs)
+        if let copied = cluster.copied {
+            // What the view is of, not the memory that it is being given.
+            if case .tensor(let base) = View.of(copied, isStored: { $0 != copied && isComputed($0) }).base { return [base] }
+            return []
+        }
+        return (cluster.anchor?.inputs ?? []) + own
+    }
+}

@@ -1,0 +1,87 @@
+import Graph
+
+/// For schedules, whose operands are affine views.
+typealias ProgramBuilder = AnyProgramBuilder<Operand>
+/// For samplers, whose operands are tables.
+typealias SamplerProgramBuilder = AnyProgramBuilder<SamplingProgram.Operand>
+
+/// What a program builder has to know of an operand.
+protocol ProgramOperand: Equatable {
+    var element: ElementType { get }
+}
+
+extension Operand: ProgramOperand {}
+
+/// Collects elementwise nodes into a `Program`, numbering registers at the end.
+struct AnyProgramBuilder<Operand: ProgramOperand> {
+    private enum Register {
+        case input(Int)
+        case constant(Int)
+        case instruction(Int)
+    }
+
+    private let anchor: Tensor?
+    /// The operands behind the input registers, without the anchor's.
+    private(set) var operands: [Operand] = []
+    private var constants: [Program.Constant] = []
+    private var instructions: [(function: ElementwiseFunction, operands: [Tensor], element: ElementType)] = []
+    private var registers: [Tensor: Register] = [:]
+
+    /// - Parameter anchor: the tensor whose elements arrive in register 0, computed by the group's product or reduction.
+    init(anchor: Tensor?) {
+        self.anchor = anchor
+        if let anchor { registers[anchor] = .input(0) }
+    }
+
+    func has(_ tensor: Tensor) -> Bool { registers[tensor] != nil }
+
+    mutating func addOperand(_ tensor: Tensor, _ operand: Operand) {
+        let first = anchor == nil ? 0 : 1
+        let known = operands.firstIndex(of: operand)
+        if known == nil { operands.append(operand) }
+        registers[tensor] = .input(first + (known ?? operands.count - 1))
+    }
+
+    mutating func addConstant(_ tensor: Tensor, _ value: Double) {
+        let constant = Program.Constant(value, tensor.elementType)
+        let known = constants.firstIndex(of: constant)
+        if known == nil { constants.append(constant) }
+        registers[tensor] = .constant(known ?? constants.count - 1)
+    }
+
+    mutating func add(_ node: Node) {
+        guard let elementwise = node.operation as? Elementwise else { return }
+        registers[Tensor(node)] = .instruction(instructions.count)
+        instructions.append((elementwise.function, node.inputs, node.types[0].element))
+    }
+
+    func program(_ outputs: [Tensor]) -> Program {
+        let inputs = (anchor.map { [$0.elementType] } ?? []) + operands.map(\.element)
+        func number(_ tensor: Tensor) -> Int {
+            switch registers[tensor]! {
+            case .input(let i): i
+            case .constant(let i): inputs.count + i
+            case .instruction(let i): inputs.count + constants.count + i
+            }
+        }
+        return Program(
+            inputs: inputs, constants: constants,
+            instructions: instructions.map { Program.Instruction($0.function, $0.operands.map(number), $0.element) },
+            outputs: outputs.map(number))
+    }
+}
+
+extension Program {
+    /// The outputs for one element, in double precision.
+    func evaluate(_ inputs: [Double]) -> [Double] {
+        var registers = inputs + constants.map(\.value)
+        for instruction in instructions {
+            var result = [Values(shape: [])]
+            Elementwise(instruction.function).evaluate(
+                instruction.operands.map { Values(shape: [], elements: [registers[$0]]) }, outputs: &result, elements: nil,
+                context: EvaluationContext(batch: 1, inputTypes: instruction.operands.map { element(of: $0) }))
+            registers.append(result[0].elements[0])
+        }
+        return outputs.map { registers[$0] }
+    }
+}

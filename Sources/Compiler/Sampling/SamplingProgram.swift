@@ -1,0 +1,119 @@
+import Graph
+
+/// The incremental program of a sampler: at step t the variables of group t are drawn, and of everything between the
+/// variables and the draw only what they made newly computable is computed, once.
+///
+/// Examples never read one another, so every value that varies with the example is laid out `[element, batch]` and any
+/// slice of the batch can run the whole program on its own, without waiting for the others. What does not vary with the
+/// example (weights, constants, degrees) is shared and keeps its row-major layout. Elements are those of one example.
+public struct SamplingProgram: Sendable {
+    public struct Value: Sendable {
+        public enum Storage: Sendable {
+            /// Fed: `[batch, elements]` in the API's layout when it varies with the example.
+            case input(String)
+            case state(String)
+            case constant(HostArray)
+            case temporary
+            /// What is being drawn.
+            case variable
+        }
+
+        /// Elements of one example, or of the whole value if it is shared.
+        public var count: Int
+        public var element: ElementType
+        public var isShared: Bool
+        public var storage: Storage
+        /// Elements of a temporary that are there from the start, because they never vary; no work writes them.
+        public var known: Facts?
+        public var label: String
+    }
+
+    /// Where an operation finds an operand for each of its elements.
+    public struct Operand: Sendable, ProgramOperand {
+        public enum Source: Sendable, Equatable {
+            case value(Int)
+            /// int32 `table[e] + batchStride * example`, and no memory is read.
+            case position(batchStride: Int)
+        }
+
+        public var source: Source
+        /// For each element of the operation the element of the value.
+        public var table: [Int32]
+        public var element: ElementType
+    }
+
+    /// A sum of products for each element `e`: over every `j` in `ranges[row[e]]`, of
+    /// `a[aBase[e] + j * aStride] * b[bBase[e] + j * bStride]`. Masked dense layers, matrix products.
+    public struct SumOfProducts: Sendable {
+        public var a: Int
+        public var b: Int
+        public var aBase: [Int32]
+        public var bBase: [Int32]
+        public var aStride: Int
+        public var bStride: Int
+        public var ranges: [[Range<Int32>]]
+        public var row: [Int32]
+    }
+
+    /// A reduction for each element `e` over the elements `list[start[e]..<start[e + 1]]` of a value.
+    public struct Reduction: Sendable {
+        public var kind: ReductionGroup.Kind
+        public var value: Int
+        public var list: [Int32]
+        public var start: [Int32]
+    }
+
+    public enum Anchor: Sendable {
+        case none
+        case product(SumOfProducts)
+        case reduction(Reduction)
+    }
+
+    /// `outputs[..][target[e]] = program(anchor(e), operands(e)..)` for the elements of one step after another.
+    public struct Work: Sendable {
+        public var label: String
+        public var location: SourceLocation?
+        public var anchor: Anchor
+        public var operands: [Operand]
+        /// Register 0 is the anchor's result, if there is an anchor; then the operands.
+        public var program: Program
+        /// One value for each program output.
+        public var outputs: [Int]
+        /// The element of the outputs that each element of the operation writes.
+        public var target: [Int32]
+        /// Elements in the order of their steps; those of step t are `order[stepStart[t]..<stepStart[t + 1]]`.
+        public var order: [Int32]
+        public var stepStart: [Int32]
+
+        public func elements(step: Int) -> ArraySlice<Int32> { order[Int(stepStart[step])..<Int(stepStart[step + 1])] }
+    }
+
+    public var values: [Value]
+    /// Run in this order within a step.
+    public var works: [Work]
+    /// The value that holds the variable, which is also what is handed back.
+    public var variable: Int
+    /// The value that holds what is drawn: after the works of step t, `variable[v] = drawn[v]` for `v` in group t.
+    public var drawn: Int
+    /// The variables of each step.
+    public var groups: [[Int32]]
+    /// The shape of one example of the variable.
+    public var exampleShape: [Int]
+    /// Values that are handed back beside the variable.
+    public var outputs: [(value: Int, exampleShape: [Int])]
+
+    public var stepCount: Int { groups.count }
+
+    /// Multiply-adds for one example.
+    public var multiplyAdds: Int {
+        works.reduce(0) { total, work in
+            guard case .product(let p) = work.anchor else { return total }
+            return total + work.order.reduce(0) { $0 + p.ranges[Int(p.row[Int($1)])].reduce(0) { $0 + $1.count } }
+        }
+    }
+}
+
+/// A program that cannot be sampled step by step, and why.
+public struct SamplingError: Error, Sendable, CustomStringConvertible {
+    public let description: String
+}

@@ -1,0 +1,102 @@
+import Graph
+
+/// How the elements of a tensor are found in another tensor's memory, or counted without any: movement that costs nothing.
+struct View {
+    enum Base: Hashable {
+        case tensor(Tensor)
+        case position
+    }
+
+    var base: Base
+    var offset: [Extent]
+    /// One for each axis of the tensor that is viewed.
+    var strides: [Extent]
+
+    func operand(_ value: (Tensor) -> Int, _ element: ElementType) -> Operand {
+        switch base {
+        case .position: Operand(.position, offset: offset, strides: strides, element: .int32)
+        case .tensor(let tensor): Operand(.value(value(tensor)), offset: offset, strides: strides, element: element)
+        }
+    }
+}
+
+extension View {
+    /// The view that a tensor is of something else; `nil` if it has to be computed or copied itself.
+    ///
+    /// - Parameter isStored: tensors that have memory of their own; movement is followed no further than to one of them.
+    static func of(_ tensor: Tensor, isStored: (Tensor) -> Bool) -> View {
+        let own = View(base: .tensor(tensor), offset: [], strides: tensor.shape.strides)
+        if isStored(tensor) { return own }
+        switch tensor.node.operation {
+        case let position as Position:
+            return View(base: .position, offset: position.offset == 0 ? [] : [position.offset], strides: position.strides.map { Extent($0) })
+        case let broadcast as Broadcast:
+            let input = tensor.node.inputs[0]
+            let inner = View.of(input, isStored: isStored)
+            let lead = broadcast.shape.rank - input.shape.rank
+            return View(
+                base: inner.base, offset: inner.offset,
+                strides: (0..<broadcast.shape.rank).map {
+                    $0 < lead || input.shape[$0 - lead].isOne ? 0 : inner.strides[$0 - lead]
+                })
+        case let transpose as Transpose:
+            let inner = View.of(tensor.node.inputs[0], isStored: isStored)
+            return View(base: inner.base, offset: inner.offset, strides: transpose.axes.map { inner.strides[$0] })
+        case let slice as Slice:
+            let inner = View.of(tensor.node.inputs[0], isStored: isStored)
+            var offset = inner.offset
+            for (start, stride) in zip(slice.starts, inner.strides) where start != 0 && stride != 0 {
+                offset.append(stride * Extent(start))
+            }
+            return View(base: inner.base, offset: offset, strides: zip(slice.steps, inner.strides).map { $1 * Extent($0) })
+        case is Reshape:
+            let input = tensor.node.inputs[0]
+            let inner = View.of(input, isStored: isStored)
+            guard let strides = reshapedStrides(input.shape, inner.strides, to: tensor.shape) else { return own }
+            return View(base: inner.base, offset: inner.offset, strides: strides)
+        default:
+            return own
+        }
+    }
+
+    /// Strides of a strided array under another shape, `nil` if the elements do not lie on one stride for each new axis.
+    static func reshapedStrides(_ from: Shape, _ strides: [Extent], to: Shape) -> [Extent]? {
+        if from.count == 0 { return to.strides }
+        // Axes of extent one say nothing.
+        let old = zip(from.dimensions, strides).filter { !$0.0.isOne }
+        var result = [Extent](repeating: 0, count: to.rank)
+        let new = (0..<to.rank).filter { !to[$0].isOne }
+        var (i, j) = (0, 0)
+        while i < old.count || j < new.count {
+            guard i < old.count, j < new.count else { return nil }
+            var (left, right) = (old[i].0, to[new[j]])
+            var (lastOld, lastNew) = (i, j)
+            while left != right {
+                if divides(left, right) {
+                    lastOld += 1
+                    guard lastOld < old.count else { return nil }
+                    left = left * old[lastOld].0
+                } else {
+                    lastNew += 1
+                    guard lastNew < new.count else { return nil }
+                    right = right * to[new[lastNew]]
+                    if left != right, !divides(left, right), !divides(right, left) { return nil }
+                }
+            }
+            // The old axes of this block must be one run of equally spaced elements.
+            for axis in i..<lastOld where old[axis].1 != old[axis + 1].1 * old[axis + 1].0 { return nil }
+            var stride = old[lastOld].1
+            for axis in (j...lastNew).reversed() {
+                result[new[axis]] = stride
+                stride = stride * to[new[axis]]
+            }
+            (i, j) = (lastOld + 1, lastNew + 1)
+        }
+        return result
+    }
+
+    /// Whether `a` is a proper part of `b`, as far as their monomials tell.
+    private static func divides(_ a: Extent, _ b: Extent) -> Bool {
+        a != b && a.power <= b.power && a.coefficient != 0 && b.coefficient % a.coefficient == 0
+    }
+}

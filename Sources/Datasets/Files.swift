@@ -1,0 +1,121 @@
+#if canImport(Glibc)
+import Glibc
+#endif
+
+/// A file that cannot be used: what was expected, what was found and what to do about it.
+public struct FileError: Error, Sendable, CustomStringConvertible {
+    public let path: String
+    public let message: String
+
+    public init(_ path: String, _ message: String) {
+        self.path = path
+        self.message = message
+    }
+
+    public var description: String { "\(path): \(message)" }
+}
+
+/// Files as the project uses them: read whole, and replaced whole or not at all.
+public enum Files {
+    /// The whole file. Throws if it is absent, unreadable or larger than `limit` bytes.
+    public static func read(_ path: String, limit: Int = 1 << 35) throws(FileError) -> [UInt8] {
+        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else { throw FileError(path, "cannot be opened: \(reason())") }
+        defer { close(descriptor) }
+        var status = stat()
+        guard fstat(descriptor, &status) == 0 else { throw FileError(path, "cannot be examined: \(reason())") }
+        guard status.st_mode & S_IFMT == S_IFREG else { throw FileError(path, "expected a file, found something else") }
+        let size = Int(status.st_size)
+        guard size <= limit else { throw FileError(path, "is \(size) bytes, more than the \(limit) that are read of such a file") }
+        var bytes = [UInt8](repeating: 0, count: size)
+        var filled = 0
+        while filled < size {
+            let count = bytes.withUnsafeMutableBytes { Glibc.read(descriptor, $0.baseAddress! + filled, size - filled) }
+            if count < 0, errno == EINTR { continue }
+            guard count > 0 else { throw FileError(path, count < 0 ? "cannot be read: \(reason())" : "became shorter while it was read") }
+            filled += count
+        }
+        return bytes
+    }
+
+    /// Replaces the file in one step: after a crash at any moment the old or the new content is there, never a part of one.
+    public static func write(_ bytes: some Collection<UInt8>, to path: String) throws(FileError) {
+        try replace(path) { (descriptor: Int32) throws(FileError) in try writeAll(Array(bytes), descriptor, path) }
+    }
+
+    /// Replaces the file by what `body` writes to a descriptor.
+    static func replace(_ path: String, _ body: (Int32) throws(FileError) -> Void) throws(FileError) {
+        let temporary = path + ".partial"
+        let descriptor = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
+        guard descriptor >= 0 else { throw FileError(path, "cannot be written: \(reason()); choose a folder that can be written") }
+        do throws(FileError) {
+            try body(descriptor)
+            guard fsync(descriptor) == 0 else { throw FileError(path, "cannot be written: \(reason())") }
+        } catch {
+            close(descriptor)
+            unlink(temporary)
+            throw error
+        }
+        close(descriptor)
+        guard rename(temporary, path) == 0 else {
+            let error = FileError(path, "cannot be replaced: \(reason())")
+            unlink(temporary)
+            throw error
+        }
+        // The folder's entry has to reach the disk too.
+        let folder = path.lastIndex(of: "/").map { String(path[..<$0]) } ?? "."
+        let handle = open(folder.isEmpty ? "/" : folder, O_RDONLY | O_CLOEXEC)
+        if handle >= 0 {
+            fsync(handle)
+            close(handle)
+        }
+    }
+
+    static func writeAll(_ bytes: [UInt8], _ descriptor: Int32, _ path: String) throws(FileError) {
+        let result: Result<Void, FileError> = bytes.withUnsafeBytes { buffer in
+            do throws(FileError) { return .success(try writeAll(buffer, descriptor, path)) } catch { return .failure(error) }
+        }
+        try result.get()
+    }
+
+    static func writeAll(_ buffer: UnsafeRawBufferPointer, _ descriptor: Int32, _ path: String) throws(FileError) {
+        var done = 0
+        while done < buffer.count {
+            let count = Glibc.write(descriptor, buffer.baseAddress! + done, min(buffer.count - done, 1 << 30))
+            if count < 0, errno == EINTR { continue }
+            guard count > 0 else {
+                throw FileError(path, "cannot be written: \(reason())" + (errno == ENOSPC ? "; free some space" : ""))
+            }
+            done += count
+        }
+    }
+
+    /// Adds a line to a file, in one write.
+    public static func append(_ line: String, to path: String) throws(FileError) {
+        let descriptor = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o644)
+        guard descriptor >= 0 else { throw FileError(path, "cannot be written: \(reason())") }
+        defer { close(descriptor) }
+        try writeAll(Array((line + "\n").utf8), descriptor, path)
+    }
+
+    public static func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
+
+    public static func isFolder(_ path: String) -> Bool {
+        var status = stat()
+        return stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
+    }
+
+    /// Makes a folder and those above it.
+    public static func makeFolder(_ path: String) throws(FileError) {
+        var built = path.hasPrefix("/") ? "/" : ""
+        for part in path.split(separator: "/") {
+            built += (built.isEmpty || built.hasSuffix("/") ? "" : "/") + part
+            if mkdir(built, 0o755) != 0, errno != EEXIST {
+                throw FileError(path, "cannot be made: \(reason()); choose a folder that can be written")
+            }
+        }
+        guard isFolder(path) else { throw FileError(path, "is not a folder") }
+    }
+
+    private static func reason() -> String { String(cString: strerror(errno)) }
+}

@@ -1,0 +1,164 @@
+import Graph
+
+/// The counter-based random numbers of a program: the same bits for an example on every backend, in any batch.
+///
+/// The counter is (variable, example, step, stream), the key is the seed (Philox 4x32-10, Salmon et al. 2011).
+public struct RandomSource: Sendable {
+    /// int32 `[2]`, low word first.
+    public let seed: Tensor
+    /// int32 scalar.
+    public let step: Tensor
+    /// The index of each example, int32 `[batch]`.
+    public let examples: Tensor
+
+    public static let seedInput = "random.seed"
+    public static let stepInput = "random.step"
+    public static let examplesInput = "random.examples"
+
+    /// A source whose three values are fed at every run.
+    public init() {
+        seed = .input(Self.seedInput, [2], .int32)
+        step = .input(Self.stepInput, .scalar, .int32)
+        examples = .input(Self.examplesInput, [.batch], .int32)
+    }
+
+    /// What to feed for a seed, a step and some examples.
+    public static func feeds(seed: UInt64, step: Int = 0, examples: [Int]) -> [String: HostArray] {
+        [
+            seedInput: HostArray([Int32(truncatingIfNeeded: seed), Int32(truncatingIfNeeded: seed >> 32)]),
+            stepInput: HostArray([Int32(truncatingIfNeeded: step)], shape: []),
+            examplesInput: HostArray(examples.map { Int32(truncatingIfNeeded: $0) }),
+        ]
+    }
+
+    /// Random bits `[batch, ..]`, one word for each element; the variable index counts the elements of an example.
+    public func bits(_ shape: Shape, stream: Int) -> Tensor {
+        let event = shape.removing(axes: [0])
+        let variable = Tensor(Position(shape: event, offset: 0, strides: event.strides.map(\.coefficient)), [])
+        let word = { (index: Int) in seed.sliced(axis: 0, from: index, count: 1).reshaped(.scalar) }
+        return .elementwise(
+            .philox,
+            [
+                word(0), word(1), .scalar(Double(stream), .int32), step,
+                examples.reshaped(Shape([shape[0]] + event.dimensions.map { _ in 1 })).broadcast(to: shape), variable,
+            ])
+    }
+
+    /// Uniform in [0, 1).
+    public func uniform(_ shape: Shape, stream: Int) -> Tensor { bits(shape, stream: stream).apply(.uniformFromBits) }
+    /// Standard normal.
+    public func normal(_ shape: Shape, stream: Int) -> Tensor { bits(shape, stream: stream).apply(.normalFromBits) }
+    /// 1 with probability `p`, else 0.
+    public func bernoulli(_ p: Tensor, stream: Int) -> Tensor { uniform(p.shape, stream: stream).less(p).cast(to: p.elementType) }
+}
+
+/// The conditional distribution of one variable given the parameters that a network computed for it, for all variables of
+/// an example at once.
+///
+/// Networks put parameters last but one block at a time: `parameters` is `[batch, parameterCount, variables]`, so that the
+/// output units of one kind lie together in the order of the variables.
+public protocol Conditional {
+    var name: String { get }
+    /// Numbers that the network computes for each variable.
+    var parameterCount: Int { get }
+    /// Network inputs for each variable.
+    var inputCount: Int { get }
+
+    /// x `[batch, variables]` as the network reads it, `[batch, inputCount, variables]`.
+    func encode(_ x: Tensor) -> Tensor
+    /// log p(x | parameters) in nats, `[batch, variables]`.
+    func logProbability(_ x: Tensor, _ parameters: Tensor) -> Tensor
+    /// A draw `[batch, variables]`.
+    func sample(_ parameters: Tensor, _ random: RandomSource) -> Tensor
+}
+
+extension Tensor {
+    /// Block `index` of `[batch, blocks, variables]`, or a run of them.
+    fileprivate func block(_ index: Int) -> Tensor {
+        sliced(axis: 1, from: index, count: 1).reshaped([shape[0], shape[2]])
+    }
+
+    fileprivate func blocks(_ start: Int, _ count: Int) -> Tensor { sliced(axis: 1, from: start, count: count) }
+}
+
+/// Binary variables; the parameter is the logit. log p = x l - softplus(l).
+public struct Bernoulli: Conditional {
+    public init() {}
+    public var name: String { "bernoulli" }
+    public var parameterCount: Int { 1 }
+    public var inputCount: Int { 1 }
+
+    public func encode(_ x: Tensor) -> Tensor { x.reshaped([x.shape[0], 1, x.shape[1]]) }
+
+    public func logProbability(_ x: Tensor, _ parameters: Tensor) -> Tensor {
+        let logits = parameters.block(0)
+        return x * logits - logits.softplus()
+    }
+
+    public func sample(_ parameters: Tensor, _ random: RandomSource) -> Tensor {
+        random.bernoulli(parameters.block(0).sigmoid(), stream: 0)
+    }
+}
+
+/// Variables with values 0 ..< levels, given as numbers; the parameters are unnormalised log-probabilities.
+public struct Categorical: Conditional {
+    public let levels: Int
+    public init(levels: Int) { self.levels = levels }
+    public var name: String { "categorical" }
+    public var parameterCount: Int { levels }
+    public var inputCount: Int { levels }
+
+    private func isLevel(_ x: Tensor) -> Tensor {
+        let shape = Shape([x.shape[0], Extent(levels), x.shape[1]])
+        return x.reshaped([x.shape[0], 1, x.shape[1]]).broadcast(to: shape)
+            .equal(Tensor.iota(shape, axis: 1).cast(to: x.elementType))
+    }
+
+    /// One-hot.
+    public func encode(_ x: Tensor) -> Tensor { isLevel(x).cast(to: .float32) }
+
+    public func logProbability(_ x: Tensor, _ parameters: Tensor) -> Tensor {
+        Tensor.select(isLevel(x), parameters, 0).sum(axes: [1]) - parameters.logSumExp(axes: [1])
+    }
+
+    /// The level of the largest logit plus Gumbel noise; the first where two are equal.
+    public func sample(_ parameters: Tensor, _ random: RandomSource) -> Tensor {
+        // -log(-log u); u is kept off zero, where the logarithm has no value.
+        let u = random.uniform(parameters.shape, stream: 1) + 0x1p-25
+        let noisy = parameters - (-u.log()).log()
+        let best = noisy.max(axes: [1], keepingAxes: true)
+        let level = Tensor.iota(parameters.shape, axis: 1).cast(to: .float32)
+        return Tensor.select(noisy.equal(best), level, Tensor.scalar(Double(levels))).min(axes: [1])
+    }
+}
+
+/// Real variables: a mixture of Gaussians with logits, means and log standard deviations (RNADE, Uria et al. 2013).
+public struct MixtureOfGaussians: Conditional {
+    public let components: Int
+    public init(components: Int) { self.components = components }
+    public var name: String { "mixture of \(components) gaussians" }
+    public var parameterCount: Int { 3 * components }
+    public var inputCount: Int { 1 }
+
+    public func encode(_ x: Tensor) -> Tensor { x.reshaped([x.shape[0], 1, x.shape[1]]) }
+
+    /// Log standard deviations are kept in (-7, 7), smoothly, so that no density is infinite.
+    private func logDeviation(_ parameters: Tensor) -> Tensor { (parameters.blocks(2 * components, components) / 7).tanh() * 7 }
+
+    public func logProbability(_ x: Tensor, _ parameters: Tensor) -> Tensor {
+        let logWeights = parameters.blocks(0, components).logSoftmax(axis: 1)
+        let logScale = logDeviation(parameters)
+        let z = (encode(x) - parameters.blocks(components, components)) * (-logScale).exp()
+        let logDensity = z.squared() * -0.5 - logScale - 0.9189385332046727
+        return (logWeights + logDensity).logSumExp(axes: [1])
+    }
+
+    public func sample(_ parameters: Tensor, _ random: RandomSource) -> Tensor {
+        let chosen = Categorical(levels: components).sample(parameters.blocks(0, components), random)
+        let shape = Shape([parameters.shape[0], Extent(components), parameters.shape[2]])
+        let isChosen = chosen.reshaped([shape[0], 1, shape[2]]).broadcast(to: shape).equal(.iota(shape, axis: 1).cast(to: .float32))
+        let pick = { (t: Tensor) in Tensor.select(isChosen, t, 0).sum(axes: [1]) }
+        let mean = pick(parameters.blocks(components, components))
+        return mean + pick(logDeviation(parameters)).exp() * random.normal(mean.shape, stream: 2)
+    }
+}

@@ -1,0 +1,181 @@
+/// What the elements of a graph's tensors are computed from, read off the operations' dependency rules without running
+/// anything. Exact up to numerical cancellation.
+public struct Dependencies {
+    public let batch: Int
+    /// Inputs before users.
+    public let nodes: [Node]
+    private var facts: [Tensor: Facts] = [:]
+    private var relations: [Tensor: [Relation]] = [:]
+
+    /// Reads the rules of every node that `outputs` reach, with `batch` examples in the batch.
+    /// - Throws: `GraphError` if the graph is invalid.
+    public init(_ outputs: [Tensor], batch: Int = 1) throws(GraphError) {
+        for output in outputs { _ = try output.validated() }
+        self.batch = batch
+        nodes = topologicalOrder(outputs)
+        for node in nodes {
+            for index in node.types.indices {
+                let context = RelationContext(
+                    inputs: node.inputs, inputShapes: node.inputs.map { $0.shape.resolved(batch: batch) },
+                    outputShape: node.types[index].shape.resolved(batch: batch), output: index,
+                    facts: node.inputs.map { facts[$0] }, batch: batch)
+                if let known = node.operation.facts(context) { facts[Tensor(node, index)] = known }
+                relations[Tensor(node, index)] = node.operation.relations(context)
+            }
+        }
+    }
+
+    public func count(_ tensor: Tensor) -> Int { tensor.shape.count.resolved(batch: batch) }
+
+    /// Elements whose values do not vary.
+    public func facts(_ tensor: Tensor) -> Facts? { facts[tensor] }
+
+    /// One relation for each input of the tensor's node.
+    public func relations(_ tensor: Tensor) -> [Relation] { relations[tensor] ?? [] }
+
+    /// Carries a value along every dependency: `seeds` says what some tensors' elements start with, every other element is
+    /// the combination of what it reads.
+    public func propagate<V>(
+        _ seeds: [Tensor: [V]], none: V, combine: (inout V, V) -> Void,
+        degrees: ((_ input: [V], _ inDegrees: Tensor, _ outDegrees: Tensor, _ strict: Bool, _ width: Int) -> [V])? = nil
+    ) -> [Tensor: [V]] {
+        var values = seeds
+        for node in nodes {
+            for index in node.types.indices where seeds[Tensor(node, index)] == nil {
+                let tensor = Tensor(node, index)
+                var result: [V]?
+                for (input, relation) in zip(node.inputs, relations(tensor)) {
+                    guard let source = values[input] else { continue }
+                    var target = result ?? [V](repeating: none, count: count(tensor))
+                    if case .degrees(let inDegrees, let outDegrees, let strict) = relation, let degrees {
+                        let read = degrees(source, inDegrees, outDegrees, strict, count(outDegrees))
+                        for e in target.indices { combine(&target[e], read[e]) }
+                    } else {
+                        relation.gather(source, into: &target, none: none, combine: combine)
+                    }
+                    result = target
+                }
+                // A tensor that reads nothing of the seeds has no entry.
+                if let result { values[tensor] = result }
+            }
+        }
+        return values
+    }
+
+    /// For every tensor the latest order index that each element reads, -1 where it reads no variable; tensors that do not
+    /// depend on `variable` are absent.
+    /// - Parameter order: the order index of each element of `variable`.
+    public func levels(of variable: Tensor, order: [Int32]) -> [Tensor: [Int32]] {
+        propagate([variable: order], none: -1, combine: { $0 = Swift.max($0, $1) })
+    }
+
+    /// Which elements of every tensor one element of `tensor` is computed from.
+    public func reach(from tensor: Tensor, element: Int) -> [Tensor: [Bool]] {
+        reach([tensor: (0..<count(tensor)).map { $0 == element }])
+    }
+
+    /// Which elements of every tensor all elements of some tensors are computed from.
+    public func reach(from tensors: [Tensor]) -> [Tensor: [Bool]] {
+        reach(Dictionary(tensors.map { ($0, [Bool](repeating: true, count: count($0))) }, uniquingKeysWith: { a, _ in a }))
+    }
+
+    private func reach(_ seeds: [Tensor: [Bool]]) -> [Tensor: [Bool]] {
+        var marks = seeds
+        for node in nodes.reversed() {
+            for index in node.types.indices {
+                let tensor = Tensor(node, index)
+                guard let mine = marks[tensor] else { continue }
+                for (input, relation) in zip(node.inputs, relations(tensor)) {
+                    var target = marks[input] ?? [Bool](repeating: false, count: count(input))
+                    relation.scatter(mine, into: &target)
+                    marks[input] = target
+                }
+            }
+        }
+        return marks
+    }
+
+    /// `result[o, i]` is set where output element `o` may depend on element `i` of `variable`.
+    public func structuralJacobian(of output: Tensor, variable: Tensor) -> BitMatrix {
+        let width = count(variable)
+        let words = (width + 63) / 64
+        let seed = (0..<width).map { i in
+            var row = [UInt64](repeating: 0, count: words)
+            row[i >> 6] = 1 << UInt64(i & 63)
+            return row
+        }
+        let rows = propagate([variable: seed], none: [UInt64](), combine: { a, b in
+            if a.isEmpty { a = b } else { for w in b.indices { a[w] |= b[w] } }
+        })[output]
+        return BitMatrix(rows: count(output), columns: width) { o, i in
+            guard let row = rows?[o], !row.isEmpty else { return false }
+            return row[i >> 6] >> UInt64(i & 63) & 1 == 1
+        }
+    }
+}
+
+extension Relation {
+    /// `target[o] = combine(target[o], source[i])` for every `i` that `o` reads.
+    func gather<V>(_ source: [V], into target: inout [V], none: V, combine: (inout V, V) -> Void) {
+        switch self {
+        case .none: break
+        case .same:
+            for e in target.indices { combine(&target[e], source[e]) }
+        case .table(let table):
+            for e in target.indices where table[e] >= 0 { combine(&target[e], source[Int(table[e])]) }
+        case .lines(let input, let output, let count):
+            var lines = [V](repeating: none, count: count)
+            for i in source.indices where input[i] >= 0 { combine(&lines[Int(input[i])], source[i]) }
+            for e in target.indices { combine(&target[e], lines[Int(output[e])]) }
+        case .rows(let outer, let rows, let inputCount, let inner):
+            for r in 0..<outer {
+                for (o, ranges) in rows.enumerated() {
+                    for c in 0..<inner {
+                        let e = (r * rows.count + o) * inner + c
+                        for range in ranges { for i in range { combine(&target[e], source[(r * inputCount + i) * inner + c]) } }
+                    }
+                }
+            }
+        case .degrees(let inDegrees, let outDegrees, _):
+            // Without knowing the degrees every feature may read every other of its row.
+            let (inputs, outputs) = (inDegrees.shape.count.coefficient, outDegrees.shape.count.coefficient)
+            Relation.rows(
+                outer: source.count / Swift.max(1, inputs), rows: [[Range<Int>]](repeating: [0..<inputs], count: outputs),
+                inputCount: inputs, inner: 1
+            ).gather(source, into: &target, none: none, combine: combine)
+        case .union(let relations):
+            for relation in relations { relation.gather(source, into: &target, none: none, combine: combine) }
+        }
+    }
+
+    /// Marks every input that a marked output reads.
+    func scatter(_ outputs: [Bool], into inputs: inout [Bool]) {
+        switch self {
+        case .lines(let input, let output, let count):
+            var lines = [Bool](repeating: false, count: count)
+            for e in outputs.indices where outputs[e] { lines[Int(output[e])] = true }
+            for i in inputs.indices where input[i] >= 0 && lines[Int(input[i])] { inputs[i] = true }
+        default:
+            for e in outputs.indices where outputs[e] { forEachSource(of: e, inputCount: inputs.count) { inputs[$0] = true } }
+        }
+    }
+
+    /// Calls `body` with every input that output `element` reads.
+    public func forEachSource(of element: Int, inputCount total: Int, _ body: (Int) -> Void) {
+        switch self {
+        case .none: break
+        case .same: body(element)
+        case .table(let table): if table[element] >= 0 { body(Int(table[element])) }
+        case .lines(let input, let output, _):
+            for i in input.indices where input[i] >= 0 && input[i] == output[element] { body(i) }
+        case .rows(_, let rows, let inputCount, let inner):
+            let (r, o, c) = (element / (rows.count * inner), element / inner % rows.count, element % inner)
+            for range in rows[o] { for i in range { body((r * inputCount + i) * inner + c) } }
+        case .degrees(let inDegrees, let outDegrees, _):
+            let (inputs, outputs) = (inDegrees.shape.count.coefficient, outDegrees.shape.count.coefficient)
+            for i in 0..<inputs { body(element / outputs * inputs + i) }
+        case .union(let relations):
+            for relation in relations { relation.forEachSource(of: element, inputCount: total, body) }
+        }
+    }
+}

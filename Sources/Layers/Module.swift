@@ -1,0 +1,111 @@
+import Graph
+import Kernels
+import Synchronization
+
+/// A tensor that is trained: its shape, how it starts, and the state that holds it while a program runs.
+///
+/// Masked parameters know their mask: dead entries start at zero and stay there.
+public final class Parameter {
+    public let shape: [Int]
+    public let initializer: Initializer
+    /// For weights `[out, in]` whose dead entries are exactly zero.
+    public let mask: MaskStructure?
+    /// The name in files: the path of properties that leads to it, as PyTorch would write it. Set by `namedParameters`.
+    public internal(set) var name = ""
+    private let identity: Int
+    private static let count = Atomic<Int>(0)
+    public private(set) lazy var tensor = Tensor.state(name.isEmpty ? "parameter \(identity)" : name, Shape(shape))
+
+    public init(_ shape: [Int], _ initializer: Initializer, mask: MaskStructure? = nil) {
+        self.shape = shape
+        self.initializer = initializer
+        self.mask = mask
+        identity = Self.count.add(1, ordering: .relaxed).newValue
+    }
+
+    /// The starting value under a seed: a function of seed, name and position alone.
+    public func initialValue(seed: UInt64) -> HostArray {
+        var values = initializer.values(count: shape.reduce(1, *), seed: seed, stream: stableHash(name))
+        if let mask, shape.count == 2 {
+            for o in 0..<shape[0] {
+                for i in 0..<shape[1] where mask.isLive(output: o, input: i) == false { values[o * shape[1] + i] = 0 }
+            }
+        }
+        return HostArray(values, shape: shape)
+    }
+}
+
+/// The distribution from which a parameter starts.
+public enum Initializer: Hashable, Sendable {
+    case constant(Float)
+    /// Uniform in [-bound, bound].
+    case uniform(bound: Float)
+    case normal(standardDeviation: Float)
+
+    public static let zeros = Initializer.constant(0)
+
+    /// What PyTorch's `Linear` does: uniform with bound 1 / sqrt(inputs) (He et al. 2015 with a = sqrt(5)).
+    public static func fanIn(_ inputs: Int) -> Initializer { .uniform(bound: 1 / Float(max(1, inputs)).squareRoot()) }
+
+    func values(count: Int, seed: UInt64, stream: UInt32) -> [Float] {
+        let (low, high) = (UInt32(truncatingIfNeeded: seed), UInt32(truncatingIfNeeded: seed >> 32))
+        return (0..<count).map { i in
+            switch self {
+            case .constant(let value): return value
+            case .uniform(let bound):
+                let bits = martlet_philox_word0(low, high, UInt32(truncatingIfNeeded: i), 0, 0, stream)
+                return (martlet_uniform_from_bits(bits) * 2 - 1) * bound
+            case .normal(let deviation):
+                return martlet_normal_from_bits(martlet_philox_word0(low, high, UInt32(truncatingIfNeeded: i), 0, 0, stream)) * deviation
+            }
+        }
+    }
+}
+
+/// FNV-1a, the same on every machine and in every run; the random stream of a name.
+public func stableHash(_ text: String) -> UInt32 {
+    text.utf8.reduce(2_166_136_261) { ($0 ^ UInt32($1)) &* 16_777_619 }
+}
+
+/// A part of a model that holds parameters: a layer, or a model made of layers. Parameters are found by looking at stored
+/// properties, arrays included, so a new layer only declares them:
+///
+///     struct Scale: Module {
+///         let weight = Parameter([784], .constant(1))
+///         func callAsFunction(_ x: Tensor) -> Tensor { x * weight.tensor }
+///     }
+public protocol Module {}
+
+extension Module {
+    /// Every parameter with its path (`layers.0.weight`), in the order of declaration.
+    ///
+    /// The names are given to the parameters too, so ask for them before the first tensor is made.
+    @discardableResult public func namedParameters() -> [(name: String, parameter: Parameter)] {
+        var found: [(String, Parameter)] = []
+        func visit(_ value: Any, _ path: String) {
+            if let parameter = value as? Parameter {
+                if parameter.name.isEmpty { parameter.name = path }
+                if !found.contains(where: { $0.1 === parameter }) { found.append((parameter.name, parameter)) }
+                return
+            }
+            let mirror = Mirror(reflecting: value)
+            switch mirror.displayStyle {
+            case .optional: mirror.children.forEach { visit($0.value, path) }
+            case .collection:
+                for (index, child) in mirror.children.enumerated() { visit(child.value, path.isEmpty ? "\(index)" : "\(path).\(index)") }
+            default:
+                guard value is any Module else { return }
+                for child in mirror.children {
+                    guard let label = child.label else { continue }
+                    visit(child.value, path.isEmpty ? label : "\(path).\(label)")
+                }
+            }
+        }
+        visit(self, "")
+        return found.map { (name: $0.0, parameter: $0.1) }
+    }
+
+    public var parameters: [Parameter] { namedParameters().map(\.parameter) }
+    /// The number of trained values; masked entries are counted.
+    public var parameterCount: Int { parameters.reduce(0) { $0 + $1.shape.reduce(1, *) } }
+}

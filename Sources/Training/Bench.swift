@@ -1,0 +1,126 @@
+import Compiler
+import Datasets
+import Distributions
+import Graph
+import Layers
+import Models
+
+/// The workloads on which the project is measured against its peers, and how one is timed.
+public enum Bench {
+    /// A line of output.
+    public struct Row: Codable, Sendable {
+        public var peer = "martlet"
+        public let workload: String
+        public let what: String
+        public let device: String
+        public let batch: Int
+        public let params: Int
+        public let median_ms: Double
+        public let min_ms: Double
+        public let runs: Int
+        public let per_second: Double
+        /// Bytes on the device: states, fed buffers and everything planned.
+        public let peak_bytes: Int
+    }
+
+    public static let workloads = ["made", "made-large", "matmul-2048", "matmul-100x784x500", "matmul-512x1024x1024"]
+
+    /// What each workload can time.
+    public static func activities(_ workload: String) -> [String] {
+        workload.hasPrefix("matmul") ? ["evaluate"] : ["train", "sample"]
+    }
+
+    public static func run(_ workload: String, _ what: String, device: any Device, seconds: Double) throws -> Row {
+        switch workload {
+        case "made": return try made(workload, hidden: [500, 500], trainBatch: 100, what, device, seconds)
+        case "made-large": return try made(workload, hidden: [4096, 4096], trainBatch: 256, what, device, seconds)
+        case "matmul-2048": return try product(workload, 2048, 2048, 2048, device, seconds)
+        case "matmul-100x784x500": return try product(workload, 100, 784, 500, device, seconds)
+        case "matmul-512x1024x1024": return try product(workload, 512, 1024, 1024, device, seconds)
+        default: throw UsageError("bench: there is no workload “\(workload)”; there are \(workloads.joined(separator: ", "))")
+        }
+    }
+
+    /// MADE 784-hidden-784, Bernoulli, natural order: a step of forward, backward and Adam, or 100 images drawn.
+    private static func made(
+        _ name: String, hidden: [Int], trainBatch: Int, _ what: String, _ device: any Device, _ seconds: Double
+    ) throws -> Row {
+        var configuration = RunConfiguration()
+        configuration.hidden = hidden
+        let run = try MADERun(configuration, variables: 784, device: device)
+        try run.initialize()
+        if what == "sample" {
+            let mask = run.masks.mask(0)
+            let sampler = try MADESampler(run, order: mask.order, hidden: mask.hidden, SamplingOptions(), maximumBatch: 100)
+            var seed: UInt64 = 0
+            return try time(name, what, device, batch: 100, parameters: run.model.parameterCount, seconds, least: 1, bytes: run.states.byteCount + sampler.plannedBytes) {
+                seed += 1
+                _ = try sampler.run(RandomSource.feeds(seed: seed, examples: Array(0..<100)), batch: 100)
+            }
+        }
+        let loss = -run.model.logProbability(run.x, run.orders).mean()
+        let program = try TrainingProgram(loss: loss, parameters: run.parameters, rule: UpdateRule())
+        for (name, shape) in program.optimizerStates { try run.states.set(name, HostArray(type: .float32, shape: shape)) }
+        let executable = try device.load(program.schedule, maximumBatch: trainBatch, states: run.states.buffers)
+        let random = HostRandom(seed: 0, stream: "bench")
+        let x = try device.makeBuffer(byteCount: trainBatch * 784 * 4)
+        try HostArray((0..<trainBatch * 784).map { Float(random.uniform(example: $0) < 0.13 ? 1 : 0) }).withUnsafeBytes { try x.write($0) }
+        var feeds: [String: Feed] = ["x": .device(x)]
+        let names = Set(program.schedule.inputs.map { program.schedule.values[$0].label })
+        for (name, value) in Optimizer.adam.scalars(rate: 1e-4, step: 1) where names.contains(name) {
+            let buffer = try device.makeBuffer(byteCount: 4)
+            try HostArray([Float(value)]).withUnsafeBytes { try buffer.write($0) }
+            feeds[name] = .device(buffer)
+        }
+        return try time(
+            name, what, device, batch: trainBatch, parameters: run.model.parameterCount, seconds, least: 3,
+            bytes: executable.plannedBytes + run.states.byteCount + x.byteCount
+        ) { _ = try executable.run(feeds, batch: trainBatch) }
+    }
+
+    /// A plain float32 product `m x k x n`; the second operand counts as the parameters.
+    private static func product(_ name: String, _ m: Int, _ k: Int, _ n: Int, _ device: any Device, _ seconds: Double) throws -> Row {
+        let a = Tensor.input("a", [Extent(m), Extent(k)])
+        let b = Tensor.input("b", [Extent(k), Extent(n)])
+        let result = Tensor.state("c", [Extent(m), Extent(n)])
+        let states = StateStore(device)
+        try states.set("c", HostArray(type: .float32, shape: [m, n]))
+        // The product stays on the device, as the peer's does.
+        let executable = try device.load(
+            compile([], updates: [StateUpdate(result, a.matmul(b))]), maximumBatch: 1, states: states.buffers)
+        var feeds: [String: Feed] = [:]
+        for (name, count) in [("a", m * k), ("b", k * n)] {
+            let random = HostRandom(seed: 0, stream: name)
+            let buffer = try device.makeBuffer(byteCount: count * 4)
+            try HostArray((0..<count).map { Float(random.uniform(example: $0) - 0.5) }).withUnsafeBytes { try buffer.write($0) }
+            feeds[name] = .device(buffer)
+        }
+        return try time(
+            name, "evaluate", device, batch: m, parameters: k * n, seconds, least: 3,
+            bytes: executable.plannedBytes + states.byteCount + (m * k + k * n) * 4
+        ) { _ = try executable.run(feeds, batch: 1) }
+    }
+
+    /// One run to warm up, then runs until the time is over and at least `least`.
+    private static func time(
+        _ workload: String, _ what: String, _ device: any Device, batch: Int, parameters: Int, _ seconds: Double, least: Int, bytes: Int,
+        _ body: () throws -> Void
+    ) throws -> Row {
+        try body()
+        let clock = ContinuousClock()
+        var times: [Double] = []
+        var total = 0.0
+        while times.count < least || (total < seconds && times.count < 100_000) {
+            let duration = try clock.measure(body)
+            let elapsed = Double(duration.components.seconds) + Double(duration.components.attoseconds) * 1e-18
+            times.append(elapsed * 1e3)
+            total += elapsed
+        }
+        times.sort()
+        let median = (times[times.count / 2] + times[(times.count - 1) / 2]) / 2
+        let thousandths = { (x: Double) in (x * 1000).rounded() / 1000 }
+        return Row(
+            workload: workload, what: what, device: device.name, batch: batch, params: parameters, median_ms: thousandths(median),
+            min_ms: thousandths(times[0]), runs: times.count, per_second: (Double(batch) / median * 1e5).rounded() / 100, peak_bytes: bytes)
+    }
+}

@@ -1,0 +1,93 @@
+import Graph
+
+/// A rule that turns gradients into new parameters. What changes from step to step (rates, bias corrections) is computed on
+/// the host in double precision and fed as scalars, so one program serves every step.
+public enum Optimizer: String, Codable, Sendable, CaseIterable {
+    /// Gradient descent.
+    case sgd
+    /// Gradient descent with momentum 0.9 (Polyak 1964).
+    case momentum
+    /// Duchi, Hazan, Singer 2011.
+    case adagrad
+    /// Zeiler 2012, decay 0.95, epsilon 1e-6.
+    case adadelta
+    /// Kingma and Ba 2015, algorithm 1; decay is added to the gradient.
+    case adam
+    /// Loshchilov and Hutter 2019, algorithm 2: decay acts on the weight.
+    case adamw
+    /// Kingma and Ba 2015, algorithm 2.
+    case adamax
+
+    /// The per-parameter memories of the rule.
+    public var slots: [String] {
+        switch self {
+        case .sgd: []
+        case .momentum: ["momentum"]
+        case .adagrad: ["sum"]
+        case .adadelta: ["square", "change"]
+        case .adam, .adamw, .adamax: ["first", "second"]
+        }
+    }
+
+    static let beta1 = 0.9
+    static let beta2 = 0.999
+
+    /// The scalars that are fed at a step, counted from 1.
+    public func scalars(rate: Double, step: Int) -> [String: Double] {
+        let correction1 = 1 - Math.pow(Self.beta1, Double(step))
+        let correction2 = 1 - Math.pow(Self.beta2, Double(step))
+        return switch self {
+        case .adam, .adamw:
+            ["optimizer.rate": rate, "optimizer.scale": rate / correction1, "optimizer.root": 1 / correction2.squareRoot()]
+        case .adamax: ["optimizer.rate": rate, "optimizer.scale": rate / correction1]
+        default: ["optimizer.rate": rate]
+        }
+    }
+
+    /// The parameter's and the slots' new values.
+    func update(_ p: Tensor, gradient: Tensor, slots: [Tensor], weightDecay: Double) -> (parameter: Tensor, slots: [Tensor]) {
+        let rate = Tensor.input("optimizer.rate", .scalar)
+        let g = self != .adamw && weightDecay > 0 ? gradient + p * weightDecay : gradient
+        switch self {
+        case .sgd: return (p - rate * g, [])
+        case .momentum:
+            let v = slots[0] * 0.9 + g
+            return (p - rate * v, [v])
+        case .adagrad:
+            let sum = slots[0] + g * g
+            return (p - rate * g / (sum.sqrt() + 1e-10), [sum])
+        case .adadelta:
+            let square = slots[0] * 0.95 + g * g * 0.05
+            let change = g * (slots[1] + 1e-6).sqrt() / (square + 1e-6).sqrt()
+            return (p - rate * change, [square, slots[1] * 0.95 + change * change * 0.05])
+        case .adam, .adamw:
+            let first = slots[0] * Self.beta1 + g * (1 - Self.beta1)
+            let second = slots[1] * Self.beta2 + g * g * (1 - Self.beta2)
+            let step = Tensor.input("optimizer.scale", .scalar) * first / (second.sqrt() * .input("optimizer.root", .scalar) + 1e-8)
+            let decayed = self == .adamw && weightDecay > 0 ? p - rate * p * weightDecay : p
+            return (decayed - step, [first, second])
+        case .adamax:
+            let first = slots[0] * Self.beta1 + g * (1 - Self.beta1)
+            let norm = (slots[1] * Self.beta2).maximum(g.absolute() + 1e-8)
+            return (p - Tensor.input("optimizer.scale", .scalar) * first / norm, [first, norm])
+        }
+    }
+}
+
+/// How the rate changes over a run, as a factor of the configured rate.
+public enum RateSchedule: String, Codable, Sendable, CaseIterable {
+    case constant, linear, cosine, exponential
+
+    /// - Parameters:
+    ///   - progress: the share of all steps that is done, 0...1.
+    ///   - final: the factor at the end.
+    public func factor(progress: Double, final: Double) -> Double {
+        let t = min(1, max(0, progress))
+        return switch self {
+        case .constant: 1
+        case .linear: 1 + (final - 1) * t
+        case .cosine: final + (1 - final) * 0.5 * (1 + Math.cos(Double.pi * t))
+        case .exponential: Math.pow(max(final, 1e-12), t)
+        }
+    }
+}

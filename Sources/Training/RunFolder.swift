@@ -1,0 +1,53 @@
+import Datasets
+import FoundationEssentials
+import Graph
+
+/// The folder of a run: `config.json`, `metrics.jsonl`, `model.safetensors`, `state.safetensors`, `samples-*.png`.
+///
+/// `state.safetensors` alone decides where a run goes on; it is replaced in one atomic step. The other files are derived
+/// from it: after a crash the metrics are cut back to the length that the state names, and the model is written again.
+public struct RunFolder: Sendable {
+    public let path: String
+
+    public init(_ path: String) { self.path = path }
+
+    public var config: String { "\(path)/config.json" }
+    public var metrics: String { "\(path)/metrics.jsonl" }
+    public var model: String { "\(path)/model.safetensors" }
+    public var state: String { "\(path)/state.safetensors" }
+
+    public func write<T: Encodable>(config value: T) throws {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+        try Files.write(try encoder.encode(value) + [10], to: config)
+    }
+
+    public func readConfig<T: Decodable>(_ type: T.Type) throws -> T {
+        let bytes = try Files.read(config, limit: 1 << 24)
+        do {
+            return try JSONDecoder().decode(type, from: Data(bytes))
+        } catch {
+            throw FileError(config, "is not a run's configuration: \(describe(error))")
+        }
+    }
+
+    /// The first `length` bytes of the metrics, the rest forgotten.
+    func cutMetrics(to length: Int) throws {
+        let bytes = Files.exists(metrics) ? try Files.read(metrics) : []
+        guard bytes.count >= length else {
+            throw FileError(metrics, "has \(bytes.count) bytes, fewer than the \(length) that the state remembers; it was changed by hand")
+        }
+        if bytes.count > length { try Files.write(bytes[..<length], to: metrics) }
+    }
+}
+
+/// A decoding error in one line.
+public func describe(_ error: any Error) -> String {
+    switch error as? DecodingError {
+    case .keyNotFound(let key, _): "“\(key.stringValue)” is missing"
+    case .typeMismatch(let type, let context): "“\(context.codingPath.map(\.stringValue).joined(separator: "."))” is not \(type)"
+    case .valueNotFound(_, let context): "“\(context.codingPath.map(\.stringValue).joined(separator: "."))” has no value"
+    case .dataCorrupted(let context): context.codingPath.isEmpty ? "it is not JSON" : "“\(context.codingPath.map(\.stringValue).joined(separator: "."))”: \(context.debugDescription)"
+    default: "\(error)"
+    }
+}

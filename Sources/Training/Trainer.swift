@@ -1,0 +1,323 @@
+import Compiler
+import Datasets
+import Graph
+import Models
+import Synchronization
+
+/// A run that produced NaN or infinity, and where it began.
+public struct NonFiniteError: Error, Sendable, CustomStringConvertible {
+    public let description: String
+}
+
+/// Set by a signal handler; the trainer then finishes its step, saves and returns.
+public let interruptionRequested = Atomic<Bool>(false)
+
+/// Trains a MADE: shuffled epochs, validation after each, the best weights kept, everything needed to go on saved in one
+/// atomic step. Given the configuration the result is the same to the bit, however often the run was stopped and resumed.
+public final class Trainer {
+    public enum Outcome: Sendable { case finished, interrupted }
+
+    /// What a run has to remember beside arrays.
+    private struct Progress {
+        var epoch = 0
+        var stepInEpoch = 0
+        var step = 0
+        var lossSum = 0.0
+        var best = Double.infinity
+        var bestEpoch = -1
+        var metricsLength = 0
+        var isFinished = false
+
+        var metadata: [String: String] {
+            [
+                "epoch": "\(epoch)", "stepInEpoch": "\(stepInEpoch)", "step": "\(step)", "lossSum": "\(lossSum.bitPattern)",
+                "best": "\(best.bitPattern)", "bestEpoch": "\(bestEpoch)", "metricsLength": "\(metricsLength)", "finished": isFinished ? "1" : "0",
+            ]
+        }
+
+        init() {}
+
+        init(_ metadata: [String: String], _ path: String) throws {
+            func integer(_ key: String) throws -> Int {
+                guard let text = metadata[key], let value = Int(text) else { throw FileError(path, "does not name its \(key); it is not a run's state") }
+                return value
+            }
+            func double(_ key: String) throws -> Double {
+                guard let text = metadata[key], let bits = UInt64(text) else { throw FileError(path, "does not name its \(key); it is not a run's state") }
+                return Double(bitPattern: bits)
+            }
+            epoch = try integer("epoch")
+            stepInEpoch = try integer("stepInEpoch")
+            step = try integer("step")
+            lossSum = try double("lossSum")
+            best = try double("best")
+            bestEpoch = try integer("bestEpoch")
+            metricsLength = try integer("metricsLength")
+            isFinished = try integer("finished") == 1
+        }
+    }
+
+    public let run: MADERun
+    public let folder: RunFolder
+    private let dataset: Dataset
+    /// The examples of an epoch; the same array for sets of a fixed size.
+    private let trainingExamples: (_ epoch: Int) -> HostArray
+    private let program: TrainingProgram
+    private let executable: any Executable
+    private var progress = Progress()
+    private let report: (ProgressReport) -> Void
+    private let clock = ContinuousClock()
+    /// Seconds between saves within an epoch.
+    public var saveInterval = 60.0
+
+    /// What a progress bar shows.
+    public struct ProgressReport: Sendable {
+        public let epoch: Int
+        public let epochs: Int
+        public let step: Int
+        public let stepsPerEpoch: Int
+        public let loss: Double
+        public let examplesPerSecond: Double
+        public let secondsLeft: Double
+        /// Set once an epoch, after validation, in nats.
+        public let validation: Double?
+    }
+
+    public init(
+        _ run: MADERun, dataset: Dataset, folder: RunFolder, trainingExamples: ((Int) -> HostArray)? = nil,
+        report: @escaping (ProgressReport) -> Void = { _ in }
+    ) throws {
+        self.run = run
+        self.dataset = dataset
+        self.folder = folder
+        self.report = report
+        self.trainingExamples = trainingExamples ?? { _ in dataset.train }
+        let configuration = run.configuration
+        let loss = -run.model.logProbability(run.x, run.orders).mean()
+        program = try TrainingProgram(
+            loss: loss, parameters: run.parameters,
+            rule: UpdateRule(
+                optimizer: configuration.optimizer, weightDecay: configuration.weightDecay, clipNorm: configuration.clipNorm,
+                averaging: configuration.averaging))
+        for (name, shape) in program.optimizerStates { try run.states.set(name, HostArray(type: .float32, shape: shape)) }
+        executable = try run.device.load(program.schedule, maximumBatch: configuration.batch, states: run.states.buffers)
+    }
+
+    /// Bytes on the device: states and everything planned for a step.
+    public var plannedBytes: Int { executable.plannedBytes + run.states.byteCount }
+
+    /// Begins at the current weights.
+    public func start() throws {
+        if run.configuration.averaging > 0 {
+            for (name, _) in run.parameters { try run.states.set("average.\(name)", run.states.get(name)!) }
+        }
+        try keepBest()
+        try Files.write([], to: folder.metrics)
+        try save()
+    }
+
+    /// Goes on where `state.safetensors` says.
+    public func restore() throws {
+        let (arrays, metadata) = try SafeTensors.read(folder.state)
+        let restored = try Progress(metadata, folder.state)
+        let expected = run.parameters.map { ($0.name, $0.parameter.shape) } + program.optimizerStates.map { ($0.name, $0.shape) }
+            + run.parameters.map { ("best.\($0.name)", $0.parameter.shape) }
+        for (name, shape) in expected {
+            guard let array = arrays[name], array.shape == shape, array.type == .float32 else {
+                throw FileError(folder.state, "expected “\(name)” of float32\(shape), found \(arrays[name].map { "\($0.type)\($0.shape)" } ?? "none")")
+            }
+            try run.states.set(name, array)
+        }
+        progress = restored
+        try folder.cutMetrics(to: progress.metricsLength)
+    }
+
+    /// Trains to the end of the configured epochs, to an early stop, or to an interruption.
+    public func train() throws -> Outcome {
+        let configuration = run.configuration
+        var lastSave = clock.now
+        while !progress.isFinished {
+            if progress.epoch >= configuration.epochs
+                || (configuration.lookAhead > 0 && progress.bestEpoch >= 0 && progress.epoch - progress.bestEpoch > configuration.lookAhead)
+            {
+                progress.isFinished = true
+                try save()
+                break
+            }
+            let examples = trainingExamples(progress.epoch)
+            let count = examples.shape[0]
+            let order = HostRandom(seed: configuration.seed, stream: "shuffle").permutation(count, step: progress.epoch)
+            let steps = (count + configuration.batch - 1) / configuration.batch
+            let epochStart = clock.now
+            let firstStep = progress.stepInEpoch
+            while progress.stepInEpoch < steps {
+                let loss = try step(examples, order, steps)
+                progress.lossSum += loss
+                progress.stepInEpoch += 1
+                progress.step += 1
+                let elapsed = seconds(since: epochStart)
+                let done = Double(progress.stepInEpoch - firstStep)
+                let perStep = elapsed / done
+                report(
+                    ProgressReport(
+                        epoch: progress.epoch, epochs: configuration.epochs, step: progress.stepInEpoch, stepsPerEpoch: steps,
+                        loss: loss, examplesPerSecond: Double(configuration.batch) / perStep,
+                        secondsLeft: perStep * Double(steps * (configuration.epochs - progress.epoch) - progress.stepInEpoch),
+                        validation: nil))
+                if interruptionRequested.load(ordering: .relaxed) {
+                    try save()
+                    return .interrupted
+                }
+                if seconds(since: lastSave) > saveInterval {
+                    try save()
+                    lastSave = clock.now
+                }
+            }
+            try finishEpoch(steps, epochStart)
+            lastSave = clock.now
+        }
+        return .finished
+    }
+
+    private func step(_ examples: HostArray, _ order: [Int], _ steps: Int) throws -> Double {
+        let (feeds, batch) = try stepFeeds(examples, order, steps)
+        let loss = try executable.run(feeds, batch: batch)[0].doubles[0]
+        guard loss.isFinite else { throw try explainNonFinite() }
+        return loss
+    }
+
+    /// The rows of the step and everything that changes with it.
+    private func stepFeeds(_ examples: HostArray, _ order: [Int], _ steps: Int) throws -> ([String: Feed], Int) {
+        let configuration = run.configuration
+        let start = progress.stepInEpoch * configuration.batch
+        let rows = order[start..<min(order.count, start + configuration.batch)]
+        let width = dataset.variableCount
+        let source = examples.type == .uint8 ? nil : examples.floats
+        var values = [Float](repeating: 0, count: rows.count * width)
+        examples.withUnsafeBytes { bytes in
+            var place = 0
+            for row in rows {
+                for column in 0..<width {
+                    values[place] = source.map { $0[row * width + column] } ?? Float(bytes[row * width + column])
+                    place += 1
+                }
+            }
+        }
+        let total = steps * max(1, configuration.epochs)
+        let rate = configuration.rate
+            * configuration.schedule.factor(progress: Double(progress.step) / Double(total), final: configuration.finalRate)
+        var feeds = run.feeds(mask: configuration.maskIndex(step: progress.step))
+        for (name, value) in configuration.optimizer.scalars(rate: rate, step: progress.step + 1) {
+            feeds[name] = .host(HostArray([Float(value)], shape: []))
+        }
+        feeds["x"] = .host(HostArray(values, shape: [rows.count, width]))
+        // Only what the program reads is fed.
+        let names = Set(executable.schedule.inputs.map { executable.schedule.values[$0].label })
+        return (feeds.filter { names.contains($0.key) }, rows.count)
+    }
+
+    private func finishEpoch(_ steps: Int, _ start: ContinuousClock.Instant) throws {
+        let trainSeconds = seconds(since: start)
+        let prefix = run.configuration.averaging > 0 ? "average." : ""
+        let validation = try withWeights(prefix: prefix) { -Estimate(try run.logProbability(dataset.valid)).mean }
+        guard validation.isFinite else {
+            throw NonFiniteError(description: "the validation figure is \(validation) after epoch \(progress.epoch + 1); lower the rate or set clipNorm")
+        }
+        let trainLoss = progress.lossSum / Double(steps)
+        if validation < progress.best {
+            progress.best = validation
+            progress.bestEpoch = progress.epoch
+            try keepBest(prefix: prefix)
+        }
+        progress.epoch += 1
+        progress.stepInEpoch = 0
+        progress.lossSum = 0
+        let line =
+            #"{"epoch":\#(progress.epoch),"step":\#(progress.step),"train_nats":\#(trainLoss),"valid_nats":\#(validation),"best_valid_nats":\#(progress.best),"seconds":\#(Double(Int(trainSeconds * 1000)) / 1000)}"#
+        try Files.append(line, to: folder.metrics)
+        progress.metricsLength += line.utf8.count + 1
+        try save()
+        report(
+            ProgressReport(
+                epoch: progress.epoch, epochs: run.configuration.epochs, step: steps, stepsPerEpoch: steps, loss: trainLoss,
+                examplesPerSecond: 0, secondsLeft: 0, validation: validation))
+    }
+
+    // MARK: what is kept
+
+    private func keepBest(prefix: String = "") throws {
+        for (name, _) in run.parameters { try run.states.set("best.\(name)", run.states.get(prefix + name)!) }
+    }
+
+    /// Runs `body` with the averaged weights in the place of the trained ones.
+    private func withWeights<R>(prefix: String, _ body: () throws -> R) throws -> R {
+        if prefix.isEmpty { return try body() }
+        let trained = try run.parameters.map { try run.states.get($0.name)! }
+        for (name, _) in run.parameters { try run.states.set(name, run.states.get(prefix + name)!) }
+        defer { for ((name, _), array) in zip(run.parameters, trained) { try? run.states.set(name, array) } }
+        return try body()
+    }
+
+    /// Writes the model, then the state: whichever of the two a crash leaves behind, the state can rebuild the other.
+    private func save() throws {
+        try run.save(weights: folder.model, prefix: "best.")
+        let names = run.parameters.map(\.name) + program.optimizerStates.map(\.name) + run.parameters.map { "best.\($0.name)" }
+        try SafeTensors.write(
+            try names.map { (name: $0, array: try run.states.get($0)!) }, metadata: progress.metadata, to: folder.state)
+    }
+
+    /// Puts the best weights in the place of the trained ones, for evaluation and sampling.
+    public func useBest() throws {
+        for (name, _) in run.parameters { try run.states.set(name, run.states.get("best.\(name)")!) }
+        try run.save(weights: folder.model)
+    }
+
+    public var bestValidation: Double { progress.best }
+    public var epochsDone: Int { progress.epoch }
+
+    /// Replays the steps since the last save, which gives the same numbers again, and looks at every group of the step that
+    /// failed.
+    private func explainNonFinite() throws -> NonFiniteError {
+        let failed = progress.step
+        try restore()
+        let examples = trainingExamples(progress.epoch)
+        let order = HostRandom(seed: run.configuration.seed, stream: "shuffle").permutation(examples.shape[0], step: progress.epoch)
+        let steps = (examples.shape[0] + run.configuration.batch - 1) / run.configuration.batch
+        while progress.step < failed {
+            let (feeds, batch) = try stepFeeds(examples, order, steps)
+            if let culprit = try firstNonFinite(feeds, batch) { return error(culprit, at: progress.step) }
+            progress.stepInEpoch += 1
+            progress.step += 1
+        }
+        let (feeds, batch) = try stepFeeds(examples, order, steps)
+        let culprit = try firstNonFinite(feeds, batch)
+        return error(culprit ?? "no operation of the step alone", at: failed)
+    }
+
+    private func error(_ culprit: String, at step: Int) -> NonFiniteError {
+        NonFiniteError(
+            description: "NaN or infinity in step \(step + 1), first produced by \(culprit); the last save is whole. Lower the rate or set clipNorm")
+    }
+
+    /// The first group of a step whose results are not finite.
+    private func firstNonFinite(_ feeds: [String: Feed], _ batch: Int) throws -> String? {
+        let schedule = executable.schedule
+        for id in schedule.inputs {
+            if case .host(let array)? = feeds[schedule.values[id].label] { try executable.write(array, to: id, batch: batch) }
+        }
+        for (index, group) in schedule.groups.enumerated() {
+            try executable.run(group: index, batch: batch)
+            for value in group.writes where schedule.values[value].type.element.isFloatingPoint {
+                if try !executable.read(value, batch: batch).floats.allSatisfy(\.isFinite) {
+                    return group.label + (group.location.map { " (\($0))" } ?? "")
+                }
+            }
+        }
+        return nil
+    }
+
+    private func seconds(since instant: ContinuousClock.Instant) -> Double {
+        let duration = clock.now - instant
+        return Double(duration.components.seconds) + Double(duration.components.attoseconds) * 1e-18
+    }
+}

@@ -1,0 +1,63 @@
+import Compiler
+import Graph
+import Layers
+
+/// What a training step does with gradients.
+public struct UpdateRule: Sendable {
+    public var optimizer: Optimizer
+    public var weightDecay: Double
+    /// Gradients whose joint norm is larger are scaled down to it; 0 leaves them.
+    public var clipNorm: Double
+    /// Decay of the running average of the weights; 0 keeps none.
+    public var averaging: Double
+
+    public init(optimizer: Optimizer = .adam, weightDecay: Double = 0, clipNorm: Double = 0, averaging: Double = 0) {
+        self.optimizer = optimizer
+        self.weightDecay = weightDecay
+        self.clipNorm = clipNorm
+        self.averaging = averaging
+    }
+}
+
+/// A training step as a schedule: loss, gradients and the optimizer's update in one program, states updated in place.
+public struct TrainingProgram {
+    public let schedule: Schedule
+    /// The names of everything that a step has to be fed.
+    public var inputs: [String] { schedule.inputs.map { schedule.values[$0].label } }
+    /// Names and shapes of the states beside the parameters.
+    public let optimizerStates: [(name: String, shape: [Int])]
+
+    /// - Parameters:
+    ///   - loss: a scalar.
+    ///   - parameters: what is trained.
+    public init(loss: Tensor, parameters: [(name: String, parameter: Parameter)], rule: UpdateRule) throws {
+        let tensors = parameters.map(\.parameter.tensor)
+        var grads = try gradients(of: loss, with: tensors)
+        if rule.clipNorm > 0 {
+            let square = grads.map { ($0 * $0).sum() }.reduce(Tensor.scalar(0)) { $0 + $1 }
+            let factor = Tensor.scalar(rule.clipNorm) / square.sqrt().maximum(.scalar(rule.clipNorm))
+            grads = grads.map { $0 * factor }
+        }
+        var updates: [StateUpdate] = []
+        var settled: [Tensor: MaskStructure] = [:]
+        var states: [(String, [Int])] = []
+        for ((name, parameter), gradient) in zip(parameters, grads) {
+            let p = parameter.tensor
+            let slots = rule.optimizer.slots.map { Tensor.state("optimizer.\(name).\($0)", p.shape) }
+            let (new, newSlots) = rule.optimizer.update(p, gradient: gradient, slots: slots, weightDecay: rule.weightDecay)
+            updates += zip(slots, newSlots).map { StateUpdate($0, $1) }
+            updates.append(StateUpdate(p, new))
+            states += slots.map { ($0.placeholder!.label, parameter.shape) }
+            var own = [p] + slots
+            if rule.averaging > 0 {
+                let average = Tensor.state("average.\(name)", p.shape)
+                updates.append(StateUpdate(average, average * rule.averaging + new * (1 - rule.averaging)))
+                states.append(("average.\(name)", parameter.shape))
+                own.append(average)
+            }
+            if let mask = parameter.mask { for state in own { settled[state] = mask } }
+        }
+        optimizerStates = states.map { (name: $0.0, shape: $0.1) }
+        schedule = try compile([loss], updates: updates, settled: settled)
+    }
+}

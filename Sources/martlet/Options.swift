@@ -1,0 +1,108 @@
+import ArgumentParser
+import CPU
+import Compiler
+import Datasets
+import Experiments
+import FoundationEssentials
+import Graph
+import OpenCL
+import Training
+
+#if canImport(Glibc)
+import Glibc
+#endif
+
+/// Where a program runs.
+struct DeviceOptions: ParsableArguments {
+    @Option(help: "auto, cpu, opencl or opencl:N; auto takes a GPU, else the CPU. MARTLET_DEVICE is the default.")
+    var device: String?
+
+    @Option(help: "Threads of the CPU backend; all cores if not given.")
+    var threads: Int?
+
+    func make() throws -> any Device {
+        let name = device ?? environment("MARTLET_DEVICE") ?? "auto"
+        if let threads, !(1...1024).contains(threads) { throw UsageError("--threads: expected 1 to 1024, found \(threads)") }
+        switch name {
+        case "cpu": return try CPUDevice(threads: threads)
+        case "auto":
+            // A machine without OpenCL still has a CPU.
+            if let gpu = (try? OpenCLDevice.all())?.first(where: \.isGPU) { return gpu }
+            return try CPUDevice(threads: threads)
+        case _ where name == "opencl" || name.hasPrefix("opencl:"): return try OpenCLDevice.named(name)
+        default: throw UsageError("--device \(name): expected auto, cpu, opencl or opencl:N")
+        }
+    }
+}
+
+struct DataOptions: ParsableArguments {
+    @Option(help: "The folder of the real data sets. MARTLET_DATA is the default, then ./data.")
+    var data: String?
+
+    var folder: String { data ?? environment("MARTLET_DATA") ?? "data" }
+}
+
+func environment(_ name: String) -> String? {
+    guard let value = getenv(name) else { return nil }
+    let text = String(cString: value)
+    return text.isEmpty ? nil : text
+}
+
+/// Prints a value as one line of JSON.
+func printJSON<T: Encodable>(_ value: T) throws {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+    print(String(decoding: try encoder.encode(value), as: UTF8.self))
+}
+
+/// A number with some decimals; Foundation's formatting would cost the binary forty megabytes.
+func fixed(_ value: Double, _ digits: Int) -> String {
+    guard value.isFinite else { return "\(value)" }
+    let scale = (0..<digits).reduce(1.0) { s, _ in s * 10 }
+    guard value.magnitude * scale < 9e15 else { return "\(value)" }
+    let scaled = Int((value.magnitude * scale).rounded())
+    let whole = scaled / Int(scale)
+    let sign = value < 0 && scaled != 0 ? "-" : ""
+    if digits == 0 { return sign + "\(whole)" }
+    let rest = String(scaled % Int(scale))
+    return sign + "\(whole)." + String(repeating: "0", count: digits - rest.count) + rest
+}
+
+func bytes(_ count: Int) -> String {
+    count >= 1 << 20 ? fixed(Double(count) / 1_048_576, 1) + " MiB" : fixed(Double(count) / 1024, 1) + " KiB"
+}
+
+/// Writes to standard error as it stands.
+func errorText(_ text: String) {
+    let bytes = Array(text.utf8)
+    _ = bytes.withUnsafeBytes { write(STDERR_FILENO, $0.baseAddress, $0.count) }
+}
+
+func errorLine(_ text: String) { errorText(text + "\n") }
+
+/// A run folder with its model on a device, the best weights in place.
+struct LoadedRun {
+    let folder: RunFolder
+    let experiment: Experiment
+    let run: MADERun
+
+    /// - Parameter weights: a file to take the weights from instead of the run's own.
+    init(_ path: String, device: any Device, variables: Int? = nil, weights: String? = nil) throws {
+        folder = RunFolder(path)
+        guard Files.isFolder(path) else { throw FileError(path, "is not a run folder; martlet run prints the folder that it makes") }
+        let stored = try folder.readConfig(StoredRun.self)
+        experiment = try Experiment.named(stored.settings.experiment)
+        run = try MADERun(stored.settings, variables: stored.variables, device: device)
+        try run.load(weights: weights ?? folder.model)
+    }
+}
+
+/// `config.json`.
+struct StoredRun: Codable {
+    var settings: RunConfiguration
+    var variables: Int
+    var imageHeight: Int?
+    var imageWidth: Int?
+    var dataFolder: String
+    var device: String
+}

@@ -1,0 +1,84 @@
+import CPU
+import Compiler
+import Graph
+import OpenCL
+import Testing
+
+/// Every operation on every device against the interpreter, through the real compiler.
+@Suite(.serialized) struct OperationTests {
+    private func devices() throws -> [any Device] {
+        var devices: [any Device] = [try CPUDevice(threads: 2)]
+        for family in [KernelFamily.cpu, .gpu] { if let device = try? OpenCLDevice.named("opencl", kernels: family) { devices.append(device) } }
+        return devices
+    }
+
+    private func numbers(_ count: Int, seed: UInt64) -> [Double] {
+        var state = seed &* 0x9E37_79B9_7F4A_7C15
+        return (0..<count).map { _ in
+            state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+            return Double(Float(Double(Int64(bitPattern: state) >> 11) * 0x1p-52))
+        }
+    }
+
+    private func cases() -> [(String, Tensor)] {
+        let x = Tensor.input("x", [.batch, 3, 3])
+        let v = Tensor.input("v", [.batch, 7])
+        let w = Tensor.input("w", [5, 7])
+        let eye = Tensor.iota([3, 3], axis: 0).equal(.iota([3, 3], axis: 1)).cast(to: .float32)
+        let cube = CustomOperation(
+            "cube", outputType: { $0[0] }, gradient: { inputs, _, g in [g * inputs[0] * inputs[0] * 3] }, relations: { _ in [.same] },
+            evaluate: { inputs, output in for i in output.indices { output[i] = inputs[0][i] * inputs[0][i] * inputs[0][i] } },
+            cpu: { inputs, output in for i in output.indices { output[i] = inputs[0][i] * inputs[0][i] * inputs[0][i] } },
+            openCL: """
+                __kernel void cube(__global const float* x, __global float* y, int count) {
+                    const int i = get_global_id(0);
+                    if (i < count) y[i] = x[i] * x[i] * x[i];
+                }
+                """)
+        let root = Tensor.iterate(
+            [v.squared() + 1], limit: 50, captures: [v.squared() + 2],
+            while: { carry, capture in (carry[0] * carry[0] - capture[0]).absolute().max().greater(1e-5) },
+            { carry, capture in [(carry[0] + capture[0] / carry[0]) * 0.5] })
+        let scan = Tensor.scan([v], over: [w.reshaped([5, 1, 7])], captures: []) { carry, slice, _ in
+            let h = (carry[0] * 0.5 + slice[0]).tanh()
+            return ([h], [h.sum(axes: [1])])
+        }
+        let bits = BitMatrix(rows: 5, columns: 7) { ($0 * 7 + $1 * 3) % 4 < 2 }
+        return [
+            ("elementwise", ((v * 2 + 1).tanh() * v.sigmoid()).softplus() + v.absolute().sqrt()),
+            ("softmax", v.softmax()), ("logSumExp", v.logSumExp(axes: [1])), ("mean over the batch", v.mean(axes: [0])),
+            ("matmul", v.matmul(w.matrixTransposed())), ("batched matmul", x.matmul(x.matrixTransposed()) + x),
+            ("masked", (v.maskedDense(w, mask: .matrix(bits)) + 1).relu()),
+            ("movement", Tensor.concatenate([v.flipped(axes: [1]), v.sliced(axis: 1, from: 1, count: 3, step: 2)], axis: 1).padded(low: [0, 1], high: [0, 2], fill: 3)),
+            ("gather", v.gathered(.constant(HostArray([6, 0, 0, 3] as [Int32])), axis: 1)),
+            ("scatter", try! gradients(of: v.gathered(.constant(HostArray([6, 0, 0, 3] as [Int32])), axis: 1).squared().sum(), with: [v])[0]),
+            ("one-hot", Tensor.iota([.batch], axis: 0).oneHot(4)),
+            ("cumulative", v.cumulativeSum(axis: 1) + v.cumulativeSum(axis: 1, exclusive: true, reversed: true)),
+            ("inverse", (x + eye * 3).inverse()), ("log|det|", (x + eye * 3).logAbsoluteDeterminant()), ("lu", (x + eye * 3).lu().packed),
+            ("triangular", (x + eye * 3).triangularSolve(x, isLower: true)), ("custom", cube(v) + 1),
+            ("custom gradient", try! gradients(of: cube(v).sum(), with: [v])[0]), ("iterate", root.carries[0]), ("scan", scan.outputs[0]),
+            ("second derivative", try! gradients(of: gradients(of: (v.tanh() * v).sum(), with: [v])[0].squared().sum(), with: [v])[0]),
+        ]
+    }
+
+    @Test func everyDeviceAgreesWithTheInterpreter() throws {
+        let all = cases()
+        for device in try devices() {
+            // One program for all, as a real model has.
+            let executable = try device.load(compile(all.map(\.1)), maximumBatch: 5, states: [:])
+            for batch in [1, 5] {
+                var bindings: [String: Values] = [:]
+                for (seed, (name, shape)) in [("x", [batch, 3, 3]), ("v", [batch, 7]), ("w", [5, 7])].enumerated() {
+                    bindings[name] = Values(shape: shape, elements: numbers(shape.reduce(1, *), seed: UInt64(seed + 1)))
+                }
+                let expected = try Interpreter(batch: batch, bindings).run(all.map(\.1))
+                let found = try executable.run(bindings.mapValues { .host(HostArray($0, as: .float32)) }, batch: batch)
+                for (index, (name, _)) in all.enumerated() {
+                    let largest = max(1, expected[index].elements.map { abs($0) }.max() ?? 0)
+                    let worst = zip(expected[index].elements, found[index].doubles).map { abs($0 - $1) }.max() ?? 0
+                    #expect(worst <= 1e-5 * largest && found[index].shape == expected[index].shape, "\(name) on \(device.summary), batch \(batch): \(worst)")
+                }
+            }
+        }
+    }
+}

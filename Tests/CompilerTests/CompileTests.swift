@@ -1,0 +1,127 @@
+import Graph
+import Testing
+
+@testable import Compiler
+
+private func numbers(_ count: Int, seed: UInt64) -> [Double] {
+    var state = seed &* 0x9E37_79B9_7F4A_7C15
+    return (0..<count).map { _ in
+        state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+        return Double(Int64(bitPattern: state) >> 11) * 0x1p-52
+    }
+}
+
+@Suite struct CompileTests {
+    /// A schedule computes what the graph says, for several batch sizes from one compilation.
+    private func check(
+        _ outputs: [Tensor], updates: [StateUpdate] = [], settled: [Tensor: MaskStructure] = [:], groups: Int? = nil,
+        sourceLocation: Testing.SourceLocation = #_sourceLocation
+    ) throws {
+        let schedule = try compile(outputs, updates: updates, settled: settled)
+        if let groups { #expect(schedule.groups.count == groups, "\(schedule.groups.map(\.label))", sourceLocation: sourceLocation) }
+        for batch in [1, 3] {
+            var bindings: [String: Values] = [:]
+            for (seed, node) in topologicalOrder(outputs + updates.flatMap { [$0.state, $0.value] }).enumerated() {
+                guard let placeholder = node.operation as? Placeholder else { continue }
+                let shape = placeholder.type.shape.resolved(batch: batch)
+                bindings[placeholder.label] = Values(shape: shape, elements: numbers(shape.reduce(1, *), seed: UInt64(seed + 1)))
+            }
+            for (tensor, mask) in settled {
+                let shape = tensor.shape.resolved(batch: 1)
+                for o in 0..<shape[0] { for i in 0..<shape[1] where mask.isLive(output: o, input: i) == false {
+                    bindings[tensor.placeholder!.label]!.elements[o * shape[1] + i] = 0
+                } }
+            }
+            let expected = try Interpreter(batch: batch, bindings).run(outputs + updates.map(\.value))
+            var machine = ScheduleInterpreter(schedule, batch: batch, bindings)
+            let found = machine.run()
+            let new = updates.map { machine.state($0.state.placeholder!.label) }
+            for (index, (a, b)) in zip(expected.map(\.elements), found + new).enumerated() {
+                #expect(a.count == b.count && zip(a, b).allSatisfy { abs($0 - $1) <= 1e-12 * max(1, abs($0)) }, "output \(index), batch \(batch)", sourceLocation: sourceLocation)
+            }
+        }
+    }
+
+    @Test func fusesElementwiseChains() throws {
+        let x = Tensor.input("x", [.batch, 4])
+        let b = Tensor.input("b", [4])
+        try check([((x + b).tanh() * 2 - x).sigmoid()], groups: 1)
+        try check([(x * 2).sum(axes: [1]) + 1, (x + b).mean()], groups: 2)
+    }
+
+    @Test func foldsMovementIntoOperands() throws {
+        let x = Tensor.input("x", [.batch, 6])
+        try check([x.reshaped([.batch, 2, 3]).transposed([2, 0, 1]) * 2], groups: 1)
+        try check([x.flipped(axes: [1]).sliced(axis: 1, from: 1, count: 3, step: 2) + 1], groups: 1)
+        try check([x.transposed([1, 0]).reshaped([6 * .batch]) + 1])
+        try check([x.reshaped([6 * .batch])])
+        try check([Tensor.concatenate([x, x.sum(axes: [1], keepingAxes: true), x.flipped(axes: [1])], axis: 1).padded(low: [0, 1], high: [0, 2], fill: 5)])
+        try check([Tensor.iota([.batch, 6], axis: 1).cast(to: .float32) + x, Tensor.extent(.batch).cast(to: .float32)])
+    }
+
+    @Test func products() throws {
+        let x = Tensor.input("x", [.batch, 4])
+        let w = Tensor.input("w", [5, 4])
+        let mask = MaskStructure.degrees(input: [1, 2, 3, 4], output: [1, 2, 3, 1, 4], strict: false)
+        try check([(x.maskedDense(w, mask: mask) + Tensor.input("b", [5])).relu()], groups: 1)
+        try check([x.matmul(w.matrixTransposed()).softmax().logSumExp(axes: [0])])
+        let q = Tensor.input("q", [.batch, 2, 3, 4])
+        try check([q.matmul(q.matrixTransposed()).softmax().matmul(q)])
+    }
+
+    @Test func trainingStepUpdatesInPlace() throws {
+        let x = Tensor.input("x", [.batch, 4])
+        let masks = [
+            MaskStructure.degrees(input: [1, 2, 3, 4], output: [1, 2, 3, 1, 3], strict: false),
+            .degrees(input: [1, 2, 3, 1, 3], output: [1, 2, 3, 4], strict: true),
+        ]
+        let weights = [Tensor.state("w0", [5, 4]), .state("w1", [4, 5])]
+        let biases = [Tensor.state("b0", [5]), .state("b1", [4])]
+        let h = (x.maskedDense(weights[0], mask: masks[0]) + biases[0]).relu()
+        let logits = h.maskedDense(weights[1], mask: masks[1]) + biases[1]
+        let loss = (logits.softplus() - x * logits).sum(axes: [1]).mean()
+        let parameters = weights + biases
+        let grads = try gradients(of: loss, with: parameters)
+        var updates: [StateUpdate] = []
+        var settled: [Tensor: MaskStructure] = [:]
+        for (index, (p, g)) in zip(parameters, grads).enumerated() {
+            let (m, v) = (Tensor.state("m\(index)", p.shape), Tensor.state("v\(index)", p.shape))
+            let (m1, v1) = (m * 0.9 + g * 0.1, v.absolute() * 0.99 + g * g * 0.01)
+            updates += [StateUpdate(m, m1), StateUpdate(v, v1), StateUpdate(p, p - m1 * 0.01 / (v1.sqrt() + 1e-8))]
+            if index < 2 { for t in [m, v, p] { settled[t] = masks[index] } }
+        }
+        try check([loss], updates: updates, settled: settled)
+        let schedule = try compile([loss], updates: updates, settled: settled)
+        // Two layers forward, the loss in two reductions, two weight gradients, one input gradient, two bias gradients: neither
+        // the optimizer nor the scalar 1 / batch adds a group.
+        #expect(schedule.groups.count == 9, "\(schedule.groups.map(\.label))")
+        let skipping = schedule.groups.filter { if case .product(let g) = $0.kind { g.mask?.deadOutputsAreSettled == true } else { false } }
+        #expect(skipping.count == 2)
+    }
+
+    @Test func countedTensorsAreComputedWhereTheyAreRead() throws {
+        let x = Tensor.input("x", [.batch, 4])
+        let ramp = Tensor.iota([4, 4], axis: 1).cast(to: .float32) * 0.5
+        try check([x.matmul(ramp)])
+        try check([ramp.transposed([1, 0]).sum(axes: [0]) + 1, ramp], groups: 2)
+        try check([x * Tensor.iota([.batch], axis: 0).cast(to: .float32).reshaped([.batch, 1])], groups: 1)
+    }
+
+    @Test func statesCanBeExchanged() throws {
+        let a = Tensor.state("a", [3])
+        let b = Tensor.state("b", [3])
+        try check([a + b], updates: [StateUpdate(a, b), StateUpdate(b, a)])
+        try check([], updates: [StateUpdate(a, a + b), StateUpdate(b, a * 2)])
+        try check([a], updates: [StateUpdate(a, a + 1)])
+        let reversed = a.flipped(axes: [0])
+        try check([], updates: [StateUpdate(a, reversed + a)])
+    }
+
+    @Test func planReusesMemory() throws {
+        let x = Tensor.input("x", [.batch, 64])
+        var y = x
+        for _ in 0..<6 { y = y.matmul(.input("w", [64, 64])).tanh() }
+        let schedule = try compile([y])
+        #expect(MemoryPlan(schedule, batch: 10).byteCount == 2 * 64 * 10 * 4)
+    }
+}

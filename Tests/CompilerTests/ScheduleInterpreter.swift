@@ -1,0 +1,104 @@
+import Graph
+
+@testable import Compiler
+
+/// Runs a schedule in double precision with plain loops, so that fusion, views, updates and order can be tested without a
+/// backend.
+struct ScheduleInterpreter {
+    let schedule: Schedule
+    let batch: Int
+    private(set) var memory: [Int: [Double]] = [:]
+
+    init(_ schedule: Schedule, batch: Int, _ bindings: [String: Values]) {
+        self.schedule = schedule
+        self.batch = batch
+        for (id, value) in schedule.values.enumerated() {
+            switch value.storage {
+            case .input(let name), .state(let name): memory[id] = bindings[name]!.elements
+            case .constant(let array): memory[id] = array.doubles
+            case .temporary: memory[id] = [Double](repeating: .nan, count: value.type.shape.count.resolved(batch: batch))
+            }
+        }
+    }
+
+    mutating func run() -> [[Double]] {
+        for group in schedule.groups { run(group) }
+        return schedule.outputs.map { memory[$0]! }
+    }
+
+    func state(_ name: String) -> [Double] {
+        let id = schedule.states.first { if case .state(name) = schedule.values[$0].storage { true } else { false } }!
+        return memory[id]!
+    }
+
+    private func position(_ operand: Operand, _ index: [Int]) -> Int {
+        operand.offset.reduce(0) { $0 + $1.resolved(batch: batch) }
+            + zip(operand.strides, index).reduce(0) { $0 + $1.0.resolved(batch: batch) * $1.1 }
+    }
+
+    private func read(_ operand: Operand, _ index: [Int]) -> Double {
+        let place = position(operand, index)
+        return operand.value.map { memory[$0]![place] } ?? Double(place)
+    }
+
+    private mutating func write(_ operands: [Operand], _ index: [Int], _ values: [Double]) {
+        for (operand, value) in zip(operands, values) { memory[operand.value!]![position(operand, index)] = value }
+    }
+
+    private func indices(_ shape: [Extent]) -> [[Int]] {
+        var result: [[Int]] = [[]]
+        for extent in shape { result = result.flatMap { head in (0..<extent.resolved(batch: batch)).map { head + [$0] } } }
+        return result
+    }
+
+    private mutating func run(_ group: Group) {
+        switch group.kind {
+        case .elementwise(let g):
+            for i in indices(g.iteration) { write(g.outputs, i, g.program.evaluate(g.inputs.map { read($0, i) })) }
+        case .reduction(let g):
+            for i in indices(g.kept) {
+                let terms = indices(g.reduced).map { j in g.prologue.evaluate(g.inputs.map { read($0, i + j) })[0] }
+                let value =
+                    switch g.kind {
+                    case .sum: terms.reduce(0) { $0 + $1 }
+                    case .maximum: terms.max() ?? -.infinity
+                    case .minimum: terms.min() ?? .infinity
+                    }
+                write(g.outputs, i, g.epilogue.evaluate([value] + g.epilogueInputs.map { read($0, i) }))
+            }
+        case .product(let g):
+            // Everything is read before anything is written: a backend may do either order only if they agree.
+            for i in indices(g.batch + [g.m, g.n]) {
+                let (m, n) = (i[i.count - 2], i[i.count - 1])
+                var sum = 0.0
+                for k in 0..<g.k.resolved(batch: batch) where isLive(g, m, n, k) {
+                    let head = Array(i.dropLast(2))
+                    sum += read(g.a, head + [m, k]) * read(g.b, head + [k, n])
+                }
+                write(g.outputs, i, g.epilogue.evaluate([sum] + g.epilogueInputs.map { read($0, i) }))
+            }
+        case .operation(let g):
+            let inputs = g.inputs.map { Values(shape: schedule.values[$0].type.shape.resolved(batch: batch), elements: memory[$0]!) }
+            var outputs = g.outputs.map { Values(shape: schedule.values[$0].type.shape.resolved(batch: batch)) }
+            g.operation.evaluate(
+                inputs, outputs: &outputs, elements: nil,
+                context: EvaluationContext(batch: batch, inputTypes: g.inputs.map { schedule.values[$0].type.element }))
+            for (id, output) in zip(g.outputs, outputs) { memory[id] = output.elements }
+        }
+    }
+
+    private func isLive(_ g: ProductGroup, _ m: Int, _ n: Int, _ k: Int) -> Bool {
+        guard let mask = g.mask else { return true }
+        let (o, i) =
+            switch mask.role {
+            case .forward: (n, k)
+            case .inputGradient: (k, n)
+            case .weightGradient: (m, n)
+            }
+        if case .runtime(let strict) = mask.structure, let degrees = mask.runtimeDegrees {
+            let (input, output) = (memory[degrees.input]![i], memory[degrees.output]![o])
+            return strict ? input < output : input <= output
+        }
+        return mask.structure.isLive(output: o, input: i)!
+    }
+}

@@ -1,0 +1,145 @@
+import Graph
+import Testing
+
+@testable import Datasets
+
+#if canImport(Glibc)
+import Glibc
+#endif
+
+/// A folder that is removed at the end.
+final class TemporaryFolder {
+    let path: String
+    init() throws {
+        var template = Array("/tmp/martlet-test-XXXXXX".utf8CString)
+        path = String(cString: try #require(mkdtemp(&template)))
+    }
+    deinit { _ = system("rm -rf \(path)") }
+}
+
+@Suite struct ReaderTests {
+    let folder: TemporaryFolder
+    init() throws { folder = try TemporaryFolder() }
+
+    private var arrays: [HostArray] {
+        [
+            HostArray([1, -2.5, 3e-8, 4, 5, .infinity] as [Float], shape: [2, 3]), HostArray([1, 2, 3] as [Double]),
+            HostArray([1, -7] as [Int32], shape: [2, 1]), HostArray([0, 255, 7, 9] as [UInt8], shape: [2, 2]),
+            HostArray([true, false, true]), HostArray([3] as [Float], shape: []),
+        ]
+    }
+
+    @Test func npyRoundTrip() throws {
+        for (i, array) in arrays.enumerated() {
+            let path = "\(folder.path)/\(i).npy"
+            try NumPy.write(array, npy: path)
+            #expect(try NumPy.read(npy: path) == array)
+        }
+    }
+
+    @Test func safetensorsRoundTrip() throws {
+        let path = "\(folder.path)/a.safetensors"
+        let named = arrays.enumerated().map { (name: "layers.\($0).weight", array: $1) }
+        try SafeTensors.write(named, metadata: ["step": "7"], to: path)
+        let (found, metadata) = try SafeTensors.read(path)
+        #expect(metadata == ["step": "7"])
+        for (name, array) in named { #expect(found[name] == array) }
+    }
+
+    /// Every prefix and many single-byte changes of a good file are read or refused, never more.
+    @Test func damagedFilesAreRefused() throws {
+        let path = "\(folder.path)/good.safetensors"
+        try SafeTensors.write([(name: "w", array: arrays[0]), (name: "b", array: arrays[2])], to: path)
+        try NumPy.write(arrays[0], npy: "\(folder.path)/good.npy")
+        for (file, read) in [
+            (path, { _ = try SafeTensors.read($0) }), ("\(folder.path)/good.npy", { _ = try NumPy.read(npy: $0) }),
+        ] as [(String, (String) throws -> Void)] {
+            let good = try Files.read(file)
+            let damaged = "\(folder.path)/damaged"
+            for length in 0..<good.count {
+                try Files.write(good[..<length], to: damaged)
+                #expect(throws: FileError.self) { try read(damaged) }
+            }
+            let random = HostRandom(seed: 1, stream: "damage")
+            for trial in 0..<400 {
+                var bytes = good
+                bytes[Int(random.bits(example: trial)) % min(bytes.count, 200)] = UInt8(truncatingIfNeeded: random.bits(example: trial, variable: 1))
+                try Files.write(bytes, to: damaged)
+                do { try read(damaged) } catch { #expect(error is FileError, "\(error)") }
+            }
+        }
+    }
+
+    @Test func adversarialHeadersAreRefused() throws {
+        let path = "\(folder.path)/bad.safetensors"
+        for header in [
+            #"{"w":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,0]}}"#,
+            #"{"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"v":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}}"#,
+            #"{"w":{"dtype":"F16","shape":[2],"data_offsets":[0,4]}}"#, #"{"w":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}}"#,
+            #"{"w":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}}"#, #"[]"#, #"{"w":3}"#,
+        ] {
+            let length = (0..<8).map { UInt8(truncatingIfNeeded: header.utf8.count >> (8 * $0)) }
+            try Files.write(length + Array(header.utf8) + [UInt8](repeating: 0, count: 12), to: path)
+            #expect(throws: FileError.self, "\(header)") { try SafeTensors.read(path) }
+        }
+        let npy = "\(folder.path)/bad.npy"
+        for header in [
+            "{'descr': '<f4', 'fortran_order': True, 'shape': (2,), }", "{'descr': '<c8', 'fortran_order': False, 'shape': (1,), }",
+            "{'descr': '<f4', 'fortran_order': False, 'shape': (9223372036854775807, 9223372036854775807), }",
+            "{'descr': '|O', 'fortran_order': False, 'shape': (2,), }", "{}", "{'descr': '<f4', 'fortran_order': False, 'shape': (-2,), }",
+        ] {
+            let bytes: [UInt8] = [0x93, 0x4E, 0x55, 0x4D, 0x50, 0x59, 1, 0, UInt8(header.utf8.count), 0] + Array(header.utf8) + [0, 0, 0, 0, 0, 0, 0, 0]
+            try Files.write(bytes, to: npy)
+            #expect(throws: FileError.self, "\(header)") { try NumPy.read(npy: npy) }
+        }
+    }
+
+    @Test func csvNamesTheCell() throws {
+        let path = "\(folder.path)/a.csv"
+        try Files.write(Array("x,y\n1,2\n3,nope\n".utf8), to: path)
+        let error = #expect(throws: FileError.self) { try CSV.read(path) }
+        #expect(error?.message.contains("line 3, column 2") == true)
+        try Files.write(Array("x,y\n1,2\n3,4.5\n\n".utf8), to: path)
+        #expect(try CSV.read(path) == HostArray([1, 2, 3, 4.5] as [Float], shape: [2, 2]))
+    }
+
+    @Test func missingFilesSaySo() {
+        #expect(throws: FileError.self) { try NumPy.read(npz: "/nowhere/a.npz") }
+        #expect(throws: FileError.self) { try IDX.read("/nowhere/a.gz") }
+        #expect(throws: FileError.self) { try Files.write([1], to: "/proc/nowhere/x") }
+    }
+}
+
+@Suite struct GlyphsTests {
+    /// The mean log-likelihood of the generator's own images is its negative entropy: the exact likelihood of flips given the
+    /// template, plus the uniform choice, bound it from both sides.
+    @Test func likelihoodIsTheGeneratorsOwn() {
+        let glyphs = Glyphs(seed: 3)
+        let images = glyphs.draw(.test, count: 2000)
+        let total: Double = glyphs.logProbability(images).reduce(0) { $0 + $1 }
+        let mean = total * 0.0005
+        let f = Glyphs.flipProbability
+        let flips = Double(Glyphs.pixelCount) * (f * Math.log(f) + (1 - f) * Math.log(1 - f))
+        #expect(mean < flips + 0.2 && mean > flips - Math.log(640) - 0.2)
+        // Image i is the same for any count.
+        #expect(glyphs.draw(.test, start: 5, count: 3) == images.rows(5..<8))
+    }
+
+    /// On a narrow likelihood the sum over all images cannot be taken, so its ratio to a direct count is checked instead: the
+    /// probability of one template's exact image.
+    @Test func everyTemplateIsDrawn() {
+        let glyphs = Glyphs(seed: 4)
+        let images = glyphs.draw(.train, count: 4000)
+        var distinct = Set<[UInt8]>()
+        for i in 0..<4000 { distinct.insert(Array(images.bytes[i * Glyphs.pixelCount..<(i + 1) * Glyphs.pixelCount])) }
+        #expect(distinct.count > 2000)
+    }
+
+    @Test func shufflesAreFair() {
+        let random = HostRandom(seed: 1, stream: "shuffle")
+        var first = [Int](repeating: 0, count: 10)
+        for step in 0..<5000 { first[random.permutation(10, step: step)[0]] += 1 }
+        #expect(first.allSatisfy { $0 > 400 && $0 < 600 })
+        #expect(random.permutation(100, step: 3).sorted() == Array(0..<100))
+    }
+}

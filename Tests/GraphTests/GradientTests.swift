@@ -1,0 +1,143 @@
+import Testing
+
+@testable import Graph
+
+/// Deterministic numbers in (-1, 1) that no symmetry of an operation hides behind.
+func numbers(_ count: Int, seed: UInt64 = 1) -> [Double] {
+    var state = seed &* 0x9E37_79B9_7F4A_7C15
+    return (0..<count).map { _ in
+        state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+        return Double(Int64(bitPattern: state) >> 11) * 0x1p-52
+    }
+}
+
+struct GradientCase: CustomTestStringConvertible, Sendable {
+    let name: String
+    let shapes: [Shape]
+    var offset = 0.0
+    let build: @Sendable ([Tensor]) -> Tensor
+    var testDescription: String { name }
+}
+
+private let cases: [GradientCase] = {
+    var list: [GradientCase] = []
+    let unary: [(ElementwiseFunction, Double)] = [
+        (.negate, 0), (.absolute, 0), (.exp, 0), (.log, 2), (.log1p, 0.5), (.expm1, 0), (.sqrt, 2), (.tanh, 0), (.sigmoid, 0),
+        (.softplus, 0), (.relu, 0), (.sin, 0), (.cos, 0), (.erf, 0),
+    ]
+    for (function, offset) in unary {
+        list.append(GradientCase(name: function.name, shapes: [[3, 4]], offset: offset) { $0[0].apply(function) })
+    }
+    for function in [ElementwiseFunction.add, .subtract, .multiply, .divide, .maximum, .minimum, .power] {
+        list.append(GradientCase(name: function.name, shapes: [[3, 4], [4]], offset: 2) { .elementwise(function, $0) })
+    }
+    list += [
+        GradientCase(name: "select", shapes: [[3, 4], [3, 1]]) { .select($0[0].greater(0), $0[0] * $0[1], $0[1]) },
+        GradientCase(name: "broadcast", shapes: [[3, 1, 2]]) { $0[0].broadcast(to: [5, 3, 4, 2]) },
+        GradientCase(name: "reshape", shapes: [[3, 4]]) { $0[0].reshaped([2, 6]) },
+        GradientCase(name: "transpose", shapes: [[2, 3, 4]]) { $0[0].transposed([2, 0, 1]) },
+        GradientCase(name: "slice", shapes: [[7, 3]]) { $0[0].sliced(axis: 0, from: 1, count: 3, step: 2) },
+        GradientCase(name: "slice backwards", shapes: [[7, 3]]) { $0[0].sliced(axis: 0, from: 6, count: 3, step: -2) },
+        GradientCase(name: "flip", shapes: [[3, 4]]) { $0[0].flipped(axes: [1]) },
+        GradientCase(name: "pad", shapes: [[3, 2]]) { $0[0].padded(low: [1, 0], high: [0, 2], interior: [2, 1], fill: 3) },
+        GradientCase(name: "concatenate", shapes: [[2, 3], [2, 1]]) { .concatenate([$0[0], $0[1], $0[0]], axis: 1) },
+        GradientCase(name: "sum", shapes: [[3, 4, 2]]) { $0[0].sum(axes: [0, 2]) },
+        GradientCase(name: "mean", shapes: [[3, 4, 2]]) { $0[0].mean(axes: [1]) },
+        GradientCase(name: "max", shapes: [[3, 4]]) { $0[0].max(axes: [1]) },
+        GradientCase(name: "min", shapes: [[3, 4]]) { $0[0].min(axes: [0]) },
+        GradientCase(name: "logSumExp", shapes: [[3, 4]]) { $0[0].logSumExp(axes: [1]) },
+        GradientCase(name: "softmax", shapes: [[3, 4]]) { $0[0].softmax() },
+        GradientCase(name: "logSoftmax", shapes: [[3, 4]]) { $0[0].logSoftmax(axis: 0) },
+        GradientCase(name: "matmul", shapes: [[3, 4], [4, 2]]) { $0[0].matmul($0[1]) },
+        GradientCase(name: "gather", shapes: [[2, 4, 3]]) {
+            $0[0].gathered(.constant(HostArray([2, 0, 2, 3, 9, -1] as [Int32], shape: [3, 2])), axis: 1)
+        },
+        GradientCase(name: "cumulativeSum", shapes: [[2, 4, 3]]) { $0[0].cumulativeSum(axis: 1) },
+        GradientCase(name: "cumulativeSum exclusive reversed", shapes: [[2, 4, 3]]) {
+            $0[0].cumulativeSum(axis: 1, exclusive: true, reversed: true)
+        },
+        GradientCase(name: "inverse", shapes: [[2, 3, 3]]) {
+            ($0[0] + Tensor.iota([3, 3], axis: 0).equal(.iota([3, 3], axis: 1)).cast(to: .float32) * 2).inverse()
+        },
+        GradientCase(name: "log|det|", shapes: [[2, 3, 3]]) { $0[0].logAbsoluteDeterminant() },
+        GradientCase(name: "lu", shapes: [[2, 3, 3]]) { $0[0].lu().packed },
+        GradientCase(name: "triangularSolve lower", shapes: [[2, 3, 3], [2, 3, 2]], offset: 1.5) {
+            $0[0].triangularSolve($0[1], isLower: true)
+        },
+        GradientCase(name: "triangularSolve upper transposed", shapes: [[2, 3, 3], [2, 3, 2]], offset: 1.5) {
+            $0[0].triangularSolve($0[1], isLower: false, isTransposed: true)
+        },
+        GradientCase(name: "batched matmul", shapes: [[2, 3, 4], [1, 4, 2]]) { $0[0].matmul($0[1]) },
+    ]
+    list.append(
+        GradientCase(name: "scan", shapes: [[3], [4, 3], [3, 3]]) { x in
+            let (carries, outputs) = Tensor.scan([x[0]], over: [x[1]], captures: [x[2]]) { carry, slice, weight in
+                let h = (carry[0].reshaped([1, 3]).matmul(weight[0]).reshaped([3]) + slice[0]).tanh()
+                return ([h], [h * slice[0]])
+            }
+            return .concatenate([carries[0].reshaped([1, 3]), outputs[0]], axis: 0)
+        })
+    let degrees = MaskStructure.degrees(input: [1, 2, 3, 4], output: [1, 3, 3, 2, 4], strict: false)
+    let bits = MaskStructure.matrix(BitMatrix(rows: 5, columns: 4) { ($0 * 7 + $1 * 3) % 4 < 2 })
+    for (name, mask) in [("staircase", degrees), ("matrix", bits)] {
+        list.append(GradientCase(name: "maskedDense \(name)", shapes: [[3, 4], [5, 4]]) { $0[0].maskedDense($0[1], mask: mask) })
+    }
+    list.append(
+        GradientCase(name: "maskedDense runtime", shapes: [[3, 4], [5, 4]]) {
+            $0[0].maskedDense(
+                $0[1], mask: .runtime(strict: true),
+                degrees: (.constant(HostArray([1, 2, 3, 0] as [Int32])), .constant(HostArray([2, 3, 1, 4, 0] as [Int32]))))
+        })
+    return list
+}()
+
+@Suite struct GradientTests {
+    /// Reverse mode, and reverse mode of reverse mode, against central differences in double precision.
+    @Test(arguments: cases) func matchesFiniteDifferences(_ test: GradientCase) throws {
+        let inputs = test.shapes.enumerated().map { Tensor.input("x\($0)", $1) }
+        let values = test.shapes.enumerated().map { index, shape in
+            Values(
+                shape: shape.resolved(batch: 1),
+                elements: numbers(shape.count.coefficient, seed: UInt64(index + 3)).map { $0 + test.offset })
+        }
+        let bindings = { (values: [Values]) in
+            Dictionary(uniqueKeysWithValues: values.enumerated().map { ("x\($0)", $1) })
+        }
+        // A scalar that weighs every element differently, and bends, so that the second derivative is not trivial.
+        func scalar(_ y: Tensor) throws -> Tensor {
+            let count = y.shape.count.coefficient
+            let weights = Tensor.constant(HostArray(numbers(count, seed: 99).map { Float($0) }, shape: y.shape.resolved(batch: 1)))
+            return (y * weights).sum() + (y * y).sum() * 0.25
+        }
+        let loss = try scalar(test.build(inputs))
+        let first = try gradients(of: loss, with: inputs)
+        let second = try gradients(of: first.map { ($0 * $0).sum() }.reduce(.scalar(0), +), with: inputs)
+        let half = first.map { ($0 * $0).sum() }.reduce(.scalar(0), +)
+        for (order, (function, gradient)) in [(loss, first), (half, second)].enumerated() {
+            let exact = try Interpreter(bindings(values)).run(gradient)
+            for (operand, value) in values.enumerated() {
+                for e in value.elements.indices {
+                    let step = 1e-5
+                    var sides: [Double] = []
+                    for sign in [1.0, -1.0] {
+                        var moved = values
+                        moved[operand].elements[e] += sign * step
+                        sides.append(try Interpreter(bindings(moved)).run(function).elements[0])
+                    }
+                    let numeric = (sides[0] - sides[1]) / (2 * step)
+                    #expect(
+                        abs(numeric - exact[operand].elements[e]) <= 1e-6 * max(1, abs(numeric)),
+                        "\(test.name), order \(order + 1), operand \(operand), element \(e)")
+                }
+            }
+        }
+    }
+
+    @Test func namesTheMistakeAndItsLine() throws {
+        let x = Tensor.input("x", [.batch, 4])
+        let wrong = x.matmul(Tensor.input("w", [5, 3])); let line = #line as UInt
+        let error = #expect(throws: GraphError.self) { try gradients(of: (wrong + 1).sum(), with: [x]) }
+        #expect(error?.location?.line == line)
+        #expect(error?.message.contains("[batch, 4]") == true && error?.message.contains("[5, 3]") == true)
+    }
+}

@@ -1,0 +1,112 @@
+import Compiler
+import Foundation
+import Graph
+import Testing
+
+@testable import OpenCL
+
+/// Every kernel on tiny shapes. `make check-kernels` runs this suite under a simulator that finds races, reads of memory
+/// that was never written and accesses out of bounds, and assembles the programs that it leaves in
+/// `MARTLET_KERNEL_SOURCES` for a GPU.
+@Suite(.serialized) struct KernelCheckTests {
+    @Test(arguments: KernelFamily.allCases)
+    func everyKernel(family: KernelFamily) throws {
+        try check(elementwise(), family, "elementwise")
+        try check(reductions(), family, "reductions")
+        for role in ProductGroup.Role.all {
+            var s = Schedule()
+            var degrees: [String: HostArray] = [:]
+            for kind in [MaskKind.none, .sorted, .permuted, .matrix, .runtime] {
+                for (inputs, outputs) in [(21, 9), (66, 70)] where inputs < 60 || kind == .none || kind == .permuted {
+                    let name = "\(kind) \(inputs)"
+                    degrees.merge(
+                        addProduct(
+                            to: &s, name, role: role, mask: kind, inputs: inputs, outputs: outputs,
+                            settled: kind == .sorted && role == .weightGradient)
+                    ) { $1 }
+                }
+            }
+            // A batch of more than 64 gives the large tiles something to do; the simulator is spared it.
+            try check(s, family, "\(role)", batch: 5, planned: 70, feeds: degrees)
+        }
+    }
+
+    private func check(
+        _ schedule: Schedule, _ family: KernelFamily, _ name: String, batch: Int = 3, planned: Int = 3,
+        feeds: [String: HostArray] = [:]
+    ) throws {
+        let device = try OpenCLDevice.named(kernels: family)
+        let executable = try OpenCLExecutable(device, schedule, maximumBatch: planned, states: [:])
+        let given = randomFeeds(schedule, batch: batch).merging(feeds) { $1 }
+        let results = try executable.run(given.mapValues { .host($0) }, batch: batch)
+        let reference = Reference(schedule, feeds: given, batch: batch)
+        for (value, result) in zip(schedule.outputs, results) {
+            expectClose(result.doubles, reference.arrays[value]!, tolerance: 1e-5, "\(family) \(name)")
+        }
+        if let folder = ProcessInfo.processInfo.environment["MARTLET_KERNEL_SOURCES"] {
+            try executable.source.write(toFile: "\(folder)/\(family)-\(name).cl", atomically: true, encoding: .utf8)
+        }
+    }
+
+    private func elementwise() -> Schedule {
+        var s = Schedule()
+        let shape: Shape = [.batch, 19]
+        let (x, y) = (s.input("x", shape), s.input("y", [19]))
+        let (i, bytes) = (s.input("i", shape, .int32), s.input("bytes", shape, .uint8))
+        let functions: [ElementwiseFunction] = [
+            .exp, .expm1, .tanh, .sigmoid, .softplus, .relu, .floor, .sin, .cos, .erf, .sign, .absolute,
+        ]
+        let outputs = functions.map { _ in s.output(shape) }
+        s.add(
+            .elementwise(
+                ElementwiseGroup(
+                    iteration: shape.dimensions, inputs: [s.whole(x)],
+                    program: Program(
+                        inputs: [.float32], instructions: functions.map { .init($0, [0], .float32) },
+                        outputs: functions.indices.map { $0 + 1 }), outputs: outputs.map { s.whole($0) })))
+        let (normal, mixed) = (s.output(shape), s.output(shape, .bool))
+        s.add(
+            .elementwise(
+                ElementwiseGroup(
+                    iteration: shape.dimensions, inputs: [s.whole(i), Operand(.position, strides: [19, 1], element: .int32)],
+                    program: Program(
+                        inputs: [.int32, .int32],
+                        instructions: [
+                            .init(.philox, [0, 1, 0, 1, 0, 1], .int32), .init(.normalFromBits, [2], .float32),
+                            .init(.uniformFromBits, [2], .float32), .init(.add, [3, 4], .float32),
+                        ], outputs: [5]), outputs: [s.whole(normal)])))
+        s.add(
+            .elementwise(
+                ElementwiseGroup(
+                    iteration: shape.dimensions,
+                    inputs: [
+                        s.whole(x), Operand(.value(y), offset: [18], strides: [0, -1], element: .float32), s.whole(bytes),
+                    ],
+                    program: Program(
+                        inputs: [.float32, .float32, .uint8],
+                        instructions: [
+                            .init(.maximum, [0, 1], .float32), .init(.cast(.float32), [2], .float32), .init(.less, [3, 4], .bool),
+                        ], outputs: [5]), outputs: [s.whole(mixed)])))
+        return s
+    }
+
+    private func reductions() -> Schedule {
+        var s = Schedule()
+        let x = s.input("x", [.batch, 40])
+        let long = s.input("long", [.batch, 9000])
+        func add(_ kind: ReductionGroup.Kind, _ input: Int, kept: [Extent], reduced: [Extent], strides: [Extent]) {
+            let y = s.output(Shape(kept))
+            s.add(
+                .reduction(
+                    ReductionGroup(
+                        kind: kind, kept: kept, reduced: reduced,
+                        inputs: [Operand(.value(input), strides: strides, element: .float32)], prologue: .identity(),
+                        epilogueInputs: [], epilogue: .identity(), outputs: [s.whole(y)])))
+        }
+        add(.sum, x, kept: [.batch], reduced: [40], strides: [40, 1])
+        add(.maximum, x, kept: [40], reduced: [.batch], strides: [1, 40])
+        add(.minimum, x, kept: [], reduced: [.batch, 40], strides: [40, 1])
+        add(.sum, long, kept: [], reduced: [.batch, 9000], strides: [9000, 1])
+        return s
+    }
+}

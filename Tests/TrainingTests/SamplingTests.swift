@@ -1,0 +1,155 @@
+import CPU
+import Compiler
+import Distributions
+import Graph
+import Models
+import Testing
+
+@testable import Training
+
+@Suite(.serialized) struct SamplingTests {
+    private func run(_ device: any Device, variables: Int, _ change: (inout RunConfiguration) -> Void = { _ in }) throws -> MADERun {
+        var configuration = RunConfiguration()
+        configuration.hidden = [37, 29]
+        configuration.seed = 9
+        change(&configuration)
+        let run = try MADERun(configuration, variables: variables, device: device)
+        try run.initialize()
+        // Larger weights than those that training starts from, so that the conditionals differ from one half.
+        for (name, parameter) in run.parameters {
+            let values = parameter.initialValue(seed: 4).floats.map { $0 * 4 }
+            try run.states.set(name, HostArray(values, shape: parameter.shape))
+        }
+        return run
+    }
+
+    /// Devices whose sampler exists.
+    private func samplingDevices() throws -> [any Device] { try testDevices() }
+
+    @Test(arguments: ["bernoulli", "categorical:5", "mixture:3"]) func compiledAndNaiveDrawTheSame(conditional: String) throws {
+        for device in try samplingDevices() {
+            let run = try run(device, variables: 30) { $0.conditional = conditional; $0.direct = true; $0.ordering = "random" }
+            let compiled = try run.sample(count: 100, SamplingOptions(seed: 5, batch: 33))
+            let naive = try run.sample(count: 100, SamplingOptions(seed: 5, isNaive: true, batch: 50))
+            let same = (0..<100).filter { row in
+                zip(compiled.examples.rows(row..<row + 1).floats, naive.examples.rows(row..<row + 1).floats).allSatisfy {
+                    abs($0 - $1) <= 1e-3 * max(1, abs($1))
+                }
+            }
+            #expect(same.count >= 99, "\(device.summary)")
+            // Logits against the full pass on the same pixels.
+            let x = compiled.examples
+            let mask = run.masks.mask(0)
+            let full = try device.load(
+                compile([run.model.conditionalParameters(run.x, .constant(order: mask.order, hidden: mask.hidden))]), maximumBatch: 100,
+                states: run.states.buffers)
+            let logits = try full.run(["x": .host(x)], batch: 100)[0].floats
+            let largest = max(1, logits.map { abs($0) }.max()!)
+            let worst = zip(compiled.parameters.floats, logits).map { abs($0 - $1) }.max()!
+            #expect(worst <= 4e-6 * largest, "\(device.summary): \(worst)")
+        }
+    }
+
+    @Test func examplesDoNotDependOnTheBatch() throws {
+        for device in try samplingDevices() {
+            let run = try run(device, variables: 20)
+            let many = try run.sample(count: 50, SamplingOptions(seed: 1)).examples
+            let few = try run.sample(count: 7, SamplingOptions(seed: 1, batch: 3)).examples
+            #expect(few == many.rows(0..<7), "\(device.summary)")
+        }
+    }
+
+    @Test func theSameBitsOnOneThreadAndTwo() throws {
+        let one = try run(CPUDevice(threads: 1), variables: 20).sample(count: 90, SamplingOptions(seed: 1))
+        let two = try run(CPUDevice(threads: 2), variables: 20).sample(count: 90, SamplingOptions(seed: 1))
+        #expect(one.examples == two.examples && one.parameters == two.parameters)
+    }
+
+    /// Completions at D = 8 against the enumerated conditional, by chi-square.
+    @Test(arguments: [false, true]) func completionsFollowTheConditional(agnostic: Bool) throws {
+        let run = try run(CPUDevice(threads: 2), variables: 8) {
+            if agnostic { $0.orderAgnostic = true; $0.masks = "fresh"; $0.ensemble = 1 } else { $0.masks = "3" }
+        }
+        let observed: [Bool] = agnostic ? [false, true, false, false, true, false, true, false] : [true, true, true, false, false, false, false, false]
+        let values: [Float] = [1, 0, 1, 0, 1, 0, 0, 1]
+        let count = 20_000
+        let input = HostArray((0..<count).flatMap { _ in values }, shape: [count, 8])
+        let mask = HostArray((0..<count).flatMap { _ in observed }, shape: [count, 8])
+        let drawn = try run.complete(input, observed: mask, SamplingOptions(seed: 3, batch: 4096)).floats
+        let free = (0..<8).filter { !observed[$0] }
+        var counts = [Double](repeating: 0, count: 1 << free.count)
+        for row in 0..<count {
+            for v in 0..<8 where observed[v] { #expect(drawn[row * 8 + v] == values[v]) }
+            counts[free.enumerated().reduce(0) { $0 + (drawn[row * 8 + $1.element] > 0 ? 1 << $1.offset : 0) }] += 1
+        }
+        // Enumerate under the order that the completion used.
+        var rows: [Float] = []
+        for code in 0..<counts.count {
+            var x = values
+            for (bit, v) in free.enumerated() { x[v] = Float(code >> bit & 1) }
+            rows += x
+        }
+        var logs: [Double]
+        if agnostic {
+            let base = run.masks.mask(0)
+            let sequence = (0..<8).sorted { (observed[$0] ? 0 : 1, base.order[$0]) < (observed[$1] ? 0 : 1, base.order[$1]) }
+            let order = Order.sequence(sequence).index.map { $0 + 1 }
+            let executable = try run.device.load(
+                compile([run.model.logProbability(run.x, .constant(order: order, hidden: base.hidden))]), maximumBatch: counts.count,
+                states: run.states.buffers)
+            logs = try executable.run(["x": .host(HostArray(rows, shape: [counts.count, 8]))], batch: counts.count)[0].doubles
+        } else {
+            logs = try run.logProbability(HostArray(rows, shape: [counts.count, 8]))
+        }
+        let total = logs.reduce(0) { $0 + Math.exp($1) }
+        logs = logs.map { Math.exp($0) / total }
+        // Cells with few expected draws are pooled.
+        var (statistic, cells) = (0.0, 0)
+        var (pooledSeen, pooledExpected) = (0.0, 0.0)
+        for (seen, p) in zip(counts, logs) {
+            let expected = p * Double(count)
+            if expected < 8 {
+                pooledSeen += seen
+                pooledExpected += expected
+            } else {
+                statistic += (seen - expected) * (seen - expected) / expected
+                cells += 1
+            }
+        }
+        if pooledExpected > 0 {
+            statistic += (pooledSeen - pooledExpected) * (pooledSeen - pooledExpected) / pooledExpected
+            cells += 1
+        }
+        // Wilson and Hilferty's normal approximation; 3.1 leaves one in a thousand.
+        let k = Double(max(1, cells - 1))
+        let z = (Math.pow(statistic / k, 1.0 / 3) - (1 - 2 / (9 * k))) / (2 / (9 * k)).squareRoot()
+        #expect(z < 3.1, "chi-square \(statistic) with \(cells - 1) degrees of freedom")
+    }
+
+    @Test func fixedOrdersRefuseWhatTheyCannotDraw() throws {
+        let run = try run(CPUDevice(threads: 1), variables: 6)
+        let x = HostArray([Float](repeating: 1, count: 6), shape: [1, 6])
+        let gaps = HostArray([false, true, false, false, false, false], shape: [1, 6])
+        #expect(throws: UsageError.self) { try run.complete(x, observed: gaps, SamplingOptions()) }
+        #expect(throws: Never.self) { try run.complete(x, observed: gaps, SamplingOptions(), isApproximate: true) }
+    }
+
+    /// Every model sums to one over all its inputs on every device.
+    @Test func modelsSumToOne() throws {
+        for device in try testDevices() {
+            for (levels, variables, change) in [
+                (2, 10, { $0.masks = "4"; $0.orderAgnostic = true }), (2, 10, { $0.ordering = "random"; $0.direct = true }),
+                (4, 5, { $0.conditional = "categorical:4" }),
+            ] as [(Int, Int, (inout RunConfiguration) -> Void)] {
+                let run = try run(device, variables: variables, change)
+                let count = (0..<variables).reduce(1) { n, _ in n * levels }
+                let rows = (0..<count).flatMap { code -> [Float] in
+                    var rest = code
+                    return (0..<variables).map { _ in defer { rest /= levels }; return Float(rest % levels) }
+                }
+                let total = try run.logProbability(HostArray(rows, shape: [count, variables])).reduce(0) { $0 + Math.exp($1) }
+                #expect(abs(total - 1) < 1e-5, "\(device.summary): \(total)")
+            }
+        }
+    }
+}

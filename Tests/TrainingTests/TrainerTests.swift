@@ -1,0 +1,161 @@
+import CPU
+import Compiler
+import Datasets
+import Graph
+import Models
+import OpenCL
+import Testing
+
+@testable import Training
+
+#if canImport(Glibc)
+import Glibc
+#endif
+
+/// The CPU backend and PoCL in both kernel families; OpenCL only where a device is there.
+func testDevices() throws -> [any Device] {
+    var devices: [any Device] = [try CPUDevice(threads: 2)]
+    for family in [KernelFamily.cpu, .gpu] { if let device = try? OpenCLDevice.named("opencl", kernels: family) { devices.append(device) } }
+    return devices
+}
+
+private func temporaryFolder() throws -> String {
+    var template = Array("/tmp/martlet-test-XXXXXX".utf8CString)
+    return String(cString: try #require(mkdtemp(&template)))
+}
+
+private func tinyData(_ variables: Int = 9) throws -> Dataset {
+    let random = HostRandom(seed: 11, stream: "tiny")
+    func draw(_ start: Int, _ count: Int) -> HostArray {
+        HostArray(
+            (0..<count * variables).map { i -> UInt8 in
+                let row = start + i / variables
+                let base = random.bits(example: row) & 3
+                return UInt8((Int(base) + i % variables) % 3 == 0 ? 1 : 0) ^ (random.uniform(example: row, variable: 1 + i % variables) < 0.1 ? 1 : 0)
+            }, shape: [count, variables])
+    }
+    return try Dataset(name: "tiny", train: draw(0, 230), valid: draw(1000, 60), test: draw(2000, 60))
+}
+
+private func settings(_ change: (inout RunConfiguration) -> Void = { _ in }) -> RunConfiguration {
+    var result = RunConfiguration()
+    result.hidden = [24, 17]
+    result.batch = 50
+    result.epochs = 4
+    result.rate = 0.01
+    change(&result)
+    return result
+}
+
+@Suite(.serialized) struct TrainerTests {
+    private func train(_ configuration: RunConfiguration, on device: any Device, stopAfter: [Int] = []) throws -> (bytes: [UInt8], metrics: [String]) {
+        let folder = RunFolder(try temporaryFolder())
+        let data = try tinyData()
+        var stops = stopAfter
+        var isFirst = true
+        while true {
+            let run = try MADERun(configuration, variables: data.variableCount, device: device)
+            try run.initialize()
+            var steps = 0
+            let trainer = try Trainer(run, dataset: data, folder: folder, report: { report in
+                guard report.validation == nil else { return }
+                steps += 1
+                if let stop = stops.first, steps == stop { interruptionRequested.store(true, ordering: .relaxed) }
+            })
+            if isFirst { try trainer.start() } else { try trainer.restore() }
+            isFirst = false
+            let outcome = try trainer.train()
+            if outcome == .finished { break }
+            interruptionRequested.store(false, ordering: .relaxed)
+            stops.removeFirst()
+        }
+        let lines = String(decoding: try Files.read(folder.metrics), as: UTF8.self).split(separator: "\n").map { line in
+            String(line[..<(line.firstRange(of: ",\"seconds\"")?.lowerBound ?? line.endIndex)])
+        }
+        return (try Files.read(folder.state), lines)
+    }
+
+    @Test func resumedRunsEndInTheSameBits() throws {
+        for device in try testDevices() {
+            // Every kind of run on the CPU; on OpenCL, where each program takes seconds to compile, the plain one.
+            let kinds = [
+                settings(), settings { $0.masks = "fresh"; $0.orderAgnostic = true },
+                settings { $0.optimizer = .adamw; $0.weightDecay = 0.01; $0.clipNorm = 1; $0.averaging = 0.9; $0.direct = true },
+            ]
+            for configuration in device.name == "cpu" ? kinds : [kinds[0]] {
+                let whole = try train(configuration, on: device)
+                let parts = try train(configuration, on: device, stopAfter: device.name == "cpu" ? [3, 5, 1] : [7])
+                let (a, b) = (try arrays(whole.bytes), try arrays(parts.bytes))
+                #expect(a == b, "\(device.name)")
+                #expect(whole.metrics == parts.metrics, "\(device.name)")
+            }
+        }
+    }
+
+    private func arrays(_ bytes: [UInt8]) throws -> [String: HostArray] {
+        let path = try temporaryFolder() + "/state"
+        try Files.write(bytes, to: path)
+        return try SafeTensors.read(path).arrays
+    }
+
+    @Test func threadsDoNotChangeTheBits() throws {
+        let one = try train(settings(), on: CPUDevice(threads: 1))
+        let two = try train(settings(), on: CPUDevice(threads: 2))
+        #expect(try arrays(one.bytes) == arrays(two.bytes))
+    }
+
+    @Test(arguments: Optimizer.allCases) func everyOptimizerLearns(_ optimizer: Optimizer) throws {
+        let device = try CPUDevice(threads: 1)
+        let data = try tinyData()
+        let configuration = settings {
+            $0.optimizer = optimizer
+            $0.rate = optimizer == .adadelta ? 10 : optimizer == .adagrad || optimizer == .sgd ? 0.1 : 0.01
+            $0.epochs = 15
+        }
+        let run = try MADERun(configuration, variables: data.variableCount, device: device)
+        try run.initialize()
+        let before = -Estimate(try run.logProbability(data.valid)).mean
+        let trainer = try Trainer(run, dataset: data, folder: RunFolder(try temporaryFolder()))
+        try trainer.start()
+        _ = try trainer.train()
+        #expect(trainer.bestValidation < before - 0.5, "\(optimizer)")
+    }
+
+    @Test func nonFiniteValuesAreTraced() throws {
+        let device = try CPUDevice(threads: 1)
+        let data = try tinyData()
+        let run = try MADERun(settings { $0.rate = 1e30; $0.optimizer = .sgd }, variables: data.variableCount, device: device)
+        try run.initialize()
+        let trainer = try Trainer(run, dataset: data, folder: RunFolder(try temporaryFolder()))
+        try trainer.start()
+        let error = #expect(throws: NonFiniteError.self) { try trainer.train() }
+        #expect(error?.description.contains("first produced by") == true)
+    }
+
+    @Test func ordersKnownAtRunTimeTrain() throws {
+        let device = try CPUDevice(threads: 2)
+        let data = try tinyData()
+        let run = try MADERun(settings { $0.masks = "3"; $0.orderAgnostic = true; $0.epochs = 20 }, variables: data.variableCount, device: device)
+        #expect(try run.prove().isSymbolic)
+        try run.initialize()
+        let before = -Estimate(try run.logProbability(data.valid)).mean
+        let trainer = try Trainer(run, dataset: data, folder: RunFolder(try temporaryFolder()))
+        try trainer.start()
+        _ = try trainer.train()
+        #expect(trainer.bestValidation < before - 0.5)
+    }
+
+    @Test func wrongSettingsAreRefused() {
+        var configuration = RunConfiguration()
+        for wrong in ["hiden=3", "batch=x", "batch", "optimizer=fast", "hidden=a,b"] {
+            #expect(throws: UsageError.self, "\(wrong)") { try configuration.set(wrong) }
+        }
+        #expect(throws: Never.self) { try configuration.set("hidden=30,20") }
+        #expect(configuration.hidden == [30, 20])
+        for change in [{ $0.batch = 0 }, { $0.conditional = "normal" }, { $0.ordering = "1,2" }, { $0.masks = "0" }, { $0.hidden = [0] }] as [(inout RunConfiguration) -> Void] {
+            var bad = RunConfiguration()
+            change(&bad)
+            #expect(throws: UsageError.self) { try bad.validate(variables: 4) }
+        }
+    }
+}

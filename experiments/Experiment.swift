@@ -1,0 +1,54 @@
+import Datasets
+import Graph
+import Training
+
+/// A paper's experiment: its data, its model's settings and the figure that the paper reports. No mechanism.
+public struct Experiment: Sendable {
+    public let name: String
+    public let summary: String
+    /// Author, year, table.
+    public let paper: String
+    /// The paper's figure on the test set, in nats; lower is better.
+    public let paperNats: Double?
+    public let configuration: RunConfiguration
+    let load: @Sendable (RunConfiguration, _ dataFolder: String) throws -> ExperimentData
+
+    /// The data, read or drawn.
+    /// - Parameter dataFolder: where the real sets lie, one folder each.
+    public func data(_ configuration: RunConfiguration, dataFolder: String) throws -> ExperimentData {
+        let data = try load(configuration, dataFolder)
+        try data.dataset.require(configuration.domain)
+        return data
+    }
+
+    /// Every experiment, by name.
+    public static let all: [Experiment] = [madeGlyphs, madeMNIST, madeMNISTPaper] + madeUCI + [made]
+
+    public static func named(_ name: String) throws -> Experiment {
+        guard let found = all.first(where: { $0.name == name }) else {
+            throw UsageError("there is no experiment “\(name)”; martlet list shows \(all.map(\.name).joined(separator: ", "))")
+        }
+        return found
+    }
+}
+
+/// The examples of an experiment, and what is known of the best possible figure.
+public struct ExperimentData: Sendable {
+    public let dataset: Dataset
+    /// Fresh examples for each epoch, where they are drawn on the fly.
+    public var trainingExamples: (@Sendable (_ epoch: Int) -> HostArray)?
+    /// The generator's own log-likelihood in nats of each example, where it is known: the optimum.
+    public var optimum: (@Sendable (HostArray) -> [Double])?
+
+    init(_ dataset: Dataset) { self.dataset = dataset }
+}
+
+extension RunConfiguration {
+    /// A configuration that differs from the defaults in some settings.
+    static func preset(_ name: String, _ change: (inout RunConfiguration) -> Void) -> RunConfiguration {
+        var result = RunConfiguration()
+        result.experiment = name
+        change(&result)
+        return result
+    }
+}
