@@ -9,6 +9,15 @@
 
 #include "CPUKernels.h"
 
+/// What a tile does with what its target holds.
+enum {
+    TILE_STORES,
+    /// Adds its sums to it.
+    TILE_ADDS,
+    /// Goes on summing from it, as if the inner range had not been interrupted.
+    TILE_CONTINUES,
+};
+
 /// The functions that exist once for each vector level.
 typedef struct {
     const martlet_kernel *float_kernels;
@@ -16,12 +25,13 @@ typedef struct {
     /// The largest tile of the product that stays in registers.
     int32_t tile_rows;
     int32_t tile_columns;
-    /// c[rows][columns] = or += a b, for a whose inner steps hold `rows` elements and lie `a_step` apart, and b whose hold
-    /// `columns` (one vector or tile_columns) and lie `b_step` apart. The lines of memory in `ahead` are
+    /// c[rows][columns] from a b, for a whose inner steps hold `rows` elements and lie `a_step` apart, and b whose hold
+    /// `columns` (one vector or tile_columns) and lie `b_step` apart; `live` of the
+    /// columns are stored. The lines of memory in `ahead` are
     /// fetched on the way.
     void (*tile)(
-        int64_t k, const float *a, int64_t a_step, int32_t rows, const float *b, int64_t b_step, int32_t columns, float *c,
-        int64_t stride, int accumulate, const char *const *ahead, int64_t ahead_count);
+        int64_t k, const float *a, int64_t a_step, int32_t rows, const float *b, int64_t b_step, int32_t columns,
+        int32_t live, float *c, int64_t stride, int accumulate, const char *const *ahead, int64_t ahead_count);
     /// target[k][height] = source at (k, i), with zeros where i >= live.
     void (*pack)(
         float *target, const float *source, int64_t k, int64_t k_stride, int32_t live, int64_t stride, int32_t height);

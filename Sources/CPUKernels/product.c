@@ -24,16 +24,8 @@ static void pack_a(
     for (int64_t i = 0; i < count; i++) {
         const row_panel panel = panel_of_rows(rows, j->level->tile_rows, i);
         float *place = target + panel.first * depth;
-        if (!j->row_order) {
-            j->level->pack(
-                place, base + start * inner + (first + panel.first) * line, depth, inner, panel.height, line, panel.height);
-            continue;
-        }
-        // Rows in the order of the mask (a weight gradient).
-        for (int32_t r = 0; r < panel.height; r++) {
-            const float *s = base + start * inner + j->row_order[first + panel.first + r] * line;
-            for (int64_t k = 0; k < depth; k++) place[k * panel.height + r] = s[k * inner];
-        }
+        j->level->pack(
+            place, base + start * inner + (first + panel.first) * line, depth, inner, panel.height, line, panel.height);
     }
 }
 
@@ -49,20 +41,38 @@ static void pack_b(
 
 enum { rows_of_a_piece = 8 };
 
-// Packs a few inner rows into all panels of the shared b, with the columns in the order of the mask (a weight gradient): a row
-// is gathered whole, while it is in the first-level cache.
-static void pack_sorted_rows(void *argument, int64_t index, int32_t worker) {
+// Packs a few inner rows of a weight gradient into all panels of the shared a and b, with rows and columns in the order of
+// the mask: an inner row is gathered whole, while it is in the first-level cache.
+static void pack_sorted(void *argument, int64_t index, int32_t worker) {
     (void)worker;
     const product_job *j = argument;
     const martlet_product *p = j->p;
-    const int64_t inner = p->b.strides[p->batchRank], line = p->b.strides[p->batchRank + 1], tile = j->level->tile_columns;
-    const float *base = martlet_product_base(j, &p->b, j->batch);
+    const int32_t rank = p->batchRank;
+    const int64_t tile = j->level->tile_columns;
+    const float *base_a = martlet_product_base(j, &p->a, j->batch), *base_b = martlet_product_base(j, &p->b, j->batch);
     for (int64_t k = index * rows_of_a_piece; k < minimum(p->k, (index + 1) * rows_of_a_piece); k++) {
+        const float *s = base_b + k * p->b.strides[rank];
         for (int64_t column = 0; column < p->n; column += tile) {
             const int32_t width = panel_width(j, column), live = (int32_t)minimum(tile, p->n - column);
             float *d = j->shared_b + column * p->k + k * width;
-            for (int32_t i = 0; i < live; i++) d[i] = base[k * inner + j->column_order[column + i] * line];
+            for (int32_t i = 0; i < live; i++) {
+                d[i] = s[(j->column_order ? j->column_order[column + i] : column + i) * p->b.strides[rank + 1]];
+            }
             for (int32_t i = live; i < width; i++) d[i] = 0;
+        }
+        const int64_t start = k / p->depthBlock * p->depthBlock, depth = minimum(p->depthBlock, p->k - start);
+        s = base_a + k * p->a.strides[rank + 1];
+        for (int64_t m0 = 0; m0 < p->m; m0 += p->rowBlock) {
+            const int64_t rows = minimum(p->rowBlock, p->m - m0), panels = row_panel_count(rows, j->level->tile_rows);
+            float *block = j->shared_a + p->m * start + m0 * depth;
+            for (int64_t i = 0; i < panels; i++) {
+                const row_panel rp = panel_of_rows(rows, j->level->tile_rows, i);
+                float *d = block + rp.first * depth + (k - start) * rp.height;
+                for (int32_t r = 0; r < rp.height; r++) {
+                    const int64_t m = m0 + rp.first + r;
+                    d[r] = s[(j->row_order ? j->row_order[m] : m) * p->a.strides[rank]];
+                }
+            }
         }
     }
 }
@@ -110,11 +120,16 @@ void martlet_product_epilogue(
 static void finish_sorted_gradient(
     const product_job *j, int64_t batch, const float *block, int64_t stride, int64_t m0, int64_t rows, char *work) {
     const martlet_product *p = j->p;
-    float *line = (float *)(void *)work;
     for (int64_t row = 0; row < rows; row++) {
         const float *sorted = block + row * stride;
+        float *line = (float *)(void *)work;
+        if (p->directC) {
+            const int64_t m = j->row_order ? j->row_order[m0 + row] : m0 + row;
+            line = (float *)(uintptr_t)martlet_product_base(j, &p->outputs[0], batch) + m * p->outputs[0].strides[p->batchRank];
+        }
         memset(line, 0, (size_t)p->n * sizeof(float));
         for (int64_t n = 0; n < p->mask->extents[m0 + row]; n++) line[j->column_order[n]] = sorted[n];
+        if (p->directC) continue;
         martlet_product_epilogue(j, batch, line, p->n, m0 + row, 1, 0, p->n, work + round_up(p->n * 4, 64));
     }
 }
@@ -219,6 +234,7 @@ static void run_tiles(
         const int64_t count = to == p->k ? lines_of_tile(x, rp.first, rp.height, column, live, lines) : 0;
         j->level->tile(
             to - from, a, p->directA ? a_inner : rp.height, rp.height, b, b_step, width,
+            stores_directly(p) ? (int32_t)live : width,
             x->sums + rp.first * x->stride + column - x->n0, x->stride, accumulate, lines, count);
         x->executed += rp.height * live * (to - from);
     }
@@ -240,6 +256,24 @@ static void run_panel(block_job *x, int64_t panel, int64_t from, int64_t to, int
         if (!full) martlet_mask_clear_panel(p->mask, x->packed_b, from, to, column, live, width);
         run_tiles(x, x->packed_b, width, column, from, to, accumulate);
     }
+}
+
+enum { thin_depth = 32 };
+
+// All panels of a block with hardly any rows, for one chunk of the inner axis. Time goes into reading b, so that is read
+// nearly along its rows: a few inner steps of every panel at a time. Sums are those of the undivided chunk.
+static void run_thin(block_job *x, int64_t first, int64_t panels, float *chunk_sums) {
+    float *const sums = x->sums;
+    x->sums = chunk_sums;
+    const int64_t end = x->start + x->depth;
+    for (int64_t from = x->start; from < end; from += thin_depth) {
+        for (int64_t panel = first; panel < first + panels; panel++) {
+            run_panel(
+                x, panel, from, minimum(from + thin_depth, end), 1, from > x->start ? TILE_CONTINUES : TILE_STORES);
+        }
+    }
+    x->sums = sums;
+    for (int64_t i = 0; i < x->rows * x->stride; i++) sums[i] = x->start > 0 ? sums[i] + chunk_sums[i] : chunk_sums[i];
 }
 
 // The inner range that any of the panels [first, last) reads.
@@ -275,11 +309,16 @@ static void run_block(void *argument, int64_t index, int32_t worker) {
 
     char *work = j->context->work + worker * j->context->workBytes;
     x.sums = (float *)(void *)work;
-    float *packed_a = x.sums + p->rowBlock * round_up(p->columnBlock, tile);
+    float *packed_a = x.sums + (stores_directly(p) ? 0 : p->rowBlock * round_up(p->columnBlock, tile));
+    if (stores_directly(p)) {
+        x.stride = p->outputs[0].strides[p->batchRank];
+        x.sums = (float *)(uintptr_t)martlet_product_base(j, &p->outputs[0], x.batch) + x.m0 * x.stride + x.n0;
+    }
     x.packed_b = packed_a + (p->sharesA || p->directA ? 0 : round_up(p->rowBlock * p->depthBlock, 16));
-    char *rest = (char *)(x.packed_b + (p->sharesB ? 0 : tile * p->depthBlock));
+    float *chunk_sums = x.packed_b + (p->sharesB ? 0 : tile * p->depthBlock);
+    char *rest = (char *)(chunk_sums + (p->thin ? p->rowBlock * p->columnBlock : 0));
 
-    look_ahead(&x);
+    if (!stores_directly(p)) look_ahead(&x);
     int64_t low = 0, high = p->k;
     if (mask) live_range(j, first, first + panels, &low, &high);
     // Panels may begin at different places: they all start from zero.
@@ -294,24 +333,28 @@ static void run_block(void *argument, int64_t index, int32_t worker) {
             pack_a(j, packed_a, x.base_a, x.m0, x.rows, x.start, x.depth);
             x.packed_a = packed_a;
         }
+        if (p->thin) {
+            run_thin(&x, first, panels, chunk_sums);
+            continue;
+        }
         for (int64_t panel = first; panel < first + panels; panel++) {
             if (!mask) {
-                run_panel(&x, panel, x.start, end, 1, x.start > 0);
+                run_panel(&x, panel, x.start, end, 1, x.start > 0 ? TILE_ADDS : TILE_STORES);
                 continue;
             }
             for (int32_t v = mask->panels[panel]; v < mask->panels[panel + 1]; v++) {
                 const martlet_interval *interval = &mask->intervals[v];
                 const int64_t from = maximum(interval->start, x.start), to = minimum(interval->end, end);
-                if (from < to) run_panel(&x, panel, from, to, interval->full, 1);
+                if (from < to) run_panel(&x, panel, from, to, interval->full, TILE_ADDS);
             }
         }
     }
     j->counts[8 * worker] += x.executed;
-    if (p->mask && !mask && j->column_order) {
+    if (p->sortsResult && j->column_order) {
         finish_sorted_gradient(j, x.batch, x.sums, x.stride, x.m0, x.rows, rest);
     } else if (p->mask && !mask) {
         finish_gradient(j, x.batch, x.sums, x.stride, x.m0, x.rows, x.n0, x.columns, rest);
-    } else {
+    } else if (!stores_directly(p)) {
         martlet_product_epilogue(j, x.batch, x.sums, x.stride, x.m0, x.rows, x.n0, x.columns, rest);
     }
 }
@@ -379,9 +422,9 @@ void martlet_product_run(const martlet_product *p, const martlet_context *contex
     j.column_blocks = divide_up(p->n, p->columnBlock);
     j.shared_a = (float *)(void *)context->shared;
     j.shared_b = j.shared_a + (p->sharesA ? round_up(p->m * p->k, 16) : 0);
-    if (p->mask && p->role == MARTLET_WEIGHT_GRADIENT && p->sharesB && j.column_order) {
+    if (p->sortsResult) {
         for (j.batch = 0; j.batch < batches; j.batch++) {
-            martlet_product_pieces(&j, divide_up(p->k, rows_of_a_piece), pack_sorted_rows);
+            martlet_product_pieces(&j, divide_up(p->k, rows_of_a_piece), pack_sorted);
             martlet_product_pieces(&j, j.row_blocks, run_block);
         }
         return;

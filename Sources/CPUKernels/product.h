@@ -28,6 +28,9 @@ static inline int64_t martlet_product_batches(const martlet_product *p) {
     return count;
 }
 
+/// Whether tiles are written to the output itself.
+static inline int stores_directly(const martlet_product *p) { return p->directC && !p->mask; }
+
 /// Rows are dealt to panels of nearly equal height, none above `tile_rows`.
 typedef struct {
     int64_t first;

@@ -17,14 +17,14 @@
 // second-level cache with each of the first steps, so that memory works while the arithmetic does.
 INLINE void tile_body(
     const int rows, const int vectors, int64_t k, const float *a, int64_t a_step, const float *b, int64_t b_step, float *c,
-    int64_t stride, int accumulate, const char *const *ahead, int64_t ahead_count) {
+    int64_t stride, int32_t live, int accumulate, const char *const *ahead, int64_t ahead_count) {
     vf sums[TILE_ROWS][TILE_VECTORS];
 #pragma clang loop unroll(full)
     for (int r = 0; r < rows; r++) {
 #pragma clang loop unroll(full)
         for (int v = 0; v < vectors; v++) {
-            sums[r][v] = splat(0);
-            if (accumulate) __builtin_prefetch(c + r * stride + v * WIDTH);
+            sums[r][v] = accumulate == TILE_CONTINUES ? LOAD_F(c, r * stride + v * WIDTH) : splat(0);
+            if (accumulate == TILE_ADDS) __builtin_prefetch(c + r * stride + v * WIDTH);
         }
     }
     int64_t p = 0;
@@ -41,20 +41,25 @@ INLINE void tile_body(
 #pragma clang loop unroll(full)
         for (int v = 0; v < vectors; v++) {
             float *place = c + r * stride + v * WIDTH;
-            STORE_F(place, 0, accumulate ? LOAD_F(place, 0) + sums[r][v] : sums[r][v]);
+            if (live - v * WIDTH >= WIDTH) {
+                STORE_F(place, 0, accumulate == TILE_ADDS ? LOAD_F(place, 0) + sums[r][v] : sums[r][v]);
+            } else if (live > v * WIDTH) {
+                const int64_t n = live - v * WIDTH;
+                store_first(place, n, accumulate == TILE_ADDS ? load_first(place, n) + sums[r][v] : sums[r][v]);
+            }
         }
     }
 }
 
 typedef void (*tile_function)(
-    int64_t k, const float *a, int64_t a_step, const float *b, int64_t b_step, float *c, int64_t stride, int accumulate,
-    const char *const *ahead, int64_t ahead_count);
+    int64_t k, const float *a, int64_t a_step, const float *b, int64_t b_step, float *c, int64_t stride, int32_t live,
+    int accumulate, const char *const *ahead, int64_t ahead_count);
 
 #define TILE(rows, vectors)                                                                                        \
     static void tile_##rows##_##vectors(                                                                           \
         int64_t k, const float *a, int64_t a_step, const float *b, int64_t b_step, float *c, int64_t stride,       \
-        int accumulate, const char *const *ahead, int64_t ahead_count) {                                           \
-        tile_body(rows, vectors, k, a, a_step, b, b_step, c, stride, accumulate, ahead, ahead_count);              \
+        int32_t live, int accumulate, const char *const *ahead, int64_t ahead_count) {                             \
+        tile_body(rows, vectors, k, a, a_step, b, b_step, c, stride, live, accumulate, ahead, ahead_count);        \
     }
 #define TILES(rows) TILE(rows, 1) TILE(rows, 2)
 #define ENTRY(rows) [rows] = {NULL, tile_##rows##_1, tile_##rows##_2}
@@ -89,8 +94,8 @@ static const tile_function tile_functions[TILE_ROWS + 1][TILE_VECTORS + 1] = {
 #undef ENTRY
 
 static void tile(
-    int64_t k, const float *a, int64_t a_step, int32_t rows, const float *b, int64_t b_step, int32_t columns, float *c,
-    int64_t stride, int accumulate, const char *const *ahead, int64_t ahead_count) {
+    int64_t k, const float *a, int64_t a_step, int32_t rows, const float *b, int64_t b_step, int32_t columns,
+    int32_t live, float *c, int64_t stride, int accumulate, const char *const *ahead, int64_t ahead_count) {
     tile_functions[rows][columns / WIDTH](
-        k, a, a_step, b, b_step, c, stride, accumulate, ahead, ahead_count < k ? ahead_count : k);
+        k, a, a_step, b, b_step, c, stride, live, accumulate, ahead, ahead_count < k ? ahead_count : k);
 }

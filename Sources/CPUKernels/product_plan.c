@@ -12,18 +12,27 @@ void martlet_product_plan(martlet_product *p, int32_t threads, int32_t permutes)
                                      martlet_mask_row_order(p->mask));
     p->sorted = permuted && p->role != MARTLET_WEIGHT_GRADIENT;
     const int full_rows = permuted;
+    p->sortsResult = permuted;
     p->directA = !full_rows && p->a.strides[p->batchRank] == 1 && lies_well(p->a.strides[p->batchRank + 1]);
+    const int64_t b_inner = p->b.strides[p->batchRank];
+    const int in_rows = p->b.strides[p->batchRank + 1] == 1;
     // What is used once only is not worth packing.
-    p->directB = !full_rows && p->b.strides[p->batchRank + 1] == 1 &&
-                 (lies_well(p->b.strides[p->batchRank]) || p->m <= level->tile_rows);
-    // A panel of b stays in the first-level cache with a panel of a; where it lies it takes up to half as much again. With
-    // hardly any rows there is nothing to reuse, and short chunks read b nearly along its rows.
-    const int64_t depth_blocks = divide_up(p->k, !p->directB ? 208 : p->m <= level->tile_rows ? 32 : 144);
+    p->thin = !p->mask && in_rows && p->m <= level->tile_rows;
+    p->directB = p->thin || (!full_rows && in_rows && lies_well(b_inner));
+    // A panel of b stays in the first-level cache with a panel of a; where it lies it takes up to half as much again. The
+    // depth must not depend on the rows: an example's result is the same in every batch.
+    const int64_t depth_blocks = divide_up(p->k, in_rows && lies_well(b_inner) ? 144 : 208);
     p->depthBlock = depth_blocks ? divide_up(p->k, depth_blocks) : 1;
     if (p->sorted) {
         martlet_sorted_product_plan(p);
         return;
     }
+
+    // A product that is only stored needs no place of its own.
+    const martlet_operand *target = &p->outputs[0];
+    p->directC = !p->thin && p->k > 0 && p->epilogue->instructionCount == 0 && p->epilogue->outputCount == 1 &&
+                 p->epilogue->outputs[0] == 0 && target->strides[p->batchRank + 1] == 1 && target->source != p->a.source &&
+                 target->source != p->b.source;
 
     // Enough blocks to share out evenly, more of them where a mask makes them uneven.
     const int64_t wanted = divide_up((p->mask ? 4 : 2) * (int64_t)threads, batches);
@@ -38,8 +47,9 @@ void martlet_product_plan(martlet_product *p, int32_t threads, int32_t permutes)
         columns = minimum(all_panels, 1024 / tile);
         rows = minimum(divide_up(row_panels, divide_up(wanted, divide_up(all_panels, columns))), 12);
     } else {
-        rows = divide_up(row_panels, divide_up(p->m, 512));
-        columns = minimum(256 / tile, divide_up(all_panels, divide_up(wanted, divide_up(row_panels, rows))));
+        // Few rows take b as it comes, a panel at a time; many share packed panels, and small blocks stay in cache.
+        rows = divide_up(row_panels, p->m <= 512 ? 1 : divide_up(p->m, 128));
+        columns = minimum(512 / tile, divide_up(all_panels, divide_up(wanted, divide_up(row_panels, rows))));
     }
     p->rowBlock = minimum(p->m, rows * level->tile_rows);
     if (p->rowBlock < 1) p->rowBlock = 1;
@@ -48,13 +58,14 @@ void martlet_product_plan(martlet_product *p, int32_t threads, int32_t permutes)
     p->columnBlock = columns * tile;
     const int64_t row_blocks = divide_up(p->m, p->rowBlock), column_blocks = divide_up(p->n, p->columnBlock);
     if (row_blocks > 0 && !full_rows) p->rowBlock = divide_up(p->m, row_blocks);
-    p->sharesA = !p->directA && batches == 1 && column_blocks > 1;
     // A sorted gradient goes through its batch elements one by one.
+    p->sharesA = full_rows || (!p->directA && batches == 1 && column_blocks > 1);
     p->sharesB = full_rows || (!p->directB && batches == 1 && row_blocks > 1);
     p->sharedBytes = (p->sharesA ? round_up(p->m * p->k, 16) * 4 : 0) + (p->sharesB ? all_panels * tile * p->k * 4 : 0);
-    int64_t floats = p->rowBlock * p->columnBlock;
+    int64_t floats = stores_directly(p) ? 0 : p->rowBlock * p->columnBlock;
     if (!p->sharesA && !p->directA) floats += round_up(p->rowBlock * p->depthBlock, 16);
     if (!p->sharesB) floats += tile * p->depthBlock;
+    if (p->thin) floats += p->rowBlock * p->columnBlock;
     p->workBytes = floats * 4 + (permuted ? round_up(p->n * 4, 64) : 0) +
                    (int64_t)p->epilogue->slotCount * p->epilogue->slotBytes;
 }

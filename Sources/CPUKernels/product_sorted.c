@@ -49,7 +49,7 @@ static int64_t run_tiles(
         const row_panel rp = panel_of_rows(p->m, j->level->tile_rows, i);
         j->level->tile(
             to - from, j->shared_a + p->m * start + rp.first * depth + (from - start) * rp.height, rp.height, rp.height, b,
-            width, width, j->raw + rp.first * stride + column, stride, accumulate, NULL, 0);
+            width, width, width, j->raw + rp.first * stride + column, stride, accumulate ? TILE_ADDS : TILE_STORES, NULL, 0);
         executed += rp.height * minimum(tile, p->n - column) * (to - from);
     }
     return executed;

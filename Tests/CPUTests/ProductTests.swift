@@ -311,4 +311,63 @@ import Testing
         let (schedule, values) = schedule(c, mask: ProductGroup.Mask(structure, role))
         try check(schedule, feeds(c, values), tolerance: 2e-6)
     }
+
+    /// A product that is only stored is written to its place by the tiles themselves.
+    private func bare(_ c: Case, mask: ProductGroup.Mask? = nil) -> (Schedule, [Int]) {
+        var (schedule, values) = schedule(c, mask: mask)
+        guard case .product(var group) = schedule.groups[0].kind else { return (schedule, values) }
+        group.epilogue = .identity
+        group.epilogueInputs = []
+        group.outputs.removeLast()
+        schedule.groups[0].kind = .product(group)
+        schedule.outputs.removeLast()
+        return (schedule, values)
+    }
+
+    @Test(arguments: plain.filter { $0.element == .float32 }) func productsThatAreOnlyStored(_ c: Case) throws {
+        let (schedule, inputs) = bare(c)
+        try check(schedule, feeds(c, inputs), tolerance: 2e-6)
+    }
+
+    @Test(arguments: roles, [MaskKind.sorted, .unsorted, .blocks])
+    func maskedProductsThatAreOnlyStored(role: ProductGroup.Role, kind: MaskKind) throws {
+        var generator = Generator(41)
+        let c = Self.product(role, inputs: 150, outputs: 140, rows: 33)
+        let structure: MaskStructure =
+            kind == .blocks
+            ? .matrix(BitMatrix(rows: 140, columns: 150) { o, i in (o / 30 + i / 40) % 2 == 0 })
+            : .degrees(input: degrees(150, kind, &generator), output: degrees(140, kind, &generator), strict: false)
+        let (schedule, inputs) = bare(c, mask: ProductGroup.Mask(structure, role))
+        try check(schedule, feeds(c, inputs), tolerance: 2e-6)
+    }
+
+    /// An example's result is the same to the bit in every batch.
+    @Test(arguments: [MaskKind?.none, .sorted, .unsorted], VectorLevel.available)
+    func resultsDoNotDependOnTheBatch(kind: MaskKind?, level: VectorLevel) throws {
+        for transposed in [false, true] { try compareBatches(transposed: transposed, kind: kind, level: level) }
+    }
+
+    private func compareBatches(transposed: Bool, kind: MaskKind?, level: VectorLevel) throws {
+        let (inputs, outputs) = (450, 128)
+        var generator = Generator(51)
+        let weights = generator.floats(inputs * outputs)
+        let x = generator.floats(600 * inputs)
+        let mask = kind.map {
+            ProductGroup.Mask(
+                .degrees(
+                    input: degrees(inputs, $0, &generator), output: degrees(outputs, $0, &generator), strict: false),
+                .forward)
+        }
+        var first: [Float]?
+        for rows in [600, 1, 7, 100] {
+            let c = Case(m: rows, n: outputs, k: inputs, transposesB: transposed)
+            let (schedule, values) = schedule(c, mask: mask)
+            let feeds = [
+                values[0]: HostArray(Array(x[..<(rows * inputs)])), values[1]: HostArray(weights),
+                values[2]: HostArray([Float](repeating: 0.5, count: outputs)),
+            ]
+            let result = try run(schedule, feeds, level: level)[0].floats
+            if let first { #expect(Array(first[..<result.count]) == result) } else { first = result }
+        }
+    }
 }

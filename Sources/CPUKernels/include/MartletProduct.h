@@ -49,10 +49,15 @@ typedef struct {
     const martlet_operand *_Nullable outputs;
     /// Chosen by `martlet_product_plan`.
     int64_t rowBlock, columnBlock, depthBlock;
-    /// Whether panels are packed once for all workers, and whether an operand is read where it lies.
-    int32_t sharesA, sharesB, directA, directB;
+    /// Whether panels are packed once for all workers, and whether an operand is read, or the
+    /// product written, where it lies.
+    int32_t sharesA, sharesB, directA, directB, directC;
     /// Whether the mask has to be sorted: the inner axis and the columns are gathered, and the epilogue is a second pass.
     int32_t sorted;
+    /// Whether there are so few rows that all time goes into reading b.
+    int32_t thin;
+    /// Whether rows and columns of a weight gradient have to be sorted.
+    int32_t sortsResult;
     int64_t sharedBytes, workBytes;
 } martlet_product;
 
