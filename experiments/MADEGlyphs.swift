@@ -8,7 +8,7 @@ extension Experiment {
         paper: "Germain et al. 2015", paperNats: nil,
         configuration: .preset("made-glyphs") {
             $0.hidden = [512, 512]
-            $0.epochs = 24
+            $0.epochs = 100
             $0.rate = 0.002
             $0.schedule = .cosine
             $0.finalRate = 0.01
