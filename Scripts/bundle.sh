@@ -3,7 +3,8 @@
 # later and no Swift. The OpenCL loader is in it; point it at a driver with OCL_ICD_FILENAMES if the system has no .icd files.
 set -eu
 cd "$(dirname "$0")/.."
-flags=(-c release --static-swift-stdlib)
+# The C++ library is linked in: a distribution's own may want a newer glibc than this program does.
+flags=(-c release --static-swift-stdlib -Xlinker --as-needed -Xlinker --push-state -Xlinker -Bstatic -Xlinker -lstdc++ -Xlinker --pop-state)
 swift build "${flags[@]}" --product martlet
 binary=$(swift build "${flags[@]}" --show-bin-path)/martlet
 rm -rf bundle

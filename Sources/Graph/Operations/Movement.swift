@@ -66,7 +66,15 @@ public struct Broadcast: MovementOperation, Hashable {
     }
 
     public func gradients(inputs: [Tensor], outputs: [Tensor], outputGradients: [Tensor?]) -> [Tensor?] {
-        [outputGradients[0].map { $0.sum(axes: repeatedAxes(inputs[0].shape)).reshaped(inputs[0].shape) }]
+        let axes = repeatedAxes(inputs[0].shape)
+        // A rule's own tensors take their place in the source from the operands.
+        let location = outputs[0].location
+        return [
+            outputGradients[0].map { g in
+                let sum = axes.isEmpty ? g : Tensor(Reduction(kind: .sum, axes: axes), [g], at: location)
+                return sum.shape == inputs[0].shape ? sum : Tensor(Reshape(shape: inputs[0].shape), [sum], at: location)
+            }
+        ]
     }
 }
 

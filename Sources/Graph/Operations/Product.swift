@@ -90,7 +90,8 @@ public struct MatrixProduct: Operation, Hashable {
 
     public func gradients(inputs: [Tensor], outputs: [Tensor], outputGradients: [Tensor?]) -> [Tensor?] {
         guard let g = outputGradients[0] else { return [nil, nil] }
-        return [g.matmul(inputs[1].matrixTransposed()), inputs[0].matrixTransposed().matmul(g)]
+        let product = { (a: Tensor, b: Tensor) in Tensor(MatrixProduct(), [a, b], at: outputs[0].location) }
+        return [product(g, inputs[1].matrixTransposed()), product(inputs[0].matrixTransposed(), g)]
     }
 }
 
