@@ -22,6 +22,12 @@ static inline int64_t maximum(int64_t a, int64_t b) { return a > b ? a : b; }
 static inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static inline int64_t round_up(int64_t a, int64_t b) { return divide_up(a, b) * b; }
 
+static inline int64_t martlet_product_batches(const martlet_product *p) {
+    int64_t count = 1;
+    for (int32_t axis = 0; axis < p->batchRank; axis++) count *= p->batchExtents[axis];
+    return count;
+}
+
 /// Rows are dealt to panels of nearly equal height, none above `tile_rows`.
 typedef struct {
     int64_t first;

@@ -2,7 +2,7 @@
 // fitted by Scripts/fit_functions.py. Largest errors against double precision, in units in the last place, with and
 // without a fused multiply-add (Tests/CPUTests/FunctionTests.swift measures them):
 //
-//     exp 1, log 1, log1p 2, expm1 2, tanh 3, sigmoid 3, softplus 3, erf 2, sin 1, cos 1, power 1
+//     exp 1, log 1, log1p 1.5, expm1 2, tanh 2.5, sigmoid 2, softplus 2, erf 1.5, sin 1.5, cos 1.5, power 1
 //
 // Infinities, NaN and zeros give what IEEE 754 wants of each function. Subnormal numbers are zero where the thread flushes
 // them (martlet_flush_subnormals), and are right where it does not.

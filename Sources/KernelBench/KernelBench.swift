@@ -3,9 +3,9 @@ import Compiler
 import Graph
 
 #if canImport(Glibc)
-import Glibc
+    import Glibc
 #elseif canImport(Musl)
-import Musl
+    import Musl
 #endif
 
 /// Times of the CPU's groups: `kernel-bench [products|layers|made|made-large|elementwise|all] [threads] [portable|avx2|avx512]`.
@@ -33,7 +33,8 @@ import Musl
 
     static func layers(_ device: CPUDevice) throws {
         let bench = CPUBenchmark(device: device)
-        let width = 4096, rows = 256
+        let width = 4096
+        let rows = 256
         let sorted = (0..<width).map { Int32($0) }
         let shuffled = sorted.map { $0 * 1237 % Int32(width) }
         for role in [ProductGroup.Role.forward, .inputGradient, .weightGradient] {
@@ -56,10 +57,12 @@ import Musl
     static func made(_ widths: [Int], batch: Int, _ device: CPUDevice) throws {
         let step = try MADEStep(widths: widths, batch: batch, device: device)
         let executable = try device.load(step.schedule, maximumBatch: batch, states: step.states) as! CPUExecutable
-        let x = HostArray((0..<(batch * widths[0])).map { ($0 &* 31) % 7 < 2 ? 1 : 0 } as [Float], shape: [batch, widths[0]])
+        let x = HostArray(
+            (0..<(batch * widths[0])).map { ($0 &* 31) % 7 < 2 ? 1 : 0 } as [Float], shape: [batch, widths[0]])
         let feeds: [String: Feed] = ["x": .host(x), "rate": .host(HostArray([0.001] as [Float]))]
         let whole = try time(2) { _ = try executable.run(feeds, batch: batch) }
-        print("made \(widths), batch \(batch): \(milliseconds(whole.minimum)) ms (median \(milliseconds(whole.median)))")
+        print(
+            "made \(widths), batch \(batch): \(milliseconds(whole.minimum)) ms (median \(milliseconds(whole.median)))")
         var sum = 0.0
         for (index, group) in step.schedule.groups.enumerated() {
             executable.resetCounters()
@@ -67,7 +70,9 @@ import Musl
             let executed = Double(executable.executedMultiplyAdds)
             let t = try time(0.2) { try executable.run(group: index, batch: batch) }
             sum += t.minimum
-            print("    \(group.label): \(milliseconds(t.minimum)) ms" + (executed > 0 ? ", \(Int(2 * executed / t.minimum / 1e9)) GFLOP/s" : ""))
+            print(
+                "    \(group.label): \(milliseconds(t.minimum)) ms"
+                    + (executed > 0 ? ", \(Int(2 * executed / t.minimum / 1e9)) GFLOP/s" : ""))
         }
         print("    sum of the groups: \(milliseconds(sum)) ms; planned \(executable.plannedBytes / 1024) KiB")
     }
@@ -96,7 +101,8 @@ import Musl
             try run(
                 "adam",
                 ElementwiseGroup(
-                    iteration: [Extent(elements)], inputs: (0..<4).map(whole) + [Operand(.value(4), strides: [0], element: .float32)],
+                    iteration: [Extent(elements)],
+                    inputs: (0..<4).map(whole) + [Operand(.value(4), strides: [0], element: .float32)],
                     program: MADEStep.adam, outputs: (1..<4).map(whole)), bytes: 28)
         }
         for function in [ElementwiseFunction.negate, .exp, .log, .tanh, .sigmoid, .softplus, .erf, .sin, .power] {
@@ -107,7 +113,8 @@ import Musl
                     iteration: [16_000], inputs: (0..<operands).map(whole),
                     program: Program(
                         inputs: [ElementType](repeating: .float32, count: operands),
-                        instructions: [.init(function, Array(0..<operands), .float32)], outputs: [operands]), outputs: [whole(3)]),
+                        instructions: [.init(function, Array(0..<operands), .float32)], outputs: [operands]),
+                    outputs: [whole(3)]),
                 bytes: 8)
         }
     }

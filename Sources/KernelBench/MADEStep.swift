@@ -23,7 +23,9 @@ struct MADEStep {
             let isLast = layer == widths.count - 1
             layers.append(
                 (
-                    try (0..<3).map { try state("w\(layer).\($0)", [Extent(widths[layer]), Extent(widths[layer - 1])], seed: $0 == 0) },
+                    try (0..<3).map {
+                        try state("w\(layer).\($0)", [Extent(widths[layer]), Extent(widths[layer - 1])], seed: $0 == 0)
+                    },
                     try (0..<3).map { try state("b\(layer).\($0)", [Extent(widths[layer])], seed: false) },
                     .degrees(input: degrees[layer - 1], output: degrees[layer], strict: isLast)
                 ))
@@ -47,8 +49,10 @@ struct MADEStep {
                 program = Program(
                     inputs: [.float32, .float32, .float32], constants: [.init(1 / Double(batch), .float32)],
                     instructions: [
-                        .init(.add, [0, 1], .float32), .init(.softplus, [4], .float32), .init(.multiply, [2, 4], .float32),
-                        .init(.subtract, [5, 6], .float32), .init(.sigmoid, [4], .float32), .init(.subtract, [8, 2], .float32),
+                        .init(.add, [0, 1], .float32), .init(.softplus, [4], .float32),
+                        .init(.multiply, [2, 4], .float32),
+                        .init(.subtract, [5, 6], .float32), .init(.sigmoid, [4], .float32),
+                        .init(.subtract, [8, 2], .float32),
                         .init(.multiply, [9, 3], .float32),
                     ], outputs: [7, 10])
                 inputs.append(whole(x))
@@ -59,7 +63,8 @@ struct MADEStep {
                     ProductGroup(
                         m: .batch, n: output, k: input, a: whole(activations[layer - 1]),
                         b: Operand(.value(layers[layer - 1].w[0]), strides: [1, input], element: .float32),
-                        mask: ProductGroup.Mask(layers[layer - 1].mask, .forward), epilogueInputs: inputs, epilogue: program,
+                        mask: ProductGroup.Mask(layers[layer - 1].mask, .forward), epilogueInputs: inputs,
+                        epilogue: program,
                         outputs: outputs)), "forward \(layer)")
             activations.append(y)
         }
@@ -86,7 +91,8 @@ struct MADEStep {
                             epilogueInputs: [whole(activations[layer - 1])],
                             epilogue: Program(
                                 inputs: [.float32, .float32], constants: [.init(0, .float32)],
-                                instructions: [.init(.less, [2, 1], .bool), .init(.select, [3, 0, 2], .float32)], outputs: [4]),
+                                instructions: [.init(.less, [2, 1], .bool), .init(.select, [3, 0, 2], .float32)],
+                                outputs: [4]),
                             outputs: [whole(next)])), "input gradient \(layer)")
             }
             append(
@@ -98,7 +104,8 @@ struct MADEStep {
                         mask: ProductGroup.Mask(layers[layer - 1].mask, .weightGradient, deadOutputsAreSettled: true),
                         epilogueInputs: layers[layer - 1].w.map { whole($0) }
                             + [Operand(.value(rate), strides: [0, 0], element: .float32)],
-                        epilogue: Self.adam, outputs: layers[layer - 1].w.map { whole($0) })), "weight gradient \(layer)")
+                        epilogue: Self.adam, outputs: layers[layer - 1].w.map { whole($0) })),
+                "weight gradient \(layer)")
             append(
                 .reduction(
                     ReductionGroup(
@@ -118,9 +125,11 @@ struct MADEStep {
         constants: [0.9, 0.1, 0.999, 0.001, 1e-8].map { .init($0, .float32) },
         instructions: [
             .init(.multiply, [2, 5], .float32), .init(.multiply, [0, 6], .float32), .init(.add, [10, 11], .float32),
-            .init(.multiply, [3, 7], .float32), .init(.multiply, [0, 0], .float32), .init(.multiply, [14, 8], .float32),
+            .init(.multiply, [3, 7], .float32), .init(.multiply, [0, 0], .float32),
+            .init(.multiply, [14, 8], .float32),
             .init(.add, [13, 15], .float32), .init(.sqrt, [16], .float32), .init(.add, [17, 9], .float32),
-            .init(.divide, [12, 18], .float32), .init(.multiply, [19, 4], .float32), .init(.subtract, [1, 20], .float32),
+            .init(.divide, [12, 18], .float32), .init(.multiply, [19, 4], .float32),
+            .init(.subtract, [1, 20], .float32),
         ], outputs: [21, 12, 16])
 
     private mutating func add(_ shape: Shape, _ storage: Value.Storage = .temporary) -> Int {
@@ -132,7 +141,8 @@ struct MADEStep {
         let count = shape.count.coefficient
         let buffer = try device.makeBuffer(byteCount: 4 * count)
         if seed {
-            let values = HostArray((0..<count).map { (index: Int) -> Float in Float((index &* 7919) % 1001) / 20000 - 0.025 })
+            let values = HostArray(
+                (0..<count).map { (index: Int) -> Float in Float((index &* 7919) % 1001) / 20000 - 0.025 })
             try values.withUnsafeBytes { try buffer.write($0) }
         }
         states[name] = buffer

@@ -46,12 +46,14 @@ private struct Unknown: Operation {
                 ElementwiseGroup(
                     iteration: [.batch, 3],
                     inputs: [schedule.whole(x), Operand(.value(total), strides: [0, 1], element: .float32)],
-                    program: Program(inputs: [.float32, .float32], instructions: [.init(.add, [0, 1], .float32)], outputs: [2]),
+                    program: Program(
+                        inputs: [.float32, .float32], instructions: [.init(.add, [0, 1], .float32)], outputs: [2]),
                     outputs: [schedule.whole(y)])))
         schedule.append(
             .reduction(
                 ReductionGroup(
-                    kind: .sum, kept: [3], reduced: [.batch], inputs: [Operand(.value(y), strides: [1, 3], element: .float32)],
+                    kind: .sum, kept: [3], reduced: [.batch],
+                    inputs: [Operand(.value(y), strides: [1, 3], element: .float32)],
                     prologue: .identity, epilogueInputs: [], epilogue: .identity, outputs: [schedule.whole(total)])))
         return (schedule, x, total, y)
     }
@@ -102,7 +104,9 @@ private struct Unknown: Operation {
         let state = try device.makeBuffer(byteCount: 12)
         let executable = try device.load(schedule, maximumBatch: 4, states: ["total": state])
         let x = HostArray([1, 2, 3] as [Float], shape: [1, 3])
-        #expect(throws: CPUError.missingFeed(name: "input 0", given: ["x"])) { _ = try executable.run(["x": .host(x)], batch: 1) }
+        #expect(throws: CPUError.missingFeed(name: "input 0", given: ["x"])) {
+            _ = try executable.run(["x": .host(x)], batch: 1)
+        }
         #expect(throws: CPUError.wrongFeed(name: "input 0", expected: "float32[2, 3]", found: "float32[1, 3]")) {
             _ = try executable.run(["input 0": .host(x)], batch: 2)
         }
@@ -111,7 +115,9 @@ private struct Unknown: Operation {
         }
         #expect(throws: CPUError.self) { _ = try executable.run(["input 0": .device(short)], batch: 1) }
         for batch in [0, -1, 5] {
-            #expect(throws: CPUError.wrongBatch(batch, maximum: 4)) { _ = try executable.run(["input 0": .host(x)], batch: batch) }
+            #expect(throws: CPUError.wrongBatch(batch, maximum: 4)) {
+                _ = try executable.run(["input 0": .host(x)], batch: batch)
+            }
         }
         #expect(throws: CPUError.self) { try state.write(UnsafeRawBufferPointer(start: nil, count: 0)) }
         #expect(throws: CPUError.self) { _ = try CPUDevice(threads: 0) }
@@ -119,10 +125,12 @@ private struct Unknown: Operation {
 
     @Test func operationsRunOrAreRefused() throws {
         var schedule = Schedule()
-        let x = schedule.input([.batch, 2]), y = schedule.output([.batch, 2])
+        let x = schedule.input([.batch, 2])
+        let y = schedule.output([.batch, 2])
         schedule.append(.operation(OperationGroup(operation: Reverse(), inputs: [x], outputs: [y])))
         let executable = try device.load(schedule, maximumBatch: 3, states: [:])
-        let result = try executable.run(["input 0": .host(HostArray([1, 2, 3, 4, 5, 6] as [Float], shape: [3, 2]))], batch: 3)
+        let result = try executable.run(
+            ["input 0": .host(HostArray([1, 2, 3, 4, 5, 6] as [Float], shape: [3, 2]))], batch: 3)
         #expect(result[0].floats == [6, 5, 4, 3, 2, 1])
         schedule.groups[0].kind = .operation(OperationGroup(operation: Unknown(), inputs: [x], outputs: [y]))
         #expect {
@@ -134,23 +142,29 @@ private struct Unknown: Operation {
 
     @Test func invalidSchedulesAreRefused() throws {
         var schedule = Schedule()
-        let x = schedule.input([4]), y = schedule.output([4])
+        let x = schedule.input([4])
+        let y = schedule.output([4])
         func load(_ group: ElementwiseGroup) throws {
             schedule.groups = [Group(.elementwise(group), label: "test", location: nil)]
             _ = try device.load(schedule, maximumBatch: 1, states: [:])
         }
-        let operand = schedule.whole(x), target = schedule.whole(y)
+        let operand = schedule.whole(x)
+        let target = schedule.whole(y)
         // A missing kernel, too few strides, a register that is not there, a value that is not there.
         let bad: [ElementwiseGroup] = [
             ElementwiseGroup(
                 iteration: [4], inputs: [operand],
-                program: Program(inputs: [.bool], instructions: [.init(.exp, [0], .bool)], outputs: [1]), outputs: [target]),
+                program: Program(inputs: [.bool], instructions: [.init(.exp, [0], .bool)], outputs: [1]),
+                outputs: [target]),
             ElementwiseGroup(
-                iteration: [4], inputs: [Operand(.value(x), strides: [], element: .float32)], program: .identity, outputs: [target]),
+                iteration: [4], inputs: [Operand(.value(x), strides: [], element: .float32)], program: .identity,
+                outputs: [target]),
             ElementwiseGroup(
-                iteration: [4], inputs: [operand], program: Program(inputs: [.float32], outputs: [3]), outputs: [target]),
+                iteration: [4], inputs: [operand], program: Program(inputs: [.float32], outputs: [3]), outputs: [target]
+            ),
             ElementwiseGroup(
-                iteration: [4], inputs: [Operand(.value(9), strides: [1], element: .float32)], program: .identity, outputs: [target]),
+                iteration: [4], inputs: [Operand(.value(9), strides: [1], element: .float32)], program: .identity,
+                outputs: [target]),
         ]
         for group in bad { #expect(throws: CPUError.self) { try load(group) } }
     }
@@ -166,7 +180,8 @@ private struct Unknown: Operation {
             schedule.append(
                 .elementwise(
                     ElementwiseGroup(
-                        iteration: [2, 2], inputs: [schedule.whole(from)], program: double, outputs: [schedule.whole(to)])))
+                        iteration: [2, 2], inputs: [schedule.whole(from)], program: double,
+                        outputs: [schedule.whole(to)])))
         }
         #expect(try run(schedule, [:], level: .best)[0].floats == [4, 8, 12, 16])
     }

@@ -26,12 +26,18 @@ import Testing
                     .elementwise(
                         ElementwiseGroup(
                             iteration: [Extent(rows), Extent(columns)],
-                            inputs: [schedule.whole(x), Operand(.value(b), strides: [Extent(down), Extent(across)], element: .float32)],
+                            inputs: [
+                                schedule.whole(x),
+                                Operand(.value(b), strides: [Extent(down), Extent(across)], element: .float32),
+                            ],
                             program: Self.mixed, outputs: [schedule.whole(y)])))
                 let count = schedule.values[b].type.shape.count.coefficient
                 try check(
                     schedule,
-                    [x: HostArray(generator.floats(rows * columns), shape: [rows, columns]), b: HostArray(generator.floats(count))],
+                    [
+                        x: HostArray(generator.floats(rows * columns), shape: [rows, columns]),
+                        b: HostArray(generator.floats(count)),
+                    ],
                     tolerance: 1e-6)
             }
         }
@@ -55,14 +61,16 @@ import Testing
                                 strides: [1, -3, Extent(37 * 61 * 3), Extent(61 * 3)], element: element)
                         ], program: .identity(element), outputs: [schedule.whole(y)])))
             let values = (0..<(4 * 37 * 61 * 3)).map { _ in Double(Int.random(in: 0..<256, using: &generator)) }
-            try check(schedule, [x: HostArray(Values(shape: [4, 37, 61, 3], elements: values), as: element)], tolerance: 0)
+            try check(
+                schedule, [x: HostArray(Values(shape: [4, 37, 61, 3], elements: values), as: element)], tolerance: 0)
         }
     }
 
     /// Concatenation along the last axis: two groups that write parts of one value.
     @Test func concatenates() throws {
         var schedule = Schedule()
-        let a = schedule.input([.batch, 3]), b = schedule.input([.batch, 4])
+        let a = schedule.input([.batch, 3])
+        let b = schedule.input([.batch, 4])
         let y = schedule.output([.batch, 7])
         for (source, width, offset) in [(a, 3, 0), (b, 4, 3)] {
             schedule.append(
@@ -74,7 +82,8 @@ import Testing
         var generator = Generator(3)
         for batch in [1, 5, 700] {
             let feeds = [
-                a: HostArray(generator.floats(3 * batch), shape: [batch, 3]), b: HostArray(generator.floats(4 * batch), shape: [batch, 4]),
+                a: HostArray(generator.floats(3 * batch), shape: [batch, 3]),
+                b: HostArray(generator.floats(4 * batch), shape: [batch, 4]),
             ]
             try check(schedule, feeds, batch: batch, tolerance: 0)
         }
@@ -89,7 +98,8 @@ import Testing
                     iteration: [6, 700],
                     inputs: [
                         Operand(.position, offset: [7], strides: [1000, -3], element: .int32),
-                        Operand(.position, strides: [1, 0], element: .int32), Operand(.position, offset: [5], strides: [0, 0], element: .int32),
+                        Operand(.position, strides: [1, 0], element: .int32),
+                        Operand(.position, offset: [5], strides: [0, 0], element: .int32),
                     ],
                     program: Program(
                         inputs: [.int32, .int32, .int32],
@@ -111,17 +121,22 @@ import Testing
             inputs: [.float32, .float32, .float32, .float32, .float32],
             constants: [0.9, 0.1, 0.999, 0.001, 1e-8].map { .init($0, .float32) },
             instructions: [
-                .init(.multiply, [1, 5], .float32), .init(.multiply, [3, 6], .float32), .init(.add, [10, 11], .float32),
-                .init(.multiply, [2, 7], .float32), .init(.multiply, [3, 3], .float32), .init(.multiply, [14, 8], .float32),
+                .init(.multiply, [1, 5], .float32), .init(.multiply, [3, 6], .float32),
+                .init(.add, [10, 11], .float32),
+                .init(.multiply, [2, 7], .float32), .init(.multiply, [3, 3], .float32),
+                .init(.multiply, [14, 8], .float32),
                 .init(.add, [13, 15], .float32), .init(.sqrt, [16], .float32), .init(.add, [17, 9], .float32),
-                .init(.divide, [12, 18], .float32), .init(.multiply, [19, 4], .float32), .init(.subtract, [0, 20], .float32),
+                .init(.divide, [12, 18], .float32), .init(.multiply, [19, 4], .float32),
+                .init(.subtract, [0, 20], .float32),
             ], outputs: [21, 12, 16])
         for _ in 0..<2 {
             schedule.append(
                 .elementwise(
                     ElementwiseGroup(
                         iteration: [Extent(count)],
-                        inputs: (states + [gradient]).map { schedule.whole($0) } + [Operand(.value(rate), strides: [0], element: .float32)],
+                        inputs: (states + [gradient]).map { schedule.whole($0) } + [
+                            Operand(.value(rate), strides: [0], element: .float32)
+                        ],
                         program: program, outputs: states.map { schedule.whole($0) })))
         }
         var generator = Generator(5)
@@ -129,7 +144,8 @@ import Testing
             schedule,
             [
                 states[0]: HostArray(generator.floats(count)), states[1]: HostArray(generator.floats(count)),
-                states[2]: HostArray(generator.floats(count).map { abs($0) }), gradient: HostArray(generator.floats(count)),
+                states[2]: HostArray(generator.floats(count).map { abs($0) }),
+                gradient: HostArray(generator.floats(count)),
                 rate: HostArray([0.125] as [Float]),
             ], tolerance: 1e-5, levels: [level])
     }
@@ -147,7 +163,8 @@ import Testing
                     iteration: [1000], inputs: [schedule.whole(x)],
                     program: Program(
                         inputs: [.float32], constants: [.init(1, .float32), .init(3, .float32)],
-                        instructions: [.init(.add, [0, 1], .float32), .init(.multiply, [0, 2], .float32)], outputs: [3, 4]),
+                        instructions: [.init(.add, [0, 1], .float32), .init(.multiply, [0, 2], .float32)],
+                        outputs: [3, 4]),
                     outputs: [schedule.whole(x), schedule.whole(y)])))
         var generator = Generator(6)
         try check(schedule, [x: HostArray(generator.floats(1000))], tolerance: 1e-6)
@@ -174,10 +191,12 @@ import Testing
 
     @Test func emptyIterationsDoNothing() throws {
         var schedule = Schedule()
-        let x = schedule.input([0, 4]), y = schedule.output([0, 4])
+        let x = schedule.input([0, 4])
+        let y = schedule.output([0, 4])
         schedule.append(
             .elementwise(
-                ElementwiseGroup(iteration: [0, 4], inputs: [schedule.whole(x)], program: .identity, outputs: [schedule.whole(y)])))
+                ElementwiseGroup(
+                    iteration: [0, 4], inputs: [schedule.whole(x)], program: .identity, outputs: [schedule.whole(y)])))
         try check(schedule, [x: HostArray([] as [Float], shape: [0, 4])])
     }
 }

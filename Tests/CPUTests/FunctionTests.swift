@@ -30,12 +30,14 @@ import Testing
         var generator = Generator(3)
         var values: [Float] = [
             0, -0.0, 1, -1, .infinity, -.infinity, .nan, .greatestFiniteMagnitude, -.greatestFiniteMagnitude,
-            .leastNormalMagnitude, .leastNonzeroMagnitude, -.leastNonzeroMagnitude, 88.72283, 88.7229, 89, -87.3, -103.9, -104.1,
+            .leastNormalMagnitude, .leastNonzeroMagnitude, -.leastNonzeroMagnitude, 88.72283, 88.7229, 89, -87.3,
+            -103.9, -104.1,
             0.5, -0.5, 2, 1e-30, -1e-30, 1.5e-8, 3, -3, 10, 20, -20, 17.3, -17.5,
         ]
         for exponent in -30..<20 {
             for _ in 0..<60 {
-                let magnitude = Float.random(in: 1..<2, using: &generator) * Float(sign: .plus, exponent: exponent, significand: 1)
+                let magnitude =
+                    Float.random(in: 1..<2, using: &generator) * Float(sign: .plus, exponent: exponent, significand: 1)
                 values += [magnitude, -magnitude]
             }
         }
@@ -48,7 +50,9 @@ import Testing
     /// Units in the last place between a float and the exact value, which is zero where the float would be subnormal.
     private func ulps(_ found: Float, _ exact: Double) -> Double {
         // Nor are intermediate results exact down there.
-        if abs(exact) < 1e-37 { return abs(Double(found) - exact) <= Double(Float.leastNormalMagnitude) ? 0 : .infinity }
+        if abs(exact) < 1e-37 {
+            return abs(Double(found) - exact) <= Double(Float.leastNormalMagnitude) ? 0 : .infinity
+        }
         if exact.isNaN { return found.isNaN ? 0 : .infinity }
         let rounded = Float(exact)
         if rounded == found { return 0 }
@@ -60,8 +64,10 @@ import Testing
     }
 
     static let bounds: [(ElementwiseFunction, Double)] = [
-        (.negate, 0), (.absolute, 0), (.sign, 0), (.exp, 1), (.log, 1), (.log1p, 2), (.expm1, 2), (.sqrt, 0.5), (.tanh, 3),
-        (.sigmoid, 3), (.softplus, 3), (.relu, 0), (.floor, 0), (.sin, 1), (.cos, 1), (.erf, 2), (.stopGradient, 0),
+        (.negate, 0), (.absolute, 0), (.sign, 0), (.exp, 1), (.log, 1), (.log1p, 1.5), (.expm1, 2), (.sqrt, 0.5),
+        (.tanh, 2.5),
+        (.sigmoid, 2), (.softplus, 2), (.relu, 0), (.floor, 0), (.sin, 1.5), (.cos, 1.5), (.erf, 1.5),
+        (.stopGradient, 0),
     ]
 
     @Test(arguments: bounds, VectorLevel.available)
@@ -74,14 +80,19 @@ import Testing
             let error = ulps(y, evaluate(bound.0, [x.isSubnormal ? 0 : Double(x)]))
             if error > worst { (worst, place) = (error, x) }
         }
-        #expect(worst <= bound.1 + 0.5, "\(bound.0.name): \(worst) ulp at \(place)")
+        #expect(worst <= bound.1, "\(bound.0.name): \(worst) ulp at \(place)")
     }
 
-    @Test(arguments: [ElementwiseFunction.add, .subtract, .multiply, .divide, .power, .maximum, .minimum], VectorLevel.available)
+    @Test(
+        arguments: [ElementwiseFunction.add, .subtract, .multiply, .divide, .power, .maximum, .minimum],
+        VectorLevel.available)
     func binary(_ function: ElementwiseFunction, level: VectorLevel) throws {
         var generator = Generator(9)
-        let special: [Float] = [0, -0.0, 1, -1, .infinity, -.infinity, .nan, 2, -2, 3, -3, 0.5, -0.5, 1e30, 1e-30, 7, 2.5]
-        var a: [Float] = [], b: [Float] = []
+        let special: [Float] = [
+            0, -0.0, 1, -1, .infinity, -.infinity, .nan, 2, -2, 3, -3, 0.5, -0.5, 1e30, 1e-30, 7, 2.5,
+        ]
+        var a: [Float] = []
+        var b: [Float] = []
         for x in special {
             for y in special {
                 a.append(x)
@@ -98,24 +109,31 @@ import Testing
         for index in a.indices {
             let exact = evaluate(function, [Double(a[index]), Double(b[index])])
             let error = ulps(found[index], exact)
-            #expect(error <= (function == .power ? 1 : 0.5), "\(function.name)(\(a[index]), \(b[index])) = \(found[index])")
+            #expect(
+                error <= (function == .power ? 1 : 0.5), "\(function.name)(\(a[index]), \(b[index])) = \(found[index])")
         }
     }
 
     @Test(arguments: VectorLevel.available)
     func comparisonsAndSelection(level: VectorLevel) throws {
         let special: [Float] = [0, -0.0, 1, -1, .infinity, -.infinity, .nan, 2, 2, -1, 3]
-        let a = special.flatMap { x in special.map { _ in x } }, b = special.flatMap { _ in special }
+        let a = special.flatMap { x in special.map { _ in x } }
+        let b = special.flatMap { _ in special }
         for function in [ElementwiseFunction.less, .lessEqual, .equal] {
             let found = try apply(function, [HostArray(a), HostArray(b)], to: .bool, level: level).doubles
             #expect(found == zip(a, b).map { evaluate(function, [Double($0), Double($1)]) })
             let integers = (a.map { $0.isFinite ? Int32($0) : 9 }, b.map { $0.isFinite ? Int32($0) : 9 })
-            let whole = try apply(function, [HostArray(integers.0), HostArray(integers.1)], to: .bool, level: level).doubles
+            let whole = try apply(function, [HostArray(integers.0), HostArray(integers.1)], to: .bool, level: level)
+                .doubles
             #expect(whole == zip(integers.0, integers.1).map { evaluate(function, [Double($0), Double($1)]) })
         }
-        #expect(try apply(.isFinite, [HostArray(special)], to: .bool, level: level).doubles == [1, 1, 1, 1, 0, 0, 0, 1, 1, 1, 1])
+        #expect(
+            try apply(.isFinite, [HostArray(special)], to: .bool, level: level).doubles == [
+                1, 1, 1, 1, 0, 0, 0, 1, 1, 1, 1,
+            ])
         let conditions = a.indices.map { $0 % 3 == 0 }
-        let chosen = try apply(.select, [HostArray(conditions), HostArray(a), HostArray(b)], to: .float32, level: level)
+        let chosen = try apply(
+            .select, [HostArray(conditions), HostArray(a), HostArray(b)], to: .float32, level: level)
         #expect(chosen.bytes == HostArray(a.indices.map { conditions[$0] ? a[$0] : b[$0] }).bytes)
         for function in [ElementwiseFunction.logicalAnd, .logicalOr] {
             let flags = ([true, true, false, false], [true, false, true, false])
@@ -128,7 +146,8 @@ import Testing
     @Test(arguments: VectorLevel.available)
     func integersWrapAround(level: VectorLevel) throws {
         let edge: [Int32] = [0, 1, -1, .max, .min, 7, -7, 46341, 65536, 123_456_789]
-        let a = edge.flatMap { x in edge.map { _ in x } }, b = edge.flatMap { _ in edge }
+        let a = edge.flatMap { x in edge.map { _ in x } }
+        let b = edge.flatMap { _ in edge }
         let cases: [(ElementwiseFunction, (Int32, Int32) -> Int32)] = [
             (.add, { $0 &+ $1 }), (.subtract, { $0 &- $1 }), (.multiply, { $0 &* $1 }),
             (.divide, { $1 == 0 ? 0 : $0.dividedReportingOverflow(by: $1).partialValue }),
@@ -139,7 +158,9 @@ import Testing
             #expect(found == zip(a, b).map(expected), "\(function.name)")
         }
         #expect(try apply(.negate, [HostArray(edge)], to: .int32, level: level).integers == edge.map { 0 &- $0 })
-        #expect(try apply(.absolute, [HostArray(edge)], to: .int32, level: level).integers == edge.map { $0 < 0 ? 0 &- $0 : $0 })
+        #expect(
+            try apply(.absolute, [HostArray(edge)], to: .int32, level: level).integers
+                == edge.map { $0 < 0 ? 0 &- $0 : $0 })
         #expect(try apply(.sign, [HostArray(edge)], to: .int32, level: level).integers == edge.map { $0.signum() })
     }
 
@@ -148,14 +169,16 @@ import Testing
         let numbers: [Double] = [0, 1, 2.75, 3, 200, 17.5, 99]
         for from in ElementType.allCases {
             let source = HostArray(
-                Values(shape: [numbers.count], elements: from == .bool ? numbers.map { $0 != 0 ? 1 : 0 } : numbers), as: from)
+                Values(shape: [numbers.count], elements: from == .bool ? numbers.map { $0 != 0 ? 1 : 0 } : numbers),
+                as: from)
             for to in ElementType.allCases {
                 let found = try apply(.cast(to), [source], to: to, level: level).doubles
                 #expect(found == source.doubles.map { evaluate(.cast(to), [$0]) }, "\(from) to \(to)")
             }
         }
         let odd: [Float] = [-2.75, .nan, 1e20, -1e20, -0.5]
-        #expect(try apply(.cast(.int32), [HostArray(odd)], to: .int32, level: level).integers == [-2, 0, .max, .min, 0])
+        #expect(
+            try apply(.cast(.int32), [HostArray(odd)], to: .int32, level: level).integers == [-2, 0, .max, .min, 0])
     }
 
     @Test func doublesAreDouble() throws {
@@ -201,7 +224,8 @@ import Testing
             let found = try run(schedule, [:], level: level)
             for example in 0..<5 {
                 for variable in 0..<333 {
-                    let word = philox(key: (11, UInt32(bitPattern: -7)), counter: (UInt32(variable), UInt32(example + 4), 2, 3))
+                    let word = philox(
+                        key: (11, UInt32(bitPattern: -7)), counter: (UInt32(variable), UInt32(example + 4), 2, 3))
                     #expect(UInt32(bitPattern: found[0].integers[example * 333 + variable]) == word)
                     #expect(found[1].floats[example * 333 + variable] == uniformFromBits(word))
                     #expect(found[2].floats[example * 333 + variable] == normalFromBits(word))

@@ -18,7 +18,8 @@ import Testing
                     martlet_pool_run(
                         pool, Int64(count),
                         { context, index, worker in
-                            let context = context!.assumingMemoryBound(to: (runs: UnsafeMutablePointer<Int32>?, threads: Int32).self)
+                            let context = context!.assumingMemoryBound(
+                                to: (runs: UnsafeMutablePointer<Int32>?, threads: Int32).self)
                             // A worker that is out of bounds counts as a run too many.
                             context.pointee.runs![Int(index)] += worker < context.pointee.threads ? 1 : 2
                         }, context)

@@ -14,11 +14,15 @@ import Testing
         var batch: [Int] = []
         var element = ElementType.float32
 
-        var description: String { "\(batch)\(m)x\(k)x\(n)\(transposesA ? " a'" : "")\(transposesB ? " b'" : "") \(element)" }
+        var description: String {
+            "\(batch)\(m)x\(k)x\(n)\(transposesA ? " a'" : "")\(transposesB ? " b'" : "") \(element)"
+        }
     }
 
     /// Row-major (or transposed) matrices as operands of a product.
-    private func matrix(_ value: Int, rows: Int, columns: Int, transposed: Bool, batch: [Int], _ element: ElementType) -> Operand {
+    private func matrix(_ value: Int, rows: Int, columns: Int, transposed: Bool, batch: [Int], _ element: ElementType)
+        -> Operand
+    {
         var strides = transposed ? [1, rows] : [columns, 1]
         var size = rows * columns
         for extent in batch.reversed() {
@@ -40,7 +44,8 @@ import Testing
         var inputs = [a, b, bias]
         var mask = mask
         if let degrees {
-            let input = schedule.input([Extent(degrees.0)], .int32), output = schedule.input([Extent(degrees.1)], .int32)
+            let input = schedule.input([Extent(degrees.0)], .int32)
+            let output = schedule.input([Extent(degrees.1)], .int32)
             mask?.runtimeDegrees = (input, output)
             inputs += [input, output]
         }
@@ -52,7 +57,8 @@ import Testing
                 ProductGroup(
                     batch: all, m: Extent(c.m), n: Extent(c.n), k: Extent(c.k),
                     a: matrix(a, rows: c.m, columns: c.k, transposed: c.transposesA, batch: c.batch, c.element),
-                    b: matrix(b, rows: c.k, columns: c.n, transposed: c.transposesB, batch: c.batch, c.element), mask: mask,
+                    b: matrix(b, rows: c.k, columns: c.n, transposed: c.transposesB, batch: c.batch, c.element),
+                    mask: mask,
                     epilogueInputs: [
                         Operand(.value(bias), strides: all.map { _ in 0 } + [0, 1], element: c.element)
                     ], epilogue: program, outputs: [schedule.whole(raw), schedule.whole(activated)])))
@@ -75,9 +81,12 @@ import Testing
         Case(m: 14, n: 32, k: 64), Case(m: 15, n: 33, k: 65), Case(m: 100, n: 130, k: 75),
         Case(m: 100, n: 130, k: 75, transposesA: true), Case(m: 100, n: 130, k: 75, transposesB: true),
         Case(m: 29, n: 48, k: 700, transposesA: true, transposesB: true), Case(m: 530, n: 40, k: 20),
-        Case(m: 1030, n: 70, k: 8, transposesB: true), Case(m: 3, n: 20, k: 0), Case(m: 7, n: 20, k: 40, batch: [3, 4]),
-        Case(m: 1, n: 9, k: 5, transposesB: true, batch: [6]), Case(m: 40, n: 50, k: 330, transposesA: true, batch: [2]),
-        Case(m: 11, n: 21, k: 40, transposesB: true, element: .float64), Case(m: 5, n: 4, k: 3, batch: [2, 2], element: .float64),
+        Case(m: 1030, n: 70, k: 8, transposesB: true), Case(m: 3, n: 20, k: 0),
+        Case(m: 7, n: 20, k: 40, batch: [3, 4]),
+        Case(m: 1, n: 9, k: 5, transposesB: true, batch: [6]),
+        Case(m: 40, n: 50, k: 330, transposesA: true, batch: [2]),
+        Case(m: 11, n: 21, k: 40, transposesB: true, element: .float64),
+        Case(m: 5, n: 4, k: 3, batch: [2, 2], element: .float64),
     ]
 
     @Test(arguments: plain) func plainProducts(_ c: Case) throws {
@@ -111,23 +120,28 @@ import Testing
         for (index, layer) in Self.layers.enumerated() {
             for strict in [false, true] {
                 var generator = Generator(UInt64(index + 5))
-                let input = degrees(layer.inputs, kind, &generator), output = degrees(layer.outputs, kind, &generator)
+                let input = degrees(layer.inputs, kind, &generator)
+                let output = degrees(layer.outputs, kind, &generator)
                 let structure: MaskStructure
                 switch kind {
                 case .sorted, .unsorted: structure = .degrees(input: input, output: output, strict: strict)
                 case .runtime, .runtimeSorted: structure = .runtime(strict: strict)
                 case .matrix:
                     structure = .matrix(
-                        BitMatrix(rows: layer.outputs, columns: layer.inputs) { _, _ in Bool.random(using: &generator) })
+                        BitMatrix(rows: layer.outputs, columns: layer.inputs) { _, _ in Bool.random(using: &generator) }
+                    )
                 case .blocks:
                     structure = .matrix(
-                        BitMatrix(rows: layer.outputs, columns: layer.inputs) { o, i in (o / 37 + i / 45) % 2 == 0 && i % 50 != 3 })
+                        BitMatrix(rows: layer.outputs, columns: layer.inputs) { o, i in
+                            (o / 37 + i / 45) % 2 == 0 && i % 50 != 3
+                        })
                 case .allDead: structure = .matrix(BitMatrix(rows: layer.outputs, columns: layer.inputs))
                 }
                 let c = Self.product(role, inputs: layer.inputs, outputs: layer.outputs, rows: layer.rows)
                 let mask = ProductGroup.Mask(structure, role)
                 let isRuntime = kind == .runtime || kind == .runtimeSorted
-                let (schedule, values) = schedule(c, mask: mask, degrees: isRuntime ? (layer.inputs, layer.outputs) : nil)
+                let (schedule, values) = schedule(
+                    c, mask: mask, degrees: isRuntime ? (layer.inputs, layer.outputs) : nil)
                 var feeds = feeds(c, values)
                 if isRuntime {
                     feeds[values[3]] = HostArray(input)
@@ -148,7 +162,8 @@ import Testing
         var values = weights.floats
         for o in 0..<layer.outputs {
             for i in 0..<layer.inputs {
-                let live = structure.isLive(output: o, input: i) ?? (strict ? input[i] < output[o] : input[i] <= output[o])
+                let live =
+                    structure.isLive(output: o, input: i) ?? (strict ? input[i] < output[o] : input[i] <= output[o])
                 // Both roles read the weight [out, in] row by row.
                 if !live { values[o * layer.inputs + i] = (o + i) % 2 == 0 ? .nan : 1e30 }
             }
@@ -170,7 +185,8 @@ import Testing
     }
 
     @Test(arguments: roles) func deadTilesAreNotMultiplied(role: ProductGroup.Role) throws {
-        let width = 512, rows = 28
+        let width = 512
+        let rows = 28
         let sorted = (0..<width).map { Int32($0) }
         #expect(try executed(role, nil, width: width, rows: rows) == width * width * rows)
         let half = try executed(role, .degrees(input: sorted, output: sorted, strict: false), width: width, rows: rows)
@@ -178,7 +194,8 @@ import Testing
         #expect(half <= width * width * rows * 56 / 100)
         #expect(try executed(role, .matrix(BitMatrix(rows: width, columns: width)), width: width, rows: rows) == 0)
         let unsorted = sorted.map { $0 * 7 % Int32(width) }
-        let gathered = try executed(role, .degrees(input: unsorted, output: unsorted, strict: false), width: width, rows: rows)
+        let gathered = try executed(
+            role, .degrees(input: unsorted, output: unsorted, strict: false), width: width, rows: rows)
         #expect(abs(gathered - half) < half / 100, "sorting brings an unsorted mask to the same staircase")
     }
 
@@ -187,7 +204,8 @@ import Testing
     func updatesInPlace(kind: MaskKind, level: VectorLevel) throws {
         let layer = (inputs: 150, outputs: 120, rows: 40)
         var generator = Generator(77)
-        let input = degrees(layer.inputs, kind, &generator), output = degrees(layer.outputs, kind, &generator)
+        let input = degrees(layer.inputs, kind, &generator)
+        let output = degrees(layer.outputs, kind, &generator)
         let structure: MaskStructure =
             switch kind {
             case .blocks: .matrix(BitMatrix(rows: 120, columns: 150) { o, i in (o / 37 + i / 45) % 2 == 0 })
@@ -208,7 +226,8 @@ import Testing
             group.epilogue = Program(
                 inputs: [.float32, .float32, .float32], constants: [.init(0.5, .float32), .init(0.1, .float32)],
                 instructions: [
-                    .init(.multiply, [2, 3], .float32), .init(.add, [5, 0], .float32), .init(.multiply, [6, 4], .float32),
+                    .init(.multiply, [2, 3], .float32), .init(.add, [5, 0], .float32),
+                    .init(.multiply, [6, 4], .float32),
                     .init(.subtract, [1, 7], .float32),
                 ], outputs: [6, 8])
             group.epilogueInputs = [schedule.whole(weight), schedule.whole(momentum)]
@@ -236,18 +255,22 @@ import Testing
     /// A batch axis on which b does not depend becomes more rows, with the same results.
     @Test func sharedWeightsFoldTheBatch() throws {
         var schedule = Schedule()
-        let x = schedule.input([.batch, 5, 40]), w = schedule.input([40, 30])
+        let x = schedule.input([.batch, 5, 40])
+        let w = schedule.input([40, 30])
         let y = schedule.output([.batch, 5, 30])
         schedule.append(
             .product(
                 ProductGroup(
                     batch: [.batch], m: 5, n: 30, k: 40, a: schedule.whole(x),
-                    b: Operand(.value(w), strides: [0, 30, 1], element: .float32), epilogueInputs: [], epilogue: .identity,
+                    b: Operand(.value(w), strides: [0, 30, 1], element: .float32), epilogueInputs: [],
+                    epilogue: .identity,
                     outputs: [schedule.whole(y)])))
         var generator = Generator(4)
         let weights = HostArray(generator.floats(1200), shape: [40, 30])
         for batch in [1, 2, 7] {
-            try check(schedule, [x: HostArray(generator.floats(batch * 200), shape: [batch, 5, 40]), w: weights], batch: batch)
+            try check(
+                schedule, [x: HostArray(generator.floats(batch * 200), shape: [batch, 5, 40]), w: weights], batch: batch
+            )
         }
     }
 

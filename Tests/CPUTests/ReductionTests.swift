@@ -16,7 +16,8 @@ import Testing
         let y = schedule.output(Shape(kept.map { shape[$0] }), element)
         let prologue =
             squares
-            ? Program(inputs: [element], instructions: [.init(.multiply, [0, 0], element)], outputs: [1]) : .identity(element)
+            ? Program(inputs: [element], instructions: [.init(.multiply, [0, 0], element)], outputs: [1])
+            : .identity(element)
         let epilogue =
             squares
             ? Program(
@@ -27,15 +28,19 @@ import Testing
             .reduction(
                 ReductionGroup(
                     kind: kind, kept: kept.map { Extent(shape[$0]) }, reduced: axes.map { Extent(shape[$0]) },
-                    inputs: [Operand(.value(x), strides: (kept + axes).map { strides[$0] }, element: element)], prologue: prologue,
+                    inputs: [Operand(.value(x), strides: (kept + axes).map { strides[$0] }, element: element)],
+                    prologue: prologue,
                     epilogueInputs: [], epilogue: epilogue, outputs: [schedule.whole(y)])))
         return (schedule, x)
     }
 
     static let cases: [([Int], [Int])] = [
-        ([1], [0]), ([7], [0]), ([100], [0]), ([5000], [0]), ([5, 3], [1]), ([5, 3], [0]), ([300, 700], [1]), ([300, 700], [0]),
-        ([1000, 10], [0]), ([1000, 10], [1]), ([3, 2100], [1]), ([9, 8, 7], [1]), ([9, 8, 7], [0, 2]), ([9, 8, 7], [0, 1, 2]),
-        ([30, 40, 50], [2, 0]), ([30, 4, 50], [1]), ([2, 3, 4, 5, 6], [1, 3]), ([4, 5], []), ([1, 600, 1], [0, 2]), ([12, 0], [1]),
+        ([1], [0]), ([7], [0]), ([100], [0]), ([5000], [0]), ([5, 3], [1]), ([5, 3], [0]), ([300, 700], [1]),
+        ([300, 700], [0]),
+        ([1000, 10], [0]), ([1000, 10], [1]), ([3, 2100], [1]), ([9, 8, 7], [1]), ([9, 8, 7], [0, 2]),
+        ([9, 8, 7], [0, 1, 2]),
+        ([30, 40, 50], [2, 0]), ([30, 4, 50], [1]), ([2, 3, 4, 5, 6], [1, 3]), ([4, 5], []), ([1, 600, 1], [0, 2]),
+        ([12, 0], [1]),
         ([70000, 2], [0]), ([2, 70000], [1]),
     ]
 
@@ -84,7 +89,9 @@ import Testing
         var generator = Generator(13)
         let values = (0..<1_000_000).map { _ in Float.random(in: 0..<1, using: &generator) }
         let exact = values.reduce(0) { $0 + Double($1) }
-        for (shape, axes) in [([1_000_000], [0]), ([1_000_000, 1], [0]), ([500_000, 2], [0, 1]), ([1000, 1000], [1, 0])] {
+        for (shape, axes) in [
+            ([1_000_000], [0]), ([1_000_000, 1], [0]), ([500_000, 2], [0, 1]), ([1000, 1000], [1, 0]),
+        ] {
             let (schedule, x) = reduce(.sum, shape, axes: axes, squares: false)
             var bits: Set<UInt32> = []
             for level in VectorLevel.available {
@@ -108,7 +115,9 @@ import Testing
     /// logsumexp's second half: sum of exp(x - m), then log and m added, with m broadcast.
     @Test func epilogueReadsOtherValues() throws {
         var schedule = Schedule()
-        let x = schedule.input([.batch, 37]), m = schedule.input([.batch]), y = schedule.output([.batch])
+        let x = schedule.input([.batch, 37])
+        let m = schedule.input([.batch])
+        let y = schedule.output([.batch])
         let byRow = Operand(.value(m), strides: [1, 0], element: .float32)
         schedule.append(
             .reduction(
@@ -125,7 +134,11 @@ import Testing
         var generator = Generator(14)
         for batch in [1, 3, 900] {
             try check(
-                schedule, [x: HostArray(generator.floats(batch * 37), shape: [batch, 37]), m: HostArray(generator.floats(batch))],
+                schedule,
+                [
+                    x: HostArray(generator.floats(batch * 37), shape: [batch, 37]),
+                    m: HostArray(generator.floats(batch)),
+                ],
                 batch: batch, tolerance: 1e-6)
         }
     }

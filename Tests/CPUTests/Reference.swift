@@ -105,7 +105,9 @@ struct Reference {
         for o in 0..<outputs {
             for i in 0..<inputs {
                 if case .runtime(let strict) = mask.structure {
-                    let (input, output) = (values[mask.runtimeDegrees!.input]![i], values[mask.runtimeDegrees!.output]![o])
+                    let (input, output) = (
+                        values[mask.runtimeDegrees!.input]![i], values[mask.runtimeDegrees!.output]![o]
+                    )
                     live[o * inputs + i] = strict ? input < output : input <= output
                 } else {
                     live[o * inputs + i] = mask.structure.isLive(output: o, input: i)!

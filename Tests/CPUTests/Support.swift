@@ -42,7 +42,9 @@ extension Schedule {
         Operand(.value(value), strides: values[value].type.shape.strides, element: values[value].type.element)
     }
 
-    mutating func append(_ kind: Group.Kind) { groups.append(Group(kind, label: "group \(groups.count)", location: nil)) }
+    mutating func append(_ kind: Group.Kind) {
+        groups.append(Group(kind, label: "group \(groups.count)", location: nil))
+    }
 }
 
 extension Program {

@@ -64,7 +64,8 @@ struct ResolvedAxes {
         var joined: [Int] = []
         var lines = [[Int]](repeating: [], count: strides.count)
         for axis in order {
-            let joins = !joined.isEmpty && strides.indices.allSatisfy { lines[$0].last! == strides[$0][axis] * extents[axis] }
+            let joins =
+                !joined.isEmpty && strides.indices.allSatisfy { lines[$0].last! == strides[$0][axis] * extents[axis] }
             if joins {
                 joined[joined.count - 1] *= extents[axis]
                 for operand in strides.indices { lines[operand][joined.count - 1] = strides[operand][axis] }

@@ -3,9 +3,9 @@ import Compiler
 import Graph
 
 #if canImport(Glibc)
-import Glibc
+    import Glibc
 #elseif canImport(Musl)
-import Musl
+    import Musl
 #endif
 
 /// Times of single products on the CPU backend, for choosing and checking kernels.
@@ -42,13 +42,16 @@ public struct CPUBenchmark {
         switch role {
         case .forward:
             return try measure(
-                name, m: rows, n: width, k: width, aStrides: [width, 1], bStrides: [1, width], mask: group, degrees: degrees)
+                name, m: rows, n: width, k: width, aStrides: [width, 1], bStrides: [1, width], mask: group,
+                degrees: degrees)
         case .inputGradient:
             return try measure(
-                name, m: rows, n: width, k: width, aStrides: [width, 1], bStrides: [width, 1], mask: group, degrees: degrees)
+                name, m: rows, n: width, k: width, aStrides: [width, 1], bStrides: [width, 1], mask: group,
+                degrees: degrees)
         case .weightGradient:
             return try measure(
-                name, m: width, n: width, k: rows, aStrides: [1, width], bStrides: [width, 1], mask: group, degrees: degrees)
+                name, m: width, n: width, k: rows, aStrides: [1, width], bStrides: [width, 1], mask: group,
+                degrees: degrees)
         }
     }
 
@@ -61,7 +64,8 @@ public struct CPUBenchmark {
             schedule.values.append(Value(TensorType(shape, element), storage, label: name))
             return schedule.values.count - 1
         }
-        let a = add([Extent(m * k)], .float32, .input("a")), b = add([Extent(k * n)], .float32, .input("b"))
+        let a = add([Extent(m * k)], .float32, .input("a"))
+        let b = add([Extent(k * n)], .float32, .input("b"))
         let c = add([Extent(m), Extent(n)], .float32, .state("c"))
         var mask = mask
         var feeds: [String: Feed] = [:]
@@ -80,9 +84,11 @@ public struct CPUBenchmark {
                     ProductGroup(
                         m: Extent(m), n: Extent(n), k: Extent(k),
                         a: Operand(.value(a), strides: aStrides.map { Extent($0) }, element: .float32),
-                        b: Operand(.value(b), strides: bStrides.map { Extent($0) }, element: .float32), mask: mask, epilogueInputs: [],
+                        b: Operand(.value(b), strides: bStrides.map { Extent($0) }, element: .float32), mask: mask,
+                        epilogueInputs: [],
                         epilogue: Program(inputs: [.float32], outputs: [0]),
-                        outputs: [Operand(.value(c), strides: [Extent(n), 1], element: .float32)])), label: name, location: nil)
+                        outputs: [Operand(.value(c), strides: [Extent(n), 1], element: .float32)])), label: name,
+                location: nil)
         ]
         feeds["a"] = try .device(buffer(HostArray((0..<(m * k)).map { Float($0 % 17) - 8 })))
         feeds["b"] = try .device(buffer(HostArray((0..<(k * n)).map { Float($0 % 13) - 6 })))
@@ -101,7 +107,8 @@ public struct CPUBenchmark {
         }
         times.sort()
         return Result(
-            name: name, minimum: times[0], median: times[times.count / 2], multiplyAdds: executed, denseMultiplyAdds: m * n * k)
+            name: name, minimum: times[0], median: times[times.count / 2], multiplyAdds: executed,
+            denseMultiplyAdds: m * n * k)
     }
 
     private func buffer(_ array: HostArray) throws -> any DeviceBuffer {

@@ -2,9 +2,9 @@ import CPUKernels
 import Compiler
 
 #if canImport(Glibc)
-import Glibc
+    import Glibc
 #elseif canImport(Musl)
-import Musl
+    import Musl
 #endif
 
 /// Zeroed host memory, aligned for vectors.

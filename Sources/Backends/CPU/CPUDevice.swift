@@ -4,9 +4,9 @@ import Graph
 import Synchronization
 
 #if canImport(Glibc)
-import Glibc
+    import Glibc
 #elseif canImport(Musl)
-import Musl
+    import Musl
 #endif
 
 /// How wide the vectors of the CPU kernels are.

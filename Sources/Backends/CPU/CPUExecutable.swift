@@ -3,9 +3,9 @@ import Compiler
 import Graph
 
 #if canImport(Glibc)
-import Glibc
+    import Glibc
 #elseif canImport(Musl)
-import Musl
+    import Musl
 #endif
 
 /// A schedule with its memory, ready to run on the CPU.
@@ -86,7 +86,9 @@ public final class CPUExecutable: Executable {
         table.initialize(repeating: nil, count: max(1, schedule.values.count))
         counts = .allocate(capacity: 8 * device.threads)
         counts.initialize(repeating: 0, count: 8 * device.threads)
-        for (value, offset) in plan.offsets { table[value] = (arena.pointer + offset).assumingMemoryBound(to: CChar.self) }
+        for (value, offset) in plan.offsets {
+            table[value] = (arena.pointer + offset).assumingMemoryBound(to: CChar.self)
+        }
         for (value, buffer) in owned { table[value] = buffer.pointer.assumingMemoryBound(to: CChar.self) }
         _ = try groups(batch: maximumBatch)
     }
@@ -114,7 +116,8 @@ public final class CPUExecutable: Executable {
     private var context: martlet_context {
         martlet_context(
             pool: device.pool, values: UnsafePointer(table), shared: shared.pointer.assumingMemoryBound(to: CChar.self),
-            work: work.pointer.assumingMemoryBound(to: CChar.self), workBytes: Int64(workBytes), level: device.level.kernels)
+            work: work.pointer.assumingMemoryBound(to: CChar.self), workBytes: Int64(workBytes),
+            level: device.level.kernels)
     }
 
     private func check(batch: Int) throws {
@@ -172,7 +175,8 @@ public final class CPUExecutable: Executable {
             guard let buffer = buffer as? CPUBuffer else { throw CPUError.foreignBuffer("input '\(name)'") }
             guard buffer.byteCount >= bytes else {
                 throw CPUError.wrongFeed(
-                    name: name, expected: "\(type.element)\(shape), \(bytes) bytes", found: "a buffer of \(buffer.byteCount)")
+                    name: name, expected: "\(type.element)\(shape), \(bytes) bytes",
+                    found: "a buffer of \(buffer.byteCount)")
             }
             table[input] = buffer.pointer.assumingMemoryBound(to: CChar.self)
         }
@@ -205,7 +209,8 @@ public final class CPUExecutable: Executable {
         let shape = type.shape.resolved(batch: batch)
         guard array.type == type.element, array.shape == shape else {
             throw CPUError.wrongFeed(
-                name: schedule.values[value].label, expected: "\(type.element)\(shape)", found: "\(array.type)\(array.shape)")
+                name: schedule.values[value].label, expected: "\(type.element)\(shape)",
+                found: "\(array.type)\(array.shape)")
         }
         device.lock.withLock { _ in
             array.withUnsafeBytes { if let base = $0.baseAddress { memcpy(pointer, base, $0.count) } }

@@ -126,7 +126,8 @@ private struct ProgramBuilder {
             throw CPUError.invalidSchedule("a program's inputs and outputs do not match its group's operands")
         }
         guard max(inputs.count, outputs.count) <= Int(MARTLET_MAXIMUM_PORTS) else {
-            throw CPUError.invalidSchedule("a group with \(max(inputs.count, outputs.count)) operands (at most \(MARTLET_MAXIMUM_PORTS))")
+            throw CPUError.invalidSchedule(
+                "a group with \(max(inputs.count, outputs.count)) operands (at most \(MARTLET_MAXIMUM_PORTS))")
         }
         // Registers of the schedule to registers of the kernels: some instructions only rename.
         var renamed = Array(0..<fixed)
@@ -137,7 +138,9 @@ private struct ProgramBuilder {
             else { throw CPUError.invalidSchedule("an instruction '\(instruction.function.name)' with wrong operands") }
             let operands = instruction.operands.map { renamed[$0] }
             var renames = instruction.function == .stopGradient
-            if case .cast(let type) = instruction.function, type == program.element(of: instruction.operands[0]) { renames = true }
+            if case .cast(let type) = instruction.function, type == program.element(of: instruction.operands[0]) {
+                renames = true
+            }
             if renames {
                 renamed.append(operands[0])
             } else {
@@ -146,7 +149,8 @@ private struct ProgramBuilder {
             }
         }
         guard fixed + kept.count <= Int(MARTLET_MAXIMUM_REGISTERS) else {
-            throw CPUError.invalidSchedule("a program of \(fixed + kept.count) registers (at most \(MARTLET_MAXIMUM_REGISTERS))")
+            throw CPUError.invalidSchedule(
+                "a program of \(fixed + kept.count) registers (at most \(MARTLET_MAXIMUM_REGISTERS))")
         }
         guard program.outputs.allSatisfy({ renamed.indices.contains($0) }) else {
             throw CPUError.invalidSchedule("a program's output is not a register")
@@ -163,7 +167,9 @@ private struct ProgramBuilder {
         var direct = [Int](repeating: -1, count: kept.count)
         for (output, register) in outputRegisters.enumerated() where register >= fixed {
             let index = register - fixed
-            let isRead = inputs.indices.contains { inputs[$0] != nil && inputs[$0] == outputs[output] && lastUse[$0] > index }
+            let isRead = inputs.indices.contains {
+                inputs[$0] != nil && inputs[$0] == outputs[output] && lastUse[$0] > index
+            }
             if direct[index] < 0, !isRead { direct[index] = output }
         }
 
@@ -184,7 +190,9 @@ private struct ProgramBuilder {
                 slots[register] = slotCount
                 slotCount += 1
             }
-            for operand in Set(entry.operands) where operand >= fixed && lastUse[operand] == index { free.append(slots[operand]) }
+            for operand in Set(entry.operands) where operand >= fixed && lastUse[operand] == index {
+                free.append(slots[operand])
+            }
             if lastUse[register] < 0 { free.append(slots[register]) }
 
             let function = entry.instruction.function
@@ -192,7 +200,8 @@ private struct ProgramBuilder {
             guard let name = function.kernels,
                 let kernel = martlet_find_kernel(level.kernels, name, from.kernels, entry.instruction.element.kernels)
             else {
-                throw CPUError.invalidSchedule("no kernel for \(function.name) from \(from) to \(entry.instruction.element)")
+                throw CPUError.invalidSchedule(
+                    "no kernel for \(function.name) from \(from) to \(entry.instruction.element)")
             }
             var compiled = martlet_instruction()
             compiled.kernel = kernel

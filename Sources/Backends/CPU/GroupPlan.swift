@@ -70,7 +70,8 @@ struct ElementwisePlan: GroupPlan {
         try context.check(group.inputs + group.outputs, rank: group.iteration.count)
         self.group = group
         self.context = context
-        program = try context.compile(group.program, inputs: group.inputs.map(\.value), outputs: group.outputs.map(\.value))
+        program = try context.compile(
+            group.program, inputs: group.inputs.map(\.value), outputs: group.outputs.map(\.value))
     }
 
     func bind(batch: Int) throws(CPUError) -> any BoundGroup {
@@ -93,7 +94,8 @@ final class BoundNest: BoundGroup {
         _ context: PlanContext
     ) throws(CPUError) {
         guard axes.extents.count <= Int(MARTLET_MAXIMUM_RANK) else {
-            throw context.unsupported("\(axes.extents.count) axes that cannot be joined (at most \(MARTLET_MAXIMUM_RANK))")
+            throw context.unsupported(
+                "\(axes.extents.count) axes that cannot be joined (at most \(MARTLET_MAXIMUM_RANK))")
         }
         self.program = program
         let all = operands.enumerated().map { index, operand in

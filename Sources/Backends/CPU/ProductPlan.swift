@@ -24,7 +24,8 @@ final class PreparedMask {
         var made: OpaquePointer?
         switch mask.structure {
         case .degrees(let input, let output, let strict):
-            let input = memory.keep(input), output = memory.keep(output)
+            let input = memory.keep(input)
+            let output = memory.keep(output)
             simple.inputDegrees = UnsafePointer(input)
             simple.outputDegrees = UnsafePointer(output)
             simple.strict = strict ? 1 : 0
@@ -48,7 +49,9 @@ final class PreparedMask {
                     level.kernels, mask.role.kernels, Int64(inputs), Int64(outputs), words, Int64(bits.wordsPerRow))
             }
         }
-        guard isDouble || made != nil else { throw CPUError.outOfMemory(byteCount: inputs * outputs / 8, purpose: "a mask") }
+        guard isDouble || made != nil else {
+            throw CPUError.outOfMemory(byteCount: inputs * outputs / 8, purpose: "a mask")
+        }
         pointer = made
         plain = memory.keep([simple])
     }
@@ -70,7 +73,8 @@ struct ProductPlan: GroupPlan {
             group.a.element.isFloatingPoint, group.epilogue.inputs.first == group.a.element
         else {
             throw context.unsupported(
-                "a product wants two float32 or two float64 values and was given \(group.a.element) and \(group.b.element)")
+                "a product wants two float32 or two float64 values and was given \(group.a.element) and \(group.b.element)"
+            )
         }
         self.group = group
         self.context = context
@@ -107,7 +111,8 @@ struct ProductPlan: GroupPlan {
             }
         if let sizes, sizes != (inputs.coefficient, outputs.coefficient) {
             throw CPUError.invalidSchedule(
-                "'\(context.group.label)' has a mask of [\(sizes.1), \(sizes.0)] for a layer of [\(outputs), \(inputs)]")
+                "'\(context.group.label)' has a mask of [\(sizes.1), \(sizes.0)] for a layer of [\(outputs), \(inputs)]"
+            )
         }
         if case .runtime = mask.structure {
             guard let degrees = mask.runtimeDegrees, context.schedule.values.indices.contains(degrees.input),
@@ -141,7 +146,8 @@ final class BoundProduct: BoundGroup {
         let rank = group.batch.count
         var m = group.m.resolved(batch: batch)
         let axes = ResolvedAxes(
-            group.batch.map { $0.resolved(batch: batch) }, ([a, b] + others).map { Array($0.strides[..<rank]) }, sorts: false)
+            group.batch.map { $0.resolved(batch: batch) }, ([a, b] + others).map { Array($0.strides[..<rank]) },
+            sorts: false)
         var batchExtents = axes.extents
         var operands = ([a, b] + others).enumerated().map { index, operand in
             var operand = operand

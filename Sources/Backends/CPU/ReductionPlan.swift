@@ -13,7 +13,8 @@ struct ReductionPlan: GroupPlan {
         try context.check(group.inputs, rank: group.kept.count + group.reduced.count)
         try context.check(group.epilogueInputs + group.outputs, rank: group.kept.count)
         guard group.prologue.outputs.count == 1 else {
-            throw CPUError.invalidSchedule("'\(context.group.label)' reduces \(group.prologue.outputs.count) values at once")
+            throw CPUError.invalidSchedule(
+                "'\(context.group.label)' reduces \(group.prologue.outputs.count) values at once")
         }
         self.group = group
         self.context = context
@@ -68,7 +69,9 @@ final class BoundReduction: BoundGroup {
         result.source = Int32(MARTLET_SOURCE_WORK)
         result.element = Int32(plan.element.kernels.rawValue)
         var contiguous = [Int](repeating: 1, count: kept.extents.count)
-        for axis in contiguous.indices.dropLast().reversed() { contiguous[axis] = contiguous[axis + 1] * kept.extents[axis + 1] }
+        for axis in contiguous.indices.dropLast().reversed() {
+            contiguous[axis] = contiguous[axis + 1] * kept.extents[axis + 1]
+        }
         setExtents(&result.strides, contiguous)
 
         var epilogue = martlet_nest(
