@@ -3,18 +3,18 @@
 # later and no Swift. The OpenCL loader is in it; point it at a driver with OCL_ICD_FILENAMES if the system has no .icd files.
 set -eu
 cd "$(dirname "$0")/.."
-# The C++ library is linked in: a distribution's own may want a newer glibc than this program does.
-flags=(-c release --static-swift-stdlib -Xlinker --as-needed -Xlinker --push-state -Xlinker -Bstatic -Xlinker -lstdc++ -Xlinker --pop-state)
+flags=(-c release --static-swift-stdlib)
 swift build "${flags[@]}" --product martlet
 binary=$(swift build "${flags[@]}" --show-bin-path)/martlet
 rm -rf bundle
 mkdir -p bundle
 cp "$binary" bundle/martlet
 strip bundle/martlet
-# Everything but glibc itself travels along; RUNPATH is $ORIGIN.
+# Everything travels along but glibc and the compiler's own libraries, which any system with that glibc has new enough
+# (GLIBCXX 3.4.29), while this machine's may want a newer glibc. RUNPATH is $ORIGIN.
 ldd bundle/martlet | awk '$3 ~ /^\// {print $3}' | while read -r library; do
     case $(basename "$library") in
-    libc.so.* | libm.so.* | libpthread.so.* | libdl.so.* | librt.so.* | ld-linux*) ;;
+    libc.so.* | libm.so.* | libpthread.so.* | libdl.so.* | librt.so.* | ld-linux* | libstdc++.so.* | libgcc_s.so.*) ;;
     *) cp -L "$library" bundle/ ;;
     esac
 done
