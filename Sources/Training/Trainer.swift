@@ -232,8 +232,11 @@ public final class Trainer {
         progress.epoch += 1
         progress.stepInEpoch = 0
         progress.lossSum = 0
+        // Of fixed width, so that the length that the state remembers does not depend on the time.
+        let time = "\(Double(Int(trainSeconds * 1000)) / 1000)"
+        let padded = String(repeating: " ", count: max(0, 12 - time.count)) + time
         let line =
-            #"{"epoch":\#(progress.epoch),"step":\#(progress.step),"train_nats":\#(trainLoss),"valid_nats":\#(validation),"best_valid_nats":\#(progress.best),"seconds":\#(Double(Int(trainSeconds * 1000)) / 1000)}"#
+            #"{"epoch":\#(progress.epoch),"step":\#(progress.step),"train_nats":\#(trainLoss),"valid_nats":\#(validation),"best_valid_nats":\#(progress.best),"seconds":\#(padded)}"#
         try Files.append(line, to: folder.metrics)
         progress.metricsLength += line.utf8.count + 1
         try save()

@@ -7,6 +7,8 @@ final class OpenCLSampler: SamplingExecutable {
     let program: SamplingProgram
     let maximumBatch: Int
     private(set) var plannedBytes = 0
+    /// The generated program.
+    let source: String
     private let device: OpenCLDevice
     private let lanes: Int
     /// The memory of every value: a part of the block for lane values.
@@ -85,7 +87,7 @@ final class OpenCLSampler: SamplingExecutable {
         var library = KernelLibrary()
         if text.usesRandom { library.useRandom() }
         library.addOnce(text.source)
-        let source = library.source
+        source = library.source
         if debugLevel >= 3 { printError("// \(device.name): \(device.summary)\n\(source)") }
         compiled = try CompiledProgram(device, source: source)
         kernel = try compiled.makeKernel("martlet_sample")
