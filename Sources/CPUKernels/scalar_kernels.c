@@ -182,7 +182,3 @@ martlet_kernel martlet_find_kernel(
         default: return NULL;
     }
 }
-
-int32_t martlet_element_size(int32_t element) {
-    return element == MARTLET_FLOAT64 ? 8 : element == MARTLET_FLOAT32 || element == MARTLET_INT32 ? 4 : 1;
-}

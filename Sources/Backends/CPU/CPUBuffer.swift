@@ -7,6 +7,9 @@ import Compiler
     import Musl
 #endif
 
+/// `MADV_HUGEPAGE`, which the C library of Swift does not always name.
+private let hugePages: Int32 = 14
+
 /// Zeroed host memory, aligned for vectors.
 final class CPUBuffer: DeviceBuffer, @unchecked Sendable {
     let byteCount: Int
@@ -22,7 +25,7 @@ final class CPUBuffer: DeviceBuffer, @unchecked Sendable {
         guard byteCount >= 0, posix_memalign(&memory, isLarge ? 1 << 21 : 64, size) == 0, let memory else {
             throw CPUError.outOfMemory(byteCount: byteCount, purpose: purpose)
         }
-        if isLarge { madvise(memory, size, 14 /* MADV_HUGEPAGE */) }
+        if isLarge { madvise(memory, size, hugePages) }
         memset(memory, 0, size)
         pointer = memory
     }

@@ -43,4 +43,6 @@ typedef struct {
 } martlet_operand;
 
 /// Bytes of one element.
-int32_t martlet_element_size(int32_t element);
+static inline int32_t martlet_element_size(int32_t element) {
+    return element == MARTLET_FLOAT64 ? 8 : element == MARTLET_FLOAT32 || element == MARTLET_INT32 ? 4 : 1;
+}
