@@ -5,18 +5,23 @@ import PackageDescription
 let package = Package(
     name: "Martlet",
     products: [
-        .library(name: "Martlet", targets: ["Graph", "Compiler", "CPU", "OpenCL", "Layers", "Distributions", "Models", "Datasets", "Training"]),
+        .library(
+            name: "Martlet",
+            targets: [
+                "Graph", "Compiler", "CPU", "OpenCL", "Layers", "Distributions", "Models", "Datasets", "Training",
+            ]),
         .executable(name: "martlet", targets: ["martlet"]),
     ],
     dependencies: [
-        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0")
     ],
     targets: [
         // 0: the outside world
         .systemLibrary(
             name: "COpenCL", path: "Sources/COpenCL", pkgConfig: "OpenCL",
             providers: [.apt(["ocl-icd-opencl-dev", "opencl-headers"])]),
-        .systemLibrary(name: "CZip", path: "Sources/CZip", pkgConfig: "libzip", providers: [.apt(["libzip-dev", "zlib1g-dev"])]),
+        .systemLibrary(
+            name: "CZip", path: "Sources/CZip", pkgConfig: "libzip", providers: [.apt(["libzip-dev", "zlib1g-dev"])]),
         .systemLibrary(name: "CPNG", path: "Sources/CPNG", pkgConfig: "libpng", providers: [.apt(["libpng-dev"])]),
         .target(name: "Kernels", path: "Kernels"),
         .target(name: "CPUKernels", dependencies: ["Kernels"], path: "Sources/CPUKernels"),
@@ -35,7 +40,8 @@ let package = Package(
         // 6: data and training
         .target(name: "Datasets", dependencies: ["Graph", "Kernels", "CZip", "CPNG"], path: "Sources/Datasets"),
         .target(
-            name: "Training", dependencies: ["Compiler", "Layers", "Distributions", "Models", "Datasets"], path: "Sources/Training"),
+            name: "Training", dependencies: ["Compiler", "Layers", "Distributions", "Models", "Datasets"],
+            path: "Sources/Training"),
         // 7: experiments and the command line
         .target(name: "Experiments", dependencies: ["Training"], path: "experiments"),
         .executableTarget(

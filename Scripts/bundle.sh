@@ -10,10 +10,11 @@ rm -rf bundle
 mkdir -p bundle
 cp "$binary" bundle/martlet
 strip bundle/martlet
-# Everything but glibc itself travels along; RUNPATH is $ORIGIN.
+# Everything travels along but glibc and the compiler's own libraries, which any system with that glibc has new enough
+# (GLIBCXX 3.4.29), while this machine's may want a newer glibc. RUNPATH is $ORIGIN.
 ldd bundle/martlet | awk '$3 ~ /^\// {print $3}' | while read -r library; do
     case $(basename "$library") in
-    libc.so.* | libm.so.* | libpthread.so.* | libdl.so.* | librt.so.* | ld-linux*) ;;
+    libc.so.* | libm.so.* | libpthread.so.* | libdl.so.* | librt.so.* | ld-linux* | libstdc++.so.* | libgcc_s.so.*) ;;
     *) cp -L "$library" bundle/ ;;
     esac
 done

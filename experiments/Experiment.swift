@@ -26,7 +26,8 @@ public struct Experiment: Sendable {
 
     public static func named(_ name: String) throws -> Experiment {
         guard let found = all.first(where: { $0.name == name }) else {
-            throw UsageError("there is no experiment “\(name)”; martlet list shows \(all.map(\.name).joined(separator: ", "))")
+            throw UsageError(
+                "there is no experiment “\(name)”; martlet list shows \(all.map(\.name).joined(separator: ", "))")
         }
         return found
     }

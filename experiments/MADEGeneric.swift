@@ -10,11 +10,15 @@ extension Experiment {
         configuration: .preset("made") { $0.samples = 0 },
         load: { configuration, _ in
             guard !configuration.train.isEmpty else {
-                throw UsageError("made: name the data with --train F --valid F --test F, or --train F.npz holding the arrays train, valid and test")
+                throw UsageError(
+                    "made: name the data with --train F --valid F --test F, or --train F.npz holding the arrays train, valid and test"
+                )
             }
             if configuration.valid.isEmpty, configuration.test.isEmpty {
                 return ExperimentData(
-                    try Dataset(npz: configuration.train, name: configuration.train, source: "Name a file that exists with --train"))
+                    try Dataset(
+                        npz: configuration.train, name: configuration.train,
+                        source: "Name a file that exists with --train"))
             }
             guard !configuration.valid.isEmpty, !configuration.test.isEmpty else {
                 throw UsageError("made: --train, --valid and --test go together")
@@ -22,7 +26,8 @@ extension Experiment {
             let train = try ArrayFile.read(configuration.train, name: "train")
             return ExperimentData(
                 try Dataset(
-                    name: configuration.train, train: train, valid: try ArrayFile.read(configuration.valid, name: "valid"),
+                    name: configuration.train, train: train,
+                    valid: try ArrayFile.read(configuration.valid, name: "valid"),
                     test: try ArrayFile.read(configuration.test, name: "test")))
         })
 }

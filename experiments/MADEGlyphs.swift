@@ -4,11 +4,12 @@ import Training
 extension Experiment {
     /// MADE on images whose exact likelihood is known, drawn anew for every epoch.
     static let madeGlyphs = Experiment(
-        name: "made-glyphs", summary: "MADE on ten glyphs at random offsets with flipped pixels, beside the generator's own likelihood",
+        name: "made-glyphs",
+        summary: "MADE on ten glyphs at random offsets with flipped pixels, beside the generator's own likelihood",
         paper: "Germain et al. 2015", paperNats: nil,
         configuration: .preset("made-glyphs") {
             $0.hidden = [512, 512]
-            $0.epochs = 24
+            $0.epochs = 100
             $0.rate = 0.002
             $0.schedule = .cosine
             $0.finalRate = 0.01
@@ -19,7 +20,8 @@ extension Experiment {
             let epochSize = 20_000
             var data = ExperimentData(
                 try Dataset(
-                    name: "glyphs", train: glyphs.draw(.train, count: epochSize), valid: glyphs.draw(.valid, count: 2_000),
+                    name: "glyphs", train: glyphs.draw(.train, count: epochSize),
+                    valid: glyphs.draw(.valid, count: 2_000),
                     test: glyphs.draw(.test, count: 5_000), imageSize: (Glyphs.height, Glyphs.width)))
             data.trainingExamples = { glyphs.draw(.train, start: $0 * epochSize, count: epochSize) }
             data.optimum = { glyphs.logProbability($0) }

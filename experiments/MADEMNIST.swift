@@ -5,8 +5,10 @@ private func binarizedMNIST(_ folder: String) throws -> ExperimentData {
     ExperimentData(
         try Dataset(
             npz: "\(folder)/binarized_mnist/binarized_mnist.npz", name: "binarized_mnist", imageSize: (28, 28),
-            source: "It is Larochelle's fixed binarization of MNIST as the arrays train, valid, test of 0/1 bytes [50000 | 10000 | 10000, 784]; "
-                + "make it from the .amat files of the MADE repository, put it there, or name another folder with --data"))
+            source:
+                "It is Larochelle's fixed binarization of MNIST as the arrays train, valid, test of 0/1 bytes [50000 | 10000 | 10000, 784]; "
+                + "make it from the .amat files of the MADE repository, put it there, or name another folder with --data"
+        ))
 }
 
 extension Experiment {

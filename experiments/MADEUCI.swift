@@ -2,9 +2,12 @@ import Datasets
 import Training
 
 /// The binary UCI sets of the NADE and MADE papers, with the paper's figure for a single mask.
-private func uci(_ set: String, nats: Double, _ change: @escaping @Sendable (inout RunConfiguration) -> Void) -> Experiment {
+private func uci(_ set: String, nats: Double, _ change: @escaping @Sendable (inout RunConfiguration) -> Void)
+    -> Experiment
+{
     Experiment(
-        name: "made-\(set)", summary: "MADE on the binary UCI set \(set)", paper: "Germain et al. 2015, table 4", paperNats: nats,
+        name: "made-\(set)", summary: "MADE on the binary UCI set \(set)", paper: "Germain et al. 2015, table 4",
+        paperNats: nats,
         configuration: .preset("made-\(set)") {
             $0.hidden = [500]
             $0.epochs = 200
@@ -16,7 +19,9 @@ private func uci(_ set: String, nats: Double, _ change: @escaping @Sendable (ino
             ExperimentData(
                 try Dataset(
                     npz: "\(folder)/nade_uci/\(set).npz", name: set,
-                    source: "It holds the arrays train, valid and test of 0/1 bytes; the data come with the MADE repository (mgermain/MADE). Put it there, or name another folder with --data"))
+                    source:
+                        "It holds the arrays train, valid and test of 0/1 bytes; the data come with the MADE repository (mgermain/MADE). Put it there, or name another folder with --data"
+                ))
         })
 }
 
@@ -24,8 +29,22 @@ extension Experiment {
     static let madeUCI: [Experiment] = [
         uci("adult", nats: 13.12) { $0.rate = 0.001 },
         uci("connect4", nats: 11.90) { $0.rate = 0.001 },
-        uci("dna", nats: 83.63) { $0.rate = 0.0005; $0.weightDecay = 1e-4 },
-        uci("mushrooms", nats: 9.68) { $0.rate = 0.001 },
-        uci("nips", nats: 280.25) { $0.rate = 0.0005; $0.weightDecay = 1e-4; $0.batch = 50 },
+        // 1400 examples: every hidden layer that was tried overfits (88.5 nats with 500 units), so there is none.
+        uci("dna", nats: 83.63) {
+            $0.hidden = []
+            $0.rate = 0.001
+            $0.weightDecay = 0.003
+            $0.batch = 50
+        },
+        uci("mushrooms", nats: 9.68) {
+            $0.rate = 0.001
+            $0.batch = 50
+            $0.epochs = 300
+        },
+        uci("nips", nats: 280.25) {
+            $0.rate = 0.0005
+            $0.weightDecay = 1e-4
+            $0.batch = 50
+        },
     ]
 }

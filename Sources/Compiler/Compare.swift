@@ -54,7 +54,8 @@ public func compareGroups(
         }
         result.append(
             GroupComparison(
-                index: index, label: group.label, location: group.location, largestDifference: difference, largestValue: largest))
+                index: index, label: group.label, location: group.location, largestDifference: difference,
+                largestValue: largest))
     }
     // Both from the same start, each on its own.
     for (id, array) in initial {
@@ -64,7 +65,8 @@ public func compareGroups(
     let a = try first.run(feeds.mapValues { .host($0) }, batch: batch)
     let b = try second.run(feeds.mapValues { .host($0) }, batch: batch)
     let outputs = zip(a, b).map { x, y in
-        zip(x.doubles, y.doubles).reduce(0.0) { Swift.max($0, abs($1.0 - $1.1)) } / Swift.max(1e-30, x.doubles.reduce(0.0) { Swift.max($0, abs($1)) })
+        zip(x.doubles, y.doubles).reduce(0.0) { Swift.max($0, abs($1.0 - $1.1)) }
+            / Swift.max(1e-30, x.doubles.reduce(0.0) { Swift.max($0, abs($1)) })
     }
     for (id, array) in initial {
         try first.write(array, to: id, batch: batch)

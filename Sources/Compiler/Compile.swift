@@ -25,7 +25,8 @@ public func compile(
     for tensor in outputs + updates.map(\.value) { _ = try tensor.validated() }
     for update in updates where update.state.type != update.value.type || update.state.placeholder?.role != .state {
         throw GraphError(
-            operation: "update", message: "expected a value of \(update.state.type) for \(update.state), found \(update.value.type)",
+            operation: "update",
+            message: "expected a value of \(update.state.type) for \(update.state), found \(update.value.type)",
             location: update.value.location)
     }
     var simplifier = Simplifier()
@@ -43,7 +44,9 @@ public func compile(
     var builder = ScheduleBuilder(
         outputs: returned, updates: Array(zip(states, values)), settled: settledStates)
     let schedule = builder.build()
-    if debugLevel >= 1 { debugLine("compiled \(topologicalOrder(simplified).count) nodes into \(schedule.groups.count) groups") }
+    if debugLevel >= 1 {
+        debugLine("compiled \(topologicalOrder(simplified).count) nodes into \(schedule.groups.count) groups")
+    }
     if debugLevel >= 2 { debugLine(schedule.description) }
     return schedule
 }
@@ -71,7 +74,11 @@ struct ScheduleBuilder {
         let order = orderClusters()
         for node in topologicalOrder(outputs + updates.map(\.value) + updates.map(\.state)) {
             guard let placeholder = node.operation as? Placeholder else { continue }
-            let id = add(Value(placeholder.type, placeholder.role == .input ? .input(placeholder.label) : .state(placeholder.label), label: placeholder.label))
+            let id = add(
+                Value(
+                    placeholder.type,
+                    placeholder.role == .input ? .input(placeholder.label) : .state(placeholder.label),
+                    label: placeholder.label))
             valueOf[Tensor(node)] = id
             if placeholder.role == .input { schedule.inputs.append(id) } else { schedule.states.append(id) }
         }
@@ -92,7 +99,9 @@ struct ScheduleBuilder {
         for cluster in fusion.clusters {
             for input in fusion.inputs(of: cluster) {
                 guard case .tensor(let base) = fusion.view(input).base else { continue }
-                if let source = fusion.home[base], source !== cluster { before[cluster.id, default: []].insert(source.id) }
+                if let source = fusion.home[base], source !== cluster {
+                    before[cluster.id, default: []].insert(source.id)
+                }
                 if base.placeholder?.role == .state { stateReaders[base, default: []].append(cluster) }
             }
         }
@@ -109,7 +118,9 @@ struct ScheduleBuilder {
             guard let writer = fusion.home[value], writer.takesEpilogue else { continue }
             let readers = (stateReaders[state] ?? []).filter { $0 !== writer }
             // The writer itself may read the state only element by element, behind its anchor.
-            let ownReads = fusion.inputs(of: writer).filter { if case .tensor(state) = fusion.view($0).base { true } else { false } }
+            let ownReads = fusion.inputs(of: writer).filter {
+                if case .tensor(state) = fusion.view($0).base { true } else { false }
+            }
             let anchorReads = (writer.anchor?.inputs ?? []) + writer.prologue.flatMap(\.inputs)
             guard ownReads.allSatisfy({ $0 == state }),
                 !anchorReads.contains(where: { if case .tensor(state) = fusion.view($0).base { true } else { false } }),
@@ -199,7 +210,9 @@ struct ScheduleBuilder {
         outputs.contains(tensor) || updates.contains { $0.value == tensor }
             || fusion.clusters.contains { other in
                 other !== cluster
-                    && fusion.inputs(of: other).contains { if case .tensor(tensor) = fusion.view($0).base { true } else { false } }
+                    && fusion.inputs(of: other).contains {
+                        if case .tensor(tensor) = fusion.view($0).base { true } else { false }
+                    }
             }
     }
 
@@ -218,7 +231,8 @@ struct ScheduleBuilder {
             default:
                 let inputs = anchor.inputs.map { value($0) }
                 let outputs = anchor.types.indices.map { value(Tensor(anchor, $0)) }
-                append(.operation(OperationGroup(operation: anchor.operation, inputs: inputs, outputs: outputs)), cluster)
+                append(
+                    .operation(OperationGroup(operation: anchor.operation, inputs: inputs, outputs: outputs)), cluster)
             }
         } else {
             var builder = ProgramBuilder(anchor: nil)
@@ -226,7 +240,8 @@ struct ScheduleBuilder {
             append(
                 .elementwise(
                     ElementwiseGroup(
-                        iteration: cluster.shape.dimensions, inputs: builder.operands, program: builder.program(stored.map(\.self)),
+                        iteration: cluster.shape.dimensions, inputs: builder.operands,
+                        program: builder.program(stored.map(\.self)),
                         outputs: stored.map { target($0) })), cluster)
         }
     }
@@ -234,12 +249,16 @@ struct ScheduleBuilder {
     private mutating func append(_ kind: Group.Kind, _ cluster: Cluster) {
         let nodes = cluster.prologue + (cluster.anchor.map { [$0] } ?? []) + cluster.nodes
         let names = nodes.map(\.operation.name)
-        let label = names.count > 8 ? names.prefix(7).joined(separator: "+") + "+\(names.count - 7) more" : names.joined(separator: "+")
+        let label =
+            names.count > 8
+            ? names.prefix(7).joined(separator: "+") + "+\(names.count - 7) more" : names.joined(separator: "+")
         schedule.groups.append(Group(kind, label: label, location: cluster.anchor?.location ?? nodes.first?.location))
     }
 
     /// Adds elementwise nodes to a program; returns the tensors that have to be stored.
-    private mutating func build(_ nodes: [Node], _ builder: inout ProgramBuilder, _ cluster: Cluster, axes: [Int]?) -> [Tensor] {
+    private mutating func build(_ nodes: [Node], _ builder: inout ProgramBuilder, _ cluster: Cluster, axes: [Int]?)
+        -> [Tensor]
+    {
         for node in nodes {
             for input in node.inputs { supply(input, &builder, axes) }
             builder.add(node)
@@ -275,8 +294,10 @@ struct ScheduleBuilder {
             Group(
                 .elementwise(
                     ElementwiseGroup(
-                        iteration: tensor.shape.dimensions, inputs: builder.operands, program: builder.program([tensor]),
-                        outputs: [target(tensor)])), label: "copy \(tensor.node.operation.name)", location: tensor.location))
+                        iteration: tensor.shape.dimensions, inputs: builder.operands,
+                        program: builder.program([tensor]),
+                        outputs: [target(tensor)])), label: "copy \(tensor.node.operation.name)",
+                location: tensor.location))
     }
 
     private mutating func emit(_ reduction: Reduction, _ anchor: Node, _ cluster: Cluster) {
@@ -293,9 +314,12 @@ struct ScheduleBuilder {
         append(
             .reduction(
                 ReductionGroup(
-                    kind: ReductionGroup.Kind(rawValue: reduction.kind.rawValue) ?? .sum, kept: keptAxes.map { input.shape[$0] },
-                    reduced: reduction.axes.map { input.shape[$0] }, inputs: front.operands, prologue: front.program([input]),
-                    epilogueInputs: back.operands, epilogue: back.program(stored), outputs: stored.map { target($0) })), cluster)
+                    kind: ReductionGroup.Kind(rawValue: reduction.kind.rawValue) ?? .sum,
+                    kept: keptAxes.map { input.shape[$0] },
+                    reduced: reduction.axes.map { input.shape[$0] }, inputs: front.operands,
+                    prologue: front.program([input]),
+                    epilogueInputs: back.operands, epilogue: back.program(stored), outputs: stored.map { target($0) })),
+            cluster)
     }
 
     private mutating func epilogue(_ anchor: Node, _ cluster: Cluster) -> (ProgramBuilder, [Tensor]) {
@@ -314,7 +338,8 @@ struct ScheduleBuilder {
             .product(
                 ProductGroup(
                     batch: Array(left.dimensions.dropLast(2)), m: left[-2], n: right[-1], k: left[-1], a: a, b: b,
-                    epilogueInputs: back.operands, epilogue: back.program(stored), outputs: stored.map { target($0) })), cluster)
+                    epilogueInputs: back.operands, epilogue: back.program(stored), outputs: stored.map { target($0) })),
+            cluster)
     }
 
     private mutating func emit(_ masked: MaskedProduct, _ anchor: Node, _ cluster: Cluster) {
@@ -347,15 +372,21 @@ struct ScheduleBuilder {
     }
 
     /// Whether an epilogue that updates settled states in place writes zeros wherever the gradient and the states are zero.
-    private func leavesDeadZeros(_ mask: MaskStructure, _ program: Program, _ operands: [Operand], _ stored: [Tensor]) -> Bool {
+    private func leavesDeadZeros(_ mask: MaskStructure, _ program: Program, _ operands: [Operand], _ stored: [Tensor])
+        -> Bool
+    {
         let states = stored.compactMap { inPlace[$0] }
-        guard !stored.isEmpty, states.count == stored.count, states.allSatisfy({ settled[$0] == mask }) else { return false }
+        guard !stored.isEmpty, states.count == stored.count, states.allSatisfy({ settled[$0] == mask }) else {
+            return false
+        }
         let zeroValues = Set(settled.filter { $0.value == mask }.keys.compactMap { valueOf[$0] })
         // Whatever the other operands are; three different draws settle it.
         return [0.25, 1.5, 3.0].allSatisfy { draw in
-            let inputs = [0.0] + operands.enumerated().map { index, operand in
-                operand.value.map { zeroValues.contains($0) } == true ? 0 : draw + Double(index) * 0.37
-            }
+            let inputs =
+                [0.0]
+                + operands.enumerated().map { index, operand in
+                    operand.value.map { zeroValues.contains($0) } == true ? 0 : draw + Double(index) * 0.37
+                }
             return program.evaluate(inputs).allSatisfy { $0 == 0 }
         }
     }
@@ -369,7 +400,8 @@ struct ScheduleBuilder {
             Group(
                 .elementwise(
                     ElementwiseGroup(
-                        iteration: result.shape.dimensions, inputs: [], program: fill.program([result]), outputs: [target(result)])),
+                        iteration: result.shape.dimensions, inputs: [], program: fill.program([result]),
+                        outputs: [target(result)])),
                 label: "pad fill", location: anchor.location))
         var output = target(result)
         output.offset = zip(pad.low, strides).filter { $0.0 != 0 }.map { $1 * Extent($0) }
@@ -388,14 +420,16 @@ struct ScheduleBuilder {
         }
     }
 
-    private mutating func appendMove(of input: Tensor, into output: Operand, label: String, _ location: SourceLocation?) {
+    private mutating func appendMove(of input: Tensor, into output: Operand, label: String, _ location: SourceLocation?)
+    {
         var builder = ProgramBuilder(anchor: nil)
         supply(input, &builder, nil)
         schedule.groups.append(
             Group(
                 .elementwise(
                     ElementwiseGroup(
-                        iteration: input.shape.dimensions, inputs: builder.operands, program: builder.program([input]), outputs: [output])),
+                        iteration: input.shape.dimensions, inputs: builder.operands, program: builder.program([input]),
+                        outputs: [output])),
                 label: label, location: location))
     }
 }

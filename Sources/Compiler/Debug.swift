@@ -1,5 +1,5 @@
 #if canImport(Glibc)
-import Glibc
+    import Glibc
 #endif
 
 /// `MARTLET_DEBUG`: 1 the number of nodes and groups, 2 the schedule, 3 the kernels (printed by the backends), 4 times.

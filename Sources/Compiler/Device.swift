@@ -15,7 +15,8 @@ public protocol Device: AnyObject, Sendable {
     func load(_ schedule: Schedule, maximumBatch: Int, states: [String: any DeviceBuffer]) throws -> any Executable
 
     /// Prepares a sampler for batches of up to `maximumBatch` examples.
-    func load(_ program: SamplingProgram, maximumBatch: Int, states: [String: any DeviceBuffer]) throws -> any SamplingExecutable
+    func load(_ program: SamplingProgram, maximumBatch: Int, states: [String: any DeviceBuffer]) throws
+        -> any SamplingExecutable
 }
 
 /// Memory on a device.

@@ -60,18 +60,20 @@ struct Fusion {
             case is Elementwise: place(node, rank)
             case is Reduction, is Pad, is Concatenate: anchor(node, rank)
             case is MatrixProduct:
-                node.inputs.forEach { storeBase($0, rank) }
+                for input in node.inputs { storeBase(input, rank) }
                 anchor(node, rank)
             case let masked as MaskedProduct:
-                node.inputs.forEach { storeBase($0, rank) }
-                if case .runtime = masked.mask { node.inputs.suffix(2).forEach { store($0, rank) } }
+                for input in node.inputs { storeBase(input, rank) }
+                if case .runtime = masked.mask { for input in node.inputs.suffix(2) { store(input, rank) } }
                 anchor(node, rank)
             default:
-                node.inputs.forEach { store($0, rank) }
+                for input in node.inputs { store(input, rank) }
                 anchor(node, rank)
             }
             // What is handed back needs memory of its own before anything else reads it through a view.
-            for index in node.types.indices where returned.contains(Tensor(node, index)) { store(Tensor(node, index), rank) }
+            for index in node.types.indices where returned.contains(Tensor(node, index)) {
+                store(Tensor(node, index), rank)
+            }
         }
         fuseIntoReductions(outputs)
     }
@@ -99,7 +101,9 @@ struct Fusion {
 
     private func addAncestors(of inputs: [Tensor], to cluster: Cluster) {
         for input in inputs {
-            if let source = source(input), source !== cluster { cluster.ancestors.formUnion(source.ancestors.union([source.id])) }
+            if let source = source(input), source !== cluster {
+                cluster.ancestors.formUnion(source.ancestors.union([source.id]))
+            }
         }
     }
 
@@ -177,7 +181,8 @@ struct Fusion {
         clusterByID[cluster.id] = nil
         target.ancestors.formUnion(inherited)
         target.ancestors.remove(cluster.id)
-        for other in clusters where other !== target && (other.ancestors.contains(cluster.id) || other.ancestors.contains(target.id)) {
+        for other in clusters
+        where other !== target && (other.ancestors.contains(cluster.id) || other.ancestors.contains(target.id)) {
             other.ancestors.remove(cluster.id)
             other.ancestors.formUnion(target.ancestors.union([target.id]))
         }
@@ -188,14 +193,19 @@ struct Fusion {
         var readers: [Int: [(reader: Cluster, tensor: Tensor, direct: Bool)]] = [:]
         for cluster in clusters {
             for input in inputs(of: cluster) {
-                guard case .tensor(let base) = view(input).base, let source = home[base], source !== cluster else { continue }
-                let direct = input == base && cluster.anchor?.inputs.first == input && !cluster.nodes.contains { $0.inputs.contains(input) }
+                guard case .tensor(let base) = view(input).base, let source = home[base], source !== cluster else {
+                    continue
+                }
+                let direct =
+                    input == base && cluster.anchor?.inputs.first == input
+                    && !cluster.nodes.contains { $0.inputs.contains(input) }
                 readers[source.id, default: []].append((cluster, base, direct))
             }
         }
         let kept = Set(outputs)
         for cluster in clusters where cluster.anchor == nil && cluster.copied == nil && cluster.prologue.isEmpty {
-            guard let all = readers[cluster.id], let first = all.first, all.allSatisfy({ $0.reader === first.reader && $0.direct && $0.tensor == first.tensor }),
+            guard let all = readers[cluster.id], let first = all.first,
+                all.allSatisfy({ $0.reader === first.reader && $0.direct && $0.tensor == first.tensor }),
                 first.reader.anchor?.operation is Reduction, first.reader.prologue.isEmpty,
                 !cluster.nodes.contains(where: { kept.contains(Tensor($0)) })
             else { continue }
@@ -225,7 +235,9 @@ struct Fusion {
         let own = (cluster.prologue + cluster.nodes).flatMap(\.inputs)
         if let copied = cluster.copied {
             // What the view is of, not the memory that it is being given.
-            if case .tensor(let base) = View.of(copied, isStored: { $0 != copied && isComputed($0) }).base { return [base] }
+            if case .tensor(let base) = View.of(copied, isStored: { $0 != copied && isComputed($0) }).base {
+                return [base]
+            }
             return []
         }
         return (cluster.anchor?.inputs ?? []) + own

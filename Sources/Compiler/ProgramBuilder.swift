@@ -78,7 +78,8 @@ extension Program {
         for instruction in instructions {
             var result = [Values(shape: [])]
             Elementwise(instruction.function).evaluate(
-                instruction.operands.map { Values(shape: [], elements: [registers[$0]]) }, outputs: &result, elements: nil,
+                instruction.operands.map { Values(shape: [], elements: [registers[$0]]) }, outputs: &result,
+                elements: nil,
                 context: EvaluationContext(batch: 1, inputTypes: instruction.operands.map { element(of: $0) }))
             registers.append(result[0].elements[0])
         }

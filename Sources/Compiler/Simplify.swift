@@ -70,7 +70,9 @@ struct Simplifier {
 
     /// Movement of a counted tensor, carried out on what it is counted from: computing again is cheaper than fetching.
     private static func move(_ tensor: Tensor, by movement: Node) -> Tensor {
-        guard tensor.node.operation is Elementwise else { return Tensor(movement.operation, [tensor], at: movement.location) }
+        guard tensor.node.operation is Elementwise else {
+            return Tensor(movement.operation, [tensor], at: movement.location)
+        }
         return Tensor(tensor.node.operation, tensor.node.inputs.map { move($0, by: movement) }, at: movement.location)
     }
 
@@ -99,7 +101,9 @@ struct Simplifier {
         case (.select, .some(let condition), _): return inputs[condition != 0 ? 1 : 2]
         case (.stopGradient, _, _): return inputs[0]
         case (.negate, _, _):
-            if let inner = inputs[0].node.operation as? Elementwise, inner.function == .negate { return inputs[0].node.inputs[0] }
+            if let inner = inputs[0].node.operation as? Elementwise, inner.function == .negate {
+                return inputs[0].node.inputs[0]
+            }
             return nil
         default: return nil
         }

@@ -29,7 +29,9 @@ extension View {
         if isStored(tensor) { return own }
         switch tensor.node.operation {
         case let position as Position:
-            return View(base: .position, offset: position.offset == 0 ? [] : [position.offset], strides: position.strides.map { Extent($0) })
+            return View(
+                base: .position, offset: position.offset == 0 ? [] : [position.offset],
+                strides: position.strides.map { Extent($0) })
         case let broadcast as Broadcast:
             let input = tensor.node.inputs[0]
             let inner = View.of(input, isStored: isStored)
@@ -48,7 +50,8 @@ extension View {
             for (start, stride) in zip(slice.starts, inner.strides) where start != 0 && stride != 0 {
                 offset.append(stride * Extent(start))
             }
-            return View(base: inner.base, offset: offset, strides: zip(slice.steps, inner.strides).map { $1 * Extent($0) })
+            return View(
+                base: inner.base, offset: offset, strides: zip(slice.steps, inner.strides).map { $1 * Extent($0) })
         case is Reshape:
             let input = tensor.node.inputs[0]
             let inner = View.of(input, isStored: isStored)

@@ -26,7 +26,8 @@ public struct Dataset: Sendable {
                 throw FileError(name, "the \(split) set is \(array.shape); expected [examples, variables]")
             }
             guard array.shape[1] == self.train.shape[1] else {
-                throw FileError(name, "the \(split) set has \(array.shape[1]) variables, the train set \(self.train.shape[1])")
+                throw FileError(
+                    name, "the \(split) set has \(array.shape[1]) variables, the train set \(self.train.shape[1])")
             }
         }
     }
@@ -48,7 +49,9 @@ public struct Dataset: Sendable {
         guard Files.exists(path) else { throw FileError(path, "is not there. \(source)") }
         let arrays = try NumPy.read(npz: path)
         guard let train = arrays["train"], let valid = arrays["valid"], let test = arrays["test"] else {
-            throw FileError(path, "expected the arrays train, valid and test, found \(arrays.keys.sorted().joined(separator: ", "))")
+            throw FileError(
+                path, "expected the arrays train, valid and test, found \(arrays.keys.sorted().joined(separator: ", "))"
+            )
         }
         try self.init(name: name, train: train, valid: valid, test: test, imageSize: imageSize)
     }
@@ -70,10 +73,16 @@ public enum VariableDomain: Sendable {
         switch self {
         case .binary: (bad, expected) = (values.firstIndex { $0 != 0 && $0 != 1 }, "0 or 1; binarize it first")
         case .levels(let n):
-            (bad, expected) = (values.firstIndex { !($0 >= 0 && $0 < Double(n) && $0 == $0.rounded()) }, "a whole number from 0 to \(n - 1)")
+            (bad, expected) = (
+                values.firstIndex { !($0 >= 0 && $0 < Double(n) && $0 == $0.rounded()) },
+                "a whole number from 0 to \(n - 1)"
+            )
         case .real: (bad, expected) = (values.firstIndex { !$0.isFinite }, "a finite number")
         }
-        if let bad { throw FileError(name, "row \(bad / width), column \(bad % width) holds \(values[bad]); expected \(expected)") }
+        if let bad {
+            throw FileError(
+                name, "row \(bad / width), column \(bad % width) holds \(values[bad]); expected \(expected)")
+        }
     }
 }
 

@@ -59,7 +59,11 @@ public enum PlanarDensity: String, Sendable, CaseIterable {
     public func logDensity(_ x: Double, _ y: Double) -> Double {
         switch self {
         case .eightGaussians:
-            return logSum((0..<8).map { normal(x, y, 2 * Math.cos(Double($0) * Double.pi / 4), 2 * Math.sin(Double($0) * Double.pi / 4), 0.2) }) - Math.log(8)
+            return logSum(
+                (0..<8).map {
+                    normal(
+                        x, y, 2 * Math.cos(Double($0) * Double.pi / 4), 2 * Math.sin(Double($0) * Double.pi / 4), 0.2)
+                }) - Math.log(8)
         case .checkerboard:
             let (column, row) = (Int((x + 2).rounded(.down)), Int((y + 2).rounded(.down)))
             let isDark = (0..<4).contains(column) && (0..<4).contains(row) && column % 2 == row % 2
@@ -67,7 +71,9 @@ public enum PlanarDensity: String, Sendable, CaseIterable {
         case .rings:
             let radius = (x * x + y * y).squareRoot()
             // A radius may be drawn negative; both signs give the same point.
-            let terms = Self.ringRadii.flatMap { [line(radius, $0, Self.ringDeviation), line(-radius, $0, Self.ringDeviation)] }
+            let terms = Self.ringRadii.flatMap {
+                [line(radius, $0, Self.ringDeviation), line(-radius, $0, Self.ringDeviation)]
+            }
             return logSum(terms) - Math.log(3) - Math.log(2 * Double.pi * Swift.max(radius, 1e-300))
         case .pinwheel:
             let (a, b) = rotate(x, y, -twist((x * x + y * y).squareRoot()))

@@ -1,5 +1,5 @@
 #if canImport(Glibc)
-import Glibc
+    import Glibc
 #endif
 
 /// A file that cannot be used: what was expected, what was found and what to do about it.
@@ -26,13 +26,17 @@ public enum Files {
         guard fstat(descriptor, &status) == 0 else { throw FileError(path, "cannot be examined: \(reason())") }
         guard status.st_mode & S_IFMT == S_IFREG else { throw FileError(path, "expected a file, found something else") }
         let size = Int(status.st_size)
-        guard size <= limit else { throw FileError(path, "is \(size) bytes, more than the \(limit) that are read of such a file") }
+        guard size <= limit else {
+            throw FileError(path, "is \(size) bytes, more than the \(limit) that are read of such a file")
+        }
         var bytes = [UInt8](repeating: 0, count: size)
         var filled = 0
         while filled < size {
             let count = bytes.withUnsafeMutableBytes { Glibc.read(descriptor, $0.baseAddress! + filled, size - filled) }
             if count < 0, errno == EINTR { continue }
-            guard count > 0 else { throw FileError(path, count < 0 ? "cannot be read: \(reason())" : "became shorter while it was read") }
+            guard count > 0 else {
+                throw FileError(path, count < 0 ? "cannot be read: \(reason())" : "became shorter while it was read")
+            }
             filled += count
         }
         return bytes
@@ -47,7 +51,9 @@ public enum Files {
     static func replace(_ path: String, _ body: (Int32) throws(FileError) -> Void) throws(FileError) {
         let temporary = path + ".partial"
         let descriptor = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
-        guard descriptor >= 0 else { throw FileError(path, "cannot be written: \(reason()); choose a folder that can be written") }
+        guard descriptor >= 0 else {
+            throw FileError(path, "cannot be written: \(reason()); choose a folder that can be written")
+        }
         do throws(FileError) {
             try body(descriptor)
             guard fsync(descriptor) == 0 else { throw FileError(path, "cannot be written: \(reason())") }
@@ -73,7 +79,9 @@ public enum Files {
 
     static func writeAll(_ bytes: [UInt8], _ descriptor: Int32, _ path: String) throws(FileError) {
         let result: Result<Void, FileError> = bytes.withUnsafeBytes { buffer in
-            do throws(FileError) { return .success(try writeAll(buffer, descriptor, path)) } catch { return .failure(error) }
+            do throws(FileError) { return .success(try writeAll(buffer, descriptor, path)) } catch {
+                return .failure(error)
+            }
         }
         try result.get()
     }

@@ -39,7 +39,8 @@ public struct Glyphs: Sendable {
         var pixels = [UInt8](repeating: 0, count: count * Self.pixelCount)
         let threshold = UInt32(Self.flipProbability * 0x1p32)
         for i in 0..<count {
-            let template = templates[Int((UInt64(random.bits(example: start + i, variable: 1 << 20)) * UInt64(templates.count)) >> 32)]
+            let template = templates[
+                Int((UInt64(random.bits(example: start + i, variable: 1 << 20)) * UInt64(templates.count)) >> 32)]
             for p in 0..<Self.pixelCount {
                 let isFlipped: UInt64 = random.bits(example: start + i, variable: p) < threshold ? 1 : 0
                 pixels[i * Self.pixelCount + p] = UInt8((template[p >> 6] >> UInt64(p & 63) & 1) ^ isFlipped)
@@ -54,7 +55,9 @@ public struct Glyphs: Sendable {
         let uniform = Math.log(Double(templates.count))
         return (0..<images.shape[0]).map { i in
             var bits = [UInt64](repeating: 0, count: Self.words)
-            for p in 0..<Self.pixelCount where images.bytes[i * Self.pixelCount + p] != 0 { bits[p >> 6] |= 1 << UInt64(p & 63) }
+            for p in 0..<Self.pixelCount where images.bytes[i * Self.pixelCount + p] != 0 {
+                bits[p >> 6] |= 1 << UInt64(p & 63)
+            }
             let terms = templates.map { template -> Double in
                 let distance = zip(template, bits).reduce(0) { $0 + ($1.0 ^ $1.1).nonzeroBitCount }
                 return Double(distance) * flip + Double(Self.pixelCount - distance) * keep

@@ -13,7 +13,8 @@ public struct HostRandom: Sendable {
 
     public func bits(step: Int = 0, example: Int, variable: Int = 0) -> UInt32 {
         martlet_philox_word0(
-            UInt32(truncatingIfNeeded: seed), UInt32(truncatingIfNeeded: seed >> 32), UInt32(truncatingIfNeeded: variable),
+            UInt32(truncatingIfNeeded: seed), UInt32(truncatingIfNeeded: seed >> 32),
+            UInt32(truncatingIfNeeded: variable),
             UInt32(truncatingIfNeeded: example), UInt32(truncatingIfNeeded: step), stream)
     }
 

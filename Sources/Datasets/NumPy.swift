@@ -13,7 +13,10 @@ public enum NumPy {
         _ = try Files.read(path)
         var code: Int32 = 0
         guard let archive = zip_open(path, ZIP_RDONLY, &code) else {
-            throw FileError(path, "expected a zip archive of arrays (.npz), found something else (zip error \(code)); save it with numpy.savez")
+            throw FileError(
+                path,
+                "expected a zip archive of arrays (.npz), found something else (zip error \(code)); save it with numpy.savez"
+            )
         }
         defer { zip_discard(archive) }
         var arrays: [String: HostArray] = [:]
@@ -24,7 +27,9 @@ public enum NumPy {
             }
             let name = String(cString: rawName)
             guard name.hasSuffix(".npy") else { continue }
-            guard status.size <= 1 << 34 else { throw FileError(path, "\(name) claims \(status.size) bytes, more than the 16 GiB that are read") }
+            guard status.size <= 1 << 34 else {
+                throw FileError(path, "\(name) claims \(status.size) bytes, more than the 16 GiB that are read")
+            }
             guard let file = zip_fopen_index(archive, zip_uint64_t(index), 0) else {
                 throw FileError(path, "\(name) cannot be read: \(String(cString: zip_strerror(archive)))")
             }
@@ -34,12 +39,18 @@ public enum NumPy {
             var chunk = [UInt8](repeating: 0, count: 1 << 20)
             while true {
                 let count = zip_fread(file, &chunk, zip_uint64_t(chunk.count))
-                guard count >= 0 else { throw FileError(path, "\(name) is damaged: \(String(cString: zip_file_strerror(file)))") }
+                guard count >= 0 else {
+                    throw FileError(path, "\(name) is damaged: \(String(cString: zip_file_strerror(file)))")
+                }
                 if count == 0 { break }
                 bytes += chunk[..<Int(count)]
-                guard bytes.count <= 1 << 34 else { throw FileError(path, "\(name) is larger than the 16 GiB that are read") }
+                guard bytes.count <= 1 << 34 else {
+                    throw FileError(path, "\(name) is larger than the 16 GiB that are read")
+                }
             }
-            guard bytes.count == Int(status.size) else { throw FileError(path, "\(name) ends after \(bytes.count) of \(status.size) bytes") }
+            guard bytes.count == Int(status.size) else {
+                throw FileError(path, "\(name) ends after \(bytes.count) of \(status.size) bytes")
+            }
             arrays[String(name.dropLast(4))] = try decode(bytes, "\(path)(\(name))")
         }
         guard !arrays.isEmpty else { throw FileError(path, "holds no array; save arrays with numpy.savez") }
@@ -59,7 +70,8 @@ public enum NumPy {
         let start = (wide ? 12 : 10) + length
         guard start <= bytes.count else { throw FileError(path, "ends within its header") }
         let header = String(decoding: bytes[(wide ? 12 : 10)..<start], as: UTF8.self)
-        guard let descriptor = field("descr", header, path)?.trimmingQuotes, let order = field("fortran_order", header, path),
+        guard let descriptor = field("descr", header, path)?.trimmingQuotes,
+            let order = field("fortran_order", header, path),
             let shapeText = field("shape", header, path)
         else { throw FileError(path, "its header does not name descr, fortran_order and shape: \(header.prefix(80))") }
         guard order == "False" else {
@@ -69,7 +81,9 @@ public enum NumPy {
         for part in shapeText.dropFirst().dropLast().split(separator: ",") {
             let text = part.filter { $0 != " " && $0 != "L" }
             if text.isEmpty { continue }
-            guard let extent = Int(text), extent >= 0 else { throw FileError(path, "its shape is not made of numbers: \(shapeText)") }
+            guard let extent = Int(text), extent >= 0 else {
+                throw FileError(path, "its shape is not made of numbers: \(shapeText)")
+            }
             shape.append(extent)
         }
         var count = 1
@@ -79,25 +93,38 @@ public enum NumPy {
             count = product
         }
         let types: [String: (ElementType?, Int)] = [
-            "u1": (.uint8, 1), "b1": (.bool, 1), "f4": (.float32, 4), "f8": (.float64, 8), "i4": (.int32, 4), "i8": (nil, 8), "i1": (nil, 1),
+            "u1": (.uint8, 1), "b1": (.bool, 1), "f4": (.float32, 4), "f8": (.float64, 8), "i4": (.int32, 4),
+            "i8": (nil, 8), "i1": (nil, 1),
             "u2": (nil, 2), "i2": (nil, 2),
         ]
         guard let (type, width) = types[String(descriptor.dropFirst())], descriptor.first != ">" || width == 1 else {
-            throw FileError(path, "holds elements of type \(descriptor); convert them to uint8, int32, float32 or float64 (little-endian)")
+            throw FileError(
+                path,
+                "holds elements of type \(descriptor); convert them to uint8, int32, float32 or float64 (little-endian)"
+            )
         }
         guard bytes.count - start == count * width else {
-            throw FileError(path, "its header says \(shape) of \(width) bytes each, \(count * width) in all, but \(bytes.count - start) follow")
+            throw FileError(
+                path,
+                "its header says \(shape) of \(width) bytes each, \(count * width) in all, but \(bytes.count - start) follow"
+            )
         }
         let body = Array(bytes[start...])
-        if type == .bool, let strange = body.first(where: { $0 > 1 }) { throw FileError(path, "holds a boolean of value \(strange)") }
+        if type == .bool, let strange = body.first(where: { $0 > 1 }) {
+            throw FileError(path, "holds a boolean of value \(strange)")
+        }
         if let type { return HostArray(type: type, shape: shape, bytes: body) }
         var integers: [Int32] = []
         integers.reserveCapacity(count)
         for i in 0..<count {
             var value: Int64 = 0
             for b in 0..<width { value |= Int64(body[i * width + b]) << Int64(8 * b) }
-            if descriptor.dropFirst().first == "i", width < 8 { value = (value << Int64(64 - 8 * width)) >> Int64(64 - 8 * width) }
-            guard let small = Int32(exactly: value) else { throw FileError(path, "element \(i) is \(value), which does not fit 32 bits") }
+            if descriptor.dropFirst().first == "i", width < 8 {
+                value = (value << Int64(64 - 8 * width)) >> Int64(64 - 8 * width)
+            }
+            guard let small = Int32(exactly: value) else {
+                throw FileError(path, "element \(i) is \(value), which does not fit 32 bits")
+            }
             integers.append(small)
         }
         return HostArray(integers, shape: shape)

@@ -5,8 +5,11 @@ import Graph
 public enum PNG {
     /// Writes a grey (`[height, width]`) or colour (`[height, width, 3]`) picture of bytes.
     public static func write(_ pixels: HostArray, to path: String) throws(FileError) {
-        guard pixels.type == .uint8, pixels.shape.count == 2 || (pixels.shape.count == 3 && pixels.shape[2] == 3), pixels.count > 0 else {
-            throw FileError(path, "expected bytes of [height, width] or [height, width, 3], found \(pixels.type)\(pixels.shape)")
+        guard pixels.type == .uint8, pixels.shape.count == 2 || (pixels.shape.count == 3 && pixels.shape[2] == 3),
+            pixels.count > 0
+        else {
+            throw FileError(
+                path, "expected bytes of [height, width] or [height, width, 3], found \(pixels.type)\(pixels.shape)")
         }
         var image = png_image()
         image.version = png_uint_32(PNG_IMAGE_VERSION)
@@ -15,13 +18,17 @@ public enum PNG {
         image.format = pixels.shape.count == 3 ? png_uint_32(PNG_FORMAT_FLAG_COLOR) : 0
         var size = png_alloc_size_t(pixels.count * 2 + 65_536)
         var encoded = [UInt8](repeating: 0, count: Int(size))
-        let done = pixels.withUnsafeBytes { png_image_write_to_memory(&image, &encoded, &size, 0, $0.baseAddress, 0, nil) }
+        let done = pixels.withUnsafeBytes {
+            png_image_write_to_memory(&image, &encoded, &size, 0, $0.baseAddress, 0, nil)
+        }
         guard done != 0 else { throw FileError(path, "the picture cannot be encoded") }
         try Files.write(encoded[..<Int(size)], to: path)
     }
 
     /// Images `[count, height * width]` with values in 0...1 side by side, with a grey line between them.
-    public static func sheet(_ images: HostArray, height: Int, width: Int, columns: Int? = nil, zoom: Int = 2) -> HostArray {
+    public static func sheet(_ images: HostArray, height: Int, width: Int, columns: Int? = nil, zoom: Int = 2)
+        -> HostArray
+    {
         let count = images.shape[0]
         let columns = max(1, columns ?? Int(Double(count).squareRoot().rounded(.up)))
         let rows = (count + columns - 1) / columns

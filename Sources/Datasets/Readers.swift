@@ -20,7 +20,9 @@ public enum IDX {
         _ = gzerror(file, &code)
         guard code == Z_OK || code == Z_STREAM_END else { throw FileError(path, "ends within its compressed data") }
         guard bytes.count >= 4, bytes[0] == 0, bytes[1] == 0, bytes[2] == 8, (1...4).contains(bytes[3]) else {
-            throw FileError(path, "expected an idx file of unsigned bytes (it begins 0, 0, 8, rank), found \(bytes.prefix(4).map { $0 })")
+            throw FileError(
+                path,
+                "expected an idx file of unsigned bytes (it begins 0, 0, 8, rank), found \(bytes.prefix(4).map { $0 })")
         }
         let rank = Int(bytes[3])
         guard bytes.count >= 4 + 4 * rank else { throw FileError(path, "ends within its header") }
@@ -54,7 +56,8 @@ public enum CSV {
             let parsed = cells.map { Float($0) }
             if number == 0, parsed.allSatisfy({ $0 == nil }) { continue }
             if let bad = parsed.firstIndex(where: { $0 == nil }) {
-                throw FileError(path, "line \(number + 1), column \(bad + 1): expected a number, found “\(cells[bad].prefix(40))”")
+                throw FileError(
+                    path, "line \(number + 1), column \(bad + 1): expected a number, found “\(cells[bad].prefix(40))”")
             }
             if let columns, columns != cells.count {
                 throw FileError(path, "line \(number + 1): expected \(columns) columns, found \(cells.count)")
@@ -81,7 +84,9 @@ public enum ArrayFile {
             if let name, let array = arrays[name] { return array }
             if arrays.count == 1, let only = arrays.values.first { return only }
             throw FileError(
-                path, "expected an array \(name.map { "“\($0)”" } ?? "alone"), found \(arrays.keys.sorted().joined(separator: ", "))")
+                path,
+                "expected an array \(name.map { "“\($0)”" } ?? "alone"), found \(arrays.keys.sorted().joined(separator: ", "))"
+            )
         }
         throw FileError(path, "expected a name that ends in .npy, .npz, .csv, .idx or -ubyte (.gz allowed)")
     }

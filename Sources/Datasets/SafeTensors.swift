@@ -14,7 +14,11 @@ public enum SafeTensors {
         case metadata([String: String])
 
         init(from decoder: any Decoder) throws {
-            if let entry = try? Entry(from: decoder) { self = .entry(entry) } else { self = .metadata(try [String: String](from: decoder)) }
+            if let entry = try? Entry(from: decoder) {
+                self = .entry(entry)
+            } else {
+                self = .metadata(try [String: String](from: decoder))
+            }
         }
 
         func encode(to encoder: any Encoder) throws {
@@ -25,22 +29,28 @@ public enum SafeTensors {
         }
     }
 
-    private static let names: [ElementType: String] = [.float32: "F32", .float64: "F64", .int32: "I32", .uint8: "U8", .bool: "BOOL"]
+    private static let names: [ElementType: String] = [
+        .float32: "F32", .float64: "F64", .int32: "I32", .uint8: "U8", .bool: "BOOL",
+    ]
 
     /// Every array of a file by name, and its metadata.
-    public static func read(_ path: String) throws(FileError) -> (arrays: [String: HostArray], metadata: [String: String]) {
+    public static func read(_ path: String) throws(FileError) -> (
+        arrays: [String: HostArray], metadata: [String: String]
+    ) {
         let bytes = try Files.read(path)
         guard bytes.count >= 8 else { throw FileError(path, "expected a safetensors file, found \(bytes.count) bytes") }
         let length = bytes[0..<8].reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
         guard length <= 100 << 20, 8 + Int(length) <= bytes.count else {
-            throw FileError(path, "expected a safetensors file, found a header of \(length) bytes in a file of \(bytes.count)")
+            throw FileError(
+                path, "expected a safetensors file, found a header of \(length) bytes in a file of \(bytes.count)")
         }
         let start = 8 + Int(length)
         let header: [String: HeaderValue]
         do {
             header = try JSONDecoder().decode([String: HeaderValue].self, from: Data(bytes[8..<start]))
         } catch {
-            throw FileError(path, "expected a safetensors file, but its header is not the JSON that the format asks for")
+            throw FileError(
+                path, "expected a safetensors file, but its header is not the JSON that the format asks for")
         }
         var arrays: [String: HostArray] = [:]
         var metadata: [String: String] = [:]
@@ -57,22 +67,30 @@ public enum SafeTensors {
                 var count = type.byteCount
                 for extent in entry.shape {
                     let (product, overflow) = count.multipliedReportingOverflow(by: extent)
-                    guard extent >= 0, !overflow else { throw FileError(path, "“\(name)” has the impossible shape \(entry.shape)") }
+                    guard extent >= 0, !overflow else {
+                        throw FileError(path, "“\(name)” has the impossible shape \(entry.shape)")
+                    }
                     count = product
                 }
-                guard entry.data_offsets.count == 2, entry.data_offsets[0] >= 0, entry.data_offsets[0] <= entry.data_offsets[1],
+                guard entry.data_offsets.count == 2, entry.data_offsets[0] >= 0,
+                    entry.data_offsets[0] <= entry.data_offsets[1],
                     entry.data_offsets[1] <= bytes.count - start, entry.data_offsets[1] - entry.data_offsets[0] == count
                 else {
                     throw FileError(
-                        path, "“\(name)” of \(entry.shape) needs \(count) bytes, but its offsets \(entry.data_offsets) do not give them in a file with \(bytes.count - start)")
+                        path,
+                        "“\(name)” of \(entry.shape) needs \(count) bytes, but its offsets \(entry.data_offsets) do not give them in a file with \(bytes.count - start)"
+                    )
                 }
                 spans.append((entry.data_offsets[0], entry.data_offsets[1]))
                 arrays[name] = HostArray(
-                    type: type, shape: entry.shape, bytes: Array(bytes[start + entry.data_offsets[0]..<start + entry.data_offsets[1]]))
+                    type: type, shape: entry.shape,
+                    bytes: Array(bytes[start + entry.data_offsets[0]..<start + entry.data_offsets[1]]))
             }
         }
         spans.sort { $0 < $1 }
-        for (a, b) in zip(spans, spans.dropFirst()) where b.0 < a.1 { throw FileError(path, "arrays overlap; the file is damaged") }
+        for (a, b) in zip(spans, spans.dropFirst()) where b.0 < a.1 {
+            throw FileError(path, "arrays overlap; the file is damaged")
+        }
         return (arrays, metadata)
     }
 
@@ -84,12 +102,15 @@ public enum SafeTensors {
         var offset = 0
         for (name, array) in arrays {
             header[name] = .entry(
-                Entry(dtype: names[array.type]!, shape: array.shape, data_offsets: [offset, offset + array.bytes.count]))
+                Entry(
+                    dtype: names[array.type]!, shape: array.shape, data_offsets: [offset, offset + array.bytes.count]))
             offset += array.bytes.count
         }
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-        guard var json = (try? encoder.encode(header)).map({ [UInt8]($0) }) else { throw FileError(path, "its header cannot be encoded") }
+        guard var json = (try? encoder.encode(header)).map({ [UInt8]($0) }) else {
+            throw FileError(path, "its header cannot be encoded")
+        }
         // Arrays begin on a multiple of eight.
         json += [UInt8](repeating: 0x20, count: (8 - json.count % 8) % 8)
         let length = (0..<8).map { UInt8(truncatingIfNeeded: json.count >> (8 * $0)) }

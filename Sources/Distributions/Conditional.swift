@@ -49,7 +49,9 @@ public struct RandomSource: Sendable {
     /// Standard normal.
     public func normal(_ shape: Shape, stream: Int) -> Tensor { bits(shape, stream: stream).apply(.normalFromBits) }
     /// 1 with probability `p`, else 0.
-    public func bernoulli(_ p: Tensor, stream: Int) -> Tensor { uniform(p.shape, stream: stream).less(p).cast(to: p.elementType) }
+    public func bernoulli(_ p: Tensor, stream: Int) -> Tensor {
+        uniform(p.shape, stream: stream).less(p).cast(to: p.elementType)
+    }
 }
 
 /// The conditional distribution of one variable given the parameters that a network computed for it, for all variables of
@@ -143,7 +145,9 @@ public struct MixtureOfGaussians: Conditional {
     public func encode(_ x: Tensor) -> Tensor { x.reshaped([x.shape[0], 1, x.shape[1]]) }
 
     /// Log standard deviations are kept in (-7, 7), smoothly, so that no density is infinite.
-    private func logDeviation(_ parameters: Tensor) -> Tensor { (parameters.blocks(2 * components, components) / 7).tanh() * 7 }
+    private func logDeviation(_ parameters: Tensor) -> Tensor {
+        (parameters.blocks(2 * components, components) / 7).tanh() * 7
+    }
 
     public func logProbability(_ x: Tensor, _ parameters: Tensor) -> Tensor {
         let logWeights = parameters.blocks(0, components).logSoftmax(axis: 1)
@@ -156,7 +160,8 @@ public struct MixtureOfGaussians: Conditional {
     public func sample(_ parameters: Tensor, _ random: RandomSource) -> Tensor {
         let chosen = Categorical(levels: components).sample(parameters.blocks(0, components), random)
         let shape = Shape([parameters.shape[0], Extent(components), parameters.shape[2]])
-        let isChosen = chosen.reshaped([shape[0], 1, shape[2]]).broadcast(to: shape).equal(.iota(shape, axis: 1).cast(to: .float32))
+        let isChosen = chosen.reshaped([shape[0], 1, shape[2]]).broadcast(to: shape).equal(
+            .iota(shape, axis: 1).cast(to: .float32))
         let pick = { (t: Tensor) in Tensor.select(isChosen, t, 0).sum(axes: [1]) }
         let mean = pick(parameters.blocks(components, components))
         return mean + pick(logDeviation(parameters)).exp() * random.normal(mean.shape, stream: 2)

@@ -79,7 +79,8 @@ public struct AutoregressiveProof: Sendable {
         where p.variables.count != single.count(p.tensor) || p.variables.contains(where: { $0 < 0 || $0 >= count }) {
             throw GraphError(
                 operation: "proveAutoregressive",
-                message: "\(p.name) has \(single.count(p.tensor)) elements an example, but variables were named for \(p.variables.count)",
+                message:
+                    "\(p.name) has \(single.count(p.tensor)) elements an example, but variables were named for \(p.variables.count)",
                 location: p.tensor.location)
         }
         try Self.refuseMixedExamples(parameters, x)
@@ -92,16 +93,19 @@ public struct AutoregressiveProof: Sendable {
         isSymbolic = false
         guard order.index.count == variableCount else {
             throw GraphError(
-                operation: "proveAutoregressive", message: "the order has \(order.index.count) variables, \(x.type) has \(variableCount)",
+                operation: "proveAutoregressive",
+                message: "the order has \(order.index.count) variables, \(x.type) has \(variableCount)",
                 location: x.location)
         }
         let levels = single.levels(of: x, order: order.index)
         for p in parameters {
             guard let level = levels[p.tensor] else { continue }
             for e in level.indices where level[e] >= order.index[Int(p.variables[e])] {
-                throw Self.leak(p, e, x, single, { tensor, element in
-                    (levels[tensor]?[element] ?? -1) >= order.index[Int(p.variables[e])]
-                })
+                throw Self.leak(
+                    p, e, x, single,
+                    { tensor, element in
+                        (levels[tensor]?[element] ?? -1) >= order.index[Int(p.variables[e])]
+                    })
             }
         }
         var (present, allowed) = (0, 0)
@@ -135,7 +139,8 @@ public struct AutoregressiveProof: Sendable {
             guard let own = reads[p.tensor] else { continue }
             let allowed = example(p.tensor)
             for e in own.indices where own[e] & ~(allowed?[e] ?? 0) != 0 {
-                throw leak(p, e, x, pair, { tensor, element in (reads[tensor]?[element] ?? 0) & ~(allowed?[e] ?? 0) != 0 },
+                throw leak(
+                    p, e, x, pair, { tensor, element in (reads[tensor]?[element] ?? 0) & ~(allowed?[e] ?? 0) != 0 },
                     what: "of one example depends on another example")
             }
         }
@@ -172,15 +177,18 @@ public struct AutoregressiveProof: Sendable {
             if let movement = tensor.node.operation as? any MovementOperation {
                 let input = tensor.node.inputs[0]
                 let source = names(input)
-                return movement.sources(inputShape: input.shape.resolved(batch: 1), outputShape: tensor.shape.resolved(batch: 1))
-                    .map { $0 < 0 ? -1 : source[Int($0)] }
+                return movement.sources(
+                    inputShape: input.shape.resolved(batch: 1), outputShape: tensor.shape.resolved(batch: 1)
+                )
+                .map { $0 < 0 ? -1 : source[Int($0)] }
             }
             bases[tensor] = next
             next += Int32(single.count(tensor))
             return names(tensor)
         }
         let seed = (0..<Int32(single.count(x))).map { SymbolicLevel.degree(index: $0, strict: false) }
-        let levels = single.propagate([x: seed], none: .none, combine: { $0.join($1) }) { source, inDegrees, outDegrees, strict, width in
+        let levels = single.propagate([x: seed], none: .none, combine: { $0.join($1) }) {
+            source, inDegrees, outDegrees, strict, width in
             let (inNames, outNames) = (names(inDegrees), names(outDegrees))
             var result: [SymbolicLevel] = []
             for row in 0..<source.count / Swift.max(1, inNames.count) {
@@ -202,7 +210,8 @@ public struct AutoregressiveProof: Sendable {
         for p in parameters {
             guard let level = levels[p.tensor] else { continue }
             for e in level.indices where level[e] != .none && level[e] != .degree(index: p.variables[e], strict: true) {
-                throw leak(p, e, x, single, { tensor, element in levels[tensor].map { $0[element] != .none } ?? false },
+                throw leak(
+                    p, e, x, single, { tensor, element in levels[tensor].map { $0[element] != .none } ?? false },
                     what: level[e] == .unknown
                         ? "cannot be shown to read earlier variables only: a layer's input degrees are not its predecessor's output degrees"
                         : nil)
@@ -213,7 +222,8 @@ public struct AutoregressiveProof: Sendable {
     // MARK: the way of a leak
 
     private static func leak(
-        _ p: ConditionalParameters, _ element: Int, _ x: Tensor, _ dependencies: Dependencies, _ carries: (Tensor, Int) -> Bool,
+        _ p: ConditionalParameters, _ element: Int, _ x: Tensor, _ dependencies: Dependencies,
+        _ carries: (Tensor, Int) -> Bool,
         what: String? = nil
     ) -> DependencyLeak {
         var path: [String] = []
@@ -235,7 +245,8 @@ public struct AutoregressiveProof: Sendable {
         let variable = tensor == x ? position % Swift.max(1, dependencies.count(x) / dependencies.batch) : 0
         let claim = what ?? "depends on \(x.node.operation.name)[\(variable)]"
         return DependencyLeak(
-            description: "\(p.name)[\(element % Swift.max(1, dependencies.count(p.tensor) / dependencies.batch))] \(claim)"
+            description:
+                "\(p.name)[\(element % Swift.max(1, dependencies.count(p.tensor) / dependencies.batch))] \(claim)"
                 + " through " + path.joined(separator: " <- "), path: path)
     }
 }

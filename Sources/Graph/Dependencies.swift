@@ -76,7 +76,9 @@ public struct Dependencies {
 
     /// Which elements of every tensor all elements of some tensors are computed from.
     public func reach(from tensors: [Tensor]) -> [Tensor: [Bool]] {
-        reach(Dictionary(tensors.map { ($0, [Bool](repeating: true, count: count($0))) }, uniquingKeysWith: { a, _ in a }))
+        reach(
+            Dictionary(tensors.map { ($0, [Bool](repeating: true, count: count($0))) }, uniquingKeysWith: { a, _ in a })
+        )
     }
 
     private func reach(_ seeds: [Tensor: [Bool]]) -> [Tensor: [Bool]] {
@@ -104,9 +106,11 @@ public struct Dependencies {
             row[i >> 6] = 1 << UInt64(i & 63)
             return row
         }
-        let rows = propagate([variable: seed], none: [UInt64](), combine: { a, b in
-            if a.isEmpty { a = b } else { for w in b.indices { a[w] |= b[w] } }
-        })[output]
+        let rows = propagate(
+            [variable: seed], none: [UInt64](),
+            combine: { a, b in
+                if a.isEmpty { a = b } else { for w in b.indices { a[w] |= b[w] } }
+            })[output]
         return BitMatrix(rows: count(output), columns: width) { o, i in
             guard let row = rows?[o], !row.isEmpty else { return false }
             return row[i >> 6] >> UInt64(i & 63) & 1 == 1
@@ -132,7 +136,9 @@ extension Relation {
                 for (o, ranges) in rows.enumerated() {
                     for c in 0..<inner {
                         let e = (r * rows.count + o) * inner + c
-                        for range in ranges { for i in range { combine(&target[e], source[(r * inputCount + i) * inner + c]) } }
+                        for range in ranges {
+                            for i in range { combine(&target[e], source[(r * inputCount + i) * inner + c]) }
+                        }
                     }
                 }
             }
@@ -140,7 +146,8 @@ extension Relation {
             // Without knowing the degrees every feature may read every other of its row.
             let (inputs, outputs) = (inDegrees.shape.count.coefficient, outDegrees.shape.count.coefficient)
             Relation.rows(
-                outer: source.count / Swift.max(1, inputs), rows: [[Range<Int>]](repeating: [0..<inputs], count: outputs),
+                outer: source.count / Swift.max(1, inputs),
+                rows: [[Range<Int>]](repeating: [0..<inputs], count: outputs),
                 inputCount: inputs, inner: 1
             ).gather(source, into: &target, none: none, combine: combine)
         case .union(let relations):
@@ -156,7 +163,9 @@ extension Relation {
             for e in outputs.indices where outputs[e] { lines[Int(output[e])] = true }
             for i in inputs.indices where input[i] >= 0 && lines[Int(input[i])] { inputs[i] = true }
         default:
-            for e in outputs.indices where outputs[e] { forEachSource(of: e, inputCount: inputs.count) { inputs[$0] = true } }
+            for e in outputs.indices where outputs[e] {
+                forEachSource(of: e, inputCount: inputs.count) { inputs[$0] = true }
+            }
         }
     }
 

@@ -7,7 +7,8 @@ public func gradients(of output: Tensor, with variables: [Tensor]) throws(GraphE
     _ = try output.validated()
     guard output.shape.rank == 0, output.elementType.isFloatingPoint else {
         throw GraphError(
-            operation: "gradients", message: "expected a floating-point scalar, found \(output.type); sum or average it first",
+            operation: "gradients",
+            message: "expected a floating-point scalar, found \(output.type); sum or average it first",
             location: output.location)
     }
     let order = topologicalOrder([output])
@@ -28,7 +29,8 @@ public func gradients(of output: Tensor, with variables: [Tensor]) throws(GraphE
             guard result.shape == input.shape else {
                 throw GraphError(
                     operation: node.operation.name,
-                    message: "its gradient rule gave \(result.shape) for an operand of \(input.shape)", location: node.location)
+                    message: "its gradient rule gave \(result.shape) for an operand of \(input.shape)",
+                    location: node.location)
             }
             adjoint[input] = adjoint[input].map { $0 + result } ?? result
         }

@@ -23,7 +23,9 @@ public struct HostArray: Sendable, Hashable {
     public init(_ values: [Double], shape: [Int]? = nil) { self.init(copying: values, .float64, shape) }
     public init(_ values: [Int32], shape: [Int]? = nil) { self.init(copying: values, .int32, shape) }
     public init(_ values: [UInt8], shape: [Int]? = nil) { self.init(copying: values, .uint8, shape) }
-    public init(_ values: [Bool], shape: [Int]? = nil) { self.init(copying: values.map { $0 ? 1 : 0 } as [UInt8], .bool, shape) }
+    public init(_ values: [Bool], shape: [Int]? = nil) {
+        self.init(copying: values.map { $0 ? 1 : 0 } as [UInt8], .bool, shape)
+    }
 
     /// The elements of an interpreter's array, rounded to `type`.
     public init(_ values: Values, as type: ElementType) {

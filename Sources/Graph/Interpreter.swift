@@ -29,11 +29,14 @@ public struct Interpreter {
         let shapes = node.types.map { $0.shape.resolved(batch: batch) }
         if let placeholder = node.operation as? Placeholder {
             guard let value = bindings[placeholder.label] else {
-                throw GraphError(operation: placeholder.label, message: "no value was given for this placeholder", location: node.location)
+                throw GraphError(
+                    operation: placeholder.label, message: "no value was given for this placeholder",
+                    location: node.location)
             }
             guard value.shape == shapes[0] else {
                 throw GraphError(
-                    operation: placeholder.label, message: "expected an array of \(shapes[0]), found \(value.shape)", location: node.location)
+                    operation: placeholder.label, message: "expected an array of \(shapes[0]), found \(value.shape)",
+                    location: node.location)
             }
             return [value]
         }

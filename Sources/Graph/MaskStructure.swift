@@ -19,7 +19,11 @@ public struct BitMatrix: Hashable, Sendable {
         get { words[row * wordsPerRow + column >> 6] >> UInt64(column & 63) & 1 == 1 }
         set {
             let bit = UInt64(1) << UInt64(column & 63)
-            if newValue { words[row * wordsPerRow + column >> 6] |= bit } else { words[row * wordsPerRow + column >> 6] &= ~bit }
+            if newValue {
+                words[row * wordsPerRow + column >> 6] |= bit
+            } else {
+                words[row * wordsPerRow + column >> 6] &= ~bit
+            }
         }
     }
 
@@ -87,7 +91,9 @@ public struct Staircase: Hashable, Sendable {
         var live = 0
         for o in outputOrder {
             let degree = output[Int(o)]
-            while live < input.count, strict ? input[Int(inputOrder[live])] < degree : input[Int(inputOrder[live])] <= degree {
+            while live < input.count,
+                strict ? input[Int(inputOrder[live])] < degree : input[Int(inputOrder[live])] <= degree
+            {
                 live += 1
             }
             extents.append(Int32(live))

@@ -150,11 +150,13 @@ extension Tensor {
 
     /// `fill` before, after and between the elements of each axis.
     public func padded(
-        low: [Int], high: [Int], interior: [Int]? = nil, fill: Double = 0, file: StaticString = #fileID, line: UInt = #line
+        low: [Int], high: [Int], interior: [Int]? = nil, fill: Double = 0, file: StaticString = #fileID,
+        line: UInt = #line
     ) -> Tensor {
         let interior = interior ?? low.map { _ in 0 }
         return (low + high + interior).allSatisfy { $0 == 0 }
-            ? self : Tensor(Pad(low: low, high: high, interior: interior, fill: fill), [self], at: SourceLocation(file, line))
+            ? self
+            : Tensor(Pad(low: low, high: high, interior: interior, fill: fill), [self], at: SourceLocation(file, line))
     }
 
     public static func concatenate(
@@ -173,7 +175,9 @@ extension Tensor {
 
 // Reductions and products.
 extension Tensor {
-    private func reduced(_ kind: Reduction.Kind, _ axes: [Int]?, _ keepingAxes: Bool, _ location: SourceLocation) -> Tensor {
+    private func reduced(_ kind: Reduction.Kind, _ axes: [Int]?, _ keepingAxes: Bool, _ location: SourceLocation)
+        -> Tensor
+    {
         let axes = (axes ?? Array(0..<shape.rank)).map { $0 < 0 ? $0 + shape.rank : $0 }
         let result = axes.isEmpty ? self : Tensor(Reduction(kind: kind, axes: axes.sorted()), [self], at: location)
         return keepingAxes ? result.keepingAxes(axes, of: shape) : result
@@ -227,7 +231,8 @@ extension Tensor {
     public func matmul(_ other: Tensor, file: StaticString = #fileID, line: UInt = #line) -> Tensor {
         var (a, b) = (self, other)
         if a.shape.rank >= 2, b.shape.rank >= 2,
-            let lead = Tensor.broadcastShape(Shape(Array(a.shape.dimensions.dropLast(2))), Shape(Array(b.shape.dimensions.dropLast(2))))
+            let lead = Tensor.broadcastShape(
+                Shape(Array(a.shape.dimensions.dropLast(2))), Shape(Array(b.shape.dimensions.dropLast(2))))
         {
             a = a.broadcast(to: Shape(lead.dimensions + a.shape.dimensions.suffix(2)))
             b = b.broadcast(to: Shape(lead.dimensions + b.shape.dimensions.suffix(2)))

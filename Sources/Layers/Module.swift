@@ -56,7 +56,8 @@ public enum Initializer: Hashable, Sendable {
                 let bits = martlet_philox_word0(low, high, UInt32(truncatingIfNeeded: i), 0, 0, stream)
                 return (martlet_uniform_from_bits(bits) * 2 - 1) * bound
             case .normal(let deviation):
-                return martlet_normal_from_bits(martlet_philox_word0(low, high, UInt32(truncatingIfNeeded: i), 0, 0, stream)) * deviation
+                return martlet_normal_from_bits(
+                    martlet_philox_word0(low, high, UInt32(truncatingIfNeeded: i), 0, 0, stream)) * deviation
             }
         }
     }
@@ -90,9 +91,12 @@ extension Module {
             }
             let mirror = Mirror(reflecting: value)
             switch mirror.displayStyle {
-            case .optional: mirror.children.forEach { visit($0.value, path) }
+            case .optional:
+                for child in mirror.children { visit(child.value, path) }
             case .collection:
-                for (index, child) in mirror.children.enumerated() { visit(child.value, path.isEmpty ? "\(index)" : "\(path).\(index)") }
+                for (index, child) in mirror.children.enumerated() {
+                    visit(child.value, path.isEmpty ? "\(index)" : "\(path).\(index)")
+                }
             default:
                 guard value is any Module else { return }
                 for child in mirror.children {

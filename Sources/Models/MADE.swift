@@ -38,7 +38,8 @@ public struct MADE: AutoregressiveModel {
             directMask = Self.directDegrees(orders, conditional).mask
         }
         layers = (0..<widths.count - 1).map { MaskedDense(widths[$0], widths[$0 + 1], mask: masks?[$0]) }
-        direct = hasDirectConnections
+        direct =
+            hasDirectConnections
             ? MaskedDense(widths[0], widths[widths.count - 1], mask: directMask, hasBias: false) : nil
         namedParameters()
     }
@@ -63,29 +64,42 @@ public struct MADE: AutoregressiveModel {
     }
 
     /// The degrees on both sides of each layer; every variable's inputs and outputs carry its place in the order.
-    private static func degrees(_ orders: ModelOrders, _ conditional: any Conditional, layerCount: Int) -> [LayerDegrees] {
+    private static func degrees(_ orders: ModelOrders, _ conditional: any Conditional, layerCount: Int)
+        -> [LayerDegrees]
+    {
         switch orders {
         case .constant(let order, let hidden):
-            let sides = [repeated(order, conditional.inputCount)] + hidden + [repeated(order, conditional.parameterCount)]
-            return (0..<layerCount).map { .constant(input: sides[$0], output: sides[$0 + 1], strict: $0 == layerCount - 1) }
+            let sides =
+                [repeated(order, conditional.inputCount)] + hidden + [repeated(order, conditional.parameterCount)]
+            return (0..<layerCount).map {
+                .constant(input: sides[$0], output: sides[$0 + 1], strict: $0 == layerCount - 1)
+            }
         case .runtime(let order, let hidden):
-            let sides = [repeated(order, conditional.inputCount)] + hidden + [repeated(order, conditional.parameterCount)]
-            return (0..<layerCount).map { .runtime(input: sides[$0], output: sides[$0 + 1], strict: $0 == layerCount - 1) }
+            let sides =
+                [repeated(order, conditional.inputCount)] + hidden + [repeated(order, conditional.parameterCount)]
+            return (0..<layerCount).map {
+                .runtime(input: sides[$0], output: sides[$0 + 1], strict: $0 == layerCount - 1)
+            }
         }
     }
 
     private static func directDegrees(_ orders: ModelOrders, _ conditional: any Conditional) -> LayerDegrees {
         switch orders {
         case .constant(let order, _):
-            .constant(input: repeated(order, conditional.inputCount), output: repeated(order, conditional.parameterCount), strict: true)
+            .constant(
+                input: repeated(order, conditional.inputCount), output: repeated(order, conditional.parameterCount),
+                strict: true)
         case .runtime(let order, _):
-            .runtime(input: repeated(order, conditional.inputCount), output: repeated(order, conditional.parameterCount), strict: true)
+            .runtime(
+                input: repeated(order, conditional.inputCount), output: repeated(order, conditional.parameterCount),
+                strict: true)
         }
     }
 
     private static func repeated(_ order: [Int32], _ count: Int) -> [Int32] { (0..<count).flatMap { _ in order } }
 
     private static func repeated(_ order: Tensor, _ count: Int) -> Tensor {
-        count == 1 ? order : order.broadcast(to: [Extent(count), order.shape[0]]).reshaped([order.shape[0] * Extent(count)])
+        count == 1
+            ? order : order.broadcast(to: [Extent(count), order.shape[0]]).reshaped([order.shape[0] * Extent(count)])
     }
 }

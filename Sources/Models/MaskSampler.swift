@@ -22,7 +22,8 @@ public struct MaskSampler: Sendable {
     public let seed: UInt64
 
     public init(
-        variables: Int, hidden: [Int], ordering: Ordering = .natural, isOrderAgnostic: Bool = false, drawsDegrees: Bool = false,
+        variables: Int, hidden: [Int], ordering: Ordering = .natural, isOrderAgnostic: Bool = false,
+        drawsDegrees: Bool = false,
         seed: UInt64 = 0
     ) {
         self.variables = variables
@@ -52,7 +53,9 @@ public struct MaskSampler: Sendable {
 
     private func permutation(_ k: Int) -> [Int] {
         var items = Array(0..<variables)
-        for i in stride(from: variables - 1, to: 0, by: -1) { items.swapAt(i, Int(word(k, stream: 0, i) % UInt32(i + 1))) }
+        for i in stride(from: variables - 1, to: 0, by: -1) {
+            items.swapAt(i, Int(word(k, stream: 0, i) % UInt32(i + 1)))
+        }
         return items
     }
 
@@ -73,7 +76,8 @@ public struct MaskSampler: Sendable {
 
     private func word(_ k: Int, stream: Int, _ index: Int) -> UInt32 {
         martlet_philox_word0(
-            UInt32(truncatingIfNeeded: seed), UInt32(truncatingIfNeeded: seed >> 32), UInt32(index), UInt32(truncatingIfNeeded: k), 0,
+            UInt32(truncatingIfNeeded: seed), UInt32(truncatingIfNeeded: seed >> 32), UInt32(index),
+            UInt32(truncatingIfNeeded: k), 0,
             0x4D41_4400 + UInt32(stream))
     }
 }

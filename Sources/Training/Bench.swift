@@ -37,7 +37,9 @@ public enum Bench {
         case "matmul-2048": return try product(workload, 2048, 2048, 2048, device, seconds)
         case "matmul-100x784x500": return try product(workload, 100, 784, 500, device, seconds)
         case "matmul-512x1024x1024": return try product(workload, 512, 1024, 1024, device, seconds)
-        default: throw UsageError("bench: there is no workload “\(workload)”; there are \(workloads.joined(separator: ", "))")
+        default:
+            throw UsageError(
+                "bench: there is no workload “\(workload)”; there are \(workloads.joined(separator: ", "))")
         }
     }
 
@@ -51,20 +53,27 @@ public enum Bench {
         try run.initialize()
         if what == "sample" {
             let mask = run.masks.mask(0)
-            let sampler = try MADESampler(run, order: mask.order, hidden: mask.hidden, SamplingOptions(), maximumBatch: 100)
+            let sampler = try MADESampler(
+                run, order: mask.order, hidden: mask.hidden, SamplingOptions(), maximumBatch: 100)
             var seed: UInt64 = 0
-            return try time(name, what, device, batch: 100, parameters: run.model.parameterCount, seconds, least: 1, bytes: run.states.byteCount + sampler.plannedBytes) {
+            return try time(
+                name, what, device, batch: 100, parameters: run.model.parameterCount, seconds, least: 1,
+                bytes: run.states.byteCount + sampler.plannedBytes
+            ) {
                 seed += 1
                 _ = try sampler.run(RandomSource.feeds(seed: seed, examples: Array(0..<100)), batch: 100)
             }
         }
         let loss = -run.model.logProbability(run.x, run.orders).mean()
         let program = try TrainingProgram(loss: loss, parameters: run.parameters, rule: UpdateRule())
-        for (name, shape) in program.optimizerStates { try run.states.set(name, HostArray(type: .float32, shape: shape)) }
+        for (name, shape) in program.optimizerStates {
+            try run.states.set(name, HostArray(type: .float32, shape: shape))
+        }
         let executable = try device.load(program.schedule, maximumBatch: trainBatch, states: run.states.buffers)
         let random = HostRandom(seed: 0, stream: "bench")
         let x = try device.makeBuffer(byteCount: trainBatch * 784 * 4)
-        try HostArray((0..<trainBatch * 784).map { Float(random.uniform(example: $0) < 0.13 ? 1 : 0) }).withUnsafeBytes { try x.write($0) }
+        try HostArray((0..<trainBatch * 784).map { Float(random.uniform(example: $0) < 0.13 ? 1 : 0) }).withUnsafeBytes
+        { try x.write($0) }
         var feeds: [String: Feed] = ["x": .device(x)]
         let names = Set(program.schedule.inputs.map { program.schedule.values[$0].label })
         for (name, value) in Optimizer.adam.scalars(rate: 1e-4, step: 1) where names.contains(name) {
@@ -79,7 +88,9 @@ public enum Bench {
     }
 
     /// A plain float32 product `m x k x n`; the second operand counts as the parameters.
-    private static func product(_ name: String, _ m: Int, _ k: Int, _ n: Int, _ device: any Device, _ seconds: Double) throws -> Row {
+    private static func product(_ name: String, _ m: Int, _ k: Int, _ n: Int, _ device: any Device, _ seconds: Double)
+        throws -> Row
+    {
         let a = Tensor.input("a", [Extent(m), Extent(k)])
         let b = Tensor.input("b", [Extent(k), Extent(n)])
         let result = Tensor.state("c", [Extent(m), Extent(n)])
@@ -92,7 +103,9 @@ public enum Bench {
         for (name, count) in [("a", m * k), ("b", k * n)] {
             let random = HostRandom(seed: 0, stream: name)
             let buffer = try device.makeBuffer(byteCount: count * 4)
-            try HostArray((0..<count).map { Float(random.uniform(example: $0) - 0.5) }).withUnsafeBytes { try buffer.write($0) }
+            try HostArray((0..<count).map { Float(random.uniform(example: $0) - 0.5) }).withUnsafeBytes {
+                try buffer.write($0)
+            }
             feeds[name] = .device(buffer)
         }
         return try time(
@@ -103,7 +116,8 @@ public enum Bench {
 
     /// One run to warm up, then runs until the time is over and at least `least`.
     private static func time(
-        _ workload: String, _ what: String, _ device: any Device, batch: Int, parameters: Int, _ seconds: Double, least: Int, bytes: Int,
+        _ workload: String, _ what: String, _ device: any Device, batch: Int, parameters: Int, _ seconds: Double,
+        least: Int, bytes: Int,
         _ body: () throws -> Void
     ) throws -> Row {
         try body()
@@ -120,7 +134,9 @@ public enum Bench {
         let median = (times[times.count / 2] + times[(times.count - 1) / 2]) / 2
         let thousandths = { (x: Double) in (x * 1000).rounded() / 1000 }
         return Row(
-            workload: workload, what: what, device: device.name, batch: batch, params: parameters, median_ms: thousandths(median),
-            min_ms: thousandths(times[0]), runs: times.count, per_second: (Double(batch) / median * 1e5).rounded() / 100, peak_bytes: bytes)
+            workload: workload, what: what, device: device.name, batch: batch, params: parameters,
+            median_ms: thousandths(median),
+            min_ms: thousandths(times[0]), runs: times.count,
+            per_second: (Double(batch) / median * 1e5).rounded() / 100, peak_bytes: bytes)
     }
 }

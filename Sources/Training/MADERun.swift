@@ -24,8 +24,10 @@ public final class MADERun {
         self.configuration = configuration
         self.device = device
         masks = MaskSampler(
-            variables: variables, hidden: configuration.hidden, ordering: try configuration.makeOrdering(variables: variables),
-            isOrderAgnostic: configuration.orderAgnostic, drawsDegrees: !configuration.hasConstantMask, seed: configuration.seed)
+            variables: variables, hidden: configuration.hidden,
+            ordering: try configuration.makeOrdering(variables: variables),
+            isOrderAgnostic: configuration.orderAgnostic, drawsDegrees: !configuration.hasConstantMask,
+            seed: configuration.seed)
         if configuration.hasConstantMask {
             let mask = masks.mask(0)
             orders = .constant(order: mask.order, hidden: mask.hidden)
@@ -61,7 +63,9 @@ public final class MADERun {
             var values = array.floats
             if let mask = parameter.mask {
                 for o in 0..<parameter.shape[0] {
-                    for i in 0..<parameter.shape[1] where mask.isLive(output: o, input: i) == false { values[o * parameter.shape[1] + i] = 0 }
+                    for i in 0..<parameter.shape[1] where mask.isLive(output: o, input: i) == false {
+                        values[o * parameter.shape[1] + i] = 0
+                    }
                 }
             }
             try states.set(name, HostArray(values, shape: parameter.shape))
@@ -82,13 +86,17 @@ public final class MADERun {
         guard case .runtime = orders else { return [:] }
         let mask = masks.mask(k)
         return Dictionary(
-            uniqueKeysWithValues: ([mask.order] + mask.hidden).enumerated().map { ("degrees.\($0)", Feed.host(HostArray($1))) })
+            uniqueKeysWithValues: ([mask.order] + mask.hidden).enumerated().map {
+                ("degrees.\($0)", Feed.host(HostArray($1)))
+            })
     }
 
     /// log p(x) in nats of every row, the mixture over the ensemble's masks: logsumexp over k of log p_k(x), minus log K.
     public func logProbability(_ examples: HostArray) throws -> [Double] {
-        let evaluator = try self.evaluator ?? device.load(
-            compile([model.logProbability(x, orders)]), maximumBatch: Self.evaluationBatch, states: states.buffers)
+        let evaluator =
+            try self.evaluator
+            ?? device.load(
+                compile([model.logProbability(x, orders)]), maximumBatch: Self.evaluationBatch, states: states.buffers)
         self.evaluator = evaluator
         let members = configuration.ensembleMasks
         let count = examples.shape[0]

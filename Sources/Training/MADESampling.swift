@@ -44,32 +44,43 @@ extension MADERun {
     /// - Parameters:
     ///   - input: `[count, variables]`; what stands at unobserved places does not matter.
     ///   - observed: the same shape, not zero where the input is observed.
-    public func complete(_ input: HostArray, observed: HostArray, _ options: SamplingOptions, isApproximate: Bool = false) throws -> HostArray {
+    public func complete(
+        _ input: HostArray, observed: HostArray, _ options: SamplingOptions, isApproximate: Bool = false
+    ) throws -> HostArray {
         let width = model.variableCount
         guard input.shape.count == 2, input.shape[1] == width, observed.shape == input.shape else {
-            throw UsageError("complete: expected an input and a mask of [rows, \(width)], found \(input.shape) and \(observed.shape)")
+            throw UsageError(
+                "complete: expected an input and a mask of [rows, \(width)], found \(input.shape) and \(observed.shape)"
+            )
         }
         let flags = observed.doubles.map { $0 != 0 }
         var values = input.floats
-        for i in values.indices where flags[i] && !values[i].isFinite { throw UsageError("complete: row \(i / width) has an observed value that is not finite") }
+        for i in values.indices where flags[i] && !values[i].isFinite {
+            throw UsageError("complete: row \(i / width) has an observed value that is not finite")
+        }
         for i in values.indices where !flags[i] { values[i] = 0 }
         var result = [Float](repeating: 0, count: values.count)
         // Rows with one pattern share an order and so a program.
         var patterns: [[Bool]: [Int]] = [:]
-        for row in 0..<input.shape[0] { patterns[Array(flags[row * width..<(row + 1) * width]), default: []].append(row) }
+        for row in 0..<input.shape[0] {
+            patterns[Array(flags[row * width..<(row + 1) * width]), default: []].append(row)
+        }
         for (pattern, rows) in patterns.sorted(by: { $0.value[0] < $1.value[0] }) {
             let given = HostArray(rows.flatMap { values[$0 * width..<($0 + 1) * width] }, shape: [rows.count, width])
             let mask = { (k: Int) throws -> (order: [Int32], hidden: [[Int32]]) in
                 let base = self.masks.mask(k)
                 if self.configuration.orderAgnostic {
                     // Observed first, each part in the order of the mask.
-                    let sequence = (0..<width).sorted { (pattern[$0] ? 0 : 1, base.order[$0]) < (pattern[$1] ? 0 : 1, base.order[$1]) }
+                    let sequence = (0..<width).sorted {
+                        (pattern[$0] ? 0 : 1, base.order[$0]) < (pattern[$1] ? 0 : 1, base.order[$1])
+                    }
                     return (Order.sequence(sequence).index.map { $0 + 1 }, base.hidden)
                 }
                 let last = (0..<width).filter { pattern[$0] }.map { base.order[$0] }.max() ?? 0
                 if !isApproximate, Int(last) != pattern.count(where: { $0 }) {
                     throw UsageError(
-                        "complete: row \(rows[0]) observes variables that are not the first ones of the model's order, so its conditional cannot be drawn exactly; train with orderAgnostic=true, or accept a draw that ignores later observations with --approximate")
+                        "complete: row \(rows[0]) observes variables that are not the first ones of the model's order, so its conditional cannot be drawn exactly; train with orderAgnostic=true, or accept a draw that ignores later observations with --approximate"
+                    )
                 }
                 return base
             }
@@ -79,7 +90,9 @@ extension MADERun {
                 given: (given, pattern), exampleIndex: { rows[$0] })
             let filled = drawn.examples.floats
             for (i, row) in rows.enumerated() {
-                for v in 0..<width { result[row * width + v] = pattern[v] ? values[row * width + v] : filled[i * width + v] }
+                for v in 0..<width {
+                    result[row * width + v] = pattern[v] ? values[row * width + v] : filled[i * width + v]
+                }
             }
         }
         return HostArray(result, shape: input.shape)
@@ -87,7 +100,8 @@ extension MADERun {
 
     /// The mask that each row is completed with: of a mixture, drawn with the probability that the observed part gives it.
     private func weighMembers(
-        _ given: HostArray, _ pattern: [Bool], _ rows: [Int], _ mask: (Int) throws -> (order: [Int32], hidden: [[Int32]]),
+        _ given: HostArray, _ pattern: [Bool], _ rows: [Int],
+        _ mask: (Int) throws -> (order: [Int32], hidden: [[Int32]]),
         _ options: SamplingOptions
     ) throws -> [Int] {
         let members = configuration.ensembleMasks
@@ -124,7 +138,8 @@ extension MADERun {
     }
 
     private func draw(
-        count: Int, _ options: SamplingOptions, member: (Int) -> Int, mask: (Int) throws -> (order: [Int32], hidden: [[Int32]]),
+        count: Int, _ options: SamplingOptions, member: (Int) -> Int,
+        mask: (Int) throws -> (order: [Int32], hidden: [[Int32]]),
         given: (values: HostArray, pattern: [Bool])?, exampleIndex: (Int) -> Int = { $0 }
     ) throws -> Drawn {
         let width = model.variableCount
@@ -135,25 +150,30 @@ extension MADERun {
         for i in 0..<count { groups[member(i), default: []].append(i) }
         for (k, rows) in groups.sorted(by: { $0.key < $1.key }) {
             let (order, hidden) = try mask(k)
-            let sampler = try MADESampler(self, order: order, hidden: hidden, pattern: given?.pattern, options, maximumBatch: min(rows.count, options.batch))
+            let sampler = try MADESampler(
+                self, order: order, hidden: hidden, pattern: given?.pattern, options,
+                maximumBatch: min(rows.count, options.batch))
             for start in stride(from: 0, to: rows.count, by: options.batch) {
                 let part = Array(rows[start..<min(rows.count, start + options.batch)])
                 var feeds = RandomSource.feeds(seed: options.seed, examples: part.map(exampleIndex))
                 if let given {
                     let values = given.values.floats
-                    feeds["given"] = HostArray(part.flatMap { values[$0 * width..<($0 + 1) * width] }, shape: [part.count, width])
+                    feeds["given"] = HostArray(
+                        part.flatMap { values[$0 * width..<($0 + 1) * width] }, shape: [part.count, width])
                 }
                 let drawn = try sampler.run(feeds, batch: part.count)
                 let (a, b) = (drawn.examples.floats, drawn.parameters.floats)
                 for (i, row) in part.enumerated() {
                     examples.replaceSubrange(row * width..<(row + 1) * width, with: a[i * width..<(i + 1) * width])
                     parameters.replaceSubrange(
-                        row * width * blocks..<(row + 1) * width * blocks, with: b[i * width * blocks..<(i + 1) * width * blocks])
+                        row * width * blocks..<(row + 1) * width * blocks,
+                        with: b[i * width * blocks..<(i + 1) * width * blocks])
                 }
             }
         }
         return Drawn(
-            examples: HostArray(examples, shape: [count, width]), parameters: HostArray(parameters, shape: [count, blocks, width]))
+            examples: HostArray(examples, shape: [count, width]),
+            parameters: HostArray(parameters, shape: [count, blocks, width]))
     }
 }
 
@@ -169,7 +189,8 @@ public final class MADESampler {
     public let program: SamplingProgram?
 
     public init(
-        _ run: MADERun, order: [Int32], hidden: [[Int32]], pattern: [Bool]? = nil, _ options: SamplingOptions, maximumBatch: Int
+        _ run: MADERun, order: [Int32], hidden: [[Int32]], pattern: [Bool]? = nil, _ options: SamplingOptions,
+        maximumBatch: Int
     ) throws {
         self.run = run
         let orders = ModelOrders.constant(order: order, hidden: hidden)
@@ -183,7 +204,9 @@ public final class MADESampler {
         let index = Order(index: order.map { $0 - 1 })
         if options.isNaive {
             way = .naive(
-                try run.device.load(compile([drawn, parameters]), maximumBatch: maximumBatch, states: run.states.buffers), groups: index.groups)
+                try run.device.load(
+                    compile([drawn, parameters]), maximumBatch: maximumBatch, states: run.states.buffers),
+                groups: index.groups)
             program = nil
         } else {
             let program = try SamplingProgram(variable: run.x, drawn: drawn, order: index, outputs: [parameters])
@@ -203,7 +226,8 @@ public final class MADESampler {
     public func run(_ feeds: [String: HostArray], batch: Int) throws -> MADERun.Drawn {
         switch way {
         case .compiled(let executable):
-            let names = Set(executable.program.values.compactMap { if case .input(let name) = $0.storage { name } else { nil } })
+            let names = Set(
+                executable.program.values.compactMap { if case .input(let name) = $0.storage { name } else { nil } })
             let results = try executable.run(feeds.filter { names.contains($0.key) }, batch: batch)
             return MADERun.Drawn(examples: results[0], parameters: results[1])
         case .naive(let executable, let groups):

@@ -38,14 +38,19 @@ public enum Optimizer: String, Codable, Sendable, CaseIterable {
         let correction2 = 1 - Math.pow(Self.beta2, Double(step))
         return switch self {
         case .adam, .adamw:
-            ["optimizer.rate": rate, "optimizer.scale": rate / correction1, "optimizer.root": 1 / correction2.squareRoot()]
+            [
+                "optimizer.rate": rate, "optimizer.scale": rate / correction1,
+                "optimizer.root": 1 / correction2.squareRoot(),
+            ]
         case .adamax: ["optimizer.rate": rate, "optimizer.scale": rate / correction1]
         default: ["optimizer.rate": rate]
         }
     }
 
     /// The parameter's and the slots' new values.
-    func update(_ p: Tensor, gradient: Tensor, slots: [Tensor], weightDecay: Double) -> (parameter: Tensor, slots: [Tensor]) {
+    func update(_ p: Tensor, gradient: Tensor, slots: [Tensor], weightDecay: Double) -> (
+        parameter: Tensor, slots: [Tensor]
+    ) {
         let rate = Tensor.input("optimizer.rate", .scalar)
         let g = self != .adamw && weightDecay > 0 ? gradient + p * weightDecay : gradient
         switch self {
@@ -63,7 +68,9 @@ public enum Optimizer: String, Codable, Sendable, CaseIterable {
         case .adam, .adamw:
             let first = slots[0] * Self.beta1 + g * (1 - Self.beta1)
             let second = slots[1] * Self.beta2 + g * g * (1 - Self.beta2)
-            let step = Tensor.input("optimizer.scale", .scalar) * first / (second.sqrt() * .input("optimizer.root", .scalar) + 1e-8)
+            let step =
+                Tensor.input("optimizer.scale", .scalar) * first
+                / (second.sqrt() * .input("optimizer.root", .scalar) + 1e-8)
             let decayed = self == .adamw && weightDecay > 0 ? p - rate * p * weightDecay : p
             return (decayed - step, [first, second])
         case .adamax:

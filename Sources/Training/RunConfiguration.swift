@@ -57,10 +57,14 @@ public struct RunConfiguration: Codable, Sendable, Equatable {
         let text = String(assignment[assignment.index(after: split)...])
         var fields = try JSONDecoder().decode([String: JSON].self, from: JSONEncoder().encode(self))
         guard let old = fields[key] else {
-            throw UsageError("--set \(key): there is no such setting; there are \(fields.keys.sorted().joined(separator: ", "))")
+            throw UsageError(
+                "--set \(key): there is no such setting; there are \(fields.keys.sorted().joined(separator: ", "))")
         }
         var value = JSON.text(text)
-        if case .text = old {} else if let parsed = try? JSONDecoder().decode(JSON.self, from: Data(text.utf8)) { value = parsed }
+        if case .text = old {
+        } else if let parsed = try? JSONDecoder().decode(JSON.self, from: Data(text.utf8)) {
+            value = parsed
+        }
         if case .list = old, case .number = value { value = .list([value]) }
         if case .list = old, case .text = value {
             value = .list(text.split(separator: ",").map { Double($0).map { .number($0) } ?? .text(String($0)) })
@@ -76,18 +80,27 @@ public struct RunConfiguration: Codable, Sendable, Equatable {
     /// Refuses settings that cannot be run.
     public func validate(variables: Int) throws {
         func require(_ condition: Bool, _ message: String) throws { if !condition { throw UsageError(message) } }
-        try require(hidden.allSatisfy { (1...1 << 20).contains($0) } && hidden.count <= 64, "hidden: expected up to 64 layers of 1 to 1048576 units, found \(hidden)")
+        try require(
+            hidden.allSatisfy { (1...1 << 20).contains($0) } && hidden.count <= 64,
+            "hidden: expected up to 64 layers of 1 to 1048576 units, found \(hidden)")
         try require((1...1 << 20).contains(batch), "batch: expected 1 to 1048576, found \(batch)")
         try require(epochs >= 0, "epochs: expected 0 or more, found \(epochs)")
         try require(rate.isFinite && rate >= 0, "rate: expected a number of at least 0, found \(rate)")
-        try require(finalRate.isFinite && finalRate >= 0, "finalRate: expected a number of at least 0, found \(finalRate)")
-        try require(weightDecay.isFinite && weightDecay >= 0, "weightDecay: expected a number of at least 0, found \(weightDecay)")
+        try require(
+            finalRate.isFinite && finalRate >= 0, "finalRate: expected a number of at least 0, found \(finalRate)")
+        try require(
+            weightDecay.isFinite && weightDecay >= 0,
+            "weightDecay: expected a number of at least 0, found \(weightDecay)")
         try require(clipNorm.isFinite && clipNorm >= 0, "clipNorm: expected a number of at least 0, found \(clipNorm)")
         try require((0..<1).contains(averaging), "averaging: expected at least 0 and less than 1, found \(averaging)")
-        try require(masks == "fresh" || Int(masks).map { (1...1 << 20).contains($0) } == true, "masks: expected a count or “fresh”, found “\(masks)”")
+        try require(
+            masks == "fresh" || Int(masks).map { (1...1 << 20).contains($0) } == true,
+            "masks: expected a count or “fresh”, found “\(masks)”")
         try require((0...1 << 16).contains(ensemble), "ensemble: expected 0 to 65536, found \(ensemble)")
         try require((0...1 << 14).contains(samples), "samples: expected 0 to 16384, found \(samples)")
-        try require(!orderAgnostic || masks != "1", "orderAgnostic=true needs several masks, one for each order: set masks=fresh or a count")
+        try require(
+            !orderAgnostic || masks != "1",
+            "orderAgnostic=true needs several masks, one for each order: set masks=fresh or a count")
         _ = try makeConditional()
         _ = try makeActivation()
         _ = try makeOrdering(variables: variables)
@@ -95,7 +108,9 @@ public struct RunConfiguration: Codable, Sendable, Equatable {
 
     public func makeActivation() throws -> MADE.Activation {
         guard let result = MADE.Activation(rawValue: activation) else {
-            throw UsageError("activation: expected \(MADE.Activation.allCases.map(\.rawValue).joined(separator: ", ")), found “\(activation)”")
+            throw UsageError(
+                "activation: expected \(MADE.Activation.allCases.map(\.rawValue).joined(separator: ", ")), found “\(activation)”"
+            )
         }
         return result
     }
@@ -106,8 +121,11 @@ public struct RunConfiguration: Codable, Sendable, Equatable {
         switch (parts[0], number) {
         case ("bernoulli", nil) where parts.count == 1: return Bernoulli()
         case ("categorical", let levels?) where (2...65536).contains(levels): return Categorical(levels: levels)
-        case ("mixture", let components?) where (1...4096).contains(components): return MixtureOfGaussians(components: components)
-        default: throw UsageError("conditional: expected bernoulli, categorical:LEVELS or mixture:COMPONENTS, found “\(conditional)”")
+        case ("mixture", let components?) where (1...4096).contains(components):
+            return MixtureOfGaussians(components: components)
+        default:
+            throw UsageError(
+                "conditional: expected bernoulli, categorical:LEVELS or mixture:COMPONENTS, found “\(conditional)”")
         }
     }
 
@@ -125,7 +143,8 @@ public struct RunConfiguration: Codable, Sendable, Equatable {
         default:
             let sequence = ordering.split(separator: ",").map { Int($0) }
             guard sequence.compactMap({ $0 }).sorted() == Array(0..<variables) else {
-                throw UsageError("ordering: expected natural, random, or the numbers 0 to \(variables - 1) in some order")
+                throw UsageError(
+                    "ordering: expected natural, random, or the numbers 0 to \(variables - 1) in some order")
             }
             return .given(sequence.compactMap { $0 })
         }
@@ -151,14 +170,22 @@ public struct UsageError: Error, Sendable, CustomStringConvertible {
 
 /// Any JSON value.
 enum JSON: Codable {
-    case number(Double), text(String), flag(Bool), list([JSON])
+    case number(Double)
+    case text(String)
+    case flag(Bool)
+    case list([JSON])
 
     init(from decoder: any Decoder) throws {
         let container = try decoder.singleValueContainer()
-        if let value = try? container.decode(Bool.self) { self = .flag(value) }
-        else if let value = try? container.decode(Double.self) { self = .number(value) }
-        else if let value = try? container.decode(String.self) { self = .text(value) }
-        else { self = .list(try container.decode([JSON].self)) }
+        if let value = try? container.decode(Bool.self) {
+            self = .flag(value)
+        } else if let value = try? container.decode(Double.self) {
+            self = .number(value)
+        } else if let value = try? container.decode(String.self) {
+            self = .text(value)
+        } else {
+            self = .list(try container.decode([JSON].self))
+        }
     }
 
     func encode(to encoder: any Encoder) throws {

@@ -35,7 +35,9 @@ public struct RunFolder: Sendable {
     func cutMetrics(to length: Int) throws {
         let bytes = Files.exists(metrics) ? try Files.read(metrics) : []
         guard bytes.count >= length else {
-            throw FileError(metrics, "has \(bytes.count) bytes, fewer than the \(length) that the state remembers; it was changed by hand")
+            throw FileError(
+                metrics,
+                "has \(bytes.count) bytes, fewer than the \(length) that the state remembers; it was changed by hand")
         }
         if bytes.count > length { try Files.write(bytes[..<length], to: metrics) }
     }
@@ -45,9 +47,14 @@ public struct RunFolder: Sendable {
 public func describe(_ error: any Error) -> String {
     switch error as? DecodingError {
     case .keyNotFound(let key, _): "“\(key.stringValue)” is missing"
-    case .typeMismatch(let type, let context): "“\(context.codingPath.map(\.stringValue).joined(separator: "."))” is not \(type)"
-    case .valueNotFound(_, let context): "“\(context.codingPath.map(\.stringValue).joined(separator: "."))” has no value"
-    case .dataCorrupted(let context): context.codingPath.isEmpty ? "it is not JSON" : "“\(context.codingPath.map(\.stringValue).joined(separator: "."))”: \(context.debugDescription)"
+    case .typeMismatch(let type, let context):
+        "“\(context.codingPath.map(\.stringValue).joined(separator: "."))” is not \(type)"
+    case .valueNotFound(_, let context):
+        "“\(context.codingPath.map(\.stringValue).joined(separator: "."))” has no value"
+    case .dataCorrupted(let context):
+        context.codingPath.isEmpty
+            ? "it is not JSON"
+            : "“\(context.codingPath.map(\.stringValue).joined(separator: "."))”: \(context.debugDescription)"
     default: "\(error)"
     }
 }

@@ -30,8 +30,10 @@ public final class Trainer {
 
         var metadata: [String: String] {
             [
-                "epoch": "\(epoch)", "stepInEpoch": "\(stepInEpoch)", "step": "\(step)", "lossSum": "\(lossSum.bitPattern)",
-                "best": "\(best.bitPattern)", "bestEpoch": "\(bestEpoch)", "metricsLength": "\(metricsLength)", "finished": isFinished ? "1" : "0",
+                "epoch": "\(epoch)", "stepInEpoch": "\(stepInEpoch)", "step": "\(step)",
+                "lossSum": "\(lossSum.bitPattern)",
+                "best": "\(best.bitPattern)", "bestEpoch": "\(bestEpoch)", "metricsLength": "\(metricsLength)",
+                "finished": isFinished ? "1" : "0",
             ]
         }
 
@@ -39,11 +41,15 @@ public final class Trainer {
 
         init(_ metadata: [String: String], _ path: String) throws {
             func integer(_ key: String) throws -> Int {
-                guard let text = metadata[key], let value = Int(text) else { throw FileError(path, "does not name its \(key); it is not a run's state") }
+                guard let text = metadata[key], let value = Int(text) else {
+                    throw FileError(path, "does not name its \(key); it is not a run's state")
+                }
                 return value
             }
             func double(_ key: String) throws -> Double {
-                guard let text = metadata[key], let bits = UInt64(text) else { throw FileError(path, "does not name its \(key); it is not a run's state") }
+                guard let text = metadata[key], let bits = UInt64(text) else {
+                    throw FileError(path, "does not name its \(key); it is not a run's state")
+                }
                 return Double(bitPattern: bits)
             }
             epoch = try integer("epoch")
@@ -97,10 +103,14 @@ public final class Trainer {
         program = try TrainingProgram(
             loss: loss, parameters: run.parameters,
             rule: UpdateRule(
-                optimizer: configuration.optimizer, weightDecay: configuration.weightDecay, clipNorm: configuration.clipNorm,
+                optimizer: configuration.optimizer, weightDecay: configuration.weightDecay,
+                clipNorm: configuration.clipNorm,
                 averaging: configuration.averaging))
-        for (name, shape) in program.optimizerStates { try run.states.set(name, HostArray(type: .float32, shape: shape)) }
-        executable = try run.device.load(program.schedule, maximumBatch: configuration.batch, states: run.states.buffers)
+        for (name, shape) in program.optimizerStates {
+            try run.states.set(name, HostArray(type: .float32, shape: shape))
+        }
+        executable = try run.device.load(
+            program.schedule, maximumBatch: configuration.batch, states: run.states.buffers)
     }
 
     /// Bytes on the device: states and everything planned for a step.
@@ -120,11 +130,15 @@ public final class Trainer {
     public func restore() throws {
         let (arrays, metadata) = try SafeTensors.read(folder.state)
         let restored = try Progress(metadata, folder.state)
-        let expected = run.parameters.map { ($0.name, $0.parameter.shape) } + program.optimizerStates.map { ($0.name, $0.shape) }
+        let expected =
+            run.parameters.map { ($0.name, $0.parameter.shape) } + program.optimizerStates.map { ($0.name, $0.shape) }
             + run.parameters.map { ("best.\($0.name)", $0.parameter.shape) }
         for (name, shape) in expected {
             guard let array = arrays[name], array.shape == shape, array.type == .float32 else {
-                throw FileError(folder.state, "expected “\(name)” of float32\(shape), found \(arrays[name].map { "\($0.type)\($0.shape)" } ?? "none")")
+                throw FileError(
+                    folder.state,
+                    "expected “\(name)” of float32\(shape), found \(arrays[name].map { "\($0.type)\($0.shape)" } ?? "none")"
+                )
             }
             try run.states.set(name, array)
         }
@@ -138,7 +152,8 @@ public final class Trainer {
         var lastSave = clock.now
         while !progress.isFinished {
             if progress.epoch >= configuration.epochs
-                || (configuration.lookAhead > 0 && progress.bestEpoch >= 0 && progress.epoch - progress.bestEpoch > configuration.lookAhead)
+                || (configuration.lookAhead > 0 && progress.bestEpoch >= 0
+                    && progress.epoch - progress.bestEpoch > configuration.lookAhead)
             {
                 progress.isFinished = true
                 try save()
@@ -160,9 +175,11 @@ public final class Trainer {
                 let perStep = elapsed / done
                 report(
                     ProgressReport(
-                        epoch: progress.epoch, epochs: configuration.epochs, step: progress.stepInEpoch, stepsPerEpoch: steps,
+                        epoch: progress.epoch, epochs: configuration.epochs, step: progress.stepInEpoch,
+                        stepsPerEpoch: steps,
                         loss: loss, examplesPerSecond: Double(configuration.batch) / perStep,
-                        secondsLeft: perStep * Double(steps * (configuration.epochs - progress.epoch) - progress.stepInEpoch),
+                        secondsLeft: perStep
+                            * Double(steps * (configuration.epochs - progress.epoch) - progress.stepInEpoch),
                         validation: nil))
                 if interruptionRequested.load(ordering: .relaxed) {
                     try save()
@@ -204,8 +221,10 @@ public final class Trainer {
             }
         }
         let total = steps * max(1, configuration.epochs)
-        let rate = configuration.rate
-            * configuration.schedule.factor(progress: Double(progress.step) / Double(total), final: configuration.finalRate)
+        let rate =
+            configuration.rate
+            * configuration.schedule.factor(
+                progress: Double(progress.step) / Double(total), final: configuration.finalRate)
         var feeds = run.feeds(mask: configuration.maskIndex(step: progress.step))
         for (name, value) in configuration.optimizer.scalars(rate: rate, step: progress.step + 1) {
             feeds[name] = .host(HostArray([Float(value)], shape: []))
@@ -221,7 +240,10 @@ public final class Trainer {
         let prefix = run.configuration.averaging > 0 ? "average." : ""
         let validation = try withWeights(prefix: prefix) { -Estimate(try run.logProbability(dataset.valid)).mean }
         guard validation.isFinite else {
-            throw NonFiniteError(description: "the validation figure is \(validation) after epoch \(progress.epoch + 1); lower the rate or set clipNorm")
+            throw NonFiniteError(
+                description:
+                    "the validation figure is \(validation) after epoch \(progress.epoch + 1); lower the rate or set clipNorm"
+            )
         }
         let trainLoss = progress.lossSum / Double(steps)
         if validation < progress.best {
@@ -232,14 +254,18 @@ public final class Trainer {
         progress.epoch += 1
         progress.stepInEpoch = 0
         progress.lossSum = 0
+        // Of fixed width, so that the length that the state remembers does not depend on the time.
+        let time = "\(Double(Int(trainSeconds * 1000)) / 1000)"
+        let padded = String(repeating: " ", count: max(0, 12 - time.count)) + time
         let line =
-            #"{"epoch":\#(progress.epoch),"step":\#(progress.step),"train_nats":\#(trainLoss),"valid_nats":\#(validation),"best_valid_nats":\#(progress.best),"seconds":\#(Double(Int(trainSeconds * 1000)) / 1000)}"#
+            #"{"epoch":\#(progress.epoch),"step":\#(progress.step),"train_nats":\#(trainLoss),"valid_nats":\#(validation),"best_valid_nats":\#(progress.best),"seconds":\#(padded)}"#
         try Files.append(line, to: folder.metrics)
         progress.metricsLength += line.utf8.count + 1
         try save()
         report(
             ProgressReport(
-                epoch: progress.epoch, epochs: run.configuration.epochs, step: steps, stepsPerEpoch: steps, loss: trainLoss,
+                epoch: progress.epoch, epochs: run.configuration.epochs, step: steps, stepsPerEpoch: steps,
+                loss: trainLoss,
                 examplesPerSecond: 0, secondsLeft: 0, validation: validation))
     }
 
@@ -261,7 +287,8 @@ public final class Trainer {
     /// Writes the model, then the state: whichever of the two a crash leaves behind, the state can rebuild the other.
     private func save() throws {
         try run.save(weights: folder.model, prefix: "best.")
-        let names = run.parameters.map(\.name) + program.optimizerStates.map(\.name) + run.parameters.map { "best.\($0.name)" }
+        let names =
+            run.parameters.map(\.name) + program.optimizerStates.map(\.name) + run.parameters.map { "best.\($0.name)" }
         try SafeTensors.write(
             try names.map { (name: $0, array: try run.states.get($0)!) }, metadata: progress.metadata, to: folder.state)
     }
@@ -281,7 +308,8 @@ public final class Trainer {
         let failed = progress.step
         try restore()
         let examples = trainingExamples(progress.epoch)
-        let order = HostRandom(seed: run.configuration.seed, stream: "shuffle").permutation(examples.shape[0], step: progress.epoch)
+        let order = HostRandom(seed: run.configuration.seed, stream: "shuffle").permutation(
+            examples.shape[0], step: progress.epoch)
         let steps = (examples.shape[0] + run.configuration.batch - 1) / run.configuration.batch
         while progress.step < failed {
             let (feeds, batch) = try stepFeeds(examples, order, steps)
@@ -296,14 +324,18 @@ public final class Trainer {
 
     private func error(_ culprit: String, at step: Int) -> NonFiniteError {
         NonFiniteError(
-            description: "NaN or infinity in step \(step + 1), first produced by \(culprit); the last save is whole. Lower the rate or set clipNorm")
+            description:
+                "NaN or infinity in step \(step + 1), first produced by \(culprit); the last save is whole. Lower the rate or set clipNorm"
+        )
     }
 
     /// The first group of a step whose results are not finite.
     private func firstNonFinite(_ feeds: [String: Feed], _ batch: Int) throws -> String? {
         let schedule = executable.schedule
         for id in schedule.inputs {
-            if case .host(let array)? = feeds[schedule.values[id].label] { try executable.write(array, to: id, batch: batch) }
+            if case .host(let array)? = feeds[schedule.values[id].label] {
+                try executable.write(array, to: id, batch: batch)
+            }
         }
         for (index, group) in schedule.groups.enumerated() {
             try executable.run(group: index, batch: batch)

@@ -9,7 +9,7 @@ import OpenCL
 import Training
 
 #if canImport(Glibc)
-import Glibc
+    import Glibc
 #endif
 
 /// Where a program runs.
@@ -22,7 +22,9 @@ struct DeviceOptions: ParsableArguments {
 
     func make() throws -> any Device {
         let name = device ?? environment("MARTLET_DEVICE") ?? "auto"
-        if let threads, !(1...1024).contains(threads) { throw UsageError("--threads: expected 1 to 1024, found \(threads)") }
+        if let threads, !(1...1024).contains(threads) {
+            throw UsageError("--threads: expected 1 to 1024, found \(threads)")
+        }
         switch name {
         case "cpu": return try CPUDevice(threads: threads)
         case "auto":
@@ -89,7 +91,9 @@ struct LoadedRun {
     /// - Parameter weights: a file to take the weights from instead of the run's own.
     init(_ path: String, device: any Device, variables: Int? = nil, weights: String? = nil) throws {
         folder = RunFolder(path)
-        guard Files.isFolder(path) else { throw FileError(path, "is not a run folder; martlet run prints the folder that it makes") }
+        guard Files.isFolder(path) else {
+            throw FileError(path, "is not a run folder; martlet run prints the folder that it makes")
+        }
         let stored = try folder.readConfig(StoredRun.self)
         experiment = try Experiment.named(stored.settings.experiment)
         run = try MADERun(stored.settings, variables: stored.variables, device: device)

@@ -8,18 +8,20 @@ import Synchronization
 import Training
 
 #if canImport(Glibc)
-import Glibc
+    import Glibc
 #endif
 
 struct Run: ParsableCommand {
-    static let configuration = CommandConfiguration(abstract: "Train an experiment and report its test figure beside the paper's.")
+    static let configuration = CommandConfiguration(
+        abstract: "Train an experiment and report its test figure beside the paper's.")
 
     @Argument(help: "The experiment; martlet list shows all.")
     var name: String
     @OptionGroup var device: DeviceOptions
     @OptionGroup var data: DataOptions
     @Option(help: "The folder of run folders.") var runs = "runs"
-    @Option(name: .customLong("name"), help: "The run's folder; the experiment and a number if not given.") var folderName: String?
+    @Option(name: .customLong("name"), help: "The run's folder; the experiment and a number if not given.")
+    var folderName: String?
     @Option(help: "Epochs to train.") var epochs: Int?
     @Option(help: "The seed of weights, masks and shuffles.") var seed: UInt64?
     @Option(help: "Several seeds, separated by commas: trains each and prints mean and spread.") var seeds: String?
@@ -42,7 +44,9 @@ struct Run: ParsableCommand {
         settings.experiment = experiment.name
         let all = try seeds.map { text in
             try text.split(separator: ",").map { part -> UInt64 in
-                guard let seed = UInt64(part) else { throw UsageError("--seeds: expected whole numbers separated by commas, found “\(part)”") }
+                guard let seed = UInt64(part) else {
+                    throw UsageError("--seeds: expected whole numbers separated by commas, found “\(part)”")
+                }
                 return seed
             }
         }
@@ -80,9 +84,12 @@ struct Run: ParsableCommand {
                 settings: settings, variables: data.dataset.variableCount, imageHeight: data.dataset.imageSize?.height,
                 imageWidth: data.dataset.imageSize?.width, dataFolder: self.data.folder, device: device.name))
         let display = ProgressDisplay(isQuiet: json)
-        let trainer = try Trainer(run, dataset: data.dataset, folder: folder, trainingExamples: data.trainingExamples, report: display.show)
+        let trainer = try Trainer(
+            run, dataset: data.dataset, folder: folder, trainingExamples: data.trainingExamples, report: display.show)
         if !json {
-            print("\(experiment.name) on \(device.summary): \(run.model.parameterCount) parameters, \(bytes(trainer.plannedBytes)) planned on the device, folder \(folder.path)")
+            print(
+                "\(experiment.name) on \(device.summary): \(run.model.parameterCount) parameters, \(bytes(trainer.plannedBytes)) planned on the device, folder \(folder.path)"
+            )
         }
         try trainer.start()
         return try finish(trainer, run, experiment, data, display, isJSON: json)
@@ -107,7 +114,8 @@ struct Run: ParsableCommand {
 }
 
 struct Resume: ParsableCommand {
-    static let configuration = CommandConfiguration(abstract: "Go on with a run that was stopped; the result is the same to the bit.")
+    static let configuration = CommandConfiguration(
+        abstract: "Go on with a run that was stopped; the result is the same to the bit.")
 
     @Argument(help: "The run's folder.") var folder: String
     @OptionGroup var device: DeviceOptions
@@ -115,13 +123,17 @@ struct Resume: ParsableCommand {
     @Flag(help: "Print the result as JSON.") var json = false
 
     func run() throws {
-        guard Files.isFolder(folder) else { throw FileError(folder, "is not a run folder; martlet run prints the folder that it makes") }
+        guard Files.isFolder(folder) else {
+            throw FileError(folder, "is not a run folder; martlet run prints the folder that it makes")
+        }
         let folder = RunFolder(folder)
         let stored = try folder.readConfig(StoredRun.self)
         let experiment = try Experiment.named(stored.settings.experiment)
         let data = try experiment.data(stored.settings, dataFolder: self.data ?? stored.dataFolder)
         guard data.dataset.variableCount == stored.variables else {
-            throw FileError(folder.config, "was made for \(stored.variables) variables, but the data have \(data.dataset.variableCount)")
+            throw FileError(
+                folder.config,
+                "was made for \(stored.variables) variables, but the data have \(data.dataset.variableCount)")
         }
         var options = device
         if options.device == nil, environment("MARTLET_DEVICE") == nil { options.device = stored.device }
@@ -129,9 +141,14 @@ struct Resume: ParsableCommand {
         let run = try MADERun(stored.settings, variables: stored.variables, device: device)
         try run.initialize()
         let display = ProgressDisplay(isQuiet: json)
-        let trainer = try Trainer(run, dataset: data.dataset, folder: folder, trainingExamples: data.trainingExamples, report: display.show)
+        let trainer = try Trainer(
+            run, dataset: data.dataset, folder: folder, trainingExamples: data.trainingExamples, report: display.show)
         if Files.exists(folder.state) { try trainer.restore() } else { try trainer.start() }
-        if !json { print("\(experiment.name) on \(device.summary): goes on after epoch \(trainer.epochsDone), folder \(folder.path)") }
+        if !json {
+            print(
+                "\(experiment.name) on \(device.summary): goes on after epoch \(trainer.epochsDone), folder \(folder.path)"
+            )
+        }
         _ = try finish(trainer, run, experiment, data, display, isJSON: json)
     }
 }
@@ -151,7 +168,8 @@ struct TestResult: Codable {
 }
 
 private func finish(
-    _ trainer: Trainer, _ run: MADERun, _ experiment: Experiment, _ data: ExperimentData, _ display: ProgressDisplay, isJSON: Bool
+    _ trainer: Trainer, _ run: MADERun, _ experiment: Experiment, _ data: ExperimentData, _ display: ProgressDisplay,
+    isJSON: Bool
 ) throws -> TestResult? {
     signal(SIGINT) { _ in interruptionRequested.store(true, ordering: .relaxed) }
     signal(SIGTERM) { _ in interruptionRequested.store(true, ordering: .relaxed) }
@@ -159,7 +177,8 @@ private func finish(
     let start = clock.now
     let outcome = try trainer.train()
     display.end()
-    let seconds = Double((clock.now - start).components.seconds) + Double((clock.now - start).components.attoseconds) * 1e-18
+    let seconds =
+        Double((clock.now - start).components.seconds) + Double((clock.now - start).components.attoseconds) * 1e-18
     if outcome == .interrupted {
         errorLine("stopped; everything is saved. Go on with: martlet resume \(trainer.folder.path)")
         throw ExitCode(130)
@@ -175,22 +194,31 @@ private func finish(
     }
     let result = TestResult(
         folder: trainer.folder.path, experiment: experiment.name, test: estimate,
-        bitsPerDimension: estimate.mean / Double(data.dataset.variableCount) / 0.6931471805599453, validNats: trainer.bestValidation,
+        bitsPerDimension: estimate.mean / Double(data.dataset.variableCount) / 0.6931471805599453,
+        validNats: trainer.bestValidation,
         paperNats: experiment.paperNats, optimum: optimum, difference: difference, seconds: seconds)
     if run.configuration.samples > 0, let size = data.dataset.imageSize {
         let drawn = try run.sample(count: run.configuration.samples, SamplingOptions(seed: run.configuration.seed))
-        try PNG.write(PNG.sheet(drawn.examples, height: size.height, width: size.width), to: "\(trainer.folder.path)/samples-1.png")
+        try PNG.write(
+            PNG.sheet(drawn.examples, height: size.height, width: size.width),
+            to: "\(trainer.folder.path)/samples-1.png")
     }
     if isJSON {
         try printJSON(result)
         return result
     }
-    print("test \(fixed(estimate.mean, 3)) nats ± \(fixed(estimate.standardError, 3)), \(fixed(result.bitsPerDimension, 4)) bits per dimension, \(estimate.count) examples, trained in \(fixed(seconds, 1)) s")
+    print(
+        "test \(fixed(estimate.mean, 3)) nats ± \(fixed(estimate.standardError, 3)), \(fixed(result.bitsPerDimension, 4)) bits per dimension, \(estimate.count) examples, trained in \(fixed(seconds, 1)) s"
+    )
     if let optimum, let difference {
-        print("the generator's own likelihood on the same images: \(fixed(optimum.mean, 3)) nats; difference \(fixed(difference.mean, 3)) ± \(fixed(difference.standardError, 3))")
+        print(
+            "the generator's own likelihood on the same images: \(fixed(optimum.mean, 3)) nats; difference \(fixed(difference.mean, 3)) ± \(fixed(difference.standardError, 3))"
+        )
     }
     if let paper = experiment.paperNats { print("the paper's figure: \(fixed(paper, 2)) nats (\(experiment.paper))") }
-    if run.configuration.samples > 0, data.dataset.imageSize != nil { print("samples: \(trainer.folder.path)/samples-1.png") }
+    if run.configuration.samples > 0, data.dataset.imageSize != nil {
+        print("samples: \(trainer.folder.path)/samples-1.png")
+    }
     return result
 }
 
@@ -205,7 +233,8 @@ final class ProgressDisplay {
 
     func show(_ report: Trainer.ProgressReport) {
         if let validation = report.validation {
-            let line = "epoch \(report.epoch)/\(report.epochs): train \(fixed(report.loss, 3)), valid \(fixed(validation, 3)) nats"
+            let line =
+                "epoch \(report.epoch)/\(report.epochs): train \(fixed(report.loss, 3)), valid \(fixed(validation, 3)) nats"
             if isTerminal { errorLine("\r\u{1B}[K" + line) } else { errorLine(line) }
             return
         }
@@ -217,7 +246,8 @@ final class ProgressDisplay {
         let bar = String(repeating: "█", count: filled) + String(repeating: "░", count: width - filled)
         let left = Int(report.secondsLeft)
         errorText(
-            "\r\u{1B}[Kepoch \(report.epoch + 1)/\(report.epochs) \(bar) \(fixed(report.loss, 2)) nats  \(fixed(report.examplesPerSecond, 0)) examples/s  \(left / 60)m\(left % 60)s left")
+            "\r\u{1B}[Kepoch \(report.epoch + 1)/\(report.epochs) \(bar) \(fixed(report.loss, 2)) nats  \(fixed(report.examplesPerSecond, 0)) examples/s  \(left / 60)m\(left % 60)s left"
+        )
     }
 
     func end() { if isTerminal, !isQuiet { errorText("\r\u{1B}[K") } }

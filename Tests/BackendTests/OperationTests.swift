@@ -8,7 +8,9 @@ import Testing
 @Suite(.serialized) struct OperationTests {
     private func devices() throws -> [any Device] {
         var devices: [any Device] = [try CPUDevice(threads: 2)]
-        for family in [KernelFamily.cpu, .gpu] { if let device = try? OpenCLDevice.named("opencl", kernels: family) { devices.append(device) } }
+        for family in [KernelFamily.cpu, .gpu] {
+            if let device = try? OpenCLDevice.named("opencl", kernels: family) { devices.append(device) }
+        }
         return devices
     }
 
@@ -26,9 +28,13 @@ import Testing
         let w = Tensor.input("w", [5, 7])
         let eye = Tensor.iota([3, 3], axis: 0).equal(.iota([3, 3], axis: 1)).cast(to: .float32)
         let cube = CustomOperation(
-            "cube", outputType: { $0[0] }, gradient: { inputs, _, g in [g * inputs[0] * inputs[0] * 3] }, relations: { _ in [.same] },
-            evaluate: { inputs, output in for i in output.indices { output[i] = inputs[0][i] * inputs[0][i] * inputs[0][i] } },
-            cpu: { inputs, output in for i in output.indices { output[i] = inputs[0][i] * inputs[0][i] * inputs[0][i] } },
+            "cube", outputType: { $0[0] }, gradient: { inputs, _, g in [g * inputs[0] * inputs[0] * 3] },
+            relations: { _ in [.same] },
+            evaluate: { inputs, output in
+                for i in output.indices { output[i] = inputs[0][i] * inputs[0][i] * inputs[0][i] }
+            },
+            cpu: { inputs, output in for i in output.indices { output[i] = inputs[0][i] * inputs[0][i] * inputs[0][i] }
+            },
             openCL: """
                 __kernel void cube(__global const float* x, __global float* y, int count) {
                     const int i = get_global_id(0);
@@ -49,15 +55,29 @@ import Testing
             ("softmax", v.softmax()), ("logSumExp", v.logSumExp(axes: [1])), ("mean over the batch", v.mean(axes: [0])),
             ("matmul", v.matmul(w.matrixTransposed())), ("batched matmul", x.matmul(x.matrixTransposed()) + x),
             ("masked", (v.maskedDense(w, mask: .matrix(bits)) + 1).relu()),
-            ("movement", Tensor.concatenate([v.flipped(axes: [1]), v.sliced(axis: 1, from: 1, count: 3, step: 2)], axis: 1).padded(low: [0, 1], high: [0, 2], fill: 3)),
+            (
+                "movement",
+                Tensor.concatenate([v.flipped(axes: [1]), v.sliced(axis: 1, from: 1, count: 3, step: 2)], axis: 1)
+                    .padded(low: [0, 1], high: [0, 2], fill: 3)
+            ),
             ("gather", v.gathered(.constant(HostArray([6, 0, 0, 3] as [Int32])), axis: 1)),
-            ("scatter", try! gradients(of: v.gathered(.constant(HostArray([6, 0, 0, 3] as [Int32])), axis: 1).squared().sum(), with: [v])[0]),
+            (
+                "scatter",
+                try! gradients(
+                    of: v.gathered(.constant(HostArray([6, 0, 0, 3] as [Int32])), axis: 1).squared().sum(), with: [v])[
+                        0]
+            ),
             ("one-hot", Tensor.iota([.batch], axis: 0).oneHot(4)),
             ("cumulative", v.cumulativeSum(axis: 1) + v.cumulativeSum(axis: 1, exclusive: true, reversed: true)),
-            ("inverse", (x + eye * 3).inverse()), ("log|det|", (x + eye * 3).logAbsoluteDeterminant()), ("lu", (x + eye * 3).lu().packed),
+            ("inverse", (x + eye * 3).inverse()), ("log|det|", (x + eye * 3).logAbsoluteDeterminant()),
+            ("lu", (x + eye * 3).lu().packed),
             ("triangular", (x + eye * 3).triangularSolve(x, isLower: true)), ("custom", cube(v) + 1),
-            ("custom gradient", try! gradients(of: cube(v).sum(), with: [v])[0]), ("iterate", root.carries[0]), ("scan", scan.outputs[0]),
-            ("second derivative", try! gradients(of: gradients(of: (v.tanh() * v).sum(), with: [v])[0].squared().sum(), with: [v])[0]),
+            ("custom gradient", try! gradients(of: cube(v).sum(), with: [v])[0]), ("iterate", root.carries[0]),
+            ("scan", scan.outputs[0]),
+            (
+                "second derivative",
+                try! gradients(of: gradients(of: (v.tanh() * v).sum(), with: [v])[0].squared().sum(), with: [v])[0]
+            ),
         ]
     }
 
@@ -76,7 +96,9 @@ import Testing
                 for (index, (name, _)) in all.enumerated() {
                     let largest = max(1, expected[index].elements.map { abs($0) }.max() ?? 0)
                     let worst = zip(expected[index].elements, found[index].doubles).map { abs($0 - $1) }.max() ?? 0
-                    #expect(worst <= 1e-5 * largest && found[index].shape == expected[index].shape, "\(name) on \(device.summary), batch \(batch): \(worst)")
+                    #expect(
+                        worst <= 1e-5 * largest && found[index].shape == expected[index].shape,
+                        "\(name) on \(device.summary), batch \(batch): \(worst)")
                 }
             }
         }

@@ -18,26 +18,33 @@ private func numbers(_ count: Int, seed: UInt64) -> [Double] {
         sourceLocation: Testing.SourceLocation = #_sourceLocation
     ) throws {
         let schedule = try compile(outputs, updates: updates, settled: settled)
-        if let groups { #expect(schedule.groups.count == groups, "\(schedule.groups.map(\.label))", sourceLocation: sourceLocation) }
+        if let groups {
+            #expect(schedule.groups.count == groups, "\(schedule.groups.map(\.label))", sourceLocation: sourceLocation)
+        }
         for batch in [1, 3] {
             var bindings: [String: Values] = [:]
             for (seed, node) in topologicalOrder(outputs + updates.flatMap { [$0.state, $0.value] }).enumerated() {
                 guard let placeholder = node.operation as? Placeholder else { continue }
                 let shape = placeholder.type.shape.resolved(batch: batch)
-                bindings[placeholder.label] = Values(shape: shape, elements: numbers(shape.reduce(1, *), seed: UInt64(seed + 1)))
+                bindings[placeholder.label] = Values(
+                    shape: shape, elements: numbers(shape.reduce(1, *), seed: UInt64(seed + 1)))
             }
             for (tensor, mask) in settled {
                 let shape = tensor.shape.resolved(batch: 1)
-                for o in 0..<shape[0] { for i in 0..<shape[1] where mask.isLive(output: o, input: i) == false {
-                    bindings[tensor.placeholder!.label]!.elements[o * shape[1] + i] = 0
-                } }
+                for o in 0..<shape[0] {
+                    for i in 0..<shape[1] where mask.isLive(output: o, input: i) == false {
+                        bindings[tensor.placeholder!.label]!.elements[o * shape[1] + i] = 0
+                    }
+                }
             }
             let expected = try Interpreter(batch: batch, bindings).run(outputs + updates.map(\.value))
             var machine = ScheduleInterpreter(schedule, batch: batch, bindings)
             let found = machine.run()
             let new = updates.map { machine.state($0.state.placeholder!.label) }
             for (index, (a, b)) in zip(expected.map(\.elements), found + new).enumerated() {
-                #expect(a.count == b.count && zip(a, b).allSatisfy { abs($0 - $1) <= 1e-12 * max(1, abs($0)) }, "output \(index), batch \(batch)", sourceLocation: sourceLocation)
+                #expect(
+                    a.count == b.count && zip(a, b).allSatisfy { abs($0 - $1) <= 1e-12 * max(1, abs($0)) },
+                    "output \(index), batch \(batch)", sourceLocation: sourceLocation)
             }
         }
     }
@@ -55,7 +62,10 @@ private func numbers(_ count: Int, seed: UInt64) -> [Double] {
         try check([x.flipped(axes: [1]).sliced(axis: 1, from: 1, count: 3, step: 2) + 1], groups: 1)
         try check([x.transposed([1, 0]).reshaped([6 * .batch]) + 1])
         try check([x.reshaped([6 * .batch])])
-        try check([Tensor.concatenate([x, x.sum(axes: [1], keepingAxes: true), x.flipped(axes: [1])], axis: 1).padded(low: [0, 1], high: [0, 2], fill: 5)])
+        try check([
+            Tensor.concatenate([x, x.sum(axes: [1], keepingAxes: true), x.flipped(axes: [1])], axis: 1).padded(
+                low: [0, 1], high: [0, 2], fill: 5)
+        ])
         try check([Tensor.iota([.batch, 6], axis: 1).cast(to: .float32) + x, Tensor.extent(.batch).cast(to: .float32)])
     }
 
@@ -95,7 +105,9 @@ private func numbers(_ count: Int, seed: UInt64) -> [Double] {
         // Two layers forward, the loss in two reductions, two weight gradients, one input gradient, two bias gradients: neither
         // the optimizer nor the scalar 1 / batch adds a group.
         #expect(schedule.groups.count == 9, "\(schedule.groups.map(\.label))")
-        let skipping = schedule.groups.filter { if case .product(let g) = $0.kind { g.mask?.deadOutputsAreSettled == true } else { false } }
+        let skipping = schedule.groups.filter {
+            if case .product(let g) = $0.kind { g.mask?.deadOutputsAreSettled == true } else { false }
+        }
         #expect(skipping.count == 2)
     }
 

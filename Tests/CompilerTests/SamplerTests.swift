@@ -14,7 +14,8 @@ private func numbers(_ count: Int, seed: UInt64) -> [Double] {
 @Suite struct SamplerTests {
     /// The incremental program draws what the loop over full forward passes draws, and computes nothing twice.
     private func check(
-        _ x: Tensor, logits: Tensor, order: Order, multiplyAdds: Int? = nil, sourceLocation: Testing.SourceLocation = #_sourceLocation
+        _ x: Tensor, logits: Tensor, order: Order, multiplyAdds: Int? = nil,
+        sourceLocation: Testing.SourceLocation = #_sourceLocation
     ) throws {
         let count = x.shape.removing(axes: [0]).count.coefficient
         let noise = Tensor.input("noise", x.shape)
@@ -26,7 +27,8 @@ private func numbers(_ count: Int, seed: UInt64) -> [Double] {
         for (seed, node) in topologicalOrder([drawn]).enumerated() {
             guard let placeholder = node.operation as? Placeholder, placeholder.label != "x" else { continue }
             let shape = placeholder.type.shape.resolved(batch: batch)
-            bindings[placeholder.label] = Values(shape: shape, elements: numbers(shape.reduce(1, *), seed: UInt64(seed + 5)))
+            bindings[placeholder.label] = Values(
+                shape: shape, elements: numbers(shape.reduce(1, *), seed: UInt64(seed + 5)))
         }
         var machine = try SamplingInterpreter(program, batch: batch, bindings)
         let results = machine.run()
@@ -50,8 +52,12 @@ private func numbers(_ count: Int, seed: UInt64) -> [Double] {
     @Test func masked() throws {
         let x = Tensor.input("x", [.batch, 5])
         let degrees: [[Int32]] = [[3, 1, 5, 2, 4], [1, 1, 2, 3, 3, 4, 4]]
-        let h = (x.maskedDense(.state("w0", [7, 5]), mask: .degrees(input: degrees[0], output: degrees[1], strict: false)) + Tensor.state("b0", [7])).relu()
-        let y = h.maskedDense(.state("w1", [5, 7]), mask: .degrees(input: degrees[1], output: degrees[0], strict: true)) + Tensor.state("b1", [5])
+        let h =
+            (x.maskedDense(.state("w0", [7, 5]), mask: .degrees(input: degrees[0], output: degrees[1], strict: false))
+            + Tensor.state("b0", [7])).relu()
+        let y =
+            h.maskedDense(.state("w1", [5, 7]), mask: .degrees(input: degrees[1], output: degrees[0], strict: true))
+            + Tensor.state("b1", [5])
         // The live weights, each once for an example.
         let live = (1 + 1 + 2 + 3 + 3 + 4 + 4) + (3 + 0 + 7 + 2 + 5)
         try check(x, logits: y.tanh(), order: Order(index: degrees[0].map { $0 - 1 }), multiplyAdds: live)
@@ -61,11 +67,15 @@ private func numbers(_ count: Int, seed: UInt64) -> [Double] {
         let x = Tensor.input("x", [.batch, 6])
         let bits = BitMatrix(rows: 8, columns: 6) { $1 * 2 < $0 && ($0 + $1) % 3 != 0 }
         let left = x.maskedDense(.state("a", [8, 6]), mask: .matrix(bits)).tanh()
-        let right = (x.maskedDense(.state("b", [4, 6]), mask: .degrees(input: [1, 2, 3, 4, 5, 6], output: [1, 2, 3, 5], strict: false)) * 2).sigmoid()
+        let right =
+            (x.maskedDense(
+                .state("b", [4, 6]), mask: .degrees(input: [1, 2, 3, 4, 5, 6], output: [1, 2, 3, 5], strict: false)) * 2)
+            .sigmoid()
         let joined = Tensor.concatenate([left, right], axis: 1)
         let degreesLeft = (0..<8).map { row in (0..<6).filter { bits[row, $0] }.max().map { Int32($0 + 1) } ?? 0 }
         let head = joined.maskedDense(
-            .state("c", [6, 12]), mask: .degrees(input: degreesLeft + [1, 2, 3, 5], output: [1, 2, 3, 4, 5, 6], strict: true))
+            .state("c", [6, 12]),
+            mask: .degrees(input: degreesLeft + [1, 2, 3, 5], output: [1, 2, 3, 4, 5, 6], strict: true))
         let shift = x.padded(low: [0, 1], high: [0, 0]).sliced(axis: 1, from: 0, count: 6)
         try check(x, logits: head + shift * 0.5 - shift.squared(), order: .natural(6))
     }
@@ -77,7 +87,8 @@ private func numbers(_ count: Int, seed: UInt64) -> [Double] {
         let causal = Tensor.iota([5, 5], axis: 1).lessOrEqual(.iota([5, 5], axis: 0))
         let attended = Tensor.select(causal, scores, .scalar(-.infinity)).softmax().matmul(embedded)
         let out = attended.matmul(Tensor.state("o", [4, 1]).broadcast(to: [.batch, 4, 1])).reshaped([.batch, 5])
-        try check(x, logits: out.padded(low: [0, 1], high: [0, 0]).sliced(axis: 1, from: 0, count: 5), order: .natural(5))
+        try check(
+            x, logits: out.padded(low: [0, 1], high: [0, 0]).sliced(axis: 1, from: 0, count: 5), order: .natural(5))
     }
 
     @Test func refusesWhatReadsTheFuture() throws {

@@ -16,7 +16,8 @@ struct ScheduleInterpreter {
             switch value.storage {
             case .input(let name), .state(let name): memory[id] = bindings[name]!.elements
             case .constant(let array): memory[id] = array.doubles
-            case .temporary: memory[id] = [Double](repeating: .nan, count: value.type.shape.count.resolved(batch: batch))
+            case .temporary:
+                memory[id] = [Double](repeating: .nan, count: value.type.shape.count.resolved(batch: batch))
             }
         }
     }
@@ -47,7 +48,9 @@ struct ScheduleInterpreter {
 
     private func indices(_ shape: [Extent]) -> [[Int]] {
         var result: [[Int]] = [[]]
-        for extent in shape { result = result.flatMap { head in (0..<extent.resolved(batch: batch)).map { head + [$0] } } }
+        for extent in shape {
+            result = result.flatMap { head in (0..<extent.resolved(batch: batch)).map { head + [$0] } }
+        }
         return result
     }
 
@@ -78,7 +81,9 @@ struct ScheduleInterpreter {
                 write(g.outputs, i, g.epilogue.evaluate([sum] + g.epilogueInputs.map { read($0, i) }))
             }
         case .operation(let g):
-            let inputs = g.inputs.map { Values(shape: schedule.values[$0].type.shape.resolved(batch: batch), elements: memory[$0]!) }
+            let inputs = g.inputs.map {
+                Values(shape: schedule.values[$0].type.shape.resolved(batch: batch), elements: memory[$0]!)
+            }
             var outputs = g.outputs.map { Values(shape: schedule.values[$0].type.shape.resolved(batch: batch)) }
             g.operation.evaluate(
                 inputs, outputs: &outputs, elements: nil,

@@ -4,7 +4,7 @@ import Testing
 @testable import Datasets
 
 #if canImport(Glibc)
-import Glibc
+    import Glibc
 #endif
 
 /// A folder that is removed at the end.
@@ -63,7 +63,8 @@ final class TemporaryFolder {
             let random = HostRandom(seed: 1, stream: "damage")
             for trial in 0..<400 {
                 var bytes = good
-                bytes[Int(random.bits(example: trial)) % min(bytes.count, 200)] = UInt8(truncatingIfNeeded: random.bits(example: trial, variable: 1))
+                bytes[Int(random.bits(example: trial)) % min(bytes.count, 200)] = UInt8(
+                    truncatingIfNeeded: random.bits(example: trial, variable: 1))
                 try Files.write(bytes, to: damaged)
                 do { try read(damaged) } catch { #expect(error is FileError, "\(error)") }
             }
@@ -75,7 +76,8 @@ final class TemporaryFolder {
         for header in [
             #"{"w":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,0]}}"#,
             #"{"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"v":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}}"#,
-            #"{"w":{"dtype":"F16","shape":[2],"data_offsets":[0,4]}}"#, #"{"w":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}}"#,
+            #"{"w":{"dtype":"F16","shape":[2],"data_offsets":[0,4]}}"#,
+            #"{"w":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}}"#,
             #"{"w":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}}"#, #"[]"#, #"{"w":3}"#,
         ] {
             let length = (0..<8).map { UInt8(truncatingIfNeeded: header.utf8.count >> (8 * $0)) }
@@ -84,11 +86,16 @@ final class TemporaryFolder {
         }
         let npy = "\(folder.path)/bad.npy"
         for header in [
-            "{'descr': '<f4', 'fortran_order': True, 'shape': (2,), }", "{'descr': '<c8', 'fortran_order': False, 'shape': (1,), }",
+            "{'descr': '<f4', 'fortran_order': True, 'shape': (2,), }",
+            "{'descr': '<c8', 'fortran_order': False, 'shape': (1,), }",
             "{'descr': '<f4', 'fortran_order': False, 'shape': (9223372036854775807, 9223372036854775807), }",
-            "{'descr': '|O', 'fortran_order': False, 'shape': (2,), }", "{}", "{'descr': '<f4', 'fortran_order': False, 'shape': (-2,), }",
+            "{'descr': '|O', 'fortran_order': False, 'shape': (2,), }", "{}",
+            "{'descr': '<f4', 'fortran_order': False, 'shape': (-2,), }",
         ] {
-            let bytes: [UInt8] = [0x93, 0x4E, 0x55, 0x4D, 0x50, 0x59, 1, 0, UInt8(header.utf8.count), 0] + Array(header.utf8) + [0, 0, 0, 0, 0, 0, 0, 0]
+            let bytes: [UInt8] =
+                [0x93, 0x4E, 0x55, 0x4D, 0x50, 0x59, 1, 0, UInt8(header.utf8.count), 0] + Array(header.utf8) + [
+                    0, 0, 0, 0, 0, 0, 0, 0,
+                ]
             try Files.write(bytes, to: npy)
             #expect(throws: FileError.self, "\(header)") { try NumPy.read(npy: npy) }
         }

@@ -11,7 +11,8 @@ import Testing
         let mask = BitMatrix(rows: 5, columns: 6) { ($0 * 5 + $1 * 3) % 7 < 3 }
         let hidden = x.maskedDense(w, mask: .matrix(mask)).tanh()
         let causal = Tensor.select(
-            Tensor.iota([6, 6], axis: 1).lessOrEqual(.iota([6, 6], axis: 0)), Tensor.iota([6, 6], axis: 1).cast(to: .float32) * 0.1,
+            Tensor.iota([6, 6], axis: 1).lessOrEqual(.iota([6, 6], axis: 0)),
+            Tensor.iota([6, 6], axis: 1).cast(to: .float32) * 0.1,
             .scalar(-.infinity)
         ).softmax()
         let mixed = (x.broadcast(to: [.batch, 6])).matmul(causal.matrixTransposed())
@@ -19,7 +20,11 @@ import Testing
         let cases: [(String, Tensor)] = [
             ("masked", hidden),
             ("skip", .concatenate([hidden, x.sliced(axis: 1, from: 1, count: 2)], axis: 1)),
-            ("two layers", hidden.maskedDense(v, mask: .degrees(input: [1, 1, 2, 3, 3], output: [0, 1, 2, 3, 2, 1], strict: true))),
+            (
+                "two layers",
+                hidden.maskedDense(
+                    v, mask: .degrees(input: [1, 1, 2, 3, 3], output: [0, 1, 2, 3, 2, 1], strict: true))
+            ),
             ("causal", mixed), ("shift", shifted * x), ("sum", x * x.sum(axes: [1], keepingAxes: true)),
             ("select", .select(Tensor.iota([.batch, 6], axis: 1).less(.scalar(3, .int32)), x, x.flipped(axes: [1]))),
             ("zeroed", x * Tensor.constant(HostArray([0, 1, 0, 2, 0, 3] as [Float]))),
@@ -38,7 +43,9 @@ import Testing
                     var moved = base
                     moved["x"]!.elements[i] += 0.01
                     let after = try Interpreter(moved).run(output)
-                    for o in after.elements.indices where after.elements[o] != before.elements[o] { numerical[o, i] = true }
+                    for o in after.elements.indices where after.elements[o] != before.elements[o] {
+                        numerical[o, i] = true
+                    }
                 }
             }
             #expect(numerical == structural, "\(name)")
@@ -50,7 +57,8 @@ import Testing
         strict: Bool = true
     ) -> (x: Tensor, parameters: [ConditionalParameters]) {
         let x = Tensor.input("x", [.batch, 4])
-        let h = x.maskedDense(.state("w0", [6, 4]), mask: .degrees(input: inputDegrees, output: hidden, strict: false)).relu()
+        let h = x.maskedDense(.state("w0", [6, 4]), mask: .degrees(input: inputDegrees, output: hidden, strict: false))
+            .relu()
         let logits = h.maskedDense(.state("w1", [4, 6]), mask: .degrees(input: hidden, output: output, strict: strict))
         return (x, [ConditionalParameters("logits", logits, variables: [0, 1, 2, 3])])
     }
@@ -68,8 +76,12 @@ import Testing
             ("reversed order", made(), .sequence([3, 2, 1, 0])),
         ]
         for (name, (x, parameters), order) in wrong {
-            let leak = #expect(throws: DependencyLeak.self, "\(name)") { try AutoregressiveProof(parameters, of: x, order: order) }
-            #expect(leak?.description.hasPrefix("logits[") == true && leak?.description.contains("DependencyTests.swift") == true)
+            let leak = #expect(throws: DependencyLeak.self, "\(name)") {
+                try AutoregressiveProof(parameters, of: x, order: order)
+            }
+            #expect(
+                leak?.description.hasPrefix("logits[") == true
+                    && leak?.description.contains("DependencyTests.swift") == true)
         }
     }
 
@@ -81,7 +93,8 @@ import Testing
         #expect(throws: Never.self) { try AutoregressiveProof(parameters, of: x, order: .natural(4)) }
         let leaky = x.padded(low: [0, 1], high: [0, 0]).sliced(axis: 1, from: 0, count: 4) - x.mean(axes: [0])
         let leak = #expect(throws: DependencyLeak.self) {
-            try AutoregressiveProof([ConditionalParameters("mean", leaky, variables: [0, 1, 2, 3])], of: x, order: .natural(4))
+            try AutoregressiveProof(
+                [ConditionalParameters("mean", leaky, variables: [0, 1, 2, 3])], of: x, order: .natural(4))
         }
         #expect(leak?.description.contains("another example") == true)
     }
@@ -96,7 +109,8 @@ import Testing
             let direct = x.maskedDense(.state("d", [4, 4]), mask: .runtime(strict: true), degrees: (order, order))
             return [ConditionalParameters("logits", y + direct, variables: [0, 1, 2, 3])]
         }
-        let proof = try AutoregressiveProof(build(last: hidden, strict: true), of: x, order: .natural(4), degrees: order)
+        let proof = try AutoregressiveProof(
+            build(last: hidden, strict: true), of: x, order: .natural(4), degrees: order)
         #expect(proof.isSymbolic)
         #expect(throws: DependencyLeak.self) {
             try AutoregressiveProof(build(last: hidden, strict: false), of: x, order: .natural(4), degrees: order)

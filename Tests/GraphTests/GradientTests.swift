@@ -22,14 +22,16 @@ struct GradientCase: CustomTestStringConvertible, Sendable {
 private let cases: [GradientCase] = {
     var list: [GradientCase] = []
     let unary: [(ElementwiseFunction, Double)] = [
-        (.negate, 0), (.absolute, 0), (.exp, 0), (.log, 2), (.log1p, 0.5), (.expm1, 0), (.sqrt, 2), (.tanh, 0), (.sigmoid, 0),
+        (.negate, 0), (.absolute, 0), (.exp, 0), (.log, 2), (.log1p, 0.5), (.expm1, 0), (.sqrt, 2), (.tanh, 0),
+        (.sigmoid, 0),
         (.softplus, 0), (.relu, 0), (.sin, 0), (.cos, 0), (.erf, 0),
     ]
     for (function, offset) in unary {
         list.append(GradientCase(name: function.name, shapes: [[3, 4]], offset: offset) { $0[0].apply(function) })
     }
     for function in [ElementwiseFunction.add, .subtract, .multiply, .divide, .maximum, .minimum, .power] {
-        list.append(GradientCase(name: function.name, shapes: [[3, 4], [4]], offset: 2) { .elementwise(function, $0) })
+        list.append(
+            GradientCase(name: function.name, shapes: [[3, 4], [4]], offset: 2) { .elementwise(function, $0) })
     }
     list += [
         GradientCase(name: "select", shapes: [[3, 4], [3, 1]]) { .select($0[0].greater(0), $0[0] * $0[1], $0[1]) },
@@ -39,7 +41,9 @@ private let cases: [GradientCase] = {
         GradientCase(name: "slice", shapes: [[7, 3]]) { $0[0].sliced(axis: 0, from: 1, count: 3, step: 2) },
         GradientCase(name: "slice backwards", shapes: [[7, 3]]) { $0[0].sliced(axis: 0, from: 6, count: 3, step: -2) },
         GradientCase(name: "flip", shapes: [[3, 4]]) { $0[0].flipped(axes: [1]) },
-        GradientCase(name: "pad", shapes: [[3, 2]]) { $0[0].padded(low: [1, 0], high: [0, 2], interior: [2, 1], fill: 3) },
+        GradientCase(name: "pad", shapes: [[3, 2]]) {
+            $0[0].padded(low: [1, 0], high: [0, 2], interior: [2, 1], fill: 3)
+        },
         GradientCase(name: "concatenate", shapes: [[2, 3], [2, 1]]) { .concatenate([$0[0], $0[1], $0[0]], axis: 1) },
         GradientCase(name: "sum", shapes: [[3, 4, 2]]) { $0[0].sum(axes: [0, 2]) },
         GradientCase(name: "mean", shapes: [[3, 4, 2]]) { $0[0].mean(axes: [1]) },
@@ -80,13 +84,17 @@ private let cases: [GradientCase] = {
     let degrees = MaskStructure.degrees(input: [1, 2, 3, 4], output: [1, 3, 3, 2, 4], strict: false)
     let bits = MaskStructure.matrix(BitMatrix(rows: 5, columns: 4) { ($0 * 7 + $1 * 3) % 4 < 2 })
     for (name, mask) in [("staircase", degrees), ("matrix", bits)] {
-        list.append(GradientCase(name: "maskedDense \(name)", shapes: [[3, 4], [5, 4]]) { $0[0].maskedDense($0[1], mask: mask) })
+        list.append(
+            GradientCase(name: "maskedDense \(name)", shapes: [[3, 4], [5, 4]]) { $0[0].maskedDense($0[1], mask: mask) }
+        )
     }
     list.append(
         GradientCase(name: "maskedDense runtime", shapes: [[3, 4], [5, 4]]) {
             $0[0].maskedDense(
                 $0[1], mask: .runtime(strict: true),
-                degrees: (.constant(HostArray([1, 2, 3, 0] as [Int32])), .constant(HostArray([2, 3, 1, 4, 0] as [Int32]))))
+                degrees: (
+                    .constant(HostArray([1, 2, 3, 0] as [Int32])), .constant(HostArray([2, 3, 1, 4, 0] as [Int32]))
+                ))
         })
     return list
 }()
@@ -106,7 +114,8 @@ private let cases: [GradientCase] = {
         // A scalar that weighs every element differently, and bends, so that the second derivative is not trivial.
         func scalar(_ y: Tensor) throws -> Tensor {
             let count = y.shape.count.coefficient
-            let weights = Tensor.constant(HostArray(numbers(count, seed: 99).map { Float($0) }, shape: y.shape.resolved(batch: 1)))
+            let weights = Tensor.constant(
+                HostArray(numbers(count, seed: 99).map { Float($0) }, shape: y.shape.resolved(batch: 1)))
             return (y * weights).sum() + (y * y).sum() * 0.25
         }
         let loss = try scalar(test.build(inputs))
@@ -135,7 +144,8 @@ private let cases: [GradientCase] = {
 
     @Test func namesTheMistakeAndItsLine() throws {
         let x = Tensor.input("x", [.batch, 4])
-        let wrong = x.matmul(Tensor.input("w", [5, 3])); let line = #line as UInt
+        let line: UInt = #line + 1
+        let wrong = x.matmul(Tensor.input("w", [5, 3]))
         let error = #expect(throws: GraphError.self) { try gradients(of: (wrong + 1).sum(), with: [x]) }
         #expect(error?.location?.line == line)
         #expect(error?.message.contains("[batch, 4]") == true && error?.message.contains("[5, 3]") == true)

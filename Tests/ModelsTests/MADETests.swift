@@ -18,7 +18,9 @@ import Testing
     }
 
     /// exp(log p) summed over every input of a discrete model.
-    private func total(_ model: MADE, _ orders: ModelOrders, levels: Int, extra: [String: Values] = [:]) throws -> Double {
+    private func total(_ model: MADE, _ orders: ModelOrders, levels: Int, extra: [String: Values] = [:]) throws
+        -> Double
+    {
         let d = model.variableCount
         let count = (0..<d).reduce(1) { total, _ in total * levels }
         var inputs = Values(shape: [count, d])
@@ -73,7 +75,9 @@ import Testing
     @Test func mixtureIntegratesToOne() throws {
         let (order, hidden) = MaskSampler(variables: 2, hidden: [9]).mask(0)
         let orders = ModelOrders.constant(order: order, hidden: hidden)
-        let model = MADE(variables: 2, hidden: [9], conditional: MixtureOfGaussians(components: 3), activation: .tanh, orders: orders)
+        let model = MADE(
+            variables: 2, hidden: [9], conditional: MixtureOfGaussians(components: 3), activation: .tanh, orders: orders
+        )
         let side = 200
         let width = 24.0
         var grid = Values(shape: [side * side, 2])
@@ -83,7 +87,8 @@ import Testing
         }
         let x = Tensor.input("x", [.batch, 2])
         let logp = model.logProbability(x, orders)
-        let values = try Interpreter(batch: side * side, bindings(model, scale: 1).merging(["x": grid]) { a, _ in a }).run(logp)
+        let values = try Interpreter(batch: side * side, bindings(model, scale: 1).merging(["x": grid]) { a, _ in a })
+            .run(logp)
         let cell = (width / Double(side)) * (width / Double(side))
         #expect(abs(values.elements.reduce(0) { $0 + Math.exp($1) } * cell - 1) < 1e-5)
     }
@@ -93,7 +98,8 @@ import Testing
         let model = MADE(variables: 4, hidden: [6, 5], orders: .constant(order: order, hidden: hidden))
         #expect(
             model.namedParameters().map(\.name) == [
-                "layers.0.weight", "layers.0.bias", "layers.1.weight", "layers.1.bias", "layers.2.weight", "layers.2.bias",
+                "layers.0.weight", "layers.0.bias", "layers.1.weight", "layers.1.bias", "layers.2.weight",
+                "layers.2.bias",
             ])
     }
 

@@ -25,7 +25,8 @@ private func apply(_ functions: [(ElementwiseFunction, ElementType)], to types: 
 
 @Suite(.serialized) struct ElementwiseTests {
     static let special: [Float] = [
-        0, -0.0, 1, -1, 0.5, -0.5, 1e-8, -1e-8, 1e-30, 3.5, -3.5, 20, -20, 87, -87, 88.5, -104, 150, -150, 1e10, -1e10, .infinity,
+        0, -0.0, 1, -1, 0.5, -0.5, 1e-8, -1e-8, 1e-30, 3.5, -3.5, 20, -20, 87, -87, 88.5, -104, 150, -150, 1e10, -1e10,
+        .infinity,
         -.infinity, .nan,
     ]
 
@@ -33,7 +34,8 @@ private func apply(_ functions: [(ElementwiseFunction, ElementType)], to types: 
     @Test(arguments: KernelFamily.allCases)
     func functionsOfOneFloat(family: KernelFamily) throws {
         let functions: [ElementwiseFunction] = [
-            .negate, .absolute, .sign, .exp, .log, .log1p, .expm1, .sqrt, .tanh, .sigmoid, .softplus, .relu, .floor, .sin, .cos,
+            .negate, .absolute, .sign, .exp, .log, .log1p, .expm1, .sqrt, .tanh, .sigmoid, .softplus, .relu, .floor,
+            .sin, .cos,
             .erf, .stopGradient, .isFinite, .cast(.bool), .cast(.int32), .cast(.uint8), .cast(.float32),
         ]
         var dice = Dice(3)
@@ -42,11 +44,14 @@ private func apply(_ functions: [(ElementwiseFunction, ElementType)], to types: 
         for (function, result) in zip(functions, results) {
             for (value, found) in zip(x, result.doubles) {
                 // Out of 32 bits a conversion is not defined; sines of large arguments lose their argument.
-                if case .cast(let type) = function, type == .int32 || type == .uint8, value.isFinite, abs(value) > 1e9 { continue }
+                if case .cast(let type) = function, type == .int32 || type == .uint8, value.isFinite, abs(value) > 1e9 {
+                    continue
+                }
                 if [.sin, .cos].contains(function), value.isFinite, abs(value) > 1e6 { continue }
                 let expected = Reference.evaluate(function, [Double(value)], resultType(function))
                 #expect(
-                    close(found, expected, 1e-6), "\(family) \(function)(\(value)): found \(found), expected \(expected)")
+                    close(found, expected, 1e-6),
+                    "\(family) \(function)(\(value)): found \(found), expected \(expected)")
             }
         }
     }
@@ -67,7 +72,8 @@ private func apply(_ functions: [(ElementwiseFunction, ElementType)], to types: 
                 // What overflows float32 is infinite there; what underflows may be flushed.
                 let rounded = Double(Float(expected))
                 #expect(
-                    close(found, rounded, 2e-6), "\(family) \(function)(\(a[index]), \(b[index])): \(found), expected \(rounded)")
+                    close(found, rounded, 2e-6),
+                    "\(family) \(function)(\(a[index]), \(b[index])): \(found), expected \(rounded)")
             }
         }
     }
@@ -79,23 +85,28 @@ private func apply(_ functions: [(ElementwiseFunction, ElementType)], to types: 
         let a = dice.integers(count, below: 100).map { $0 - 50 }
         let b = dice.integers(count, below: 5).map { $0 - 2 }
         let functions: [(ElementwiseFunction, ElementType)] = [
-            (.add, .int32), (.subtract, .int32), (.multiply, .int32), (.maximum, .int32), (.minimum, .int32), (.negate, .int32),
+            (.add, .int32), (.subtract, .int32), (.multiply, .int32), (.maximum, .int32), (.minimum, .int32),
+            (.negate, .int32),
             (.absolute, .int32), (.sign, .int32), (.relu, .int32), (.less, .bool), (.lessEqual, .bool), (.equal, .bool),
             (.cast(.float32), .float32), (.cast(.uint8), .uint8), (.cast(.bool), .bool),
         ]
         let results = try run(functions, [.int32, .int32], [HostArray(a), HostArray(b)], family)
         for (function, result) in zip(functions, results) {
-            let expected = (0..<count).map { Reference.evaluate(function.0, [Double(a[$0]), Double(b[$0])], function.1) }
+            let expected = (0..<count).map {
+                Reference.evaluate(function.0, [Double(a[$0]), Double(b[$0])], function.1)
+            }
             #expect(result.doubles == expected, "\(family) \(function.0)")
         }
         let p = (0..<count).map { _ in dice.integer(below: 2) == 1 }
         let q = (0..<count).map { _ in dice.integer(below: 2) == 1 }
         let logical = try run(
-            [(.logicalAnd, .bool), (.logicalOr, .bool), (.logicalNot, .bool)], [.bool, .bool], [HostArray(p), HostArray(q)], family)
+            [(.logicalAnd, .bool), (.logicalOr, .bool), (.logicalNot, .bool)], [.bool, .bool],
+            [HostArray(p), HostArray(q)], family)
         #expect(logical[0].doubles == zip(p, q).map { $0 && $1 ? 1 : 0 })
         #expect(logical[1].doubles == zip(p, q).map { $0 || $1 ? 1 : 0 })
         #expect(logical[2].doubles == p.map { $0 ? 0 : 1 })
-        let chosen = try run([(.select, .int32)], [.bool, .int32, .int32], [HostArray(p), HostArray(a), HostArray(b)], family)
+        let chosen = try run(
+            [(.select, .int32)], [.bool, .int32, .int32], [HostArray(p), HostArray(a), HostArray(b)], family)
         #expect(chosen[0].integers == (0..<count).map { p[$0] ? a[$0] : b[$0] })
     }
 
@@ -114,8 +125,12 @@ private func apply(_ functions: [(ElementwiseFunction, ElementType)], to types: 
         let edges: [Int32] = [0, -1, 1, .max, .min, 0x3fff_ffff, 0x4000_0000, -2]
         let drawn = HostArray(expected + edges)
         let made = try run([(.uniformFromBits, .float32), (.normalFromBits, .float32)], [.int32], [drawn], family)
-        #expect(made[0].floats.map(\.bitPattern) == drawn.integers.map { martlet_uniform_from_bits(UInt32(bitPattern: $0)).bitPattern })
-        #expect(made[1].floats.map(\.bitPattern) == drawn.integers.map { martlet_normal_from_bits(UInt32(bitPattern: $0)).bitPattern })
+        #expect(
+            made[0].floats.map(\.bitPattern)
+                == drawn.integers.map { martlet_uniform_from_bits(UInt32(bitPattern: $0)).bitPattern })
+        #expect(
+            made[1].floats.map(\.bitPattern)
+                == drawn.integers.map { martlet_normal_from_bits(UInt32(bitPattern: $0)).bitPattern })
     }
 
     /// A transpose, a broadcast, a reversal, a position and an offset in one group, for several batches.
@@ -142,8 +157,10 @@ private func apply(_ functions: [(ElementwiseFunction, ElementType)], to types: 
                     program: Program(
                         inputs: [.float32, .float32, .float32, .int32, .uint8], constants: [.init(0.25, .float32)],
                         instructions: [
-                            .init(.multiply, [0, 1], .float32), .init(.add, [6, 2], .float32), .init(.cast(.float32), [4], .float32),
-                            .init(.multiply, [8, 5], .float32), .init(.add, [7, 9], .float32), .init(.cast(.int32), [4], .int32),
+                            .init(.multiply, [0, 1], .float32), .init(.add, [6, 2], .float32),
+                            .init(.cast(.float32), [4], .float32),
+                            .init(.multiply, [8, 5], .float32), .init(.add, [7, 9], .float32),
+                            .init(.cast(.int32), [4], .int32),
                             .init(.add, [3, 11], .int32),
                         ], outputs: [10, 12]),
                     outputs: [
@@ -153,7 +170,8 @@ private func apply(_ functions: [(ElementwiseFunction, ElementType)], to types: 
         s.add(
             .elementwise(
                 ElementwiseGroup(
-                    iteration: [.batch, 5], inputs: [], program: Program(inputs: [], constants: [.init(-3, .float32)], outputs: [0]),
+                    iteration: [.batch, 5], inputs: [],
+                    program: Program(inputs: [], constants: [.init(-3, .float32)], outputs: [0]),
                     outputs: [Operand(.value(y), strides: [40, 1], element: .float32)])))
         try expectMatch(s, family, batches: [17, 1, 4])
     }
@@ -169,9 +187,11 @@ private func apply(_ functions: [(ElementwiseFunction, ElementType)], to types: 
                 ElementwiseGroup(
                     iteration: [1000], inputs: [s.whole(w), s.whole(v), s.whole(g)],
                     program: Program(
-                        inputs: [.float32, .float32, .float32], constants: [.init(0.9, .float32), .init(-0.1, .float32)],
+                        inputs: [.float32, .float32, .float32],
+                        constants: [.init(0.9, .float32), .init(-0.1, .float32)],
                         instructions: [
-                            .init(.multiply, [1, 3], .float32), .init(.add, [5, 2], .float32), .init(.multiply, [6, 4], .float32),
+                            .init(.multiply, [1, 3], .float32), .init(.add, [5, 2], .float32),
+                            .init(.multiply, [6, 4], .float32),
                             .init(.add, [0, 7], .float32),
                         ], outputs: [8, 6]), outputs: [s.whole(w), s.whole(v)])))
         let device = try Devices.of(family)
@@ -184,12 +204,14 @@ private func apply(_ functions: [(ElementwiseFunction, ElementType)], to types: 
     }
 
     private func run(
-        _ functions: [(ElementwiseFunction, ElementType)], _ types: [ElementType], _ inputs: [HostArray], _ family: KernelFamily
+        _ functions: [(ElementwiseFunction, ElementType)], _ types: [ElementType], _ inputs: [HostArray],
+        _ family: KernelFamily
     ) throws -> [HostArray] {
         let schedule = apply(functions, to: types, count: inputs[0].count)
         let executable = try Devices.of(family).load(schedule, maximumBatch: 1, states: [:])
         return try executable.run(
-            Dictionary(uniqueKeysWithValues: inputs.enumerated().map { ("x\($0.offset)", .host($0.element)) }), batch: 1)
+            Dictionary(uniqueKeysWithValues: inputs.enumerated().map { ("x\($0.offset)", .host($0.element)) }), batch: 1
+        )
     }
 
     private func resultType(_ function: ElementwiseFunction) -> ElementType {

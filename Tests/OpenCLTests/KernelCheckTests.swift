@@ -68,7 +68,8 @@ import Testing
         s.add(
             .elementwise(
                 ElementwiseGroup(
-                    iteration: shape.dimensions, inputs: [s.whole(i), Operand(.position, strides: [19, 1], element: .int32)],
+                    iteration: shape.dimensions,
+                    inputs: [s.whole(i), Operand(.position, strides: [19, 1], element: .int32)],
                     program: Program(
                         inputs: [.int32, .int32],
                         instructions: [
@@ -80,12 +81,14 @@ import Testing
                 ElementwiseGroup(
                     iteration: shape.dimensions,
                     inputs: [
-                        s.whole(x), Operand(.value(y), offset: [18], strides: [0, -1], element: .float32), s.whole(bytes),
+                        s.whole(x), Operand(.value(y), offset: [18], strides: [0, -1], element: .float32),
+                        s.whole(bytes),
                     ],
                     program: Program(
                         inputs: [.float32, .float32, .uint8],
                         instructions: [
-                            .init(.maximum, [0, 1], .float32), .init(.cast(.float32), [2], .float32), .init(.less, [3, 4], .bool),
+                            .init(.maximum, [0, 1], .float32), .init(.cast(.float32), [2], .float32),
+                            .init(.less, [3, 4], .bool),
                         ], outputs: [5]), outputs: [s.whole(mixed)])))
         return s
     }

@@ -29,7 +29,8 @@ func addProduct(
     var feeds: [String: HostArray] = [:]
     if kind == .runtime || kind == .runtimeStrict {
         runtime = (
-            s.input("\(name).inputDegrees", [Extent(inputs)], .int32), s.input("\(name).outputDegrees", [Extent(outputs)], .int32)
+            s.input("\(name).inputDegrees", [Extent(inputs)], .int32),
+            s.input("\(name).outputDegrees", [Extent(outputs)], .int32)
         )
         feeds = ["\(name).inputDegrees": HostArray(input), "\(name).outputDegrees": HostArray(output)]
     }
@@ -73,7 +74,8 @@ func addProduct(
         s.add(
             .elementwise(
                 ElementwiseGroup(
-                    iteration: [m, n], inputs: [], program: Program(inputs: [], constants: [.init(0, .float32)], outputs: [0]),
+                    iteration: [m, n], inputs: [],
+                    program: Program(inputs: [], constants: [.init(0, .float32)], outputs: [0]),
                     outputs: [s.whole(y)])))
     } else {
         // A bias by column and a value beside each element show that the epilogue meets the right places.
@@ -81,7 +83,9 @@ func addProduct(
         epilogueInputs = [Operand(.value(bias), strides: [0, 1], element: .float32), s.whole(beside)]
         epilogue = Program(
             inputs: [.float32, .float32, .float32],
-            instructions: [.init(.add, [0, 1], .float32), .init(.multiply, [3, 2], .float32), .init(.add, [4, 0], .float32)],
+            instructions: [
+                .init(.add, [0, 1], .float32), .init(.multiply, [3, 2], .float32), .init(.add, [4, 0], .float32),
+            ],
             outputs: [5])
     }
     s.add(
@@ -121,7 +125,8 @@ extension ProductGroup.Role {
         var degrees: [String: HostArray] = [:]
         for kind in [MaskKind.sorted, .permuted, .matrix, .runtime] {
             degrees.merge(
-                addProduct(to: &s, "\(kind)", role: .weightGradient, mask: kind, inputs: 150, outputs: 140, settled: true)
+                addProduct(
+                    to: &s, "\(kind)", role: .weightGradient, mask: kind, inputs: 150, outputs: 140, settled: true)
             ) { $1 }
         }
         try expectMatch(s, family, feeds: randomFeeds(s, batch: 9).merging(degrees) { $1 }, batches: [9])
@@ -130,7 +135,9 @@ extension ProductGroup.Role {
     @Test(arguments: KernelFamily.allCases)
     func plainShapes(family: KernelFamily) throws {
         var s = Schedule()
-        for (m, n, k) in [(1, 1, 1), (1, 70, 33), (65, 1, 17), (5, 64, 1), (64, 64, 64), (129, 131, 40), (6, 16, 300), (230, 70, 5)] {
+        for (m, n, k) in [
+            (1, 1, 1), (1, 70, 33), (65, 1, 17), (5, 64, 1), (64, 64, 64), (129, 131, 40), (6, 16, 300), (230, 70, 5),
+        ] {
             for transposed in [(false, false), (true, false), (false, true), (true, true)] {
                 let name = "\(m)x\(n)x\(k) \(transposed)"
                 let a = s.input("a \(name)", transposed.0 ? [Extent(k), Extent(m)] : [Extent(m), Extent(k)])
@@ -159,7 +166,8 @@ extension ProductGroup.Role {
         let c = s.output([.batch, 3, 19, 11])
         // The last row of each [19, 11] is not the product's.
         let fill = ElementwiseGroup(
-            iteration: [.batch, 3, 19, 11], inputs: [], program: Program(inputs: [], constants: [.init(2, .float32)], outputs: [0]),
+            iteration: [.batch, 3, 19, 11], inputs: [],
+            program: Program(inputs: [], constants: [.init(2, .float32)], outputs: [0]),
             outputs: [s.whole(c)])
         s.add(.elementwise(fill))
         s.add(

@@ -54,12 +54,14 @@ import Testing
         add(.maximum, [3, .batch, 9000], reducing: [1, 2], to: &s, name: "maximum")
         add(.sum, [.batch, 5000, 20], reducing: [0, 1], to: &s, name: "columns")
         let twice = [
-            try expectMatch(s, family, batches: [4, 1], tolerance: 5e-6), try expectMatch(s, family, batches: [4, 1], tolerance: 5e-6),
+            try expectMatch(s, family, batches: [4, 1], tolerance: 5e-6),
+            try expectMatch(s, family, batches: [4, 1], tolerance: 5e-6),
         ]
         // The same tree every time.
         #expect(twice[0] == twice[1])
         let source = try #require(
-            try Devices.of(family).load(s, maximumBatch: 4, states: [:]) as? OpenCLExecutable).source
+            try Devices.of(family).load(s, maximumBatch: 4, states: [:]) as? OpenCLExecutable
+        ).source
         #expect(source.contains("reduceSegments"))
     }
 
@@ -88,7 +90,8 @@ import Testing
         s.add(
             .reduction(
                 ReductionGroup(
-                    kind: .sum, kept: [4], reduced: [0], inputs: [s.whole(x)], prologue: .identity(), epilogueInputs: [],
+                    kind: .sum, kept: [4], reduced: [0], inputs: [s.whole(x)], prologue: .identity(),
+                    epilogueInputs: [],
                     epilogue: .identity(), outputs: [s.whole(y)])))
         try expectMatch(s, family, feeds: ["x": HostArray([Float](), shape: [4, 0])], batches: [1])
     }

@@ -82,7 +82,9 @@ struct Reference {
             return mask.structure.isLive(output: o, input: i)!
         }
         let role = g.mask?.role
-        let (rows, columns, depth) = (g.m.resolved(batch: batch), g.n.resolved(batch: batch), g.k.resolved(batch: batch))
+        let (rows, columns, depth) = (
+            g.m.resolved(batch: batch), g.n.resolved(batch: batch), g.k.resolved(batch: batch)
+        )
         let (left, right) = (arrays[g.a.value!]!, arrays[g.b.value!]!)
         let stepA = g.a.strides.last!.resolved(batch: batch)
         let stepB = g.b.strides[g.batch.count].resolved(batch: batch)

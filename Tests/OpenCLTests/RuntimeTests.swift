@@ -28,7 +28,8 @@ private struct Cube: OpenCLOperation {
             scratch: [count.resolved(batch: context.maximumBatch) * 4],
             steps: [
                 .launch("square", [.input(0), .scratch(0), .extent(count)], groups: { _ in [2] }, local: [8]),
-                .launch("times", [.input(0), .scratch(0), .output(0), .extent(count)], groups: { _ in [2] }, local: [8]),
+                .launch(
+                    "times", [.input(0), .scratch(0), .output(0), .extent(count)], groups: { _ in [2] }, local: [8]),
                 .host { context in
                     var array = try context.read(input: 0)
                     try array.withUnsafeMutableBytes { try context.outputs[0].read(into: $0) }
@@ -79,11 +80,21 @@ private struct Faceless: Graph.Operation {
         let executable = try Devices.of(.cpu).load(copy(), maximumBatch: 4, states: [:])
         let good = HostArray([Float](repeating: 1, count: 6), shape: [2, 3])
         #expect(message { _ = try executable.run([:], batch: 2) }.contains("nothing was fed to the input \"x\""))
-        #expect(message { _ = try executable.run(["x": .host(good)], batch: 3) }.contains("expected float32[3, 3], found float32[2, 3]"))
-        #expect(message { _ = try executable.run(["x": .host(HostArray([Int32](repeating: 1, count: 6), shape: [2, 3]))], batch: 2) }
+        #expect(
+            message { _ = try executable.run(["x": .host(good)], batch: 3) }.contains(
+                "expected float32[3, 3], found float32[2, 3]"))
+        #expect(
+            message {
+                _ = try executable.run(
+                    ["x": .host(HostArray([Int32](repeating: 1, count: 6), shape: [2, 3]))], batch: 2)
+            }
             .contains("expected float32[2, 3], found int32[2, 3]"))
-        #expect(message { _ = try executable.run(["x": .host(good), "y": .host(good)], batch: 2) }.contains("there is no input \"y\""))
-        #expect(message { _ = try executable.run(["x": .host(good)], batch: 5) }.contains("planned for batches of 1 to 4, found 5"))
+        #expect(
+            message { _ = try executable.run(["x": .host(good), "y": .host(good)], batch: 2) }.contains(
+                "there is no input \"y\""))
+        #expect(
+            message { _ = try executable.run(["x": .host(good)], batch: 5) }.contains(
+                "planned for batches of 1 to 4, found 5"))
         #expect(message { _ = try executable.run(["x": .host(good)], batch: 0) }.contains("found 0"))
         let short = try Devices.of(.cpu).makeBuffer(byteCount: 8)
         #expect(message { _ = try executable.run(["x": .device(short)], batch: 2) }.contains("expected 24 bytes"))
@@ -100,8 +111,9 @@ private struct Faceless: Graph.Operation {
         var s = Schedule()
         _ = s.state("w", [3])
         #expect(message { _ = try device.load(s, maximumBatch: 1, states: [:]) }.contains("state \"w\""))
-        #expect(message { _ = try device.load(s, maximumBatch: 1, states: ["w": device.makeBuffer(byteCount: 4)]) }
-            .contains("expected 12 bytes"))
+        #expect(
+            message { _ = try device.load(s, maximumBatch: 1, states: ["w": device.makeBuffer(byteCount: 4)]) }
+                .contains("expected 12 bytes"))
     }
 
     @Test(arguments: KernelFamily.allCases)
@@ -119,7 +131,9 @@ private struct Faceless: Graph.Operation {
         for type in [ElementType.float32, .int32, .uint8, .bool] {
             let schedule = copy(type)
             let executable = try device.load(schedule, maximumBatch: 20, states: [:])
-            let (first, second) = (randomFeeds(schedule, batch: 20, seed: 1)["x"]!, randomFeeds(schedule, batch: 20, seed: 2)["x"]!)
+            let (first, second) = (
+                randomFeeds(schedule, batch: 20, seed: 1)["x"]!, randomFeeds(schedule, batch: 20, seed: 2)["x"]!
+            )
             let buffer = try device.makeBuffer(byteCount: first.bytes.count)
             try first.withUnsafeBytes { try buffer.write($0) }
             #expect(try executable.run(["x": .host(second)], batch: 20)[0] == second)
@@ -170,7 +184,8 @@ private struct Faceless: Graph.Operation {
         _ = try CompiledProgram(device, source: source, cache: cache)
         let file = try #require(try FileManager.default.contentsOfDirectory(atPath: folder).first)
         let info = device.description
-        let key = [info.platform, info.name, info.version, info.driver, CompiledProgram.options, source].joined(separator: "\n")
+        let key = [info.platform, info.name, info.version, info.driver, CompiledProgram.options, source].joined(
+            separator: "\n")
         #expect(cache.path(for: key) == "\(folder)/\(file)")
         _ = try CompiledProgram(device, source: source, cache: cache).makeKernel("nothing")
         cache.write(key, Array("not a program".utf8))
@@ -178,7 +193,10 @@ private struct Faceless: Graph.Operation {
     }
 
     @Test func failedBuildShowsLogAndSource() throws {
-        let text = message { _ = try CompiledProgram(Devices.of(.cpu), source: "__kernel void k() { missing(); }\n", cache: ProgramCache(folder: nil)) }
+        let text = message {
+            _ = try CompiledProgram(
+                Devices.of(.cpu), source: "__kernel void k() { missing(); }\n", cache: ProgramCache(folder: nil))
+        }
         #expect(text.contains("missing") && text.contains("1: __kernel void k()"))
     }
 }

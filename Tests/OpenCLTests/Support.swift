@@ -129,6 +129,7 @@ func expectClose(
     // The macro would print the whole list.
     let agrees = wrong.isEmpty
     #expect(
-        agrees, "\(wrong.count) of \(found.count) differ: \(wrong.prefix(5).joined(separator: "; ")) \(comment?.rawValue ?? "")",
+        agrees,
+        "\(wrong.count) of \(found.count) differ: \(wrong.prefix(5).joined(separator: "; ")) \(comment?.rawValue ?? "")",
         sourceLocation: sourceLocation)
 }

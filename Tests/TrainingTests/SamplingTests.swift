@@ -8,7 +8,9 @@ import Testing
 @testable import Training
 
 @Suite(.serialized) struct SamplingTests {
-    private func run(_ device: any Device, variables: Int, _ change: (inout RunConfiguration) -> Void = { _ in }) throws -> MADERun {
+    private func run(_ device: any Device, variables: Int, _ change: (inout RunConfiguration) -> Void = { _ in }) throws
+        -> MADERun
+    {
         var configuration = RunConfiguration()
         configuration.hidden = [37, 29]
         configuration.seed = 9
@@ -26,13 +28,20 @@ import Testing
     /// Devices whose sampler exists.
     private func samplingDevices() throws -> [any Device] { try testDevices() }
 
-    @Test(arguments: ["bernoulli", "categorical:5", "mixture:3"]) func compiledAndNaiveDrawTheSame(conditional: String) throws {
+    @Test(arguments: ["bernoulli", "categorical:5", "mixture:3"]) func compiledAndNaiveDrawTheSame(conditional: String)
+        throws
+    {
         for device in try samplingDevices() {
-            let run = try run(device, variables: 30) { $0.conditional = conditional; $0.direct = true; $0.ordering = "random" }
+            let run = try run(device, variables: 30) {
+                $0.conditional = conditional
+                $0.direct = true
+                $0.ordering = "random"
+            }
             let compiled = try run.sample(count: 100, SamplingOptions(seed: 5, batch: 33))
             let naive = try run.sample(count: 100, SamplingOptions(seed: 5, isNaive: true, batch: 50))
             let same = (0..<100).filter { row in
-                zip(compiled.examples.rows(row..<row + 1).floats, naive.examples.rows(row..<row + 1).floats).allSatisfy {
+                zip(compiled.examples.rows(row..<row + 1).floats, naive.examples.rows(row..<row + 1).floats).allSatisfy
+                {
                     abs($0 - $1) <= 1e-3 * max(1, abs($1))
                 }
             }
@@ -41,7 +50,8 @@ import Testing
             let x = compiled.examples
             let mask = run.masks.mask(0)
             let full = try device.load(
-                compile([run.model.conditionalParameters(run.x, .constant(order: mask.order, hidden: mask.hidden))]), maximumBatch: 100,
+                compile([run.model.conditionalParameters(run.x, .constant(order: mask.order, hidden: mask.hidden))]),
+                maximumBatch: 100,
                 states: run.states.buffers)
             let logits = try full.run(["x": .host(x)], batch: 100)[0].floats
             let largest = max(1, logits.map { abs($0) }.max()!)
@@ -68,9 +78,18 @@ import Testing
     /// Completions at D = 8 against the enumerated conditional, by chi-square.
     @Test(arguments: [false, true]) func completionsFollowTheConditional(agnostic: Bool) throws {
         let run = try run(CPUDevice(threads: 2), variables: 8) {
-            if agnostic { $0.orderAgnostic = true; $0.masks = "fresh"; $0.ensemble = 1 } else { $0.masks = "3" }
+            if agnostic {
+                $0.orderAgnostic = true
+                $0.masks = "fresh"
+                $0.ensemble = 1
+            } else {
+                $0.masks = "3"
+            }
         }
-        let observed: [Bool] = agnostic ? [false, true, false, false, true, false, true, false] : [true, true, true, false, false, false, false, false]
+        let observed: [Bool] =
+            agnostic
+            ? [false, true, false, false, true, false, true, false]
+            : [true, true, true, false, false, false, false, false]
         let values: [Float] = [1, 0, 1, 0, 1, 0, 0, 1]
         let count = 20_000
         let input = HostArray((0..<count).flatMap { _ in values }, shape: [count, 8])
@@ -92,12 +111,16 @@ import Testing
         var logs: [Double]
         if agnostic {
             let base = run.masks.mask(0)
-            let sequence = (0..<8).sorted { (observed[$0] ? 0 : 1, base.order[$0]) < (observed[$1] ? 0 : 1, base.order[$1]) }
+            let sequence = (0..<8).sorted {
+                (observed[$0] ? 0 : 1, base.order[$0]) < (observed[$1] ? 0 : 1, base.order[$1])
+            }
             let order = Order.sequence(sequence).index.map { $0 + 1 }
             let executable = try run.device.load(
-                compile([run.model.logProbability(run.x, .constant(order: order, hidden: base.hidden))]), maximumBatch: counts.count,
+                compile([run.model.logProbability(run.x, .constant(order: order, hidden: base.hidden))]),
+                maximumBatch: counts.count,
                 states: run.states.buffers)
-            logs = try executable.run(["x": .host(HostArray(rows, shape: [counts.count, 8]))], batch: counts.count)[0].doubles
+            logs = try executable.run(["x": .host(HostArray(rows, shape: [counts.count, 8]))], batch: counts.count)[0]
+                .doubles
         } else {
             logs = try run.logProbability(HostArray(rows, shape: [counts.count, 8]))
         }
@@ -138,16 +161,34 @@ import Testing
     @Test func modelsSumToOne() throws {
         for device in try testDevices() {
             for (levels, variables, change) in [
-                (2, 10, { $0.masks = "4"; $0.orderAgnostic = true }), (2, 10, { $0.ordering = "random"; $0.direct = true }),
+                (
+                    2, 10,
+                    {
+                        $0.masks = "4"
+                        $0.orderAgnostic = true
+                    }
+                ),
+                (
+                    2, 10,
+                    {
+                        $0.ordering = "random"
+                        $0.direct = true
+                    }
+                ),
                 (4, 5, { $0.conditional = "categorical:4" }),
             ] as [(Int, Int, (inout RunConfiguration) -> Void)] {
                 let run = try run(device, variables: variables, change)
                 let count = (0..<variables).reduce(1) { n, _ in n * levels }
                 let rows = (0..<count).flatMap { code -> [Float] in
                     var rest = code
-                    return (0..<variables).map { _ in defer { rest /= levels }; return Float(rest % levels) }
+                    return (0..<variables).map { _ in
+                        defer { rest /= levels }
+                        return Float(rest % levels)
+                    }
                 }
-                let total = try run.logProbability(HostArray(rows, shape: [count, variables])).reduce(0) { $0 + Math.exp($1) }
+                let total = try run.logProbability(HostArray(rows, shape: [count, variables])).reduce(0) {
+                    $0 + Math.exp($1)
+                }
                 #expect(abs(total - 1) < 1e-5, "\(device.summary): \(total)")
             }
         }

@@ -9,13 +9,15 @@ import Testing
 @testable import Training
 
 #if canImport(Glibc)
-import Glibc
+    import Glibc
 #endif
 
 /// The CPU backend and PoCL in both kernel families; OpenCL only where a device is there.
 func testDevices() throws -> [any Device] {
     var devices: [any Device] = [try CPUDevice(threads: 2)]
-    for family in [KernelFamily.cpu, .gpu] { if let device = try? OpenCLDevice.named("opencl", kernels: family) { devices.append(device) } }
+    for family in [KernelFamily.cpu, .gpu] {
+        if let device = try? OpenCLDevice.named("opencl", kernels: family) { devices.append(device) }
+    }
     return devices
 }
 
@@ -31,7 +33,8 @@ private func tinyData(_ variables: Int = 9) throws -> Dataset {
             (0..<count * variables).map { i -> UInt8 in
                 let row = start + i / variables
                 let base = random.bits(example: row) & 3
-                return UInt8((Int(base) + i % variables) % 3 == 0 ? 1 : 0) ^ (random.uniform(example: row, variable: 1 + i % variables) < 0.1 ? 1 : 0)
+                return UInt8((Int(base) + i % variables) % 3 == 0 ? 1 : 0)
+                    ^ (random.uniform(example: row, variable: 1 + i % variables) < 0.1 ? 1 : 0)
             }, shape: [count, variables])
     }
     return try Dataset(name: "tiny", train: draw(0, 230), valid: draw(1000, 60), test: draw(2000, 60))
@@ -48,7 +51,9 @@ private func settings(_ change: (inout RunConfiguration) -> Void = { _ in }) -> 
 }
 
 @Suite(.serialized) struct TrainerTests {
-    private func train(_ configuration: RunConfiguration, on device: any Device, stopAfter: [Int] = []) throws -> (bytes: [UInt8], metrics: [String]) {
+    private func train(_ configuration: RunConfiguration, on device: any Device, stopAfter: [Int] = []) throws -> (
+        bytes: [UInt8], metrics: [String]
+    ) {
         let folder = RunFolder(try temporaryFolder())
         let data = try tinyData()
         var stops = stopAfter
@@ -57,11 +62,13 @@ private func settings(_ change: (inout RunConfiguration) -> Void = { _ in }) -> 
             let run = try MADERun(configuration, variables: data.variableCount, device: device)
             try run.initialize()
             var steps = 0
-            let trainer = try Trainer(run, dataset: data, folder: folder, report: { report in
-                guard report.validation == nil else { return }
-                steps += 1
-                if let stop = stops.first, steps == stop { interruptionRequested.store(true, ordering: .relaxed) }
-            })
+            let trainer = try Trainer(
+                run, dataset: data, folder: folder,
+                report: { report in
+                    guard report.validation == nil else { return }
+                    steps += 1
+                    if let stop = stops.first, steps == stop { interruptionRequested.store(true, ordering: .relaxed) }
+                })
             if isFirst { try trainer.start() } else { try trainer.restore() }
             isFirst = false
             let outcome = try trainer.train()
@@ -79,8 +86,18 @@ private func settings(_ change: (inout RunConfiguration) -> Void = { _ in }) -> 
         for device in try testDevices() {
             // Every kind of run on the CPU; on OpenCL, where each program takes seconds to compile, the plain one.
             let kinds = [
-                settings(), settings { $0.masks = "fresh"; $0.orderAgnostic = true },
-                settings { $0.optimizer = .adamw; $0.weightDecay = 0.01; $0.clipNorm = 1; $0.averaging = 0.9; $0.direct = true },
+                settings(),
+                settings {
+                    $0.masks = "fresh"
+                    $0.orderAgnostic = true
+                },
+                settings {
+                    $0.optimizer = .adamw
+                    $0.weightDecay = 0.01
+                    $0.clipNorm = 1
+                    $0.averaging = 0.9
+                    $0.direct = true
+                },
             ]
             for configuration in device.name == "cpu" ? kinds : [kinds[0]] {
                 let whole = try train(configuration, on: device)
@@ -124,7 +141,11 @@ private func settings(_ change: (inout RunConfiguration) -> Void = { _ in }) -> 
     @Test func nonFiniteValuesAreTraced() throws {
         let device = try CPUDevice(threads: 1)
         let data = try tinyData()
-        let run = try MADERun(settings { $0.rate = 1e30; $0.optimizer = .sgd }, variables: data.variableCount, device: device)
+        let run = try MADERun(
+            settings {
+                $0.rate = 1e30
+                $0.optimizer = .sgd
+            }, variables: data.variableCount, device: device)
         try run.initialize()
         let trainer = try Trainer(run, dataset: data, folder: RunFolder(try temporaryFolder()))
         try trainer.start()
@@ -135,7 +156,12 @@ private func settings(_ change: (inout RunConfiguration) -> Void = { _ in }) -> 
     @Test func ordersKnownAtRunTimeTrain() throws {
         let device = try CPUDevice(threads: 2)
         let data = try tinyData()
-        let run = try MADERun(settings { $0.masks = "3"; $0.orderAgnostic = true; $0.epochs = 20 }, variables: data.variableCount, device: device)
+        let run = try MADERun(
+            settings {
+                $0.masks = "3"
+                $0.orderAgnostic = true
+                $0.epochs = 20
+            }, variables: data.variableCount, device: device)
         #expect(try run.prove().isSymbolic)
         try run.initialize()
         let before = -Estimate(try run.logProbability(data.valid)).mean
@@ -152,7 +178,10 @@ private func settings(_ change: (inout RunConfiguration) -> Void = { _ in }) -> 
         }
         #expect(throws: Never.self) { try configuration.set("hidden=30,20") }
         #expect(configuration.hidden == [30, 20])
-        for change in [{ $0.batch = 0 }, { $0.conditional = "normal" }, { $0.ordering = "1,2" }, { $0.masks = "0" }, { $0.hidden = [0] }] as [(inout RunConfiguration) -> Void] {
+        for change in [
+            { $0.batch = 0 }, { $0.conditional = "normal" }, { $0.ordering = "1,2" }, { $0.masks = "0" },
+            { $0.hidden = [0] },
+        ] as [(inout RunConfiguration) -> Void] {
             var bad = RunConfiguration()
             change(&bad)
             #expect(throws: UsageError.self) { try bad.validate(variables: 4) }

@@ -33,7 +33,8 @@ final class CPUSampler: SamplingExecutable {
                 guard let buffer = states[name] else { throw CPUError.missingState(name) }
                 guard let own = buffer as? CPUBuffer else { throw CPUError.foreignBuffer("state '\(name)'") }
                 guard own.byteCount >= value.count * value.element.byteCount else {
-                    throw CPUError.wrongSize(what: "state '\(name)'", expected: value.count * value.element.byteCount, found: own.byteCount)
+                    throw CPUError.wrongSize(
+                        what: "state '\(name)'", expected: value.count * value.element.byteCount, found: own.byteCount)
                 }
                 buffers.append(own)
             case .constant(let array):
@@ -42,29 +43,34 @@ final class CPUSampler: SamplingExecutable {
                 buffers.append(buffer)
                 planned += buffer.byteCount
             case .input:
-                let buffer = try CPUBuffer(byteCount: value.count * (isShared ? 1 : lanes) * value.element.byteCount, purpose: "an input")
+                let buffer = try CPUBuffer(
+                    byteCount: value.count * (isShared ? 1 : lanes) * value.element.byteCount, purpose: "an input")
                 buffers.append(buffer)
                 planned += buffer.byteCount
             case .temporary, .variable:
                 isShared = false
-                let buffer = try CPUBuffer(byteCount: value.count * lanes * value.element.byteCount, purpose: "a sampler's values")
+                let buffer = try CPUBuffer(
+                    byteCount: value.count * lanes * value.element.byteCount, purpose: "a sampler's values")
                 if let known = value.known { Self.fill(buffer, known, value.element, lanes) }
                 buffers.append(buffer)
                 planned += buffer.byteCount
             }
             values.append(
                 martlet_lane_value(
-                    base: buffers[values.count]!.pointer.assumingMemoryBound(to: CChar.self), size: Int32(value.element.byteCount),
+                    base: buffers[values.count]!.pointer.assumingMemoryBound(to: CChar.self),
+                    size: Int32(value.element.byteCount),
                     isShared: isShared ? 1 : 0))
         }
         var works: [martlet_lane_work] = []
         var slotBytes = 0
         for work in program.works {
             let compiled = try CompiledProgram(
-                work.program, inputs: [Int?](repeating: nil, count: work.program.inputs.count), outputs: work.outputs.map { $0 },
+                work.program, inputs: [Int?](repeating: nil, count: work.program.inputs.count),
+                outputs: work.outputs.map { $0 },
                 level: device.level)
             programs.append(compiled)
-            slotBytes = max(slotBytes, Int(compiled.pointer.pointee.slotCount) * Int(compiled.pointer.pointee.slotBytes))
+            slotBytes = max(
+                slotBytes, Int(compiled.pointer.pointee.slotCount) * Int(compiled.pointer.pointee.slotBytes))
             works.append(try lower(work, compiled))
         }
         let workBytes = Int(MARTLET_LANE_CHUNK) * 4 + (slotBytes + 63) / 64 * 64 + 64
@@ -74,8 +80,10 @@ final class CPUSampler: SamplingExecutable {
         let groupStart = program.groups.reduce(into: [Int32(0)]) { $0.append($0.last! + Int32($1.count)) }
         sampler.initialize(
             to: martlet_sampler(
-                values: keep(values), works: keep(works), workCount: Int32(works.count), stepCount: Int32(program.stepCount),
-                variable: Int32(program.variable), drawn: Int32(program.drawn), group: keep(program.groups.flatMap { $0 }),
+                values: keep(values), works: keep(works), workCount: Int32(works.count),
+                stepCount: Int32(program.stepCount),
+                variable: Int32(program.variable), drawn: Int32(program.drawn),
+                group: keep(program.groups.flatMap { $0 }),
                 groupStart: keep(groupStart), lanes: Int64(lanes), workBytes: Int64(workBytes),
                 work: scratch.pointer.assumingMemoryBound(to: CChar.self), level: device.level.kernels))
     }
@@ -93,12 +101,14 @@ final class CPUSampler: SamplingExecutable {
     }
 
     private static func fill(_ buffer: CPUBuffer, _ known: Facts, _ element: ElementType, _ lanes: Int) {
-        let bytes = HostArray(Values(shape: [known.values.count], elements: known.values.map { $0.isNaN ? 0 : $0 }), as: element)
+        let bytes = HostArray(
+            Values(shape: [known.values.count], elements: known.values.map { $0.isNaN ? 0 : $0 }), as: element)
         bytes.withUnsafeBytes { source in
             let size = element.byteCount
             for e in known.values.indices where known.isKnown[e] {
                 for lane in 0..<lanes {
-                    (buffer.pointer + (e * lanes + lane) * size).copyMemory(from: source.baseAddress! + e * size, byteCount: size)
+                    (buffer.pointer + (e * lanes + lane) * size).copyMemory(
+                        from: source.baseAddress! + e * size, byteCount: size)
                 }
             }
         }
@@ -106,12 +116,16 @@ final class CPUSampler: SamplingExecutable {
 
     private func lower(_ work: SamplingProgram.Work, _ compiled: CompiledProgram) throws -> martlet_lane_work {
         var result = martlet_lane_work(
-            anchor: MARTLET_LANES_PLAIN, a: 0, b: 0, aStride: 0, bStride: 0, aBase: nil, bBase: nil, row: nil, rangeStart: nil,
-            ranges: nil, list: nil, listStart: nil, program: UnsafePointer(compiled.pointer), operandCount: Int32(work.operands.count),
+            anchor: MARTLET_LANES_PLAIN, a: 0, b: 0, aStride: 0, bStride: 0, aBase: nil, bBase: nil, row: nil,
+            rangeStart: nil,
+            ranges: nil, list: nil, listStart: nil, program: UnsafePointer(compiled.pointer),
+            operandCount: Int32(work.operands.count),
             outputCount: Int32(work.outputs.count), operands: keep(work.operands.map(lower)),
             outputs: keep(work.outputs.map { Int32($0) }), target: keep(work.target), order: keep(work.order),
             runs: keep([martlet_lane_run]()), runStart: keep([Int32]()))
-        let unsupported = { (reason: String) in CPUError.unsupported(group: work.label, location: work.location, reason: reason) }
+        let unsupported = { (reason: String) in
+            CPUError.unsupported(group: work.label, location: work.location, reason: reason)
+        }
         switch work.anchor {
         case .none: break
         case .product(let p):
@@ -119,7 +133,9 @@ final class CPUSampler: SamplingExecutable {
                 throw unsupported("products of \(program.values[p.a].element) are sampled by the interpreter")
             }
             result.anchor = MARTLET_LANES_PRODUCT
-            (result.a, result.b, result.aStride, result.bStride) = (Int32(p.a), Int32(p.b), Int64(p.aStride), Int64(p.bStride))
+            (result.a, result.b, result.aStride, result.bStride) = (
+                Int32(p.a), Int32(p.b), Int64(p.aStride), Int64(p.bStride)
+            )
             (result.aBase, result.bBase, result.row) = (keep(p.aBase), keep(p.bBase), keep(p.row))
             result.rangeStart = keep(p.ranges.reduce(into: [Int32(0)]) { $0.append($0.last! + Int32($1.count)) })
             result.ranges = keep(p.ranges.flatMap { $0.flatMap { [$0.lowerBound, $0.upperBound] } })
@@ -148,7 +164,9 @@ final class CPUSampler: SamplingExecutable {
                 if next < end {
                     let strides = tables.map { $0[Int(work.order[next])] - $0[Int(work.order[first])] }
                     while next < end,
-                        zip(tables, strides).allSatisfy({ $0[Int(work.order[next])] - $0[Int(work.order[next - 1])] == $1 })
+                        zip(tables, strides).allSatisfy({
+                            $0[Int(work.order[next])] - $0[Int(work.order[next - 1])] == $1
+                        })
                     { next += 1 }
                 }
                 runs.append(martlet_lane_run(first: Int32(first), count: Int32(next - first)))
@@ -163,7 +181,8 @@ final class CPUSampler: SamplingExecutable {
     private func lower(_ operand: SamplingProgram.Operand) -> martlet_lane_operand {
         switch operand.source {
         case .value(let id): martlet_lane_operand(value: Int32(id), batchStride: 0, table: keep(operand.table))
-        case .position(let stride): martlet_lane_operand(value: -1, batchStride: Int64(stride), table: keep(operand.table))
+        case .position(let stride):
+            martlet_lane_operand(value: -1, batchStride: Int64(stride), table: keep(operand.table))
         }
     }
 
@@ -175,7 +194,9 @@ final class CPUSampler: SamplingExecutable {
                 guard let array = feeds[name] else { throw CPUError.missingFeed(name: name, given: Array(feeds.keys)) }
                 let count = value.count * (value.isShared ? 1 : batch)
                 guard array.type == value.element, array.count == count else {
-                    throw CPUError.wrongFeed(name: name, expected: "\(count) elements of \(value.element)", found: "\(array.type)\(array.shape)")
+                    throw CPUError.wrongFeed(
+                        name: name, expected: "\(count) elements of \(value.element)",
+                        found: "\(array.type)\(array.shape)")
                 }
                 array.withUnsafeBytes { source in
                     let target = buffers[id]!.pointer
@@ -183,7 +204,8 @@ final class CPUSampler: SamplingExecutable {
                         target.copyMemory(from: source.baseAddress!, byteCount: source.count)
                     } else {
                         martlet_to_lanes(
-                            target.assumingMemoryBound(to: CChar.self), source.baseAddress!.assumingMemoryBound(to: CChar.self),
+                            target.assumingMemoryBound(to: CChar.self),
+                            source.baseAddress!.assumingMemoryBound(to: CChar.self),
                             Int64(value.count), Int64(batch), Int64(lanes), Int32(value.element.byteCount))
                     }
                 }
@@ -194,7 +216,8 @@ final class CPUSampler: SamplingExecutable {
                 var result = HostArray(type: value.element, shape: [batch] + shape)
                 result.withUnsafeMutableBytes { target in
                     martlet_from_lanes(
-                        target.baseAddress!.assumingMemoryBound(to: CChar.self), buffers[id]!.pointer.assumingMemoryBound(to: CChar.self),
+                        target.baseAddress!.assumingMemoryBound(to: CChar.self),
+                        buffers[id]!.pointer.assumingMemoryBound(to: CChar.self),
                         Int64(value.count), Int64(batch), Int64(lanes), Int32(value.element.byteCount))
                 }
                 return result

@@ -26,7 +26,9 @@ extension ScatterAdd: CPUOperation {
     }
 
     private func run<T: BinaryFloatingPoint>(_ context: CPUOperationContext, _: T.Type) {
-        let (updates, indices, output) = (context.inputs[0].elements(T.self), context.inputs[1].integers, context.outputs[0].elements(T.self))
+        let (updates, indices, output) = (
+            context.inputs[0].elements(T.self), context.inputs[1].integers, context.outputs[0].elements(T.self)
+        )
         let outer = context.outputs[0].shape[..<axis].reduce(1, *)
         let inner = context.outputs[0].shape[(axis + 1)...].reduce(1, *)
         output.update(repeating: 0)
@@ -84,7 +86,9 @@ extension CPUOperand {
     }
 
     func assign(_ values: Values) {
-        HostArray(values, as: element).withUnsafeBytes { pointer.copyMemory(from: $0.baseAddress!, byteCount: $0.count) }
+        HostArray(values, as: element).withUnsafeBytes {
+            pointer.copyMemory(from: $0.baseAddress!, byteCount: $0.count)
+        }
     }
 }
 

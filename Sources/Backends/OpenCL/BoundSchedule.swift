@@ -7,7 +7,8 @@ final class BoundSchedule {
     private var memory: [Int: OpenCLBuffer]
 
     init(
-        _ lowered: [LoweredGroup], program: CompiledProgram, memory: [Int: OpenCLBuffer], scratch: [OpenCLBuffer], batch: Int
+        _ lowered: [LoweredGroup], program: CompiledProgram, memory: [Int: OpenCLBuffer], scratch: [OpenCLBuffer],
+        batch: Int
     ) throws {
         steps = try lowered.map { group in
             try group.steps.compactMap { step in
@@ -17,7 +18,8 @@ final class BoundSchedule {
                     let groups = launch.groups(batch)
                     guard groups.allSatisfy({ $0 > 0 }) else { return nil }
                     return .launch(
-                        try BoundLaunch(launch, groups: groups, program: program, memory: memory, scratch: scratch, batch: batch))
+                        try BoundLaunch(
+                            launch, groups: groups, program: program, memory: memory, scratch: scratch, batch: batch))
                 }
             }
         }

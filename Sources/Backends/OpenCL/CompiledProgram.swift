@@ -50,7 +50,8 @@ final class CompiledProgram {
         status = clBuildProgram(program, 1, &id, options, nil, nil)
         guard status == CL_SUCCESS else {
             let log = readText {
-                clGetProgramBuildInfo(program, device.description.id, cl_program_build_info(CL_PROGRAM_BUILD_LOG), $0, $1, $2)
+                clGetProgramBuildInfo(
+                    program, device.description.id, cl_program_build_info(CL_PROGRAM_BUILD_LOG), $0, $1, $2)
             }
             clReleaseProgram(program)
             throw OpenCLError.build(
@@ -86,7 +87,8 @@ final class CompiledProgram {
         let status = bytes.withUnsafeMutableBufferPointer { target in
             var pointer = target.baseAddress
             return clGetProgramInfo(
-                program, cl_program_info(CL_PROGRAM_BINARIES), MemoryLayout<UnsafeMutablePointer<UInt8>?>.size, &pointer, nil)
+                program, cl_program_info(CL_PROGRAM_BINARIES), MemoryLayout<UnsafeMutablePointer<UInt8>?>.size,
+                &pointer, nil)
         }
         return status == CL_SUCCESS ? bytes : nil
     }

@@ -117,7 +117,8 @@ func decode(
     _ flat: String, _ extents: [Extent], to prefix: String, innermost: String?, sizes: String = "n", first: Int = 0
 ) -> String {
     guard !extents.isEmpty else { return "" }
-    let name = { (axis: Int) in axis == extents.count - 1 && innermost != nil ? innermost! : "\(prefix)\(first + axis)" }
+    let name = { (axis: Int) in axis == extents.count - 1 && innermost != nil ? innermost! : "\(prefix)\(first + axis)"
+    }
     var lines: [String] = []
     var rest = flat
     for axis in stride(from: extents.count - 1, to: 0, by: -1) {

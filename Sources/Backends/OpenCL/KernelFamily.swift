@@ -1,9 +1,9 @@
 import Compiler
 
 #if canImport(Glibc)
-import Glibc
+    import Glibc
 #elseif canImport(Musl)
-import Musl
+    import Musl
 #endif
 
 /// How kernels are written. A GPU wants many small work-items that share tiles in local memory; an OpenCL processor wants
@@ -23,7 +23,6 @@ public enum KernelFamily: String, Sendable, CaseIterable {
 
 /// A variable of the process's environment.
 func environment(_ name: String) -> String? { getenv(name).map { String(cString: $0) } }
-
 
 func printError(_ text: String) {
     var rest = Array((text + "\n").utf8)[...]

@@ -27,7 +27,8 @@ public final class OpenCLBuffer: DeviceBuffer, @unchecked Sendable {
         parent = nil
         if zeroed {
             var zero: cl_uchar = 0
-            try device.check(clEnqueueFillBuffer(device.queue, memory, &zero, 1, 0, size, 0, nil, nil), "clEnqueueFillBuffer")
+            try device.check(
+                clEnqueueFillBuffer(device.queue, memory, &zero, 1, 0, size, 0, nil, nil), "clEnqueueFillBuffer")
         }
     }
 

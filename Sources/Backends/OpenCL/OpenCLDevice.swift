@@ -89,7 +89,9 @@ public final class OpenCLDevice: Device, @unchecked Sendable {
 
     /// Turns a failed call into an error that names it.
     func check(_ status: cl_int, _ function: String) throws {
-        guard status == CL_SUCCESS else { throw OpenCLError.call(function, code: status, device: "\(name) (\(description.name))") }
+        guard status == CL_SUCCESS else {
+            throw OpenCLError.call(function, code: status, device: "\(name) (\(description.name))")
+        }
     }
 }
 

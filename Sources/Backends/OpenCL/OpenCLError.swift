@@ -24,7 +24,8 @@ public enum OpenCLError: Error, Sendable, CustomStringConvertible {
         case .unknownDevice(let name, let available):
             "no device \"\(name)\": expected \(available.joined(separator: ", ")) (`martlet devices` lists them)"
         case .call(let function, let code, let device):
-            "\(function) failed on \(device) with \(Self.name(of: code)) (\(code))" + (Self.advice(for: code).map { ": \($0)" } ?? "")
+            "\(function) failed on \(device) with \(Self.name(of: code)) (\(code))"
+                + (Self.advice(for: code).map { ": \($0)" } ?? "")
         case .build(let log, let source, let device):
             "a generated program did not compile on \(device); please report this with the log and the source below\n"
                 + "---- log ----\n\(log)\n---- source ----\n" + Self.numbered(source)

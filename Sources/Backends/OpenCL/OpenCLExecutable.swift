@@ -104,7 +104,10 @@ public final class OpenCLExecutable: Executable {
                 for step in bound.steps[group] { try run(step, group: group, batch: batch, memory: memory) }
                 try device.finish()
             }
-            return (schedule.groups[group].label, Double(time.components.attoseconds) * 1e-18 + Double(time.components.seconds))
+            return (
+                schedule.groups[group].label,
+                Double(time.components.attoseconds) * 1e-18 + Double(time.components.seconds)
+            )
         }
     }
 
@@ -140,7 +143,8 @@ public final class OpenCLExecutable: Executable {
             guard case .input(let name) = schedule.values[value].storage else { continue }
             unused.remove(name)
             guard let feed = feeds[name] else {
-                throw OpenCLError.mismatch("nothing was fed to the input \"\(name)\": expected \(schedule.values[value].type)")
+                throw OpenCLError.mismatch(
+                    "nothing was fed to the input \"\(name)\": expected \(schedule.values[value].type)")
             }
             switch feed {
             case .host(let array):
@@ -149,13 +153,15 @@ public final class OpenCLExecutable: Executable {
                 try array.withUnsafeBytes { try buffer.write($0) }
             case .device(let buffer):
                 guard let buffer = buffer as? OpenCLBuffer, buffer.device.context == device.context else {
-                    throw OpenCLError.mismatch("input \"\(name)\": the fed buffer is on another device than \(self.device.name)")
+                    throw OpenCLError.mismatch(
+                        "input \"\(name)\": the fed buffer is on another device than \(self.device.name)")
                 }
                 let type = schedule.values[value].type
                 let needed = type.shape.count.resolved(batch: batch) * type.element.byteCount
                 guard buffer.byteCount >= needed else {
                     throw OpenCLError.mismatch(
-                        "input \"\(name)\": expected \(needed) bytes (\(type), batch \(batch)), found a buffer of \(buffer.byteCount)")
+                        "input \"\(name)\": expected \(needed) bytes (\(type), batch \(batch)), found a buffer of \(buffer.byteCount)"
+                    )
                 }
                 memory[value] = buffer
             }
@@ -165,7 +171,8 @@ public final class OpenCLExecutable: Executable {
                 if case .input(let name) = schedule.values[value].storage { name } else { nil }
             }
             throw OpenCLError.mismatch(
-                "there is no input \"\(name)\"; this program's inputs are \(known.isEmpty ? "none" : known.joined(separator: ", "))")
+                "there is no input \"\(name)\"; this program's inputs are \(known.isEmpty ? "none" : known.joined(separator: ", "))"
+            )
         }
         return memory
     }
@@ -202,7 +209,8 @@ public final class OpenCLExecutable: Executable {
     private func read(_ value: Int, from memory: [Int: OpenCLBuffer], batch: Int) throws -> HostArray {
         let type = schedule.values[value].type
         guard let buffer = memory[value] else {
-            throw OpenCLError.mismatch("\(schedule.values[value].label) has no memory: no group of the schedule makes it")
+            throw OpenCLError.mismatch(
+                "\(schedule.values[value].label) has no memory: no group of the schedule makes it")
         }
         return try HostArray(reading: buffer, type: type.element, shape: type.shape.resolved(batch: batch))
     }
@@ -236,7 +244,8 @@ public final class OpenCLExecutable: Executable {
             }
             guard count >= 0, count < 1 << 31 else {
                 throw OpenCLError.unsupported(
-                    "\(value.label) has \(value.type.shape) elements, 2^31 or more at batch \(maximumBatch): use a smaller batch")
+                    "\(value.label) has \(value.type.shape) elements, 2^31 or more at batch \(maximumBatch): use a smaller batch"
+                )
             }
         }
     }
@@ -277,7 +286,8 @@ public final class OpenCLExecutable: Executable {
                 }
                 guard buffer.byteCount >= bytes else {
                     throw OpenCLError.mismatch(
-                        "the state \"\(name)\": expected \(bytes) bytes (\(value.type)), found a buffer of \(buffer.byteCount)")
+                        "the state \"\(name)\": expected \(bytes) bytes (\(value.type)), found a buffer of \(buffer.byteCount)"
+                    )
                 }
                 memory[id] = buffer
             }

@@ -109,7 +109,8 @@ func lowerOperation(
     if !plan.source.isEmpty {
         // The library names the whole text; kernels hang their own names on that.
         let kernels = names.keys.sorted()
-        let text = kernels.map { "#define \($0) MARTLET_NAME(KERNEL, _\($0))\n" }.joined() + plan.source
+        let text =
+            kernels.map { "#define \($0) MARTLET_NAME(KERNEL, _\($0))\n" }.joined() + plan.source
             + kernels.map { "\n#undef \($0)" }.joined()
         let name = lowering.library.add(text, prefix: "operation")
         for kernel in kernels { names[kernel] = "\(name)_\(kernel)" }

@@ -7,6 +7,8 @@ final class OpenCLSampler: SamplingExecutable {
     let program: SamplingProgram
     let maximumBatch: Int
     private(set) var plannedBytes = 0
+    /// The generated program.
+    let source: String
     private let device: OpenCLDevice
     private let lanes: Int
     /// The memory of every value: a part of the block for lane values.
@@ -40,7 +42,8 @@ final class OpenCLSampler: SamplingExecutable {
             total += (bytes + alignment - 1) / alignment * alignment
         }
         guard total / 64 < 1 << 31 else {
-            throw OpenCLError.unsupported("a sampler of \(total) bytes for \(maximumBatch) examples: draw smaller batches")
+            throw OpenCLError.unsupported(
+                "a sampler of \(total) bytes for \(maximumBatch) examples: draw smaller batches")
         }
         let block = try OpenCLBuffer(device, byteCount: max(total, 64), zeroed: true)
         plannedBytes += total
@@ -52,7 +55,9 @@ final class OpenCLSampler: SamplingExecutable {
                     let width = lanes
                     let whole = Values(
                         shape: [value.count, width],
-                        elements: (0..<value.count * width).map { known.isKnown[$0 / width] ? known.values[$0 / width] : 0 })
+                        elements: (0..<value.count * width).map {
+                            known.isKnown[$0 / width] ? known.values[$0 / width] : 0
+                        })
                     try HostArray(whole, as: value.element).withUnsafeBytes { try part.write($0) }
                 }
                 memory.append(part)
@@ -63,8 +68,12 @@ final class OpenCLSampler: SamplingExecutable {
                 guard let state = states[name] else {
                     throw OpenCLError.mismatch("the state \"\(name)\" was not given a buffer: expected \(bytes) bytes")
                 }
-                guard let buffer = state as? OpenCLBuffer, buffer.device.context == device.context, buffer.byteCount >= bytes else {
-                    throw OpenCLError.mismatch("the state \"\(name)\" is on another device than \(device.name), or smaller than \(bytes) bytes")
+                guard let buffer = state as? OpenCLBuffer, buffer.device.context == device.context,
+                    buffer.byteCount >= bytes
+                else {
+                    throw OpenCLError.mismatch(
+                        "the state \"\(name)\" is on another device than \(device.name), or smaller than \(bytes) bytes"
+                    )
                 }
                 memory.append(buffer)
             case .constant(let array):
@@ -85,7 +94,7 @@ final class OpenCLSampler: SamplingExecutable {
         var library = KernelLibrary()
         if text.usesRandom { library.useRandom() }
         library.addOnce(text.source)
-        let source = library.source
+        source = library.source
         if debugLevel >= 3 { printError("// \(device.name): \(device.summary)\n\(source)") }
         compiled = try CompiledProgram(device, source: source)
         kernel = try compiled.makeKernel("martlet_sample")
@@ -112,10 +121,14 @@ final class OpenCLSampler: SamplingExecutable {
         }
         for (id, value) in program.values.enumerated() {
             guard case .input(let name) = value.storage else { continue }
-            guard let array = feeds[name] else { throw OpenCLError.mismatch("nothing was fed to the input \"\(name)\"") }
+            guard let array = feeds[name] else {
+                throw OpenCLError.mismatch("nothing was fed to the input \"\(name)\"")
+            }
             let count = value.count * (value.isShared ? 1 : batch)
             guard array.type == value.element, array.count == count else {
-                throw OpenCLError.mismatch("input \"\(name)\": expected \(count) elements of \(value.element), found \(array.type)\(array.shape)")
+                throw OpenCLError.mismatch(
+                    "input \"\(name)\": expected \(count) elements of \(value.element), found \(array.type)\(array.shape)"
+                )
             }
             let given = laneValues.contains(id) ? transposed(array, to: value.count, batch: batch) : array
             try given.withUnsafeBytes { try memory[id].write($0) }
@@ -123,7 +136,9 @@ final class OpenCLSampler: SamplingExecutable {
         let groups = (batch + SamplerText.lanesPerGroup - 1) / SamplerText.lanesPerGroup
         var local = device.family == .cpu ? 1 : 64
         var global = groups * local
-        try device.check(clEnqueueNDRangeKernel(device.queue, kernel, 1, nil, &global, &local, 0, nil, nil), "clEnqueueNDRangeKernel(martlet_sample)")
+        try device.check(
+            clEnqueueNDRangeKernel(device.queue, kernel, 1, nil, &global, &local, 0, nil, nil),
+            "clEnqueueNDRangeKernel(martlet_sample)")
         return try ([(program.variable, program.exampleShape)] + program.outputs).map { id, shape in
             let value = program.values[id]
             let all = try HostArray(reading: memory[id], type: value.element, shape: [value.count, lanes])
@@ -139,8 +154,10 @@ final class OpenCLSampler: SamplingExecutable {
         padded.withUnsafeBytes { source in
             result.withUnsafeMutableBytes { target in
                 for e in 0..<count {
-                    UnsafeMutableRawBufferPointer(rebasing: target[e * lanes * array.type.byteCount..<e * lanes * array.type.byteCount + row])
-                        .copyMemory(from: UnsafeRawBufferPointer(rebasing: source[e * row..<(e + 1) * row]))
+                    UnsafeMutableRawBufferPointer(
+                        rebasing: target[e * lanes * array.type.byteCount..<e * lanes * array.type.byteCount + row]
+                    )
+                    .copyMemory(from: UnsafeRawBufferPointer(rebasing: source[e * row..<(e + 1) * row]))
                 }
             }
         }

@@ -35,7 +35,10 @@ extension Gather: OpenCLOperation {
             steps: [
                 launch(
                     "gather",
-                    [.input(0), .input(1), .output(0), .extent(data.shape[axis]), .extent(inner), .extent(indices.shape.count)],
+                    [
+                        .input(0), .input(1), .output(0), .extent(data.shape[axis]), .extent(inner),
+                        .extent(indices.shape.count),
+                    ],
                     count: output.shape.count)
             ])
     }
@@ -103,31 +106,45 @@ private func planByDefinition(_ operation: any Operation, _ context: OpenCLOpera
             operation.evaluate(
                 inputs, outputs: &outputs, elements: nil,
                 context: EvaluationContext(batch: host.batch, inputTypes: inputTypes.map(\.element)))
-            for (index, value) in outputs.enumerated() { try host.write(HostArray(value, as: outputTypes[index].element), output: index) }
+            for (index, value) in outputs.enumerated() {
+                try host.write(HostArray(value, as: outputTypes[index].element), output: index)
+            }
         }
     ])
 }
 
 extension MatrixOperation: OpenCLOperation {
-    public func openCL(_ context: OpenCLOperationContext) throws -> OpenCLOperationPlan { planByDefinition(self, context) }
+    public func openCL(_ context: OpenCLOperationContext) throws -> OpenCLOperationPlan {
+        planByDefinition(self, context)
+    }
 }
 
 extension TriangularSolve: OpenCLOperation {
-    public func openCL(_ context: OpenCLOperationContext) throws -> OpenCLOperationPlan { planByDefinition(self, context) }
+    public func openCL(_ context: OpenCLOperationContext) throws -> OpenCLOperationPlan {
+        planByDefinition(self, context)
+    }
 }
 
 extension Scan: OpenCLOperation {
-    public func openCL(_ context: OpenCLOperationContext) throws -> OpenCLOperationPlan { planByDefinition(self, context) }
+    public func openCL(_ context: OpenCLOperationContext) throws -> OpenCLOperationPlan {
+        planByDefinition(self, context)
+    }
 }
 
 extension Iterate: OpenCLOperation {
-    public func openCL(_ context: OpenCLOperationContext) throws -> OpenCLOperationPlan { planByDefinition(self, context) }
+    public func openCL(_ context: OpenCLOperationContext) throws -> OpenCLOperationPlan {
+        planByDefinition(self, context)
+    }
 }
 
 extension CustomOperation: OpenCLOperation {
     public func openCL(_ context: OpenCLOperationContext) throws -> OpenCLOperationPlan {
         OpenCLOperationPlan(
             source: openCL,
-            steps: [launch(name, context.inputTypes.indices.map { .input($0) } + [.output(0)], count: context.outputTypes[0].shape.count)])
+            steps: [
+                launch(
+                    name, context.inputTypes.indices.map { .input($0) } + [.output(0)],
+                    count: context.outputTypes[0].shape.count)
+            ])
     }
 }

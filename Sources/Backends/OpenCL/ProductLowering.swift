@@ -113,11 +113,13 @@ struct ProductLowering {
                 let load: String
                 if order, operand.strides[nAxis] != 0 {
                     let places = "((int16)(\(position(operand))) + at * (int16)(\(operand.stride(nAxis))))"
-                    load = operand.operand.value == nil
+                    load =
+                        operand.operand.value == nil
                         ? places : "MARTLET_GATHER_AT(\(writer.type(index + 1)), \(operand.name), \(places))"
                 } else {
                     load = operand.load(
-                        position(operand), width: width, stride: operand.strides[nAxis], strideText: operand.stride(nAxis))
+                        position(operand), width: width, stride: operand.strides[nAxis],
+                        strideText: operand.stride(nAxis))
                 }
                 text += "    const \(writer.type(index + 1)) y\(index) = \(load);\n"
                 names.append("y\(index)")
@@ -127,11 +129,14 @@ struct ProductLowering {
             for (operand, result) in zip(outputs, results) {
                 if order {
                     let places = "((int16)(\(position(operand))) + at * (int16)(\(operand.stride(nAxis))))"
-                    text += "    { const int16 places = \(places); MARTLET_SCATTER_AT(\(operand.storage), \(operand.name), places, \(result)); }\n"
+                    text +=
+                        "    { const int16 places = \(places); MARTLET_SCATTER_AT(\(operand.storage), \(operand.name), places, \(result)); }\n"
                 } else {
-                    text += "    " + operand.store(
-                        result, position(operand), width: width, stride: operand.strides[nAxis],
-                        strideText: operand.stride(nAxis)) + "\n"
+                    text +=
+                        "    "
+                        + operand.store(
+                            result, position(operand), width: width, stride: operand.strides[nAxis],
+                            strideText: operand.stride(nAxis)) + "\n"
                 }
             }
             text += "}\n"
@@ -165,9 +170,12 @@ struct ProductLowering {
     private func lowerGPU(_ lowering: inout LoweringContext) throws -> LoweredGroup {
         let (m, n, z) = (group.m, group.n, nest.count)
         let most = lowering.maximumBatch
-        let large = (m.resolved(batch: most) + 127) / 128 * ((n.resolved(batch: most) + 127) / 128) * z.resolved(batch: most)
+        let large =
+            (m.resolved(batch: most) + 127) / 128 * ((n.resolved(batch: most) + 127) / 128) * z.resolved(batch: most)
         // Small problems would leave most of the device, or of each tile, idle with large tiles.
-        let fills = large >= lowering.device.description.computeUnits && min(m.resolved(batch: most), n.resolved(batch: most)) > 64
+        let fills =
+            large >= lowering.device.description.computeUnits
+            && min(m.resolved(batch: most), n.resolved(batch: most)) > 64
         let tile = fills ? 128 : 64
         let mask = try ProductMask(group, tile: (tile, tile), label: label, lowering: &lowering)
 
@@ -195,7 +203,8 @@ struct ProductLowering {
         let text = with(
             epilogueMacros(epilogue) + macros,
             try epilogueText(widths: [1], hasColumnOrder: false)
-                + mask.definitions(orders: orders, tileCount: "get_num_groups(0)") + KernelText.mask + KernelText.productGPU
+                + mask.definitions(orders: orders, tileCount: "get_num_groups(0)") + KernelText.mask
+                + KernelText.productGPU
                 + KernelText.maskEnd)
 
         var lowered = LoweredGroup()
@@ -234,7 +243,8 @@ struct ProductLowering {
         return { batch in
             let columns = n.resolved(batch: batch)
             let tiles = (m.resolved(batch: batch) + 5) / 6
-            var most = min(Self.longestStrip, tiles * ((columns + 63) / 64) * z.resolved(batch: batch) / (4 * computeUnits))
+            var most = min(
+                Self.longestStrip, tiles * ((columns + 63) / 64) * z.resolved(batch: batch) / (4 * computeUnits))
             if scatters { most = min(most, (768 << 10) / max(1, 24 * columns * operands)) }
             most = max(1, most)
             let strips = max(1, (tiles + most - 1) / most)
@@ -252,7 +262,8 @@ struct ProductLowering {
         let strip = strip(mask: mask, computeUnits: lowering.device.description.computeUnits)
         let strips: @Sendable (Int) -> Int = { ((m.resolved(batch: $0) + 5) / 6 + strip($0) - 1) / strip($0) }
         // Every strip packs B for itself; where that is slow (element by element) and there are several, it is done once.
-        let isSlow = mask.kOrder != nil || mask.nOrder != nil || (mask.kind == 2 && mask.role != 2)
+        let isSlow =
+            mask.kOrder != nil || mask.nOrder != nil || (mask.kind == 2 && mask.role != 2)
             || (b.strides[mAxis] != 1 && b.strides[nAxis] != 1)
         let packsFirst = isSlow && strips(most) > 1
 
@@ -279,7 +290,8 @@ struct ProductLowering {
                 Launch(
                     kernel: lowering.library.add(packA, prefix: "packA"),
                     arguments: [.scratch(0), .extent(m), .extent(k)] + aList.arguments + aOrders.compactMap(\.1),
-                    groups: { [(m.resolved(batch: $0) + 5) / 6, aIsBatched ? z.resolved(batch: $0) : 1] }, local: [1, 1])))
+                    groups: { [(m.resolved(batch: $0) + 5) / 6, aIsBatched ? z.resolved(batch: $0) : 1] },
+                    local: [1, 1])))
 
         // B as the kernel that packs it sees it.
         var bList = ParameterList()
@@ -300,7 +312,8 @@ struct ProductLowering {
             let alongK = b.strides[mAxis] == 1
             let packB = with(
                 [("PACK_B", "1")] + bMacros,
-                bMask.definitions(orders: bOrders, tileCount: "1") + KernelText.mask + KernelText.pack + KernelText.maskEnd)
+                bMask.definitions(orders: bOrders, tileCount: "1") + KernelText.mask + KernelText.pack
+                    + KernelText.maskEnd)
             lowered.steps.append(
                 .launch(
                     Launch(
@@ -311,7 +324,10 @@ struct ProductLowering {
                             let panels = (n.resolved(batch: $0) + 63) / 64
                             // CHUNK in pack.cl, and the order in which work-items come.
                             let chunks = (k.resolved(batch: $0) + (alongK ? 255 : 31)) / (alongK ? 256 : 32)
-                            return [alongK ? chunks : panels, alongK ? panels : chunks, bIsBatched ? z.resolved(batch: $0) : 1]
+                            return [
+                                alongK ? chunks : panels, alongK ? panels : chunks,
+                                bIsBatched ? z.resolved(batch: $0) : 1,
+                            ]
                         }, local: [1, 1, 1])))
         }
 
@@ -346,7 +362,8 @@ struct ProductLowering {
             .launch(
                 Launch(
                     kernel: lowering.library.add(text, prefix: "product"), arguments: arguments + epilogue.arguments,
-                    groups: { [(n.resolved(batch: $0) + 63) / 64, strips($0), z.resolved(batch: $0)] }, local: [1, 1, 1])))
+                    groups: { [(n.resolved(batch: $0) + 63) / 64, strips($0), z.resolved(batch: $0)] },
+                    local: [1, 1, 1])))
         return lowered
     }
 }

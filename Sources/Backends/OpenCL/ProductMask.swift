@@ -63,7 +63,8 @@ extension ProductMask {
         func requireShape(_ rows: Int, _ columns: Int) throws {
             guard rows == outputs, columns == inputs else {
                 throw OpenCLError.mismatch(
-                    "\(label): expected a mask of [\(outputs), \(inputs)] (the weight's shape), found [\(rows), \(columns)]")
+                    "\(label): expected a mask of [\(outputs), \(inputs)] (the weight's shape), found [\(rows), \(columns)]"
+                )
             }
         }
         switch mask.structure {
@@ -72,14 +73,16 @@ extension ProductMask {
             let stairs = Staircase(input: input, output: output, strict: strict)
             kind = 1
             tables = [
-                .buffer(try lowering.upload(stairs.extents)), .buffer(try lowering.upload(stairs.starts(inputs: inputs))),
+                .buffer(try lowering.upload(stairs.extents)),
+                .buffer(try lowering.upload(stairs.starts(inputs: inputs))),
             ]
             setOrders(
                 input: stairs.inputOrder.isAscending ? nil : .buffer(try lowering.upload(stairs.inputOrder)),
                 output: stairs.outputOrder.isAscending ? nil : .buffer(try lowering.upload(stairs.outputOrder)))
         case .runtime(let strict):
             guard let degrees = mask.runtimeDegrees else {
-                throw OpenCLError.mismatch("\(label): a mask by run-time degrees needs the values that hold the degrees")
+                throw OpenCLError.mismatch(
+                    "\(label): a mask by run-time degrees needs the values that hold the degrees")
             }
             kind = 1
             let key = RuntimeDegreesKey(input: degrees.input, output: degrees.output, strict: strict)
@@ -116,7 +119,8 @@ extension ProductMask {
             let words = bits.words.flatMap { [Int32(truncatingIfNeeded: $0), Int32(truncatingIfNeeded: $0 >> 32)] }
             let wordsPerRow = bits.wordsPerRow * 2
             tables = [
-                .buffer(try lowering.upload(words)), .integer { _ in wordsPerRow }, .buffer(try lowering.upload(starts)),
+                .buffer(try lowering.upload(words)), .integer { _ in wordsPerRow },
+                .buffer(try lowering.upload(starts)),
                 .buffer(try lowering.upload(intervals)),
             ]
         }
@@ -167,7 +171,9 @@ extension BitMatrix {
             } else {
                 // Tiles are whole words wide.
                 for row in 0..<k {
-                    live[row] = (first / 64..<(tile.upperBound + 63) / 64).contains { words[row * wordsPerRow + $0] != 0 }
+                    live[row] = (first / 64..<(tile.upperBound + 63) / 64).contains {
+                        words[row * wordsPerRow + $0] != 0
+                    }
                 }
             }
             let opening = bounds.count

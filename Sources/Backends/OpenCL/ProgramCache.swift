@@ -1,7 +1,7 @@
 #if canImport(Glibc)
-import Glibc
+    import Glibc
 #elseif canImport(Musl)
-import Musl
+    import Musl
 #endif
 
 /// Compiled programs on disk, so that only the first run of a model on a device pays for the compiler.
@@ -24,7 +24,8 @@ struct ProgramCache: Sendable {
 
     init() {
         let named = { (name: String) in environment(name).flatMap { $0.isEmpty ? nil : $0 } }
-        folder = named("MARTLET_CACHE") ?? named("XDG_CACHE_HOME").map { $0 + "/martlet" }
+        folder =
+            named("MARTLET_CACHE") ?? named("XDG_CACHE_HOME").map { $0 + "/martlet" }
             ?? named("HOME").map { $0 + "/.cache/martlet" }
     }
 
@@ -50,7 +51,9 @@ struct ProgramCache: Sendable {
         guard let folder, let path = path(for: key), makeFolder(folder) else { return }
         let keyBytes = Array(key.utf8)
         let checksum = Self.hash(binary, seed: 2)
-        let bytes = Self.header(keyBytes.count) + keyBytes + binary + (0..<8).map { UInt8(truncatingIfNeeded: checksum >> ($0 * 8)) }
+        let bytes =
+            Self.header(keyBytes.count) + keyBytes + binary
+            + (0..<8).map { UInt8(truncatingIfNeeded: checksum >> ($0 * 8)) }
         let temporary = "\(path).\(getpid())"
         guard let file = fopen(temporary, "wb") else { return }
         let written = fwrite(bytes, 1, bytes.count, file)

@@ -26,7 +26,8 @@ struct ReductionLowering {
         let keptRank = group.kept.count
         kept = LoopNest(
             group.kept,
-            group.inputs.map { Array($0.strides.prefix(keptRank)) } + (group.epilogueInputs + group.outputs).map(\.strides))
+            group.inputs.map { Array($0.strides.prefix(keptRank)) }
+                + (group.epilogueInputs + group.outputs).map(\.strides))
         reduced = LoopNest(group.reduced, group.inputs.map { Array($0.strides.dropFirst(keptRank)) })
         let (kept, reduced) = (kept, reduced)
         inputs = group.inputs.enumerated().map {
@@ -37,7 +38,8 @@ struct ReductionLowering {
         }
         outputs = group.outputs.enumerated().map {
             OperandText(
-                name: "o\($0)", operand: $1, strides: kept.strides[group.inputs.count + group.epilogueInputs.count + $0])
+                name: "o\($0)", operand: $1, strides: kept.strides[group.inputs.count + group.epilogueInputs.count + $0]
+            )
         }
     }
 
@@ -94,7 +96,9 @@ struct ReductionLowering {
             return LoweredGroup(steps: [.launch(first), .launch(last)], scratch: [bytes])
         }
         addEpilogueParameters(to: &list, sizes: false)
-        return LoweredGroup(steps: [.launch(try launch(firstText(list, twoStage: false), list, segments: { _ in 1 }, &library))])
+        return LoweredGroup(steps: [
+            .launch(try launch(firstText(list, twoStage: false), list, segments: { _ in 1 }, &library))
+        ])
     }
 
     private func addEpilogueParameters(to list: inout ParameterList, sizes: Bool) {
@@ -104,7 +108,8 @@ struct ReductionLowering {
     }
 
     private func launch(
-        _ text: String, _ list: ParameterList, segments: @escaping @Sendable (Int) -> Int, _ library: inout KernelLibrary
+        _ text: String, _ list: ParameterList, segments: @escaping @Sendable (Int) -> Int,
+        _ library: inout KernelLibrary
     ) throws -> Launch {
         let count = kept.count
         let name = library.add(text, prefix: "reduce")
@@ -166,7 +171,8 @@ struct ReductionLowering {
         for (index, operand) in inputs.enumerated() {
             let position = operand.position([(innermost, "j")], from: "\(operand.name)_b")
             let register = ProgramText(program: group.prologue, width: width).type(index)
-            let load = operand.load(position, width: width, stride: operand.strides[axis], strideText: operand.stride(axis))
+            let load = operand.load(
+                position, width: width, stride: operand.strides[axis], strideText: operand.stride(axis))
             text += "\(indent)const \(register) v\(index) = \(load);\n"
             names.append("v\(index)")
         }
@@ -183,7 +189,8 @@ struct ReductionLowering {
         let writer = ProgramText(program: group.epilogue, width: width)
         for (index, operand) in epilogueInputs.enumerated() {
             let load = operand.load(
-                operand.position(keptIndices), width: width, stride: operand.strides[axis], strideText: operand.stride(axis))
+                operand.position(keptIndices), width: width, stride: operand.strides[axis],
+                strideText: operand.stride(axis))
             text += "\(indent)const \(writer.type(index + 1)) y\(index) = \(load);\n"
             names.append("y\(index)")
         }
@@ -191,7 +198,8 @@ struct ReductionLowering {
         let (statements, results) = try writer.statements(inputs: names, indent: indent)
         text += statements
         for (operand, result) in zip(outputs, results) {
-            text += indent
+            text +=
+                indent
                 + operand.store(
                     result, operand.position(keptIndices), width: width, stride: operand.strides[axis],
                     strideText: operand.stride(axis)) + "\n"
@@ -230,7 +238,8 @@ struct ReductionLowering {
     /// The share of one segment of the blocks, and the bounds `j .. stop` of block `block` on the innermost axis.
     private var segmentBounds: String {
         let inner = "n\(kept.rank + reduced.rank - 1)"
-        let outer = reduced.rank == 1 ? "1" : (0..<reduced.rank - 1).map { "n\(kept.rank + $0)" }.joined(separator: " * ")
+        let outer =
+            reduced.rank == 1 ? "1" : (0..<reduced.rank - 1).map { "n\(kept.rank + $0)" }.joined(separator: " * ")
         return """
             const int perRow = (\(inner) + \(Self.blockLength - 1)) / \(Self.blockLength);
             const int blocks = perRow * (\(outer));
@@ -311,13 +320,13 @@ struct ReductionLowering {
     /// The tree over the lanes of `sums`, into `folded`.
     private var foldText: String {
         """
-                    \(type(1)) lanes[16];
-                    vstore16(sums, 0, lanes);
-                    for (int apart = 8; apart > 0; apart >>= 1) {
-                        for (int lane = 0; lane < apart; lane++) lanes[lane] = \(combine("lanes[lane]", "lanes[lane + apart]"));
-                    }
-                    const \(type(1)) folded = lanes[0];
-            """
+                \(type(1)) lanes[16];
+                vstore16(sums, 0, lanes);
+                for (int apart = 8; apart > 0; apart >>= 1) {
+                    for (int lane = 0; lane < apart; lane++) lanes[lane] = \(combine("lanes[lane]", "lanes[lane + apart]"));
+                }
+                const \(type(1)) folded = lanes[0];
+        """
     }
 
     /// A work-item takes sixteen neighbouring results and walks the reduced axes in order.

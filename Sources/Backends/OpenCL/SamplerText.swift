@@ -87,8 +87,10 @@ struct SamplerText {
         let starts = add(program.groups.reduce(into: [Int32(0)]) { $0.append($0.last! + Int32($1.count)) })
         let group = add(program.groups.flatMap { $0 })
         let (variable, drawn) = (program.variable, program.drawn)
-        var head = family == .cpu
-            ? "__kernel __attribute__((reqd_work_group_size(1, 1, 1)))\n" : "__kernel __attribute__((reqd_work_group_size(64, 1, 1)))\n"
+        var head =
+            family == .cpu
+            ? "__kernel __attribute__((reqd_work_group_size(1, 1, 1)))\n"
+            : "__kernel __attribute__((reqd_work_group_size(64, 1, 1)))\n"
         head += "void martlet_sample(__global uchar* memory, __global const int* T, const int lanes"
         for id in pointers { head += ", __global const \(memoryType(program.values[id].element))* v\(id)" }
         head += ") {\n"
@@ -103,15 +105,19 @@ struct SamplerText {
             head += "    __global \(type)* v\(id) = (__global \(type)*)(memory + (ulong)T[\(place)] * 64);\n"
         }
         head += "    for (int step = 0; step < \(program.stepCount); step++) {\n"
-        body += "        for (int g = T[\(starts) + step]; g < T[\(starts) + step + 1]; g++) {\n            const int e = T[\(group) + g];\n"
-        body += family == .cpu
+        body +=
+            "        for (int g = T[\(starts) + step]; g < T[\(starts) + step + 1]; g++) {\n            const int e = T[\(group) + g];\n"
+        body +=
+            family == .cpu
             ? "            vstore16(vload16(0, \(address(drawn, "e"))), 0, \(address(variable, "e")));\n"
             : "            if (part == 0) v\(variable)[e * lanes + lane] = v\(drawn)[e * lanes + lane];\n"
         body += "        }\n" + barrier
         source = head + body + "    }\n}\n"
     }
 
-    private var barrier: String { family == .gpu ? "        barrier(CLK_GLOBAL_MEM_FENCE | CLK_LOCAL_MEM_FENCE);\n" : "" }
+    private var barrier: String {
+        family == .gpu ? "        barrier(CLK_GLOBAL_MEM_FENCE | CLK_LOCAL_MEM_FENCE);\n" : ""
+    }
 
     private mutating func text(of work: SamplingProgram.Work) throws -> String {
         guard program.values.allSatisfy({ $0.element != .float64 }) else {
@@ -148,8 +154,10 @@ struct SamplerText {
             switch operand.source {
             case .value(let id): value = load(id, "T[\(table) + e]", width: width, lane: lane)
             case .position(let stride):
-                value = width == 1
-                    ? "T[\(table) + e] + \(stride) * (lane\(lane))" : "(int16)(T[\(table) + e] + \(stride) * lane) + \(stride) * martlet_lanes"
+                value =
+                    width == 1
+                    ? "T[\(table) + e] + \(stride) * (lane\(lane))"
+                    : "(int16)(T[\(table) + e] + \(stride) * lane) + \(stride) * martlet_lanes"
             }
             text += "\(indent)const \(builder.type(names.count)) \(name) = \(value);\n"
             names.append(name)
@@ -174,22 +182,32 @@ struct SamplerText {
         let ranges = add(p.ranges.flatMap { $0.flatMap { [$0.lowerBound, $0.upperBound] } })
         var text = ""
         text += "            const int row = T[\(row) + e];\n"
-        text += family == .cpu ? "            float16 s0 = 0.0f, s1 = 0.0f, s2 = 0.0f, s3 = 0.0f;\n" : "            float s = 0.0f;\n"
+        text +=
+            family == .cpu
+            ? "            float16 s0 = 0.0f, s1 = 0.0f, s2 = 0.0f, s3 = 0.0f;\n" : "            float s = 0.0f;\n"
         text += "            for (int r = T[\(starts) + row]; r < T[\(starts) + row + 1]; r++) {\n"
         text += "                const int from = T[\(ranges) + 2 * r], length = T[\(ranges) + 2 * r + 1] - from;\n"
-        text += "                const int ea = T[\(aTable) + e] + from * \(aStride), eb = T[\(bTable) + e] + from * \(bStride);\n"
+        text +=
+            "                const int ea = T[\(aTable) + e] + from * \(aStride), eb = T[\(bTable) + e] + from * \(bStride);\n"
         if family == .cpu {
             let (aIsLane, bIsLane) = (isLane(a), isLane(b))
             let x = { (j: String) in
-                aIsLane ? "vload16(0, v\(a) + (ea + (\(j)) * \(aStride)) * lanes + lane)" : "(float16)(v\(a)[ea + (\(j)) * \(aStride)])"
+                aIsLane
+                    ? "vload16(0, v\(a) + (ea + (\(j)) * \(aStride)) * lanes + lane)"
+                    : "(float16)(v\(a)[ea + (\(j)) * \(aStride)])"
             }
             let y = { (j: String) in
-                bIsLane ? "vload16(0, v\(b) + (eb + (\(j)) * \(bStride)) * lanes + lane)" : "(float16)(v\(b)[eb + (\(j)) * \(bStride)])"
+                bIsLane
+                    ? "vload16(0, v\(b) + (eb + (\(j)) * \(bStride)) * lanes + lane)"
+                    : "(float16)(v\(b)[eb + (\(j)) * \(bStride)])"
             }
             text += "                int j = 0;\n                for (; j + 4 <= length; j += 4) {\n"
             for k in 0..<4 { text += "                    s\(k) = fma(\(x("j + \(k)")), \(y("j + \(k)")), s\(k));\n" }
             text += "                }\n"
-            for k in 0..<3 { text += "                if (j + \(k) < length) s\(k) = fma(\(x("j + \(k)")), \(y("j + \(k)")), s\(k));\n" }
+            for k in 0..<3 {
+                text +=
+                    "                if (j + \(k) < length) s\(k) = fma(\(x("j + \(k)")), \(y("j + \(k)")), s\(k));\n"
+            }
             text += "            }\n            const float16 anchor = (s0 + s1) + (s2 + s3);\n"
         } else {
             let x = isLane(a) ? "v\(a)[(ea + j * \(aStride)) * lanes + lane]" : "v\(a)[ea + j * \(aStride)]"
@@ -197,7 +215,8 @@ struct SamplerText {
             text += "                for (int j = part; j < length; j += 4) s = fma(\(x), \(y), s);\n            }\n"
             text += "            partial[get_local_id(0)] = s;\n            barrier(CLK_LOCAL_MEM_FENCE);\n"
             text += "            const int own = (int)get_local_id(0) & 15;\n"
-            text += "            const float anchor = (partial[own] + partial[own + 16]) + (partial[own + 32] + partial[own + 48]);\n"
+            text +=
+                "            const float anchor = (partial[own] + partial[own + 16]) + (partial[own + 32] + partial[own + 48]);\n"
             text += "            barrier(CLK_LOCAL_MEM_FENCE);\n"
         }
         return text
@@ -208,7 +227,8 @@ struct SamplerText {
         let type = family == .cpu ? "float16" : "float"
         let start = r.kind == .sum ? "0.0f" : r.kind == .maximum ? "-INFINITY" : "INFINITY"
         let value = load(r.value, "T[\(list) + k]", width: family == .cpu ? 16 : 1, lane: "")
-        let combined = r.kind == .sum ? "anchor + y" : "\(r.kind == .maximum ? "MARTLET_MAXIMUM" : "MARTLET_MINIMUM")(y, anchor)"
+        let combined =
+            r.kind == .sum ? "anchor + y" : "\(r.kind == .maximum ? "MARTLET_MAXIMUM" : "MARTLET_MINIMUM")(y, anchor)"
         return """
                         \(type) anchor = (\(type))(\(start));
                         for (int k = T[\(starts) + e]; k < T[\(starts) + e + 1]; k++) {

@@ -15,7 +15,8 @@ extension SamplingProgram {
             throw SamplingError(description: "what is drawn is \(drawn.type), the variable \(variable.type)")
         }
         _ = try AutoregressiveProof(
-            [ConditionalParameters("drawn", drawn, variables: order.index.indices.map { Int32($0) })], of: variable, order: order)
+            [ConditionalParameters("drawn", drawn, variables: order.index.indices.map { Int32($0) })], of: variable,
+            order: order)
         var simplifier = Simplifier()
         let simplified = simplifier.simplify([drawn, variable] + outputs)
         var builder = try SamplerBuilder(
@@ -53,7 +54,8 @@ private struct SamplerBuilder {
         for cluster in fusion.ordered { try emit(cluster) }
         return SamplingProgram(
             values: values, works: works, variable: variableValue, drawn: value(drawn),
-            groups: order.groups.map { $0.map { Int32($0) } }, exampleShape: Array(variable.shape.resolved(batch: 1).dropFirst()),
+            groups: order.groups.map { $0.map { Int32($0) } },
+            exampleShape: Array(variable.shape.resolved(batch: 1).dropFirst()),
             outputs: outputs.map { (value: value($0), exampleShape: Array($0.shape.resolved(batch: 1).dropFirst())) })
     }
 
@@ -63,12 +65,17 @@ private struct SamplerBuilder {
     private mutating func value(_ tensor: Tensor) -> Int {
         if let id = valueOf[tensor] { return id }
         var storage = SamplingProgram.Value.Storage.temporary
-        if tensor == variable { storage = .variable }
-        else if let placeholder = tensor.placeholder { storage = placeholder.role == .input ? .input(placeholder.label) : .state(placeholder.label) }
-        else if let constant = tensor.node.operation as? Constant { storage = .constant(constant.array) }
+        if tensor == variable {
+            storage = .variable
+        } else if let placeholder = tensor.placeholder {
+            storage = placeholder.role == .input ? .input(placeholder.label) : .state(placeholder.label)
+        } else if let constant = tensor.node.operation as? Constant {
+            storage = .constant(constant.array)
+        }
         values.append(
             SamplingProgram.Value(
-                count: tensor.shape.count.resolved(batch: 1), element: tensor.elementType, isShared: !tensor.shape.isBatched,
+                count: tensor.shape.count.resolved(batch: 1), element: tensor.elementType,
+                isShared: !tensor.shape.isBatched,
                 storage: storage, known: tensor == variable ? nil : dependencies.facts(tensor),
                 label: tensor.placeholder?.label ?? tensor.node.operation.name))
         valueOf[tensor] = values.count - 1
@@ -101,7 +108,9 @@ private struct SamplerBuilder {
         tensor == drawn || outputs.contains(tensor)
             || fusion.clusters.contains { other in
                 other !== cluster
-                    && fusion.inputs(of: other).contains { if case .tensor(tensor) = fusion.view($0).base { true } else { false } }
+                    && fusion.inputs(of: other).contains {
+                        if case .tensor(tensor) = fusion.view($0).base { true } else { false }
+                    }
             }
     }
 
@@ -134,7 +143,8 @@ private struct SamplerBuilder {
             let all = (isRead(result, outside: cluster) ? [result] : []) + stored
             // The epilogue joins its anchor where both can be computed at the same step.
             if all.allSatisfy({ tensor in
-                dependencies.facts(tensor) == nil && (0..<dependencies.count(tensor)).allSatisfy { step(tensor, $0) == step(result, $0) }
+                dependencies.facts(tensor) == nil
+                    && (0..<dependencies.count(tensor)).allSatisfy { step(tensor, $0) == step(result, $0) }
             }) {
                 emitTogether(all, cluster, anchor: result, front)
             } else {
@@ -150,7 +160,9 @@ private struct SamplerBuilder {
         guard !builder.has(tensor) else { return }
         if let scalar = Simplifier.scalar(tensor) {
             builder.addConstant(tensor, scalar)
-        } else if tensor.node.operation is Elementwise, Simplifier.isCounted(tensor) || (internals && fusion.home[tensor] === cluster) {
+        } else if tensor.node.operation is Elementwise,
+            Simplifier.isCounted(tensor) || (internals && fusion.home[tensor] === cluster)
+        {
             for input in tensor.node.inputs { supply(input, &builder, cluster, internals: internals) }
             builder.add(tensor.node)
         } else {
@@ -180,7 +192,8 @@ private struct SamplerBuilder {
 
     /// Adds a piece of work on every element of `tensors` that the draw needs.
     private mutating func append(
-        _ anchor: SamplingProgram.Anchor, _ operands: [SamplingProgram.Operand], _ program: Program, _ tensors: [Tensor],
+        _ anchor: SamplingProgram.Anchor, _ operands: [SamplingProgram.Operand], _ program: Program,
+        _ tensors: [Tensor],
         _ cluster: Cluster, target: [Int32]? = nil
     ) {
         let target = target ?? (0..<Int32(dependencies.count(tensors[0]))).map { $0 }
@@ -194,8 +207,10 @@ private struct SamplerBuilder {
         let names = (cluster.anchor.map { [$0.operation.name] } ?? []) + cluster.nodes.map(\.operation.name)
         works.append(
             SamplingProgram.Work(
-                label: names.prefix(8).joined(separator: "+"), location: cluster.anchor?.location ?? cluster.nodes.first?.location,
-                anchor: anchor, operands: operands, program: program, outputs: tensors.map { value($0) }, target: target,
+                label: names.prefix(8).joined(separator: "+"),
+                location: cluster.anchor?.location ?? cluster.nodes.first?.location,
+                anchor: anchor, operands: operands, program: program, outputs: tensors.map { value($0) },
+                target: target,
                 order: bySteps.flatMap { $0 }, stepStart: starts))
     }
 
@@ -208,16 +223,22 @@ private struct SamplerBuilder {
             let (inputs, outputs) = (node.inputs[1].shape[1].coefficient, node.inputs[1].shape[0].coefficient)
             guard let live = masked.mask.liveRanges(inputs: inputs, outputs: outputs) else {
                 throw SamplingError(
-                    description: "\(masked.name): degrees must be constants when a sampler is derived; build the model for one order first")
+                    description:
+                        "\(masked.name): degrees must be constants when a sampler is derived; build the model for one order first"
+                )
             }
             let count = dependencies.count(Tensor(node))
             let a = affine(x.table, lines: count / outputs, length: inputs)
             let b = affine(w.table, lines: outputs, length: inputs)
-            guard let a, let b, case .value(let left) = x.source, case .value(let right) = w.source else { throw unsupported(node) }
+            guard let a, let b, case .value(let left) = x.source, case .value(let right) = w.source else {
+                throw unsupported(node)
+            }
             return .product(
                 SamplingProgram.SumOfProducts(
-                    a: left, b: right, aBase: (0..<count).map { a.bases[$0 / outputs] }, bBase: (0..<count).map { b.bases[$0 % outputs] },
-                    aStride: a.stride, bStride: b.stride, ranges: live.map { $0.map { Int32($0.lowerBound)..<Int32($0.upperBound) } },
+                    a: left, b: right, aBase: (0..<count).map { a.bases[$0 / outputs] },
+                    bBase: (0..<count).map { b.bases[$0 % outputs] },
+                    aStride: a.stride, bStride: b.stride,
+                    ranges: live.map { $0.map { Int32($0.lowerBound)..<Int32($0.upperBound) } },
                     row: (0..<count).map { Int32($0 % outputs) }))
         case is MatrixProduct:
             let (x, y) = (operand(node.inputs[0]), operand(node.inputs[1]))
@@ -226,8 +247,11 @@ private struct SamplerBuilder {
             let count = dependencies.count(Tensor(node))
             let outer = count / (m * n)
             // Columns of the right operand as lines of their own.
-            let columns = (0..<outer).flatMap { r in (0..<n).flatMap { j in (0..<k).map { y.table[(r * k + $0) * n + j] } } }
-            guard let a = affine(x.table, lines: outer * m, length: k), let b = affine(columns, lines: outer * n, length: k),
+            let columns = (0..<outer).flatMap { r in
+                (0..<n).flatMap { j in (0..<k).map { y.table[(r * k + $0) * n + j] } }
+            }
+            guard let a = affine(x.table, lines: outer * m, length: k),
+                let b = affine(columns, lines: outer * n, length: k),
                 case .value(let left) = x.source, case .value(let right) = y.source
             else { throw unsupported(node) }
             // What is structurally zero on either side is not visited.
@@ -241,7 +265,11 @@ private struct SamplerBuilder {
                     let (r, i, j) = (e / (m * n), e / n % m, e % n)
                     var live: [Range<Int32>] = []
                     for t in 0..<k where facts.0?[(r * m + i) * k + t] != 0 && facts.1?[(r * k + t) * n + j] != 0 {
-                        if let last = live.last, last.upperBound == Int32(t) { live[live.count - 1] = last.lowerBound..<Int32(t + 1) } else { live.append(Int32(t)..<Int32(t + 1)) }
+                        if let last = live.last, last.upperBound == Int32(t) {
+                            live[live.count - 1] = last.lowerBound..<Int32(t + 1)
+                        } else {
+                            live.append(Int32(t)..<Int32(t + 1))
+                        }
                     }
                     row[e] = Int32(e)
                     ranges.append(live)
@@ -250,7 +278,8 @@ private struct SamplerBuilder {
             return .product(
                 SamplingProgram.SumOfProducts(
                     a: left, b: right, aBase: (0..<count).map { a.bases[$0 / n] },
-                    bBase: (0..<count).map { b.bases[$0 / (m * n) * n + $0 % n] }, aStride: a.stride, bStride: b.stride, ranges: ranges, row: row))
+                    bBase: (0..<count).map { b.bases[$0 / (m * n) * n + $0 % n] }, aStride: a.stride, bStride: b.stride,
+                    ranges: ranges, row: row))
         case let reduction as Graph.Reduction:
             return try reduce(reduction, node, cluster)
         default:
@@ -258,7 +287,9 @@ private struct SamplerBuilder {
         }
     }
 
-    private mutating func reduce(_ reduction: Graph.Reduction, _ node: Node, _ cluster: Cluster) throws -> SamplingProgram.Anchor {
+    private mutating func reduce(_ reduction: Graph.Reduction, _ node: Node, _ cluster: Cluster) throws
+        -> SamplingProgram.Anchor
+    {
         let input = node.inputs[0]
         var source: SamplingProgram.Operand
         if cluster.prologue.isEmpty {
@@ -273,12 +304,16 @@ private struct SamplerBuilder {
             append(.none, builder.operands, builder.program([input]), [input], cluster)
             let id = value(input)
             source = SamplingProgram.Operand(
-                source: .value(id), table: (0..<Int32(dependencies.count(input))).map { $0 }, element: input.elementType)
+                source: .value(id), table: (0..<Int32(dependencies.count(input))).map { $0 }, element: input.elementType
+            )
         }
         let context = RelationContext(
-            inputs: node.inputs, inputShapes: [input.shape.resolved(batch: 1)], outputShape: node.types[0].shape.resolved(batch: 1),
+            inputs: node.inputs, inputShapes: [input.shape.resolved(batch: 1)],
+            outputShape: node.types[0].shape.resolved(batch: 1),
             output: 0, facts: [nil], batch: 1)
-        guard case .value(let id) = source.source, case .lines(let lines, _, let count) = reduction.relations(context)[0] else {
+        guard case .value(let id) = source.source,
+            case .lines(let lines, _, let count) = reduction.relations(context)[0]
+        else {
             throw unsupported(node)
         }
         var lists = [[Int32]](repeating: [], count: count)
@@ -287,12 +322,14 @@ private struct SamplerBuilder {
         for list in lists { starts.append(starts.last! + Int32(list.count)) }
         return .reduction(
             SamplingProgram.Reduction(
-                kind: ReductionGroup.Kind(rawValue: reduction.kind.rawValue) ?? .sum, value: id, list: lists.flatMap { $0 }, start: starts))
+                kind: ReductionGroup.Kind(rawValue: reduction.kind.rawValue) ?? .sum, value: id,
+                list: lists.flatMap { $0 }, start: starts))
     }
 
     private func unsupported(_ node: Node) -> SamplingError {
         SamplingError(
-            description: "\(node.operation.name) has no incremental form" + (node.location.map { " (\($0))" } ?? "") + "; sample with --naive")
+            description: "\(node.operation.name) has no incremental form" + (node.location.map { " (\($0))" } ?? "")
+                + "; sample with --naive")
     }
 
     /// The base of each line of a table whose lines advance by one common stride.
@@ -311,7 +348,8 @@ private struct SamplerBuilder {
 
     private mutating func emit(_ pad: Pad, _ anchor: Node, _ cluster: Cluster) throws {
         let result = Tensor(anchor)
-        let table = pad.sources(inputShape: anchor.inputs[0].shape.resolved(batch: 1), outputShape: result.shape.resolved(batch: 1))
+        let table = pad.sources(
+            inputShape: anchor.inputs[0].shape.resolved(batch: 1), outputShape: result.shape.resolved(batch: 1))
         let target = table.indices.filter { table[$0] >= 0 }.map { Int32($0) }
         try move(anchor.inputs[0], select: target.map { table[Int($0)] }, into: result, target: target, cluster)
     }
@@ -322,17 +360,21 @@ private struct SamplerBuilder {
         let strides = Shape(shape).strides.map(\.coefficient)
         var start = 0
         for input in anchor.inputs {
-            let target = affinePositions(input.shape.resolved(batch: 1), offset: start * strides[concatenate.axis], strides: strides)
+            let target = affinePositions(
+                input.shape.resolved(batch: 1), offset: start * strides[concatenate.axis], strides: strides)
             try move(input, select: target.indices.map { Int32($0) }, into: result, target: target, cluster)
             start += input.shape[concatenate.axis].coefficient
         }
     }
 
-    private mutating func move(_ input: Tensor, select: [Int32], into result: Tensor, target: [Int32], _ cluster: Cluster) throws {
+    private mutating func move(
+        _ input: Tensor, select: [Int32], into result: Tensor, target: [Int32], _ cluster: Cluster
+    ) throws {
         var builder = SamplerProgramBuilder(anchor: nil)
         supply(input, &builder, cluster, internals: false)
         let operands = builder.operands.map { operand in
-            SamplingProgram.Operand(source: operand.source, table: select.map { operand.table[Int($0)] }, element: operand.element)
+            SamplingProgram.Operand(
+                source: operand.source, table: select.map { operand.table[Int($0)] }, element: operand.element)
         }
         append(.none, operands, builder.program([input]), [result], cluster, target: target)
     }

@@ -20,7 +20,9 @@ public struct SamplingInterpreter {
             switch value.storage {
             case .input(let name), .state(let name):
                 guard let given = bindings[name], given.elements.count == count else {
-                    throw GraphError(operation: name, message: "expected \(count) elements, found \(bindings[name]?.elements.count ?? 0)")
+                    throw GraphError(
+                        operation: name,
+                        message: "expected \(count) elements, found \(bindings[name]?.elements.count ?? 0)")
                 }
                 let elements = given.elements
                 memory.append(
@@ -37,13 +39,16 @@ public struct SamplingInterpreter {
         for step in 0..<program.stepCount {
             for work in program.works { run(work, step) }
             for v in program.groups[step] {
-                for b in 0..<batch { memory[program.variable][Int(v) * batch + b] = memory[program.drawn][Int(v) * batch + b] }
+                for b in 0..<batch {
+                    memory[program.variable][Int(v) * batch + b] = memory[program.drawn][Int(v) * batch + b]
+                }
             }
         }
         return ([(program.variable, program.exampleShape)] + program.outputs).map { value, shape in
             let count = program.values[value].count
             let elements = memory[value]
-            return Values(shape: [batch] + shape, elements: (0..<count * batch).map { elements[$0 % count * batch + $0 / count] })
+            return Values(
+                shape: [batch] + shape, elements: (0..<count * batch).map { elements[$0 % count * batch + $0 / count] })
         }
     }
 
@@ -62,7 +67,9 @@ public struct SamplingInterpreter {
                     var sum = 0.0
                     for range in p.ranges[Int(p.row[e])] {
                         for j in range {
-                            sum += read(p.a, Int(p.aBase[e]) + Int(j) * p.aStride, b) * read(p.b, Int(p.bBase[e]) + Int(j) * p.bStride, b)
+                            sum +=
+                                read(p.a, Int(p.aBase[e]) + Int(j) * p.aStride, b)
+                                * read(p.b, Int(p.bBase[e]) + Int(j) * p.bStride, b)
                         }
                         if b == 0 { multiplyAdds += range.count }
                     }

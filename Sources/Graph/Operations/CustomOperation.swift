@@ -17,7 +17,8 @@
 public struct CustomOperation: Operation {
     public let name: String
     /// float32 operands and result, contiguous and row-major.
-    public typealias CPUBody = @Sendable (_ inputs: [UnsafeBufferPointer<Float>], _ output: UnsafeMutableBufferPointer<Float>) -> Void
+    public typealias CPUBody =
+        @Sendable (_ inputs: [UnsafeBufferPointer<Float>], _ output: UnsafeMutableBufferPointer<Float>) -> Void
 
     let outputType: @Sendable ([TensorType]) throws(GraphError) -> TensorType
     let gradient: @Sendable (_ inputs: [Tensor], _ output: Tensor, _ g: Tensor) -> [Tensor?]
@@ -40,7 +41,8 @@ public struct CustomOperation: Operation {
         _ name: String, outputType: @escaping @Sendable ([TensorType]) throws(GraphError) -> TensorType,
         gradient: @escaping @Sendable (_ inputs: [Tensor], _ output: Tensor, _ g: Tensor) -> [Tensor?],
         relations: @escaping @Sendable (RelationContext) -> [Relation],
-        evaluate: @escaping @Sendable (_ inputs: [[Double]], _ output: inout [Double]) -> Void, cpu: @escaping CPUBody, openCL: String
+        evaluate: @escaping @Sendable (_ inputs: [[Double]], _ output: inout [Double]) -> Void, cpu: @escaping CPUBody,
+        openCL: String
     ) {
         self.name = name
         self.outputType = outputType
@@ -58,7 +60,9 @@ public struct CustomOperation: Operation {
     public func outputTypes(for inputs: [TensorType]) throws(GraphError) -> [TensorType] {
         let type = try outputType(inputs)
         guard (inputs + [type]).allSatisfy({ $0.element == .float32 }) else {
-            throw GraphError(operation: name, message: "a custom operation takes and gives float32, found \(inputs.map(\.description)) and \(type)")
+            throw GraphError(
+                operation: name,
+                message: "a custom operation takes and gives float32, found \(inputs.map(\.description)) and \(type)")
         }
         return [type]
     }

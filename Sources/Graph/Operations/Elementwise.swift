@@ -14,12 +14,15 @@ public struct Elementwise: Operation, Hashable {
         }
         guard inputs.allSatisfy({ $0.shape == inputs[0].shape }) else {
             throw GraphError(
-                operation: name, message: "operands have different shapes: \(inputs.map(\.description).joined(separator: " and "))")
+                operation: name,
+                message: "operands have different shapes: \(inputs.map(\.description).joined(separator: " and "))")
         }
         guard let element = function.resultType(inputs.map(\.element)) else {
             throw GraphError(
                 operation: name,
-                message: "is not defined for \(inputs.map(\.element.rawValue).joined(separator: ", ")); cast the operands first")
+                message:
+                    "is not defined for \(inputs.map(\.element.rawValue).joined(separator: ", ")); cast the operands first"
+            )
         }
         return [TensorType(inputs[0].shape, element)]
     }
@@ -30,7 +33,9 @@ public struct Elementwise: Operation, Hashable {
         return context.inputs.indices.map { operand in
             var reads = [Int32](repeating: -1, count: context.outputCount)
             for e in reads.indices where own?[e] == nil && context.facts[operand]?[e] == nil {
-                if case .select = function, let condition = context.facts[0]?[e], operand != (condition != 0 ? 1 : 2) { continue }
+                if case .select = function, let condition = context.facts[0]?[e], operand != (condition != 0 ? 1 : 2) {
+                    continue
+                }
                 reads[e] = Int32(e)
             }
             return .table(reads)
@@ -84,7 +89,8 @@ public struct Elementwise: Operation, Hashable {
         case .sin: return [g * x.apply(.cos)]
         case .cos: return [-g * x.apply(.sin)]
         case .erf: return [g * (-(x * x)).exp() * 1.1283791670955126]
-        case .cast: return [x.elementType.isFloatingPoint && g.elementType.isFloatingPoint ? g.cast(to: x.elementType) : nil]
+        case .cast:
+            return [x.elementType.isFloatingPoint && g.elementType.isFloatingPoint ? g.cast(to: x.elementType) : nil]
         case .add: return [g, g]
         case .subtract: return [g, -g]
         case .multiply: return [g * inputs[1], g * x]

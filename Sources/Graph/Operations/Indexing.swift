@@ -7,15 +7,21 @@ public struct Gather: Operation, Hashable {
 
     public func outputTypes(for inputs: [TensorType]) throws(GraphError) -> [TensorType] {
         let (data, indices) = (inputs[0], inputs[1])
-        guard (0..<data.shape.rank).contains(axis), data.shape[axis].isStatic, data.shape[axis] != 0, indices.element == .int32 else {
-            throw GraphError(operation: name, message: "expected int32 indices into a static axis, found \(indices) into axis \(axis) of \(data)")
+        guard (0..<data.shape.rank).contains(axis), data.shape[axis].isStatic, data.shape[axis] != 0,
+            indices.element == .int32
+        else {
+            throw GraphError(
+                operation: name,
+                message: "expected int32 indices into a static axis, found \(indices) into axis \(axis) of \(data)")
         }
         let shape = data.shape.dimensions
         return [TensorType(Shape(shape[..<axis] + indices.shape.dimensions + shape[(axis + 1)...]), data.element)]
     }
 
     /// Extents before, along and behind the axis, and the number of indices.
-    static func extents(_ data: [Int], _ indices: [Int], _ axis: Int) -> (outer: Int, axis: Int, inner: Int, indices: Int) {
+    static func extents(_ data: [Int], _ indices: [Int], _ axis: Int) -> (
+        outer: Int, axis: Int, inner: Int, indices: Int
+    ) {
         (data[..<axis].reduce(1, *), data[axis], data[(axis + 1)...].reduce(1, *), indices.reduce(1, *))
     }
 
@@ -31,7 +37,8 @@ public struct Gather: Operation, Hashable {
         } else {
             read = .lines(
                 input: (0..<outer * n * inner).map { Int32($0 / (n * inner) * inner + $0 % inner) },
-                output: (0..<outer * count * inner).map { Int32($0 / (count * inner) * inner + $0 % inner) }, count: outer * inner)
+                output: (0..<outer * count * inner).map { Int32($0 / (count * inner) * inner + $0 % inner) },
+                count: outer * inner)
         }
         return [read, .table((0..<outer * count * inner).map { Int32($0 / inner % count) })]
     }
@@ -45,7 +52,11 @@ public struct Gather: Operation, Hashable {
     }
 
     public func gradients(inputs: [Tensor], outputs: [Tensor], outputGradients: [Tensor?]) -> [Tensor?] {
-        [outputGradients[0].map { Tensor(ScatterAdd(axis: axis, count: inputs[0].shape[axis].coefficient), [$0, inputs[1]]) }, nil]
+        [
+            outputGradients[0].map {
+                Tensor(ScatterAdd(axis: axis, count: inputs[0].shape[axis].coefficient), [$0, inputs[1]])
+            }, nil,
+        ]
     }
 }
 
@@ -61,7 +72,13 @@ public struct ScatterAdd: Operation, Hashable {
         let rank = indices.shape.rank
         guard indices.element == .int32, updates.element.isFloatingPoint, axis >= 0, axis + rank <= updates.shape.rank,
             Array(updates.shape.dimensions[axis..<axis + rank]) == indices.shape.dimensions
-        else { throw GraphError(operation: name, message: "expected updates whose axes from \(axis) are those of the int32 indices, found \(updates) and \(indices)") }
+        else {
+            throw GraphError(
+                operation: name,
+                message:
+                    "expected updates whose axes from \(axis) are those of the int32 indices, found \(updates) and \(indices)"
+            )
+        }
         let shape = updates.shape.dimensions
         return [TensorType(Shape(shape[..<axis] + [Extent(count)] + shape[(axis + rank)...]), updates.element)]
     }
@@ -75,8 +92,11 @@ public struct ScatterAdd: Operation, Hashable {
         return [
             .lines(
                 input: (0..<outer * n * inner).map { Int32($0 / (n * inner) * inner + $0 % inner) },
-                output: (0..<outer * count * inner).map { Int32($0 / (count * inner) * inner + $0 % inner) }, count: outer * inner),
-            .lines(input: [Int32](repeating: 0, count: n), output: [Int32](repeating: 0, count: context.outputCount), count: 1),
+                output: (0..<outer * count * inner).map { Int32($0 / (count * inner) * inner + $0 % inner) },
+                count: outer * inner),
+            .lines(
+                input: [Int32](repeating: 0, count: n), output: [Int32](repeating: 0, count: context.outputCount),
+                count: 1),
         ]
     }
 
@@ -86,7 +106,9 @@ public struct ScatterAdd: Operation, Hashable {
         for r in 0..<outer {
             for i in 0..<n {
                 let target = Swift.max(0, Swift.min(count - 1, Int(inputs[1].elements[i])))
-                for c in 0..<inner { outputs[0].elements[(r * count + target) * inner + c] += inputs[0].elements[(r * n + i) * inner + c] }
+                for c in 0..<inner {
+                    outputs[0].elements[(r * count + target) * inner + c] += inputs[0].elements[(r * n + i) * inner + c]
+                }
             }
         }
     }
@@ -105,8 +127,12 @@ public struct CumulativeSum: Operation, Hashable {
     public var name: String { "cumulativeSum" }
 
     public func outputTypes(for inputs: [TensorType]) throws(GraphError) -> [TensorType] {
-        guard (0..<inputs[0].shape.rank).contains(axis), inputs[0].shape[axis].isStatic, inputs[0].element.isFloatingPoint else {
-            throw GraphError(operation: name, message: "expected a static axis of a floating-point tensor, found axis \(axis) of \(inputs[0])")
+        guard (0..<inputs[0].shape.rank).contains(axis), inputs[0].shape[axis].isStatic,
+            inputs[0].element.isFloatingPoint
+        else {
+            throw GraphError(
+                operation: name,
+                message: "expected a static axis of a floating-point tensor, found axis \(axis) of \(inputs[0])")
         }
         return inputs
     }
@@ -119,7 +145,8 @@ public struct CumulativeSum: Operation, Hashable {
             return range.isEmpty ? [] : [range]
         }
         return [
-            .rows(outer: shape[..<axis].reduce(1, *), rows: rows, inputCount: n, inner: shape[(axis + 1)...].reduce(1, *))
+            .rows(
+                outer: shape[..<axis].reduce(1, *), rows: rows, inputCount: n, inner: shape[(axis + 1)...].reduce(1, *))
         ]
     }
 
@@ -139,7 +166,11 @@ public struct CumulativeSum: Operation, Hashable {
     }
 
     public func gradients(inputs: [Tensor], outputs: [Tensor], outputGradients: [Tensor?]) -> [Tensor?] {
-        [outputGradients[0].map { Tensor(CumulativeSum(axis: axis, isExclusive: isExclusive, isReversed: !isReversed), [$0]) }]
+        [
+            outputGradients[0].map {
+                Tensor(CumulativeSum(axis: axis, isExclusive: isExclusive, isReversed: !isReversed), [$0])
+            }
+        ]
     }
 }
 
@@ -152,7 +183,8 @@ extension Tensor {
     /// 1 where the class is the element's, else 0: int32 `[..]` gives float32 `[.., classes]`.
     public func oneHot(_ classes: Int) -> Tensor {
         let shape = Shape(shape.dimensions + [Extent(classes)])
-        return reshaped(Shape(self.shape.dimensions + [1])).broadcast(to: shape).equal(.iota(shape, axis: -1)).cast(to: .float32)
+        return reshaped(Shape(self.shape.dimensions + [1])).broadcast(to: shape).equal(.iota(shape, axis: -1)).cast(
+            to: .float32)
     }
 
     /// Running sums along an axis.
@@ -160,7 +192,8 @@ extension Tensor {
         axis: Int, exclusive: Bool = false, reversed: Bool = false, file: StaticString = #fileID, line: UInt = #line
     ) -> Tensor {
         Tensor(
-            CumulativeSum(axis: axis < 0 ? axis + shape.rank : axis, isExclusive: exclusive, isReversed: reversed), [self],
+            CumulativeSum(axis: axis < 0 ? axis + shape.rank : axis, isExclusive: exclusive, isReversed: reversed),
+            [self],
             at: SourceLocation(file, line))
     }
 }

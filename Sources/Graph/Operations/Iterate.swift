@@ -25,7 +25,10 @@ public struct Iterate: Operation {
             goesOn.type == TensorType(.scalar, .bool), limit >= 0
         else {
             throw GraphError(
-                operation: name, message: "the body must carry on \(carries.map(\.type.description)) and decide by a bool scalar; found \(newCarries.map(\.type.description)) and \(goesOn.type)")
+                operation: name,
+                message:
+                    "the body must carry on \(carries.map(\.type.description)) and decide by a bool scalar; found \(newCarries.map(\.type.description)) and \(goesOn.type)"
+            )
         }
         return carries.map(\.type) + [TensorType(.scalar, .int32)]
     }
@@ -33,18 +36,25 @@ public struct Iterate: Operation {
     public func relations(_ context: RelationContext) -> [Relation] {
         context.inputShapes.map { shape in
             .lines(
-                input: [Int32](repeating: 0, count: shape.reduce(1, *)), output: [Int32](repeating: 0, count: context.outputCount), count: 1)
+                input: [Int32](repeating: 0, count: shape.reduce(1, *)),
+                output: [Int32](repeating: 0, count: context.outputCount), count: 1)
         }
     }
 
-    public func evaluate(_ inputs: [Values], outputs results: inout [Values], elements: [Int]?, context: EvaluationContext) {
+    public func evaluate(
+        _ inputs: [Values], outputs results: inout [Values], elements: [Int]?, context: EvaluationContext
+    ) {
         var bindings: [String: Values] = [:]
-        for (placeholder, value) in zip(captures, inputs.suffix(captures.count)) { bindings[placeholder.placeholder!.label] = value }
+        for (placeholder, value) in zip(captures, inputs.suffix(captures.count)) {
+            bindings[placeholder.placeholder!.label] = value
+        }
         var state = Array(inputs.prefix(carries.count))
         var taken = 0
         while taken < limit {
             for (placeholder, value) in zip(carries, state) { bindings[placeholder.placeholder!.label] = value }
-            guard let values = try? Interpreter(batch: context.batch, bindings).run([goesOn] + newCarries), values[0].elements[0] != 0 else { break }
+            guard let values = try? Interpreter(batch: context.batch, bindings).run([goesOn] + newCarries),
+                values[0].elements[0] != 0
+            else { break }
             state = Array(values.dropFirst())
             taken += 1
         }
@@ -52,7 +62,9 @@ public struct Iterate: Operation {
         results[carries.count].elements[0] = Double(taken)
     }
 
-    public func gradients(inputs: [Tensor], outputs: [Tensor], outputGradients: [Tensor?]) -> [Tensor?] { inputs.map { _ in nil } }
+    public func gradients(inputs: [Tensor], outputs: [Tensor], outputGradients: [Tensor?]) -> [Tensor?] {
+        inputs.map { _ in nil }
+    }
 }
 
 extension Tensor {

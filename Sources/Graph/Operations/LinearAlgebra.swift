@@ -14,8 +14,11 @@ public struct MatrixOperation: Operation, Hashable {
 
     public func outputTypes(for inputs: [TensorType]) throws(GraphError) -> [TensorType] {
         let type = inputs[0]
-        guard type.shape.rank >= 2, type.shape[-1] == type.shape[-2], type.shape[-1].isStatic, type.element.isFloatingPoint else {
-            throw GraphError(operation: name, message: "expected square matrices [.., n, n] of a floating type, found \(type)")
+        guard type.shape.rank >= 2, type.shape[-1] == type.shape[-2], type.shape[-1].isStatic,
+            type.element.isFloatingPoint
+        else {
+            throw GraphError(
+                operation: name, message: "expected square matrices [.., n, n] of a floating type, found \(type)")
         }
         let lead = Array(type.shape.dimensions.dropLast(2))
         switch function {
@@ -31,7 +34,8 @@ public struct MatrixOperation: Operation, Hashable {
         let width = Swift.max(1, context.outputCount / Swift.max(1, count))
         return [
             .lines(
-                input: (0..<count * n * n).map { Int32($0 / (n * n)) }, output: (0..<context.outputCount).map { Int32($0 / width) },
+                input: (0..<count * n * n).map { Int32($0 / (n * n)) },
+                output: (0..<context.outputCount).map { Int32($0 / width) },
                 count: count)
         ]
     }
@@ -95,12 +99,16 @@ public struct MatrixOperation: Operation, Hashable {
             // With a = P L U: da = P L^-T (tril(L^T dL, -1) + triu(dU U^T)) U^-T.
             let lu = outputs[0]
             let n = lu.shape[-1].coefficient
-            let (row, column) = (Tensor.iota([Extent(n), Extent(n)], axis: 0), Tensor.iota([Extent(n), Extent(n)], axis: 1))
+            let (row, column) = (
+                Tensor.iota([Extent(n), Extent(n)], axis: 0), Tensor.iota([Extent(n), Extent(n)], axis: 1)
+            )
             let below = column.less(row)
             let eye = row.equal(column).cast(to: lu.elementType)
             let lower = Tensor.select(below, lu, 0) + eye
             let upper = Tensor.select(below, 0, lu)
-            let middle = Tensor.select(below, lower.matrixTransposed().matmul(g), 0) + Tensor.select(below, 0, g.matmul(upper.matrixTransposed()))
+            let middle =
+                Tensor.select(below, lower.matrixTransposed().matmul(g), 0)
+                + Tensor.select(below, 0, g.matmul(upper.matrixTransposed()))
             let left = lower.triangularSolve(middle, isLower: true, isTransposed: true)
             let inner = upper.triangularSolve(left.matrixTransposed(), isLower: false).matrixTransposed()
             let permutation = outputs[1].oneHot(n).cast(to: lu.elementType)
@@ -118,10 +126,16 @@ public struct TriangularSolve: Operation, Hashable {
 
     public func outputTypes(for inputs: [TensorType]) throws(GraphError) -> [TensorType] {
         let (a, b) = (inputs[0], inputs[1])
-        guard a.shape.rank >= 2, a.shape[-1] == a.shape[-2], a.shape[-1].isStatic, b.shape.rank == a.shape.rank, b.shape[-2] == a.shape[-1],
-            b.shape[-1].isStatic, a.shape.dimensions.dropLast(2) == b.shape.dimensions.dropLast(2), a.element == b.element,
+        guard a.shape.rank >= 2, a.shape[-1] == a.shape[-2], a.shape[-1].isStatic, b.shape.rank == a.shape.rank,
+            b.shape[-2] == a.shape[-1],
+            b.shape[-1].isStatic, a.shape.dimensions.dropLast(2) == b.shape.dimensions.dropLast(2),
+            a.element == b.element,
             a.element.isFloatingPoint
-        else { throw GraphError(operation: name, message: "expected [.., n, n] and [.., n, m] of one floating type, found \(a) and \(b)") }
+        else {
+            throw GraphError(
+                operation: name, message: "expected [.., n, n] and [.., n, m] of one floating type, found \(a) and \(b)"
+            )
+        }
         return [b]
     }
 
@@ -188,6 +202,7 @@ extension Tensor {
     public func triangularSolve(
         _ b: Tensor, isLower: Bool, isTransposed: Bool = false, file: StaticString = #fileID, line: UInt = #line
     ) -> Tensor {
-        Tensor(TriangularSolve(isLower: isLower, isTransposed: isTransposed), [self, b], at: SourceLocation(file, line))
+        Tensor(
+            TriangularSolve(isLower: isLower, isTransposed: isTransposed), [self, b], at: SourceLocation(file, line))
     }
 }

@@ -66,7 +66,15 @@ public struct Broadcast: MovementOperation, Hashable {
     }
 
     public func gradients(inputs: [Tensor], outputs: [Tensor], outputGradients: [Tensor?]) -> [Tensor?] {
-        [outputGradients[0].map { $0.sum(axes: repeatedAxes(inputs[0].shape)).reshaped(inputs[0].shape) }]
+        let axes = repeatedAxes(inputs[0].shape)
+        // A rule's own tensors take their place in the source from the operands.
+        let location = outputs[0].location
+        return [
+            outputGradients[0].map { g in
+                let sum = axes.isEmpty ? g : Tensor(Reduction(kind: .sum, axes: axes), [g], at: location)
+                return sum.shape == inputs[0].shape ? sum : Tensor(Reshape(shape: inputs[0].shape), [sum], at: location)
+            }
+        ]
     }
 }
 
@@ -80,7 +88,9 @@ public struct Reshape: MovementOperation, Hashable {
         guard inputs[0].shape.count == shape.count else {
             throw GraphError(
                 operation: name,
-                message: "cannot reshape \(inputs[0].shape) of \(inputs[0].shape.count) elements to \(shape) of \(shape.count)")
+                message:
+                    "cannot reshape \(inputs[0].shape) of \(inputs[0].shape.count) elements to \(shape) of \(shape.count)"
+            )
         }
         return [TensorType(shape, inputs[0].element)]
     }
@@ -138,12 +148,15 @@ public struct Slice: MovementOperation, Hashable {
                 ? counts[axis].isStatic && steps[axis] != 0
                     && (counts[axis].coefficient == 0
                         || (0..<shape[axis].coefficient).contains(starts[axis])
-                            && (0..<shape[axis].coefficient).contains(starts[axis] + (counts[axis].coefficient - 1) * steps[axis]))
+                            && (0..<shape[axis].coefficient).contains(
+                                starts[axis] + (counts[axis].coefficient - 1) * steps[axis]))
                 : starts[axis] == 0 && steps[axis] == 1 && counts[axis] == shape[axis]
             guard inside else {
                 throw GraphError(
                     operation: name,
-                    message: "\(counts[axis]) elements from \(starts[axis]) by \(steps[axis]) do not lie in axis \(axis) of \(shape)")
+                    message:
+                        "\(counts[axis]) elements from \(starts[axis]) by \(steps[axis]) do not lie in axis \(axis) of \(shape)"
+                )
             }
         }
         return [TensorType(Shape(counts), inputs[0].element)]
@@ -152,7 +165,8 @@ public struct Slice: MovementOperation, Hashable {
     public func sources(inputShape: [Int], outputShape: [Int]) -> [Int32] {
         let strides = rowMajorStrides(inputShape)
         return affinePositions(
-            outputShape, offset: zip(starts, strides).reduce(0) { $0 + $1.0 * $1.1 }, strides: zip(steps, strides).map { $0 * $1 })
+            outputShape, offset: zip(starts, strides).reduce(0) { $0 + $1.0 * $1.1 },
+            strides: zip(steps, strides).map { $0 * $1 })
     }
 
     public func gradients(inputs: [Tensor], outputs: [Tensor], outputGradients: [Tensor?]) -> [Tensor?] {
@@ -194,14 +208,19 @@ public struct Pad: MovementOperation, Hashable {
             shape.dimensions.indices.allSatisfy({ shape[$0].isStatic || low[$0] + high[$0] + interior[$0] == 0 })
         else {
             throw GraphError(
-                operation: name, message: "cannot pad \(shape) by \(low) before, \(high) after and \(interior) between; the batch axis takes no padding")
+                operation: name,
+                message:
+                    "cannot pad \(shape) by \(low) before, \(high) after and \(interior) between; the batch axis takes no padding"
+            )
         }
         return [
             TensorType(
                 Shape(
                     shape.dimensions.indices.map {
                         shape[$0].isStatic
-                            ? Extent(low[$0] + high[$0] + shape[$0].coefficient + Swift.max(0, shape[$0].coefficient - 1) * interior[$0])
+                            ? Extent(
+                                low[$0] + high[$0] + shape[$0].coefficient + Swift.max(0, shape[$0].coefficient - 1)
+                                    * interior[$0])
                             : shape[$0]
                     }), inputs[0].element)
         ]

@@ -9,7 +9,9 @@ public struct MatrixProduct: Operation, Hashable {
         else {
             throw GraphError(
                 operation: name,
-                message: "cannot multiply \(inputs[0]) by \(inputs[1]): expected [.., m, k] and [.., k, n] of one floating type")
+                message:
+                    "cannot multiply \(inputs[0]) by \(inputs[1]): expected [.., m, k] and [.., k, n] of one floating type"
+            )
         }
         return [TensorType(Shape(a.dimensions.dropLast() + [b[-1]]), inputs[0].element)]
     }
@@ -19,17 +21,22 @@ public struct MatrixProduct: Operation, Hashable {
         let (a, b) = (context.facts[0], context.facts[1])
         func isZero(_ facts: Facts?, _ element: Int) -> Bool { facts?[element] == 0 }
         // Without structural zeros, an element reads a whole row of a and a whole column of b.
-        func line(_ facts: Facts?, _ position: Int, _ line: Int) -> Int32 { facts?.isKnown[position] == true ? -1 : Int32(line) }
+        func line(_ facts: Facts?, _ position: Int, _ line: Int) -> Int32 {
+            facts?.isKnown[position] == true ? -1 : Int32(line)
+        }
         var result: [Relation] = []
         if let b, b.values.contains(where: { $0 == 0 }) {
             // Columns of b may differ from one leading index to the next; the rows are then flattened over it.
             result.append(
-                sparse(outer * m, inputCount: outer * m * k, outputCount: outer * m * n, { row in
-                    let r = row / m
-                    return (0..<n).map { j in
-                        (0..<k).filter { !isZero(b, (r * k + $0) * n + j) && a?.isKnown[row * k + $0] != true }.map { row * k + $0 }
-                    }
-                }))
+                sparse(
+                    outer * m, inputCount: outer * m * k, outputCount: outer * m * n,
+                    { row in
+                        let r = row / m
+                        return (0..<n).map { j in
+                            (0..<k).filter { !isZero(b, (r * k + $0) * n + j) && a?.isKnown[row * k + $0] != true }.map
+                            { row * k + $0 }
+                        }
+                    }))
         } else {
             result.append(
                 .lines(
@@ -38,13 +45,15 @@ public struct MatrixProduct: Operation, Hashable {
         }
         if let a, a.values.contains(where: { $0 == 0 }) {
             result.append(
-                sparse(outer * m, inputCount: outer * k * n, outputCount: outer * m * n, { row in
-                    let r = row / m
-                    return (0..<n).map { j in
-                        (0..<k).filter { !isZero(a, row * k + $0) && b?.isKnown[(r * k + $0) * n + j] != true }
-                            .map { (r * k + $0) * n + j }
-                    }
-                }))
+                sparse(
+                    outer * m, inputCount: outer * k * n, outputCount: outer * m * n,
+                    { row in
+                        let r = row / m
+                        return (0..<n).map { j in
+                            (0..<k).filter { !isZero(a, row * k + $0) && b?.isKnown[(r * k + $0) * n + j] != true }
+                                .map { (r * k + $0) * n + j }
+                        }
+                    }))
         } else {
             result.append(
                 .lines(
@@ -64,7 +73,11 @@ public struct MatrixProduct: Operation, Hashable {
                 reads(row).map { positions in
                     var ranges: [Range<Int>] = []
                     for p in positions {
-                        if let last = ranges.last, last.upperBound == p { ranges[ranges.count - 1] = last.lowerBound..<p + 1 } else { ranges.append(p..<p + 1) }
+                        if let last = ranges.last, last.upperBound == p {
+                            ranges[ranges.count - 1] = last.lowerBound..<p + 1
+                        } else {
+                            ranges.append(p..<p + 1)
+                        }
                     }
                     return ranges
                 }
@@ -90,7 +103,8 @@ public struct MatrixProduct: Operation, Hashable {
 
     public func gradients(inputs: [Tensor], outputs: [Tensor], outputGradients: [Tensor?]) -> [Tensor?] {
         guard let g = outputGradients[0] else { return [nil, nil] }
-        return [g.matmul(inputs[1].matrixTransposed()), inputs[0].matrixTransposed().matmul(g)]
+        let product = { (a: Tensor, b: Tensor) in Tensor(MatrixProduct(), [a, b], at: outputs[0].location) }
+        return [product(g, inputs[1].matrixTransposed()), product(inputs[0].matrixTransposed(), g)]
     }
 }
 
@@ -116,14 +130,18 @@ public struct MaskedProduct: Operation, Hashable {
             case .inputGradient: a[-1] == b[-2]
             case .weightGradient: a[-2] == b[-2]
             }
-        guard a.rank == 2, b.rank == 2, agrees, inputs[0].element == inputs[1].element, inputs[0].element.isFloatingPoint else {
+        guard a.rank == 2, b.rank == 2, agrees, inputs[0].element == inputs[1].element,
+            inputs[0].element.isFloatingPoint
+        else {
             let expected =
                 switch role {
                 case .forward: "[rows, in] and [out, in]"
                 case .inputGradient: "[rows, out] and [out, in]"
                 case .weightGradient: "[rows, out] and [rows, in]"
                 }
-            throw GraphError(operation: name, message: "expected \(expected) of one floating type, found \(inputs[0]) and \(inputs[1])")
+            throw GraphError(
+                operation: name,
+                message: "expected \(expected) of one floating type, found \(inputs[0]) and \(inputs[1])")
         }
         let (inCount, outCount) =
             switch role {
@@ -139,7 +157,8 @@ public struct MaskedProduct: Operation, Hashable {
             }
         guard maskIn == inCount, maskOut == outCount else {
             throw GraphError(
-                operation: name, message: "the mask is for [\(maskOut), \(maskIn)] weights, the operands have [\(outCount), \(inCount)]")
+                operation: name,
+                message: "the mask is for [\(maskOut), \(maskIn)] weights, the operands have [\(outCount), \(inCount)]")
         }
         switch role {
         case .forward: return [TensorType(Shape([a[0], outCount]), inputs[0].element)]
@@ -161,7 +180,8 @@ public struct MaskedProduct: Operation, Hashable {
         switch role {
         case .forward:
             let weight = Relation.lines(
-                input: everyRow(outputs * inputs, inputs), output: (0..<Int32(rows * outputs)).map { $0 % Int32(outputs) },
+                input: everyRow(outputs * inputs, inputs),
+                output: (0..<Int32(rows * outputs)).map { $0 % Int32(outputs) },
                 count: outputs)
             let data: Relation =
                 if let live = mask.liveRanges(inputs: inputs, outputs: outputs) {
@@ -189,12 +209,15 @@ public struct MaskedProduct: Operation, Hashable {
         }
     }
 
-    public func evaluate(_ operands: [Values], outputs results: inout [Values], elements: [Int]?, context: EvaluationContext) {
+    public func evaluate(
+        _ operands: [Values], outputs results: inout [Values], elements: [Int]?, context: EvaluationContext
+    ) {
         let (rows, inputs, outputs) = extents(operands.map(\.shape))
         var mask = mask
         if case .runtime(let strict) = mask {
             mask = .degrees(
-                input: operands[2].elements.map { Int32($0) }, output: operands[3].elements.map { Int32($0) }, strict: strict)
+                input: operands[2].elements.map { Int32($0) }, output: operands[3].elements.map { Int32($0) },
+                strict: strict)
         }
         let live = mask.liveRanges(inputs: inputs, outputs: outputs)!
         let (a, b) = (operands[0].elements, operands[1].elements)
@@ -211,7 +234,9 @@ public struct MaskedProduct: Operation, Hashable {
             results[0] = Values(shape: results[0].shape)
             for r in 0..<rows {
                 for o in 0..<outputs {
-                    for range in live[o] { for i in range { results[0].elements[r * inputs + i] += a[r * outputs + o] * b[o * inputs + i] } }
+                    for range in live[o] {
+                        for i in range { results[0].elements[r * inputs + i] += a[r * outputs + o] * b[o * inputs + i] }
+                    }
                 }
             }
         case .weightGradient:

@@ -23,24 +23,35 @@ public struct Scan: Operation {
         let expected = carries.map(\.type) + slices.map { stacked($0.type) } + captures.map(\.type)
         guard inputs == expected, newCarries.map(\.type) == carries.map(\.type) else {
             throw GraphError(
-                operation: name, message: "the body takes \(expected.map(\.description)) and carries on \(newCarries.map(\.type.description)), found \(inputs.map(\.description))")
+                operation: name,
+                message:
+                    "the body takes \(expected.map(\.description)) and carries on \(newCarries.map(\.type.description)), found \(inputs.map(\.description))"
+            )
         }
         return carries.map(\.type) + outputs.map { stacked($0.type) } + carries.map { stacked($0.type) }
     }
 
-    private func stacked(_ type: TensorType) -> TensorType { TensorType(Shape([Extent(steps)] + type.shape.dimensions), type.element) }
+    private func stacked(_ type: TensorType) -> TensorType {
+        TensorType(Shape([Extent(steps)] + type.shape.dimensions), type.element)
+    }
 
     /// Every element may depend on every element that some step has read; steps are not told apart.
     public func relations(_ context: RelationContext) -> [Relation] {
         let count = context.outputCount
         return context.inputShapes.map { shape in
-            .lines(input: [Int32](repeating: 0, count: shape.reduce(1, *)), output: [Int32](repeating: 0, count: count), count: 1)
+            .lines(
+                input: [Int32](repeating: 0, count: shape.reduce(1, *)), output: [Int32](repeating: 0, count: count),
+                count: 1)
         }
     }
 
-    public func evaluate(_ inputs: [Values], outputs results: inout [Values], elements: [Int]?, context: EvaluationContext) {
+    public func evaluate(
+        _ inputs: [Values], outputs results: inout [Values], elements: [Int]?, context: EvaluationContext
+    ) {
         var bindings: [String: Values] = [:]
-        for (placeholder, value) in zip(captures, inputs.suffix(captures.count)) { bindings[placeholder.placeholder!.label] = value }
+        for (placeholder, value) in zip(captures, inputs.suffix(captures.count)) {
+            bindings[placeholder.placeholder!.label] = value
+        }
         var state = Array(inputs.prefix(carries.count))
         let sequences = inputs[carries.count..<carries.count + slices.count]
         for step in 0..<steps {
@@ -48,15 +59,19 @@ public struct Scan: Operation {
             for (index, value) in state.enumerated() {
                 bindings[carries[index].placeholder!.label] = value
                 let size = value.elements.count
-                results[carries.count + outputs.count + index].elements.replaceSubrange(t * size..<(t + 1) * size, with: value.elements)
+                results[carries.count + outputs.count + index].elements.replaceSubrange(
+                    t * size..<(t + 1) * size, with: value.elements)
             }
             for (placeholder, sequence) in zip(slices, sequences) {
                 let shape = Array(sequence.shape.dropFirst())
                 let size = shape.reduce(1, *)
-                bindings[placeholder.placeholder!.label] = Values(shape: shape, elements: Array(sequence.elements[t * size..<(t + 1) * size]))
+                bindings[placeholder.placeholder!.label] = Values(
+                    shape: shape, elements: Array(sequence.elements[t * size..<(t + 1) * size]))
             }
             // The graph was valid when the node was made, and everything it reads is bound.
-            guard let values = try? Interpreter(batch: context.batch, bindings).run(newCarries + outputs) else { return }
+            guard let values = try? Interpreter(batch: context.batch, bindings).run(newCarries + outputs) else {
+                return
+            }
             state = Array(values.prefix(carries.count))
             for (index, value) in values.dropFirst(carries.count).enumerated() {
                 let size = value.elements.count
@@ -69,7 +84,9 @@ public struct Scan: Operation {
     public func gradients(inputs: [Tensor], outputs results: [Tensor], outputGradients: [Tensor?]) -> [Tensor?] {
         // The reversed loop carries the gradients of the carries and the sums of those of the captures.
         func zero(_ type: TensorType) -> Tensor { Tensor.scalar(0, type.element).broadcast(to: type.shape) }
-        func fresh(_ type: TensorType, _ name: String) -> Tensor { .input("scan.\(uniqueScanName()).\(name)", type.shape, type.element) }
+        func fresh(_ type: TensorType, _ name: String) -> Tensor {
+            .input("scan.\(uniqueScanName()).\(name)", type.shape, type.element)
+        }
         let floatingCaptures = captures.indices.filter { captures[$0].elementType.isFloatingPoint }
         let floatingSlices = slices.indices.filter { slices[$0].elementType.isFloatingPoint }
         let carryGradients = carries.map { fresh($0.type, "dcarry") }
@@ -77,27 +94,35 @@ public struct Scan: Operation {
         let outputSlices = outputs.map { fresh($0.type, "doutput") }
         // The carries before each step are results too: a second derivative reads them.
         let historySlices = carries.map { fresh($0.type, "dhistory") }
-        let seeds = zip(newCarries, carryGradients).map { ($0 * $1).sum() } + zip(outputs, outputSlices).map { ($0 * $1).sum() }
+        let seeds =
+            zip(newCarries, carryGradients).map { ($0 * $1).sum() } + zip(outputs, outputSlices).map { ($0 * $1).sum() }
         let objective = seeds.dropFirst().reduce(seeds[0]) { $0 + $1 }
         let variables = carries + floatingSlices.map { slices[$0] } + floatingCaptures.map { captures[$0] }
         guard let g = try? Graph.gradients(of: objective, with: variables) else { return inputs.map { _ in nil } }
         let split = carries.count + floatingSlices.count
         let reversed = Scan(
-            steps: steps, carries: carryGradients + captureGradients, slices: carries + slices + outputSlices + historySlices,
+            steps: steps, carries: carryGradients + captureGradients,
+            slices: carries + slices + outputSlices + historySlices,
             captures: captures,
-            newCarries: zip(g[..<carries.count], historySlices).map { $0 + $1 } + zip(captureGradients, g[split...]).map { $0 + $1 },
+            newCarries: zip(g[..<carries.count], historySlices).map { $0 + $1 }
+                + zip(captureGradients, g[split...]).map { $0 + $1 },
             outputs: Array(g[carries.count..<split]), isReversed: !isReversed)
         let given = { (index: Int) in outputGradients[index] ?? zero(results[index].type) }
         let history = (0..<carries.count).map { results[carries.count + outputs.count + $0] }
         let node = Node(
             reversed,
             carries.indices.map(given) + floatingCaptures.map { zero(captures[$0].type) } + history
-                + Array(inputs[carries.count..<carries.count + slices.count]) + (outputs + carries).indices.map { given(carries.count + $0) }
+                + Array(inputs[carries.count..<carries.count + slices.count])
+                + (outputs + carries).indices.map { given(carries.count + $0) }
                 + Array(inputs.suffix(captures.count)), at: results[0].location)
         var gradients = [Tensor?](repeating: nil, count: inputs.count)
         for i in carries.indices { gradients[i] = Tensor(node, i) }
-        for (place, i) in floatingCaptures.enumerated() { gradients[carries.count + slices.count + i] = Tensor(node, carries.count + place) }
-        for (place, i) in floatingSlices.enumerated() { gradients[carries.count + i] = Tensor(node, carries.count + captureGradients.count + place) }
+        for (place, i) in floatingCaptures.enumerated() {
+            gradients[carries.count + slices.count + i] = Tensor(node, carries.count + place)
+        }
+        for (place, i) in floatingSlices.enumerated() {
+            gradients[carries.count + i] = Tensor(node, carries.count + captureGradients.count + place)
+        }
         return gradients
     }
 }
@@ -111,8 +136,12 @@ extension Tensor {
     ///   - body: from carries, slices and captures to new carries and the step's outputs.
     /// - Returns: the final carries, and the outputs stacked along a new first axis.
     public static func scan(
-        _ initial: [Tensor], over sequences: [Tensor], steps: Int? = nil, captures: [Tensor] = [], file: StaticString = #fileID,
-        line: UInt = #line, _ body: (_ carries: [Tensor], _ slices: [Tensor], _ captures: [Tensor]) -> (carries: [Tensor], outputs: [Tensor])
+        _ initial: [Tensor], over sequences: [Tensor], steps: Int? = nil, captures: [Tensor] = [],
+        file: StaticString = #fileID,
+        line: UInt = #line,
+        _ body: (_ carries: [Tensor], _ slices: [Tensor], _ captures: [Tensor]) -> (
+            carries: [Tensor], outputs: [Tensor]
+        )
     ) -> (carries: [Tensor], outputs: [Tensor]) {
         let count = steps ?? sequences.first?.shape[0].coefficient ?? 0
         let stand = { (type: TensorType) in Tensor.input("scan.\(uniqueScanName())", type.shape, type.element) }
@@ -122,8 +151,11 @@ extension Tensor {
         let result = body(carries, slices, captured)
         let node = Node(
             Scan(
-                steps: count, carries: carries, slices: slices, captures: captured, newCarries: result.carries, outputs: result.outputs,
+                steps: count, carries: carries, slices: slices, captures: captured, newCarries: result.carries,
+                outputs: result.outputs,
                 isReversed: false), initial + sequences + captures, at: SourceLocation(file, line))
-        return (initial.indices.map { Tensor(node, $0) }, result.outputs.indices.map { Tensor(node, initial.count + $0) })
+        return (
+            initial.indices.map { Tensor(node, $0) }, result.outputs.indices.map { Tensor(node, initial.count + $0) }
+        )
     }
 }

@@ -56,23 +56,31 @@ public struct Position: Operation, Hashable {
     }
 
     private func positions(batch: Int) -> [Double] {
-        affinePositions(shape.resolved(batch: batch), offset: offset.resolved(batch: batch), strides: strides).map { Double($0) }
+        affinePositions(shape.resolved(batch: batch), offset: offset.resolved(batch: batch), strides: strides).map {
+            Double($0)
+        }
     }
 }
 
 extension Tensor {
     /// A tensor that is fed at every run.
     public static func input(
-        _ name: String, _ shape: Shape, _ element: ElementType = .float32, file: StaticString = #fileID, line: UInt = #line
+        _ name: String, _ shape: Shape, _ element: ElementType = .float32, file: StaticString = #fileID,
+        line: UInt = #line
     ) -> Tensor {
-        Tensor(Placeholder(label: name, role: .input, type: TensorType(shape, element)), [], at: SourceLocation(file, line))
+        Tensor(
+            Placeholder(label: name, role: .input, type: TensorType(shape, element)), [], at: SourceLocation(file, line)
+        )
     }
 
     /// A tensor that stays on the device between runs: a parameter, a moment, a counter.
     public static func state(
-        _ name: String, _ shape: Shape, _ element: ElementType = .float32, file: StaticString = #fileID, line: UInt = #line
+        _ name: String, _ shape: Shape, _ element: ElementType = .float32, file: StaticString = #fileID,
+        line: UInt = #line
     ) -> Tensor {
-        Tensor(Placeholder(label: name, role: .state, type: TensorType(shape, element)), [], at: SourceLocation(file, line))
+        Tensor(
+            Placeholder(label: name, role: .state, type: TensorType(shape, element)), [], at: SourceLocation(file, line)
+        )
     }
 
     public static func constant(_ array: HostArray, file: StaticString = #fileID, line: UInt = #line) -> Tensor {
