@@ -8,7 +8,7 @@ public struct HostRandom: Sendable {
 
     public init(seed: UInt64, stream: String) {
         self.seed = seed
-        self.stream = stable(stream)
+        self.stream = stableHash(stream)
     }
 
     public func bits(step: Int = 0, example: Int, variable: Int = 0) -> UInt32 {
@@ -36,6 +36,3 @@ public struct HostRandom: Sendable {
         return items
     }
 }
-
-/// FNV-1a of a stream's name.
-private func stable(_ text: String) -> UInt32 { text.utf8.reduce(2_166_136_261) { ($0 ^ UInt32($1)) &* 16_777_619 } }

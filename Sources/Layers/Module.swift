@@ -23,14 +23,18 @@ public final class Parameter {
         identity = Self.count.add(1, ordering: .relaxed).newValue
     }
 
+    /// Sets the entries that the mask removes to zero.
+    public func clearDead(_ values: inout [Float]) {
+        guard let mask, shape.count == 2 else { return }
+        for o in 0..<shape[0] {
+            for i in 0..<shape[1] where mask.isLive(output: o, input: i) == false { values[o * shape[1] + i] = 0 }
+        }
+    }
+
     /// The starting value under a seed: a function of seed, name and position alone.
     public func initialValue(seed: UInt64) -> HostArray {
         var values = initializer.values(count: shape.reduce(1, *), seed: seed, stream: stableHash(name))
-        if let mask, shape.count == 2 {
-            for o in 0..<shape[0] {
-                for i in 0..<shape[1] where mask.isLive(output: o, input: i) == false { values[o * shape[1] + i] = 0 }
-            }
-        }
+        clearDead(&values)
         return HostArray(values, shape: shape)
     }
 }
@@ -61,11 +65,6 @@ public enum Initializer: Hashable, Sendable {
             }
         }
     }
-}
-
-/// FNV-1a, the same on every machine and in every run; the random stream of a name.
-public func stableHash(_ text: String) -> UInt32 {
-    text.utf8.reduce(2_166_136_261) { ($0 ^ UInt32($1)) &* 16_777_619 }
 }
 
 /// A part of a model that holds parameters: a layer, or a model made of layers. Parameters are found by looking at stored

@@ -61,13 +61,7 @@ public final class MADERun {
             }
             guard array.doubles.allSatisfy(\.isFinite) else { throw FileError(path, "“\(name)” holds NaN or infinity") }
             var values = array.floats
-            if let mask = parameter.mask {
-                for o in 0..<parameter.shape[0] {
-                    for i in 0..<parameter.shape[1] where mask.isLive(output: o, input: i) == false {
-                        values[o * parameter.shape[1] + i] = 0
-                    }
-                }
-            }
+            parameter.clearDead(&values)
             try states.set(name, HostArray(values, shape: parameter.shape))
         }
         if let extra = arrays.keys.sorted().first(where: { name in !parameters.contains { $0.name == name } }) {

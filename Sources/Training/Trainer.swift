@@ -159,7 +159,7 @@ public final class Trainer {
                 try save()
                 break
             }
-            let examples = trainingExamples(progress.epoch)
+            let examples = epochExamples(progress.epoch)
             let count = examples.shape[0]
             let order = HostRandom(seed: configuration.seed, stream: "shuffle").permutation(count, step: progress.epoch)
             let steps = (count + configuration.batch - 1) / configuration.batch
@@ -203,20 +203,30 @@ public final class Trainer {
         return loss
     }
 
+    /// The examples of an epoch as bytes or floats: other types are converted once, not at every step.
+    private func epochExamples(_ epoch: Int) -> HostArray {
+        let examples = trainingExamples(epoch)
+        switch examples.type {
+        case .uint8, .bool, .float32: return examples
+        case .float64, .int32: return HostArray(examples.floats, shape: examples.shape)
+        }
+    }
+
     /// The rows of the step and everything that changes with it.
     private func stepFeeds(_ examples: HostArray, _ order: [Int], _ steps: Int) throws -> ([String: Feed], Int) {
         let configuration = run.configuration
         let start = progress.stepInEpoch * configuration.batch
         let rows = order[start..<min(order.count, start + configuration.batch)]
         let width = dataset.variableCount
-        let source = examples.type == .uint8 ? nil : examples.floats
-        var values = [Float](repeating: 0, count: rows.count * width)
+        var values: [Float] = []
+        values.reserveCapacity(rows.count * width)
         examples.withUnsafeBytes { bytes in
-            var place = 0
             for row in rows {
-                for column in 0..<width {
-                    values[place] = source.map { $0[row * width + column] } ?? Float(bytes[row * width + column])
-                    place += 1
+                let range = row * width..<(row + 1) * width
+                if examples.type == .float32 {
+                    values += bytes.bindMemory(to: Float.self)[range]
+                } else {
+                    for byte in bytes[range] { values.append(Float(byte)) }
                 }
             }
         }
@@ -307,7 +317,7 @@ public final class Trainer {
     private func explainNonFinite() throws -> NonFiniteError {
         let failed = progress.step
         try restore()
-        let examples = trainingExamples(progress.epoch)
+        let examples = epochExamples(progress.epoch)
         let order = HostRandom(seed: run.configuration.seed, stream: "shuffle").permutation(
             examples.shape[0], step: progress.epoch)
         let steps = (examples.shape[0] + run.configuration.batch - 1) / run.configuration.batch

@@ -3,14 +3,6 @@ import Testing
 
 @testable import Compiler
 
-private func numbers(_ count: Int, seed: UInt64) -> [Double] {
-    var state = seed &* 0x9E37_79B9_7F4A_7C15
-    return (0..<count).map { _ in
-        state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
-        return Double(Int64(bitPattern: state) >> 11) * 0x1p-52
-    }
-}
-
 @Suite struct SamplerTests {
     /// The incremental program draws what the loop over full forward passes draws, and computes nothing twice.
     private func check(

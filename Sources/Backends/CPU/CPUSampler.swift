@@ -13,7 +13,7 @@ final class CPUSampler: SamplingExecutable {
     private var buffers: [CPUBuffer?] = []
     private var programs: [CompiledProgram] = []
     private let sampler: UnsafeMutablePointer<martlet_sampler>
-    private var kept: [UnsafeMutableRawPointer] = []
+    private let tables = PlanMemory()
     private var scratch: CPUBuffer?
 
     init(_ program: SamplingProgram, maximumBatch: Int, states: [String: any DeviceBuffer], device: CPUDevice) throws {
@@ -88,17 +88,9 @@ final class CPUSampler: SamplingExecutable {
                 work: scratch.pointer.assumingMemoryBound(to: CChar.self), level: device.level.kernels))
     }
 
-    deinit {
-        sampler.deallocate()
-        for pointer in kept { pointer.deallocate() }
-    }
+    deinit { sampler.deallocate() }
 
-    private func keep<T>(_ values: [T]) -> UnsafePointer<T> {
-        let memory = UnsafeMutablePointer<T>.allocate(capacity: max(1, values.count))
-        memory.initialize(from: values, count: values.count)
-        kept.append(UnsafeMutableRawPointer(memory))
-        return UnsafePointer(memory)
-    }
+    private func keep<T>(_ values: [T]) -> UnsafePointer<T> { UnsafePointer(tables.keep(values)) }
 
     private static func fill(_ buffer: CPUBuffer, _ known: Facts, _ element: ElementType, _ lanes: Int) {
         let bytes = HostArray(

@@ -61,7 +61,7 @@ extension ElementwiseFunction {
 /// A program in the form that the C kernels run: kernels looked up, registers laid out in reusable chunks.
 final class CompiledProgram {
     let pointer: UnsafeMutablePointer<martlet_program>
-    private var allocations: [UnsafeMutableRawPointer] = []
+    private let tables = PlanMemory()
 
     /// - Parameters:
     ///   - inputs: the value that each input reads, if any; what an output writes directly must not be read afterwards.
@@ -82,17 +82,9 @@ final class CompiledProgram {
                 constants: constants, instructions: instructions, outputs: registers, outputElements: outputElements))
     }
 
-    deinit {
-        pointer.deallocate()
-        for allocation in allocations { allocation.deallocate() }
-    }
+    deinit { pointer.deallocate() }
 
-    private func keep<T>(_ values: [T]) -> UnsafePointer<T> {
-        let memory = UnsafeMutablePointer<T>.allocate(capacity: max(1, values.count))
-        memory.initialize(from: values, count: values.count)
-        allocations.append(UnsafeMutableRawPointer(memory))
-        return UnsafePointer(memory)
-    }
+    private func keep<T>(_ values: [T]) -> UnsafePointer<T> { UnsafePointer(tables.keep(values)) }
 
     private static func bits(_ constant: Program.Constant) -> UInt64 {
         switch constant.element {
