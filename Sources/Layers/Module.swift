@@ -8,15 +8,25 @@ import Synchronization
 public final class Parameter {
     public let shape: [Int]
     public let initializer: Initializer
-    /// For weights `[out, in]` whose dead entries are exactly zero.
-    public let mask: MaskStructure?
+    /// For weights whose dead entries are exactly zero.
+    public let mask: WeightMask?
     /// The name in files: the path of properties that leads to it, as PyTorch would write it. Set by `namedParameters`.
     public internal(set) var name = ""
     private let identity: Int
     private static let count = Atomic<Int>(0)
     public private(set) lazy var tensor = Tensor.state(name.isEmpty ? "parameter \(identity)" : name, Shape(shape))
 
-    public init(_ shape: [Int], _ initializer: Initializer, mask: MaskStructure? = nil) {
+    /// - Parameter mask: of weights `[out, in]`.
+    public convenience init(_ shape: [Int], _ initializer: Initializer, mask: MaskStructure? = nil) {
+        self.init(shape, initializer, weightMask: mask.map { .dense($0) })
+    }
+
+    /// - Parameter mask: of the weights `[out, in / groups, kernel..]` of a convolution.
+    public convenience init(_ shape: [Int], _ initializer: Initializer, mask: ConvolutionMask?) {
+        self.init(shape, initializer, weightMask: mask.map { .convolution($0) })
+    }
+
+    private init(_ shape: [Int], _ initializer: Initializer, weightMask mask: WeightMask?) {
         self.shape = shape
         self.initializer = initializer
         self.mask = mask
@@ -25,10 +35,8 @@ public final class Parameter {
 
     /// Sets the entries that the mask removes to zero.
     public func clearDead(_ values: inout [Float]) {
-        guard let mask, shape.count == 2 else { return }
-        for o in 0..<shape[0] {
-            for i in 0..<shape[1] where mask.isLive(output: o, input: i) == false { values[o * shape[1] + i] = 0 }
-        }
+        guard let mask, shape.count >= 2 else { return }
+        for e in values.indices where mask.isDead(e, shape: shape) { values[e] = 0 }
     }
 
     /// The starting value under a seed: a function of seed, name and position alone.

@@ -44,7 +44,7 @@ public struct TrainingProgram {
             grads = grads.map { $0 * factor }
         }
         var updates = others
-        var settled: [Tensor: MaskStructure] = [:]
+        var settled: [Tensor: WeightMask] = [:]
         var states: [(String, [Int])] = []
         for ((name, parameter), gradient) in zip(parameters, grads) {
             let p = parameter.tensor
