@@ -1,7 +1,7 @@
 import Datasets
 import Training
 
-private func binarizedMNIST(_ folder: String) throws -> ExperimentData {
+func binarizedMNIST(_ folder: String) throws -> ExperimentData {
     ExperimentData(
         try Dataset(
             npz: "\(folder)/binarized_mnist/binarized_mnist.npz", name: "binarized_mnist", exampleShape: [1, 28, 28],
