@@ -128,6 +128,16 @@ import Testing
         }
     }
 
+    /// Both families of kernels.
+    @Test func openCLAgreesWithTheDefinition() throws {
+        let devices = [KernelFamily.gpu, .cpu].compactMap { try? OpenCLDevice.named("opencl", kernels: $0) }
+        var g = Generator(state: 12)
+        for index in 0..<60 {
+            let configuration = Self.configuration(&g, largest: index % 10 == 0 ? 75 : 12)
+            try check(configuration, seed: UInt64(index + 1), devices: devices, element: .float32)
+        }
+    }
+
     /// The same bits for one thread or several, and for an example alone or in a batch.
     @Test func bitsDoNotDependOnThreads() throws {
         var g = Generator(state: 5)
