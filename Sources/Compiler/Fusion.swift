@@ -13,6 +13,8 @@ final class Cluster {
     var copied: Tensor?
     /// The iteration space of `nodes`.
     let shape: Shape
+    /// What the nodes read from outside of the cluster.
+    var reads = Set<Tensor>()
     /// Every cluster that must run before this one.
     var ancestors = Set<Int>()
     /// Place in the order in which the graph was built.
@@ -23,6 +25,14 @@ final class Cluster {
         self.anchor = anchor
         self.shape = shape
         self.rank = rank
+    }
+
+    /// A device takes so many operands in one kernel. Every node may turn out to be read by others, so nodes count too.
+    static let limit = (nodes: 56, reads: 40)
+
+    /// Whether the cluster can take more nodes that read `more`.
+    func hasRoom(nodes count: Int, reading more: Set<Tensor>) -> Bool {
+        nodes.count + prologue.count + count <= Self.limit.nodes && reads.union(more).count <= Self.limit.reads
     }
 
     /// Whether elementwise nodes can follow the anchor in the same group.
@@ -143,8 +153,9 @@ struct Fusion {
         }
         // A product or reduction first, whose result never has to leave its registers; then the latest.
         candidates.sort { ($0.anchor != nil ? 1 : 0, $0.rank) > ($1.anchor != nil ? 1 : 0, $1.rank) }
+        let needed = Set(node.inputs.filter { !Simplifier.isCounted($0) })
         let joined = candidates.first { cluster in
-            node.inputs.allSatisfy { input in
+            cluster.hasRoom(nodes: 1, reading: needed.filter { home[$0] !== cluster }) && node.inputs.allSatisfy { input in
                 if home[input] === cluster { return true }
                 guard let source = source(input) else { return true }
                 return source !== cluster && !source.ancestors.contains(cluster.id)
@@ -157,12 +168,14 @@ struct Fusion {
             if !new.isEmpty {
                 for other in clusters where other.ancestors.contains(joined.id) { other.ancestors.formUnion(new) }
             }
-            for other in candidates where other !== joined { absorb(other, into: joined) }
+            joined.reads.formUnion(needed.filter { home[$0] !== joined })
             joined.nodes.append(node)
             home[Tensor(node)] = joined
+            for other in candidates where other !== joined { absorb(other, into: joined) }
         } else {
             let cluster = make(anchor: nil, shape: node.types[0].shape, rank: rank, reading: node.inputs)
             cluster.nodes = [node]
+            cluster.reads = needed
             home[Tensor(node)] = cluster
         }
     }
@@ -171,10 +184,12 @@ struct Fusion {
     /// would have to wait for both.
     private mutating func absorb(_ cluster: Cluster, into target: Cluster) {
         guard cluster.anchor == nil, cluster.copied == nil, !cluster.ancestors.contains(target.id),
-            !target.ancestors.contains(where: { clusterByID[$0]?.ancestors.contains(cluster.id) == true })
+            !target.ancestors.contains(where: { clusterByID[$0]?.ancestors.contains(cluster.id) == true }),
+            target.hasRoom(nodes: cluster.nodes.count, reading: cluster.reads)
         else { return }
         target.nodes = cluster.nodes + target.nodes
         for node in cluster.nodes { home[Tensor(node)] = target }
+        target.reads = target.reads.union(cluster.reads).filter { home[$0] !== target }
         let inherited = cluster.ancestors
         cluster.nodes = []
         clusters.removeAll { $0 === cluster }
@@ -207,6 +222,7 @@ struct Fusion {
             guard let all = readers[cluster.id], let first = all.first,
                 all.allSatisfy({ $0.reader === first.reader && $0.direct && $0.tensor == first.tensor }),
                 first.reader.anchor?.operation is Reduction, first.reader.prologue.isEmpty,
+                first.reader.hasRoom(nodes: cluster.nodes.count, reading: cluster.reads),
                 !cluster.nodes.contains(where: { kept.contains(Tensor($0)) })
             else { continue }
             first.reader.prologue = cluster.nodes
@@ -226,6 +242,17 @@ struct Fusion {
             let cluster = remaining.remove(at: next)
             waiting.remove(cluster.id)
             result.append(cluster)
+        }
+        return result
+    }
+
+    /// The clusters that read each stored tensor.
+    var readers: [Tensor: Set<Int>] {
+        var result: [Tensor: Set<Int>] = [:]
+        for cluster in clusters {
+            for input in Set(inputs(of: cluster)) {
+                if case .tensor(let base) = view(input).base { result[base, default: []].insert(cluster.id) }
+            }
         }
         return result
     }

@@ -31,6 +31,7 @@ private struct SamplerBuilder {
     let order: Order
     let outputs: [Tensor]
     let fusion: Fusion
+    private let readers: [Tensor: Set<Int>]
     let dependencies: Dependencies
     let levels: [Tensor: [Int32]]
     let needed: [Tensor: [Bool]]
@@ -44,6 +45,7 @@ private struct SamplerBuilder {
         self.order = order
         self.outputs = outputs
         fusion = Fusion([drawn] + outputs)
+        readers = fusion.readers
         dependencies = try Dependencies([drawn] + outputs)
         levels = dependencies.levels(of: variable, order: order.index)
         needed = dependencies.reach(from: [drawn] + outputs)
@@ -106,12 +108,7 @@ private struct SamplerBuilder {
 
     private func isRead(_ tensor: Tensor, outside cluster: Cluster) -> Bool {
         tensor == drawn || outputs.contains(tensor)
-            || fusion.clusters.contains { other in
-                other !== cluster
-                    && fusion.inputs(of: other).contains {
-                        if case .tensor(tensor) = fusion.view($0).base { true } else { false }
-                    }
-            }
+            || readers[tensor].map { $0.contains { $0 != cluster.id } } == true
     }
 
     // MARK: clusters
