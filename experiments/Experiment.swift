@@ -17,7 +17,7 @@ public struct Experiment: Sendable {
     /// - Parameter dataFolder: where the real sets lie, one folder each.
     public func data(_ configuration: RunConfiguration, dataFolder: String) throws -> ExperimentData {
         let data = try load(configuration, dataFolder)
-        try data.dataset.require(configuration.domain)
+        try data.dataset.require(configuration.model.domain)
         return data
     }
 
@@ -42,14 +42,6 @@ public struct ExperimentData: Sendable {
     public var optimum: (@Sendable (HostArray) -> [Double])?
 
     init(_ dataset: Dataset) { self.dataset = dataset }
-}
 
-extension RunConfiguration {
-    /// A configuration that differs from the defaults in some settings.
-    static func preset(_ name: String, _ change: (inout RunConfiguration) -> Void) -> RunConfiguration {
-        var result = RunConfiguration()
-        result.experiment = name
-        change(&result)
-        return result
-    }
+    public var examples: ExampleShape { ExampleShape(dataset.exampleShape, classes: dataset.labels?.classes) }
 }

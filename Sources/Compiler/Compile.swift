@@ -16,11 +16,11 @@ public struct StateUpdate: Sendable {
 /// - Parameters:
 ///   - outputs: what a run hands back.
 ///   - updates: states that a run replaces; they are written in place where no later group reads the old value.
-///   - settled: states that are zero wherever the given mask `[out, in]` is, and stay so (masked weights and their
+///   - settled: states that are zero wherever the given mask of a weight is, and stay so (masked weights and their
 ///     moments): an update fused with the weight gradient may then skip dead tiles.
 /// - Throws: `GraphError` if a tensor is invalid, or an update does not fit its state.
 public func compile(
-    _ outputs: [Tensor], updates: [StateUpdate] = [], settled: [Tensor: MaskStructure] = [:]
+    _ outputs: [Tensor], updates: [StateUpdate] = [], settled: [Tensor: WeightMask] = [:]
 ) throws(GraphError) -> Schedule {
     for tensor in outputs + updates.map(\.value) { _ = try tensor.validated() }
     for update in updates where update.state.type != update.value.type || update.state.placeholder?.role != .state {
@@ -56,7 +56,7 @@ public func compile(
 struct ScheduleBuilder {
     private let outputs: [Tensor]
     private let updates: [(state: Tensor, value: Tensor)]
-    private let settled: [Tensor: MaskStructure]
+    private let settled: [Tensor: WeightMask]
     private let fusion: Fusion
     private let readers: [Tensor: Set<Int>]
     private var schedule = Schedule()
@@ -64,7 +64,7 @@ struct ScheduleBuilder {
     /// Values that are written straight into a state.
     private var inPlace: [Tensor: Tensor] = [:]
 
-    init(outputs: [Tensor], updates: [(Tensor, Tensor)], settled: [Tensor: MaskStructure]) {
+    init(outputs: [Tensor], updates: [(Tensor, Tensor)], settled: [Tensor: WeightMask]) {
         self.outputs = outputs
         self.updates = updates.map { (state: $0.0, value: $0.1) }
         self.settled = settled
@@ -359,7 +359,7 @@ struct ScheduleBuilder {
         let (back, stored) = epilogue(anchor, cluster)
         let degrees = anchor.inputs.count == 4 ? (input: value(anchor.inputs[2]), output: value(anchor.inputs[3])) : nil
         let program = back.program(stored)
-        let settled = role == .weightGradient && leavesDeadZeros(masked.mask, program, back.operands, stored)
+        let settled = role == .weightGradient && leavesDeadZeros(.dense(masked.mask), program, back.operands, stored)
         append(
             .product(
                 ProductGroup(
@@ -369,7 +369,7 @@ struct ScheduleBuilder {
     }
 
     /// Whether an epilogue that updates settled states in place writes zeros wherever the gradient and the states are zero.
-    private func leavesDeadZeros(_ mask: MaskStructure, _ program: Program, _ operands: [Operand], _ stored: [Tensor])
+    private func leavesDeadZeros(_ mask: WeightMask, _ program: Program, _ operands: [Operand], _ stored: [Tensor])
         -> Bool
     {
         let states = stored.compactMap { inPlace[$0] }

@@ -71,7 +71,14 @@ public protocol Conditional {
     /// log p(x | parameters) in nats, `[batch, variables]`.
     func logProbability(_ x: Tensor, _ parameters: Tensor) -> Tensor
     /// A draw `[batch, variables]`.
-    func sample(_ parameters: Tensor, _ random: RandomSource) -> Tensor
+    /// - Parameter temperature: divides logits and multiplies standard deviations; 1 draws from the distribution itself.
+    func sample(_ parameters: Tensor, _ random: RandomSource, temperature: Double) -> Tensor
+}
+
+extension Conditional {
+    public func sample(_ parameters: Tensor, _ random: RandomSource) -> Tensor {
+        sample(parameters, random, temperature: 1)
+    }
 }
 
 extension Tensor {
@@ -79,6 +86,9 @@ extension Tensor {
     fileprivate func block(_ index: Int) -> Tensor {
         sliced(axis: 1, from: index, count: 1).reshaped([shape[0], shape[2]])
     }
+
+    /// The tensor itself at temperature 1, so that the usual draw is not rounded twice.
+    func divided(by temperature: Double) -> Tensor { temperature == 1 ? self : self * (1 / temperature) }
 
     fileprivate func blocks(_ start: Int, _ count: Int) -> Tensor { sliced(axis: 1, from: start, count: count) }
 }
@@ -97,8 +107,8 @@ public struct Bernoulli: Conditional {
         return x * logits - logits.softplus()
     }
 
-    public func sample(_ parameters: Tensor, _ random: RandomSource) -> Tensor {
-        random.bernoulli(parameters.block(0).sigmoid(), stream: 0)
+    public func sample(_ parameters: Tensor, _ random: RandomSource, temperature: Double) -> Tensor {
+        random.bernoulli(parameters.block(0).divided(by: temperature).sigmoid(), stream: 0)
     }
 }
 
@@ -124,10 +134,10 @@ public struct Categorical: Conditional {
     }
 
     /// The level of the largest logit plus Gumbel noise; the first where two are equal.
-    public func sample(_ parameters: Tensor, _ random: RandomSource) -> Tensor {
+    public func sample(_ parameters: Tensor, _ random: RandomSource, temperature: Double) -> Tensor {
         // -log(-log u); u is kept off zero, where the logarithm has no value.
         let u = random.uniform(parameters.shape, stream: 1) + 0x1p-25
-        let noisy = parameters - (-u.log()).log()
+        let noisy = parameters.divided(by: temperature) - (-u.log()).log()
         let best = noisy.max(axes: [1], keepingAxes: true)
         let level = Tensor.iota(parameters.shape, axis: 1).cast(to: .float32)
         return Tensor.select(noisy.equal(best), level, Tensor.scalar(Double(levels))).min(axes: [1])
@@ -157,13 +167,15 @@ public struct MixtureOfGaussians: Conditional {
         return (logWeights + logDensity).logSumExp(axes: [1])
     }
 
-    public func sample(_ parameters: Tensor, _ random: RandomSource) -> Tensor {
-        let chosen = Categorical(levels: components).sample(parameters.blocks(0, components), random)
+    public func sample(_ parameters: Tensor, _ random: RandomSource, temperature: Double) -> Tensor {
+        let chosen = Categorical(levels: components).sample(
+            parameters.blocks(0, components), random, temperature: temperature)
         let shape = Shape([parameters.shape[0], Extent(components), parameters.shape[2]])
         let isChosen = chosen.reshaped([shape[0], 1, shape[2]]).broadcast(to: shape).equal(
             .iota(shape, axis: 1).cast(to: .float32))
         let pick = { (t: Tensor) in Tensor.select(isChosen, t, 0).sum(axes: [1]) }
         let mean = pick(parameters.blocks(components, components))
-        return mean + pick(logDeviation(parameters)).exp() * random.normal(mean.shape, stream: 2)
+        let deviation = pick(logDeviation(parameters)).exp()
+        return mean + (temperature == 1 ? deviation : deviation * temperature) * random.normal(mean.shape, stream: 2)
     }
 }

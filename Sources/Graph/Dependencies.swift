@@ -142,6 +142,7 @@ extension Relation {
                     }
                 }
             }
+        case .window(let window): window.gather(source, into: &target, none: none, combine: combine)
         case .degrees(let inDegrees, let outDegrees, _):
             // Without knowing the degrees every feature may read every other of its row.
             let (inputs, outputs) = (inDegrees.shape.count.coefficient, outDegrees.shape.count.coefficient)
@@ -162,6 +163,7 @@ extension Relation {
             var lines = [Bool](repeating: false, count: count)
             for e in outputs.indices where outputs[e] { lines[Int(output[e])] = true }
             for i in inputs.indices where input[i] >= 0 && lines[Int(input[i])] { inputs[i] = true }
+        case .window(let window): window.scatter(outputs, into: &inputs)
         default:
             for e in outputs.indices where outputs[e] {
                 forEachSource(of: e, inputCount: inputs.count) { inputs[$0] = true }
@@ -180,6 +182,7 @@ extension Relation {
         case .rows(_, let rows, let inputCount, let inner):
             let (r, o, c) = (element / (rows.count * inner), element / inner % rows.count, element % inner)
             for range in rows[o] { for i in range { body((r * inputCount + i) * inner + c) } }
+        case .window(let window): window.forEachSource(of: element, body)
         case .degrees(let inDegrees, let outDegrees, _):
             let (inputs, outputs) = (inDegrees.shape.count.coefficient, outDegrees.shape.count.coefficient)
             for i in 0..<inputs { body(element / outputs * inputs + i) }

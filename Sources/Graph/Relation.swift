@@ -15,6 +15,8 @@ public enum Relation: Sendable {
     /// Output `(r, o, c)` reads input `(r, i, c)` for every `i` in `rows[o]`: an outer extent, the mixed axis, an inner
     /// extent (masked dense layers, cumulative sums, products with structural zeros).
     case rows(outer: Int, rows: [[Range<Int>]], inputCount: Int, inner: Int)
+    /// Windows of positions, channel class by channel class (convolutions).
+    case window(WindowRelation)
     /// A mask that is known when the program runs: output feature `o` reads input features whose degree is at most (or,
     /// if strict, below) its own. Degrees are graph values.
     case degrees(input: Tensor, output: Tensor, strict: Bool)

@@ -8,8 +8,8 @@ import Synchronization
 public final class Parameter {
     public let shape: [Int]
     public let initializer: Initializer
-    /// For weights `[out, in]` whose dead entries are exactly zero.
-    public let mask: MaskStructure?
+    /// For weights whose dead entries are exactly zero.
+    public let mask: WeightMask?
     /// The name in files: the path of properties that leads to it, as PyTorch would write it. Set by `namedParameters`.
     public internal(set) var name = ""
     /// Whether gradients train it; else it is what a pass over data finds for it (running statistics), or stays.
@@ -21,7 +21,19 @@ public final class Parameter {
     public private(set) lazy var tensor = Tensor.state(
         name.isEmpty ? "parameter \(identity)" : name, Shape(shape), element)
 
-    public init(_ shape: [Int], _ initializer: Initializer, mask: MaskStructure? = nil, isTrained: Bool = true) {
+    /// - Parameter mask: of weights `[out, in]`.
+    public convenience init(
+        _ shape: [Int], _ initializer: Initializer, mask: MaskStructure? = nil, isTrained: Bool = true
+    ) {
+        self.init(shape, initializer, weightMask: mask.map { .dense($0) }, isTrained: isTrained)
+    }
+
+    /// - Parameter mask: of the weights `[out, in / groups, kernel..]` of a convolution.
+    public convenience init(_ shape: [Int], _ initializer: Initializer, mask: ConvolutionMask?) {
+        self.init(shape, initializer, weightMask: mask.map { .convolution($0) }, isTrained: true)
+    }
+
+    private init(_ shape: [Int], _ initializer: Initializer, weightMask mask: WeightMask?, isTrained: Bool) {
         self.shape = shape
         self.initializer = initializer
         self.mask = mask
@@ -31,10 +43,8 @@ public final class Parameter {
 
     /// Sets the entries that the mask removes to zero.
     public func clearDead(_ values: inout [Float]) {
-        guard let mask, shape.count == 2 else { return }
-        for o in 0..<shape[0] {
-            for i in 0..<shape[1] where mask.isLive(output: o, input: i) == false { values[o * shape[1] + i] = 0 }
-        }
+        guard let mask, shape.count >= 2 else { return }
+        for e in values.indices where mask.isDead(e, shape: shape) { values[e] = 0 }
     }
 
     /// The starting value under a seed: a function of seed, name and position alone.

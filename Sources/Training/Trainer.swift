@@ -12,7 +12,7 @@ public struct NonFiniteError: Error, Sendable, CustomStringConvertible {
 /// Set by a signal handler; the trainer then finishes its step, saves and returns.
 public let interruptionRequested = Atomic<Bool>(false)
 
-/// Trains a MADE: shuffled epochs, validation after each, the best weights kept, everything needed to go on saved in one
+/// Trains a model: shuffled epochs, validation after each, the best weights kept, everything needed to go on saved in one
 /// atomic step. Given the configuration the result is the same to the bit, however often the run was stopped and resumed.
 public final class Trainer {
     public enum Outcome: Sendable { case finished, interrupted }
@@ -63,7 +63,7 @@ public final class Trainer {
         }
     }
 
-    public let run: MADERun
+    public let run: Run
     public let folder: RunFolder
     private let dataset: Dataset
     /// The examples of an epoch; the same array for sets of a fixed size.
@@ -90,7 +90,7 @@ public final class Trainer {
     }
 
     public init(
-        _ run: MADERun, dataset: Dataset, folder: RunFolder, trainingExamples: ((Int) -> HostArray)? = nil,
+        _ run: Run, dataset: Dataset, folder: RunFolder, trainingExamples: ((Int) -> HostArray)? = nil,
         report: @escaping (ProgressReport) -> Void = { _ in }
     ) throws {
         self.run = run
@@ -98,19 +98,9 @@ public final class Trainer {
         self.folder = folder
         self.report = report
         self.trainingExamples = trainingExamples ?? { _ in dataset.train }
-        let configuration = run.configuration
-        let loss = -run.model.logProbability(run.x, run.orders).mean()
-        program = try TrainingProgram(
-            loss: loss, parameters: run.parameters,
-            rule: UpdateRule(
-                optimizer: configuration.optimizer, weightDecay: configuration.weightDecay,
-                clipNorm: configuration.clipNorm,
-                averaging: configuration.averaging))
-        for (name, shape) in program.optimizerStates {
-            try run.states.set(name, HostArray(type: .float32, shape: shape))
-        }
+        program = try run.makeTrainingProgram()
         executable = try run.device.load(
-            program.schedule, maximumBatch: configuration.batch, states: run.states.buffers)
+            program.schedule, maximumBatch: run.configuration.batch, states: run.states.buffers)
     }
 
     /// Bytes on the device: states and everything planned for a step.
@@ -235,20 +225,23 @@ public final class Trainer {
             configuration.rate
             * configuration.schedule.factor(
                 progress: Double(progress.step) / Double(total), final: configuration.finalRate)
-        var feeds = run.feeds(mask: configuration.maskIndex(step: progress.step))
-        for (name, value) in configuration.optimizer.scalars(rate: rate, step: progress.step + 1) {
-            feeds[name] = .host(HostArray([Float(value)], shape: []))
-        }
-        feeds["x"] = .host(HostArray(values, shape: [rows.count, width]))
-        // Only what the program reads is fed.
-        let names = Set(executable.schedule.inputs.map { executable.schedule.values[$0].label })
-        return (feeds.filter { names.contains($0.key) }, rows.count)
+        // Noise differs from row to row of an epoch, however rows are put into batches.
+        var feeds = run.stepFeeds(step: progress.step, rate: rate, examples: Array(rows))
+        feeds["x"] = HostArray(values, shape: [rows.count, width])
+        feeds["label"] = dataset.labels.map { labels in HostArray(rows.map { labels.train[$0] }) }
+        return (feeds.known(to: executable), rows.count)
     }
 
     private func finishEpoch(_ steps: Int, _ start: ContinuousClock.Instant) throws {
         let trainSeconds = seconds(since: start)
         let prefix = run.configuration.averaging > 0 ? "average." : ""
-        let validation = try withWeights(prefix: prefix) { -Estimate(try run.logProbability(dataset.valid)).mean }
+        let limit = run.configuration.validationExamples
+        let count = limit == 0 ? dataset.valid.shape[0] : min(limit, dataset.valid.shape[0])
+        let valid = dataset.valid.rows(0..<count)
+        let labels = dataset.labels(.valid)?.rows(0..<count)
+        let validation = try withWeights(prefix: prefix) {
+            -Estimate(try run.logProbability(valid, labels: labels)).mean
+        }
         guard validation.isFinite else {
             throw NonFiniteError(
                 description:

@@ -35,13 +35,13 @@ struct Run: ParsableCommand {
     func run() throws {
         let experiment = try Experiment.named(name)
         var settings = experiment.configuration
+        settings.experiment = experiment.name
         if let train { settings.train = train }
         if let valid { settings.valid = valid }
         if let test { settings.test = test }
         for assignment in self.settings { try settings.set(assignment) }
         if let epochs { settings.epochs = epochs }
         if let seed { settings.seed = seed }
-        settings.experiment = experiment.name
         let all = try seeds.map { text in
             try text.split(separator: ",").map { part -> UInt64 in
                 guard let seed = UInt64(part) else {
@@ -73,22 +73,21 @@ struct Run: ParsableCommand {
     private func train(_ experiment: Experiment, _ settings: RunConfiguration, suffix: String) throws -> TestResult? {
         let data = try experiment.data(settings, dataFolder: data.folder)
         let device = try device.make()
-        let run = try MADERun(settings, variables: data.dataset.variableCount, device: device)
+        let run = try Training.Run(settings, examples: data.examples, device: device)
         // A model that reads ahead would train to a meaningless figure.
-        _ = try run.prove()
+        _ = try run.model.prove()
         let folder = RunFolder(try makeFolder(suffix))
-        try run.initialize()
+        try run.initialize(data.dataset.train, labels: data.dataset.labels(.train))
         if let weights { try run.load(weights: weights) }
         try folder.write(
             config: StoredRun(
-                settings: settings, variables: data.dataset.variableCount, imageHeight: data.dataset.imageSize?.height,
-                imageWidth: data.dataset.imageSize?.width, dataFolder: self.data.folder, device: device.name))
+                settings, examples: data.examples, dataFolder: self.data.folder, device: device.name))
         let display = ProgressDisplay(isQuiet: json)
         let trainer = try Trainer(
             run, dataset: data.dataset, folder: folder, trainingExamples: data.trainingExamples, report: display.show)
         if !json {
             print(
-                "\(experiment.name) on \(device.summary): \(run.model.parameterCount) parameters, \(bytes(trainer.plannedBytes)) planned on the device, folder \(folder.path)"
+                "\(experiment.name) on \(device.summary): \(run.model.module.parameterCount) parameters, \(bytes(trainer.plannedBytes)) planned on the device, folder \(folder.path)"
             )
         }
         try trainer.start()
@@ -128,18 +127,19 @@ struct Resume: ParsableCommand {
         }
         let folder = RunFolder(folder)
         let stored = try folder.readConfig(StoredRun.self)
-        let experiment = try Experiment.named(stored.settings.experiment)
-        let data = try experiment.data(stored.settings, dataFolder: self.data ?? stored.dataFolder)
-        guard data.dataset.variableCount == stored.variables else {
+        let experiment = try Experiment.named(stored.experiment)
+        let settings = try stored.configuration(preset: experiment.configuration, path: folder.config)
+        let data = try experiment.data(settings, dataFolder: self.data ?? stored.dataFolder)
+        guard data.examples == stored.examples else {
             throw FileError(
                 folder.config,
-                "was made for \(stored.variables) variables, but the data have \(data.dataset.variableCount)")
+                "was made for examples of \(stored.examples.dimensions), but the data have \(data.examples.dimensions)")
         }
         var options = device
         if options.device == nil, environment("MARTLET_DEVICE") == nil { options.device = stored.device }
         let device = try options.make()
-        let run = try MADERun(stored.settings, variables: stored.variables, device: device)
-        try run.initialize()
+        let run = try Training.Run(settings, examples: stored.examples, device: device)
+        try run.initialize(data.dataset.train, labels: data.dataset.labels(.train))
         let display = ProgressDisplay(isQuiet: json)
         let trainer = try Trainer(
             run, dataset: data.dataset, folder: folder, trainingExamples: data.trainingExamples, report: display.show)
@@ -168,7 +168,8 @@ struct TestResult: Codable {
 }
 
 private func finish(
-    _ trainer: Trainer, _ run: MADERun, _ experiment: Experiment, _ data: ExperimentData, _ display: ProgressDisplay,
+    _ trainer: Trainer, _ run: Training.Run, _ experiment: Experiment, _ data: ExperimentData,
+    _ display: ProgressDisplay,
     isJSON: Bool
 ) throws -> TestResult? {
     signal(SIGINT) { _ in interruptionRequested.store(true, ordering: .relaxed) }
@@ -184,7 +185,7 @@ private func finish(
         throw ExitCode(130)
     }
     try trainer.useBest()
-    let nats = try run.logProbability(data.dataset.test).map { -$0 }
+    let nats = try run.logProbability(data.dataset.test, labels: data.dataset.labels(.test)).map { -$0 }
     let estimate = Estimate(nats)
     var optimum: Estimate?
     var difference: Estimate?
@@ -197,11 +198,12 @@ private func finish(
         bitsPerDimension: estimate.mean / Double(data.dataset.variableCount) / 0.6931471805599453,
         validNats: trainer.bestValidation,
         paperNats: experiment.paperNats, optimum: optimum, difference: difference, seconds: seconds)
-    if run.configuration.samples > 0, let size = data.dataset.imageSize {
+    var sheet: String?
+    if run.configuration.samples > 0, let suffix = Output.pictured(experiment, run.examples) {
         let drawn = try run.sample(count: run.configuration.samples, SamplingOptions(seed: run.configuration.seed))
-        try PNG.write(
-            PNG.sheet(drawn.examples, height: size.height, width: size.width),
-            to: "\(trainer.folder.path)/samples-1.png")
+        let path = "\(trainer.folder.path)/samples-1.\(suffix)"
+        try Output.write(drawn.examples, of: experiment, run, to: path)
+        sheet = path
     }
     if isJSON {
         try printJSON(result)
@@ -216,9 +218,7 @@ private func finish(
         )
     }
     if let paper = experiment.paperNats { print("the paper's figure: \(fixed(paper, 2)) nats (\(experiment.paper))") }
-    if run.configuration.samples > 0, data.dataset.imageSize != nil {
-        print("samples: \(trainer.folder.path)/samples-1.png")
-    }
+    if let sheet { print("samples: \(sheet)") }
     return result
 }
 

@@ -49,6 +49,11 @@ import Testing
             let h = (carry[0] * 0.5 + slice[0]).tanh()
             return ([h], [h.sum(axes: [1])])
         }
+        let images =
+            x.reshaped([.batch, 1, 3, 3]) * Tensor.constant(HostArray([1, -0.5] as [Float], shape: [2, 1, 1]))
+        let taps = Tensor.constant(HostArray((0..<54).map { Float($0 * 7 % 11) / 8 - 0.5 }, shape: [3, 2, 3, 3]))
+        let convolved = images.convolution(
+            taps, padding: [(1, 1), (1, 1)], mask: .causal(.b, kernel: [3, 3], outputs: 3, inputs: 2, channelGroups: 2))
         let bits = BitMatrix(rows: 5, columns: 7) { ($0 * 7 + $1 * 3) % 4 < 2 }
         return [
             ("elementwise", ((v * 2 + 1).tanh() * v.sigmoid()).softplus() + v.absolute().sqrt()),
@@ -72,6 +77,10 @@ import Testing
             ("inverse", (x + eye * 3).inverse()), ("log|det|", (x + eye * 3).logAbsoluteDeterminant()),
             ("lu", (x + eye * 3).lu().packed),
             ("triangular", (x + eye * 3).triangularSolve(x, isLower: true)), ("custom", cube(v) + 1),
+            ("convolution", (convolved + 0.5).relu()),
+            ("convolution gradients", try gradients(of: convolved.squared().sum(), with: [images, taps])[0]),
+            ("weight gradient", try gradients(of: convolved.squared().sum(), with: [images, taps])[1]),
+            ("transposed convolution", convolved.transposedConvolution(taps, stride: [2, 1], outputPadding: [1, 0])),
             ("custom gradient", try gradients(of: cube(v).sum(), with: [v])[0]), ("iterate", root.carries[0]),
             ("scan", scan.outputs[0]),
             (

@@ -14,7 +14,7 @@ func numbers(_ count: Int, seed: UInt64) -> [Double] {
 @Suite struct CompileTests {
     /// A schedule computes what the graph says, for several batch sizes from one compilation.
     private func check(
-        _ outputs: [Tensor], updates: [StateUpdate] = [], settled: [Tensor: MaskStructure] = [:], groups: Int? = nil,
+        _ outputs: [Tensor], updates: [StateUpdate] = [], settled: [Tensor: WeightMask] = [:], groups: Int? = nil,
         sourceLocation: Testing.SourceLocation = #_sourceLocation
     ) throws {
         let schedule = try compile(outputs, updates: updates, settled: settled)
@@ -31,10 +31,8 @@ func numbers(_ count: Int, seed: UInt64) -> [Double] {
             }
             for (tensor, mask) in settled {
                 let shape = tensor.shape.resolved(batch: 1)
-                for o in 0..<shape[0] {
-                    for i in 0..<shape[1] where mask.isLive(output: o, input: i) == false {
-                        bindings[tensor.placeholder!.label]!.elements[o * shape[1] + i] = 0
-                    }
+                for e in 0..<shape.reduce(1, *) where mask.isDead(e, shape: shape) {
+                    bindings[tensor.placeholder!.label]!.elements[e] = 0
                 }
             }
             let expected = try Interpreter(batch: batch, bindings).run(outputs + updates.map(\.value))
@@ -93,12 +91,12 @@ func numbers(_ count: Int, seed: UInt64) -> [Double] {
         let parameters = weights + biases
         let grads = try gradients(of: loss, with: parameters)
         var updates: [StateUpdate] = []
-        var settled: [Tensor: MaskStructure] = [:]
+        var settled: [Tensor: WeightMask] = [:]
         for (index, (p, g)) in zip(parameters, grads).enumerated() {
             let (m, v) = (Tensor.state("m\(index)", p.shape), Tensor.state("v\(index)", p.shape))
             let (m1, v1) = (m * 0.9 + g * 0.1, v.absolute() * 0.99 + g * g * 0.01)
             updates += [StateUpdate(m, m1), StateUpdate(v, v1), StateUpdate(p, p - m1 * 0.01 / (v1.sqrt() + 1e-8))]
-            if index < 2 { for t in [m, v, p] { settled[t] = masks[index] } }
+            if index < 2 { for t in [m, v, p] { settled[t] = .dense(masks[index]) } }
         }
         try check([loss], updates: updates, settled: settled)
         let schedule = try compile([loss], updates: updates, settled: settled)

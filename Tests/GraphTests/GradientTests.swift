@@ -96,7 +96,36 @@ private let cases: [GradientCase] = {
                     .constant(HostArray([1, 2, 3, 0] as [Int32])), .constant(HostArray([2, 3, 1, 4, 0] as [Int32]))
                 ))
         })
-    return list
+    return list + convolutions
+}()
+
+private let convolutions: [GradientCase] = {
+    let rgb = ConvolutionMask.causal(.b, kernel: [3, 3], outputs: 3, inputs: 4, channelGroups: 2)
+    let odd = ConvolutionMask(kernel: [2, 3]) { ($0[0] + $0[1]) % 2 == 0 }
+    return [
+        GradientCase(name: "convolution 1d causal", shapes: [[2, 3, 7], [2, 3, 2]]) {
+            $0[0].convolution($0[1], padding: [(2, 0)], dilation: [2])
+        },
+        GradientCase(name: "convolution 2d strided grouped", shapes: [[2, 4, 5, 6], [6, 2, 3, 2]]) {
+            $0[0].convolution($0[1], stride: [2, 3], padding: [(1, 0), (2, 1)], groups: 2)
+        },
+        GradientCase(name: "convolution 2d mask B", shapes: [[1, 4, 3, 4], [3, 4, 3, 3]]) {
+            $0[0].convolution($0[1], padding: [(1, 1), (1, 1)], mask: rgb)
+        },
+        GradientCase(name: "convolution 2d cropped", shapes: [[1, 2, 4, 5], [3, 2, 2, 3]]) {
+            $0[0].convolution($0[1], padding: [(1, -1), (-1, 2)], mask: odd)
+        },
+        GradientCase(name: "convolution 3d", shapes: [[1, 2, 3, 3, 3], [2, 2, 2, 2, 2]]) {
+            $0[0].convolution($0[1], padding: [(1, 0), (0, 1), (0, 0)], dilation: [1, 2, 1])
+        },
+        GradientCase(name: "depthwise convolution", shapes: [[2, 3, 4, 4], [3, 1, 3, 3]]) {
+            $0[0].convolution($0[1], padding: [(1, 1), (1, 1)], groups: 3)
+        },
+        GradientCase(name: "transposed convolution", shapes: [[2, 4, 3, 2], [4, 2, 3, 2]]) {
+            $0[0].transposedConvolution(
+                $0[1], stride: [2, 3], padding: [(1, 0), (0, 1)], outputPadding: [1, 2], groups: 2)
+        },
+    ]
 }()
 
 @Suite struct GradientTests {
