@@ -131,6 +131,7 @@ public struct Sigmoid: ElementwiseBijector {
 /// (Papamakarios et al. 2017, appendix E: alpha = 1e-6 for MNIST). 0 and 1 saturate at the last numbers inside.
 public struct Logit: ElementwiseBijector {
     public let alpha: Double
+    private var scale: Double { 1 - 2 * alpha }
 
     public init(alpha: Double = 0) { self.alpha = alpha }
 
@@ -138,13 +139,13 @@ public struct Logit: ElementwiseBijector {
     public var inverseFormula: String { "sigmoid" }
 
     public func map(_ x: Tensor) -> (value: Tensor, logDerivative: Tensor) {
-        let (z, log) = Sigmoid().unmap(alpha == 0 ? x : x * (1 - 2 * alpha) + alpha)
-        return (z, alpha == 0 ? log : log + Math.log(1 - 2 * alpha))
+        let (z, log) = Sigmoid().unmap(alpha == 0 ? x : x * scale + alpha)
+        return (z, alpha == 0 ? log : log + Math.log(scale))
     }
 
     public func unmap(_ z: Tensor) -> (value: Tensor, logDerivative: Tensor) {
         let (x, log) = Sigmoid().map(z)
-        return alpha == 0 ? (x, log) : ((x - alpha) / (1 - 2 * alpha), log - Math.log(1 - 2 * alpha))
+        return alpha == 0 ? (x, log) : ((x - alpha) / scale, log - Math.log(scale))
     }
 }
 

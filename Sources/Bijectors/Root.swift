@@ -1,7 +1,7 @@
 import Graph
 
-/// The root of increasing functions, element by element: Newton's step where it stays inside the bracket, the middle of the
-/// bracket else and at every third step. The count is fixed, so that the solve is an ordinary graph of elementwise
+/// The root of increasing functions, element by element: Newton's step where it stays inside the bracket and shrinks at least
+/// by half, the middle of the bracket else. The count is fixed, so that the solve is an ordinary graph of elementwise
 /// operations: it fuses, it runs inside samplers, and every device finds the same root.
 ///
 /// An element whose residual has not come down to the rounding of the function itself becomes NaN rather than a wrong
@@ -16,25 +16,26 @@ func monotoneRoot(
     _ target: Tensor, low: Tensor, high: Tensor, _ function: (_ x: Tensor) -> (value: Tensor, derivative: Tensor)
 ) -> Tensor {
     let type = target.elementType
-    let epsilon = FloatLimits(type).epsilon
-    let count = type == .float64 ? 75 : 36
+    let tolerance: Double = 64 * FloatLimits(type).epsilon
+    let count = type == .float64 ? 80 : 40
     // Roots carry no gradient of the search; the last Newton step below gives the implicit one.
     let goal = target.stoppingGradient()
     var (low, high) = (low.stoppingGradient(), high.stoppingGradient())
     var x = (low + high) * 0.5
-    for step in 0..<count {
+    var step = high - low
+    var before = step
+    for _ in 0..<count {
         let (value, derivative) = function(x)
-        let (v, d) = (value.stoppingGradient(), derivative.stoppingGradient())
-        let isBelow = v.less(goal)
+        let (miss, d) = (value.stoppingGradient() - goal, derivative.stoppingGradient())
+        let isBelow = miss.less(0)
         low = .select(isBelow, x, low)
         high = .select(isBelow, high, x)
-        let middle = (low + high) * 0.5
-        if step % 3 == 2 {
-            x = middle
-        } else {
-            let newton = x - (v - goal) / d
-            x = .select(newton.greaterOrEqual(low).and(newton.lessOrEqual(high)), newton, middle)
-        }
+        let newton = x - miss / d
+        let isFast = (miss * 2).absolute().lessOrEqual((before * d).absolute())
+            .and(newton.greaterOrEqual(low)).and(newton.lessOrEqual(high))
+        before = step
+        step = .select(isFast, miss / d, (high - low) * 0.5)
+        x = .select(isFast, newton, low + (high - low) * 0.5)
     }
     // dx/dtarget = 1 / f', dx/dparameters = -(df/dparameters) / f': one more step, through which gradients flow.
     let root = x.stoppingGradient()
@@ -43,8 +44,8 @@ func monotoneRoot(
     let polished = root - (value - target) / d
     // A flat function says nothing about its argument: then the bracket, not the residual, decides.
     let residual = (value - target).absolute().stoppingGradient()
-    let slack = (target.absolute().maximum(.scalar(1, type)) + d * root.absolute()) * (64 * epsilon)
-    let isNarrow = (high - low).lessOrEqual(root.absolute().maximum(.scalar(1, type)) * (64 * epsilon))
+    let slack = (target.absolute().maximum(.scalar(1, type)) + d * root.absolute()) * tolerance
+    let isNarrow = (high - low).lessOrEqual(root.absolute().maximum(.scalar(1, type)) * tolerance)
     let isFound = residual.lessOrEqual(slack.stoppingGradient()).or(isNarrow)
     let answer = Tensor.select(polished.isFinite(), polished, root)
     return .select(isFound, answer, .scalar(.nan, type))

@@ -26,8 +26,9 @@ public struct SplineTransformer: Transformer {
     private func knots(_ raw: [Tensor]) -> (widths: [Tensor], positions: [Tensor]) {
         let top = raw.dropFirst().reduce(raw[0]) { $0.maximum($1) }.stoppingGradient()
         let weights = raw.map { ($0 - top).exp() }
-        let factor = 2 * bound * (1 - leastBin * Double(bins)) / total(weights)
-        let widths = weights.map { $0 * factor + 2 * bound * leastBin }
+        let (free, least): (Double, Double) = (2 * bound * (1 - leastBin * Double(bins)), 2 * bound * leastBin)
+        let factor = free / total(weights)
+        let widths = weights.map { $0 * factor + least }
         var positions: [Tensor] = [.scalar(-bound, raw[0].elementType).broadcast(to: raw[0].shape)]
         for width in widths.dropLast() { positions.append(positions[positions.count - 1] + width) }
         return (widths, positions)

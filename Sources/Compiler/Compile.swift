@@ -278,7 +278,7 @@ struct ScheduleBuilder {
 
     private mutating func emitCopy(of tensor: Tensor) {
         // The copy's own memory must not be what it is copied from.
-        let view = View.of(tensor) { $0 != tensor && fusion.isComputed($0) }
+        let view = fusion.source(ofCopy: tensor)
         var builder = ProgramBuilder(anchor: nil)
         if Simplifier.isCounted(tensor), !(tensor.node.operation is Position) {
             supply(tensor, &builder, nil)

@@ -93,7 +93,23 @@ struct Fusion {
         home[tensor] != nil || tensor.node.operation is Placeholder || tensor.node.operation is Constant
     }
 
-    func view(_ tensor: Tensor) -> View { .of(tensor, isStored: isComputed) }
+    func view(_ tensor: Tensor) -> View {
+        let view = View.of(tensor, isStored: isComputed)
+        // Memory that something on the way was given since may lie so that no view of it will do; what it was copied from does.
+        if view.base == .tensor(tensor), !isComputed(tensor) { return .of(tensor, isStored: isOriginal) }
+        return view
+    }
+
+    /// The view that a copied tensor is of other memory than its own.
+    func source(ofCopy copied: Tensor) -> View {
+        let view = View.of(copied) { $0 != copied && isComputed($0) }
+        return view.base == .tensor(copied) ? .of(copied) { $0 != copied && isOriginal($0) } : view
+    }
+
+    /// Whether a tensor is computed or given, not copied.
+    private func isOriginal(_ tensor: Tensor) -> Bool {
+        isComputed(tensor) && home[tensor]?.copied != tensor
+    }
 
     /// The cluster that has to run before `tensor` can be read.
     func source(_ tensor: Tensor) -> Cluster? {
@@ -262,7 +278,7 @@ struct Fusion {
         let own = (cluster.prologue + cluster.nodes).flatMap(\.inputs)
         if let copied = cluster.copied {
             // What the view is of, not the memory that it is being given.
-            if case .tensor(let base) = View.of(copied, isStored: { $0 != copied && isComputed($0) }).base {
+            if case .tensor(let base) = source(ofCopy: copied).base {
                 return [base]
             }
             return []

@@ -115,7 +115,7 @@ private struct SamplerBuilder {
 
     private mutating func emit(_ cluster: Cluster) throws {
         if let copied = cluster.copied {
-            let view = View.of(copied) { $0 != copied && fusion.isComputed($0) }
+            let view = fusion.source(ofCopy: copied)
             var builder = ProgramBuilder(anchor: nil)
             if let scalar = Simplifier.scalar(copied) {
                 builder.addConstant(copied, scalar)
