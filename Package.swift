@@ -44,7 +44,7 @@ let package = Package(
         // 6: data and training
         .target(name: "Datasets", dependencies: ["Graph", "Kernels", "CZip", "CPNG"], path: "Sources/Datasets"),
         .target(
-            name: "Training", dependencies: ["Compiler", "Layers", "Distributions", "Models", "Datasets"],
+            name: "Training", dependencies: ["Compiler", "Layers", "Distributions", "Bijectors", "Models", "Datasets"],
             path: "Sources/Training"),
         // 7: experiments and the command line
         .target(name: "Experiments", dependencies: ["Training"], path: "experiments"),

@@ -3,6 +3,50 @@ import Distributions
 import Graph
 import Layers
 
+/// One piece of a bijector's inverse, in the order in which the pieces run.
+public enum InverseStage {
+    /// A graph that maps the stage's input to its output.
+    case direct(Tensor)
+    /// An incremental program: each variable as a function of the stage's input and of earlier variables.
+    case sequential(variable: Tensor, drawn: Tensor, order: Order)
+}
+
+extension Bijector {
+    /// The inverse in pieces: what has a formula is joined into one graph, what is sequential is handed to the sampler.
+    ///
+    /// - Parameters:
+    ///   - example: the shape of the data, `[.batch, ..]`.
+    ///   - input: the name of each stage's input, which is the latents for the first and the stage before for the others.
+    public func inverseStages(_ example: Shape, context: Tensor? = nil, input: String, element: ElementType = .float32)
+        throws -> [InverseStage]
+    {
+        let pass = Pass(context: context)
+        // Shapes on the way from the data to the latents, one more than steps.
+        var shapes = [example]
+        for step in steps { shapes.append(step.outputShape(shapes[shapes.count - 1], context: context)) }
+        var stages: [InverseStage] = []
+        var value = Tensor.input(input, shapes[shapes.count - 1], element)
+        var isFresh = true
+        for (index, step) in steps.enumerated().reversed() {
+            guard step.structure.inversion == .sequential else {
+                value = step.inverse(value, pass).value
+                isFresh = false
+                continue
+            }
+            if !isFresh { stages.append(.direct(value)) }
+            let (x, z) = (Tensor.input("x", shapes[index], element), Tensor.input(input, shapes[index + 1], element))
+            guard let (drawn, order) = step.solve(z, given: x, pass) else {
+                throw GraphError(operation: step.structure.name, message: "its sequential inverse has no step")
+            }
+            stages.append(.sequential(variable: x, drawn: drawn, order: order))
+            value = Tensor.input(input, shapes[index], element)
+            isFresh = true
+        }
+        if !isFresh { stages.append(.direct(value)) }
+        return stages
+    }
+}
+
 /// The inverse of a bijector on a device: what has a formula runs as compiled graphs, what is sequential as compiled
 /// incremental programs of about one pass each.
 public final class InverseProgram {
@@ -12,55 +56,32 @@ public final class InverseProgram {
     }
 
     private let stages: [Stage]
-    public let maximumBatch: Int
     /// Bytes of device memory that the programs hold beside the states.
     public let plannedBytes: Int
 
     /// - Parameters:
     ///   - bijector: its parameters' states are found in `states` by name.
-    ///   - example: the shape of one example of the data.
+    ///   - example: the shape of the data, `[.batch, ..]`.
     /// - Throws: `DependencyLeak` if a conditioner breaks its order.
     public init(
         _ bijector: any Bijector, example: Shape, context: Int = 0, device: any Device, maximumBatch: Int,
         states: [String: any DeviceBuffer]
     ) throws {
-        self.maximumBatch = maximumBatch
-        let pass = Pass(context: context > 0 ? .input("context", [.batch, Extent(context)]) : nil)
-        // Shapes on the way from the data to the latents, one more than steps.
-        let steps = bijector.steps
-        var shapes = [example]
-        for step in steps { shapes.append(step.outputShape(shapes[shapes.count - 1], context: pass.context)) }
-        var stages: [Stage] = []
+        let given = context > 0 ? Tensor.input("context", [.batch, Extent(context)]) : nil
         var planned = 0
-        var direct: [any Bijector] = []
-        func flush(_ shape: Shape) throws {
-            if direct.isEmpty { return }
-            let z = Tensor.input("z", shape)
-            let x = direct.reduce(z) { $1.inverse($0, pass).value }
-            let program = try device.load(compile([x]), maximumBatch: maximumBatch, states: states)
-            planned += program.plannedBytes
-            stages.append(.graph(program))
-            direct = []
-        }
-        var pending = shapes[shapes.count - 1]
-        for (index, step) in steps.enumerated().reversed() {
-            guard step.structure.inversion == .sequential else {
-                direct.append(step)
-                continue
+        stages = try bijector.inverseStages(example, context: given, input: "z").map { stage in
+            switch stage {
+            case .direct(let x):
+                let program = try device.load(compile([x]), maximumBatch: maximumBatch, states: states)
+                planned += program.plannedBytes
+                return .graph(program)
+            case .sequential(let variable, let drawn, let order):
+                let program = try SamplingProgram(variable: variable, drawn: drawn, order: order)
+                let sampler = try device.load(program, maximumBatch: maximumBatch, states: states)
+                planned += sampler.plannedBytes
+                return .sequential(sampler)
             }
-            try flush(pending)
-            let (x, z) = (Tensor.input("x", shapes[index]), Tensor.input("z", shapes[index + 1]))
-            guard let (drawn, order) = step.solve(z, given: x, pass) else {
-                throw GraphError(operation: step.structure.name, message: "its sequential inverse has no step")
-            }
-            let program = try SamplingProgram(variable: x, drawn: drawn, order: order)
-            let sampler = try device.load(program, maximumBatch: maximumBatch, states: states)
-            planned += sampler.plannedBytes
-            stages.append(.sequential(sampler))
-            pending = shapes[index]
         }
-        try flush(pending)
-        self.stages = stages
         plannedBytes = planned
     }
 
@@ -78,7 +99,9 @@ public final class InverseProgram {
                 value = try program.run(
                     feeds.filter { names.contains($0.key) }.mapValues { Feed.host($0) }, batch: batch)[0]
             case .sequential(let sampler):
-                value = try sampler.run(feeds, batch: batch)[0]
+                let names = Set(
+                    sampler.program.values.compactMap { if case .input(let name) = $0.storage { name } else { nil } })
+                value = try sampler.run(feeds.filter { names.contains($0.key) }, batch: batch)[0]
             }
         }
         if z.doubles.allSatisfy(\.isFinite) {
