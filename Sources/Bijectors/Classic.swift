@@ -12,8 +12,9 @@ public struct Planar: Bijector {
     public let offset: ConditionedWeights
 
     public init(_ count: Int, context: Int = 0) {
-        direction = ConditionedWeights(count, context: context)
-        normal = ConditionedWeights(count, context: context)
+        direction = ConditionedWeights(count, context: context, .normal(standardDeviation: 0.3))
+        // w . u > -1 moves u by w over its squared length: a short w would start far from the identity.
+        normal = ConditionedWeights(count, context: context, .normal(standardDeviation: 1))
         offset = ConditionedWeights(1, context: context, .zeros)
     }
 
