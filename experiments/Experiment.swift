@@ -1,3 +1,4 @@
+import Compiler
 import Datasets
 import Graph
 import Training
@@ -22,8 +23,10 @@ public struct Experiment: Sendable {
     }
 
     /// Every experiment, by name.
-    public static let all: [Experiment] =
-        [madeGlyphs, madeMNIST, madeMNISTPaper] + madeUCI + [made] + [mafBSDS300, realNVPBSDS300] + flowDensities
+    public static let all: [Experiment] = [madeGlyphs, madeMNIST, madeMNISTPaper] + madeUCI + [made] + pixelModels + sequenceModels
+        + flows
+
+    static let flows: [Experiment] = [mafBSDS300, realNVPBSDS300] + flowDensities
 
     public static func named(_ name: String) throws -> Experiment {
         guard let found = all.first(where: { $0.name == name }) else {
@@ -44,5 +47,12 @@ public struct ExperimentData: Sendable {
 
     init(_ dataset: Dataset) { self.dataset = dataset }
 
-    public var examples: ExampleShape { ExampleShape(dataset.exampleShape, classes: dataset.labels?.classes) }
+    /// How people look at an example that is not an image.
+    public var presentation: ExampleShape.Presentation?
+    /// Simple models evaluated on the same test examples.
+    public var baselines: (@Sendable (any Device) throws -> [Baseline])?
+
+    public var examples: ExampleShape {
+        ExampleShape(dataset.exampleShape, classes: dataset.labels?.classes, presentation: presentation)
+    }
 }

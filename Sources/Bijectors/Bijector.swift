@@ -174,7 +174,7 @@ extension Tensor {
     func summedOverEvent() -> Tensor { shape.rank > 1 ? sum(axes: Array(1..<shape.rank)) : self }
 
     /// Zero for every example, of this tensor's element type.
-    func zeroPerExample() -> Tensor { Tensor.scalar(0, elementType).broadcast(to: [shape[0]]) }
+    public func zeroPerExample() -> Tensor { Tensor.scalar(0, elementType).broadcast(to: [shape[0]]) }
 
     /// A scalar of the graph for every example of `x`.
     func perExample(of x: Tensor) -> Tensor { broadcast(to: [x.shape[0]]) }

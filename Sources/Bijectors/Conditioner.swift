@@ -54,6 +54,14 @@ public struct MaskedMLP: Conditioner {
         }
     }
 
+    /// With any masks `[out, in]`, one for each layer; whether they respect an order is for `proveStructure` to say.
+    public init(masks: [BitMatrix], activation: Activation = .relu) {
+        contextCount = 0
+        self.activation = activation
+        degrees = masks.map { .matrix($0) }
+        layers = masks.map { MaskedDense($0.columns, $0.rows, mask: .matrix($0)) }
+    }
+
     /// For an order of D variables: place `order[d]` counted from 0, `parameters` outputs for each variable.
     public static func autoregressive(
         order: Order, hidden: [Int], parameters: Int, context: Int = 0, activation: Activation = .relu,
@@ -126,5 +134,53 @@ extension Tensor {
     func blocks(_ count: Int) -> [Tensor] {
         let width = shape[1].coefficient / Swift.max(1, count)
         return (0..<count).map { sliced(axis: 1, from: $0 * width, count: width) }
+    }
+}
+
+/// Convolutions of odd kernels that keep height and width, for couplings of images: Glow's 3x3, 1x1, 3x3 (Kingma and Dhariwal
+/// 2018, section 3.3).
+public struct ConvolutionNetwork: Conditioner {
+    public let layers: [ConvolutionLayer]
+    public let activation: Activation
+
+    /// - Parameters:
+    ///   - channels: before the first layer, between layers, and behind the last.
+    ///   - kernels: one for each layer.
+    ///   - startsAtIdentity: whether the last layer starts at zero.
+    public init(channels: [Int], kernels: [Int], activation: Activation = .relu, startsAtIdentity: Bool = true) {
+        layers = kernels.indices.map {
+            ConvolutionLayer(
+                channels[$0], channels[$0 + 1], kernel: kernels[$0],
+                initializer: startsAtIdentity && $0 == kernels.count - 1 ? .zeros : nil)
+        }
+        self.activation = activation
+    }
+
+    public func callAsFunction(_ x: Tensor, _ pass: Pass) -> Tensor {
+        var h = x
+        for (index, layer) in layers.enumerated() {
+            h = layer(h)
+            if index < layers.count - 1 { h = activation(h) }
+        }
+        return h
+    }
+}
+
+/// A convolution with bias that keeps height and width.
+public struct ConvolutionLayer: Module {
+    public let weight: Parameter
+    public let bias: Parameter
+
+    public init(_ inputs: Int, _ outputs: Int, kernel: Int, initializer: Initializer? = nil) {
+        let initial = initializer ?? .fanIn(inputs * kernel * kernel)
+        weight = Parameter([outputs, inputs, kernel, kernel], initial)
+        bias = Parameter([outputs], initial)
+    }
+
+    public func callAsFunction(_ x: Tensor, file: StaticString = #fileID, line: UInt = #line) -> Tensor {
+        let margin = weight.shape[2] / 2
+        let y = x.convolution(
+            weight.tensor, padding: [(margin, margin), (margin, margin)], file: file, line: line)
+        return y + bias.tensor.reshaped([1, Extent(weight.shape[0]), 1, 1])
     }
 }

@@ -21,6 +21,8 @@ public enum ScaleBound: Hashable, Sendable {
     /// `limit * tanh(output / limit)`: scales lie in exp(-limit) ... exp(limit) (RealNVP, Dinh et al. 2017, section 4.1, has
     /// a tanh times a learned limit).
     case tanh(limit: Double)
+    /// `output / (1 + |output| / limit)`: scales lie in exp(-limit) ... exp(limit), reached more slowly (zuko's).
+    case softClip(limit: Double)
     /// `log sigmoid(output + shift)`: scales lie in 0 ... 1 and start near 1 (Glow's code, shift = 2; also IAF's gate).
     case sigmoid(shift: Double)
 
@@ -28,6 +30,7 @@ public enum ScaleBound: Hashable, Sendable {
         switch self {
         case .none: raw
         case .tanh(let limit): limit == 1 ? raw.tanh() : (raw / limit).tanh() * limit
+        case .softClip(let limit): raw / (raw.absolute() / limit + 1)
         case .sigmoid(let shift): -(-(raw + shift)).softplus()
         }
     }
@@ -35,7 +38,7 @@ public enum ScaleBound: Hashable, Sendable {
     public var description: String {
         switch self {
         case .none: "log-scale unbounded"
-        case .tanh(let limit): "|log-scale| < \(limit)"
+        case .tanh(let limit), .softClip(let limit): "|log-scale| < \(limit)"
         case .sigmoid: "scale in (0, 1)"
         }
     }

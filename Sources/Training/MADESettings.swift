@@ -10,7 +10,7 @@ public struct MADESettings: ModelSettings {
     public var hidden = [500, 500]
     /// relu, tanh, sigmoid or softplus.
     public var activation = "relu"
-    /// bernoulli, categorical:LEVELS or mixture:COMPONENTS.
+    /// bernoulli, categorical:LEVELS, mixture:COMPONENTS or logistics:COMPONENTS:LEVELS.
     public var conditional = "bernoulli"
     /// natural, random, or the variables in the order of drawing, separated by commas.
     public var ordering = "natural"
@@ -80,7 +80,7 @@ public struct MADESettings: ModelSettings {
     }
 }
 
-/// The conditional that a setting names: bernoulli, categorical:LEVELS or mixture:COMPONENTS.
+/// The conditional that a setting names.
 func makeConditional(_ text: String) throws -> any Conditional {
     let parts = text.split(separator: ":", omittingEmptySubsequences: false).map(String.init)
     let number = parts.count == 2 ? Int(parts[1]) : nil
@@ -89,8 +89,17 @@ func makeConditional(_ text: String) throws -> any Conditional {
     case ("categorical", let levels?) where (2...65536).contains(levels): return Categorical(levels: levels)
     case ("mixture", let components?) where (1...4096).contains(components):
         return MixtureOfGaussians(components: components)
+    case ("logistics", nil) where parts.count == 3:
+        if let components = Int(parts[1]), let levels = Int(parts[2]), (1...4096).contains(components),
+            (2...65536).contains(levels)
+        {
+            return DiscretizedLogisticMixture(levels: levels, components: components)
+        }
+        fallthrough
     default:
-        throw UsageError("conditional: expected bernoulli, categorical:LEVELS or mixture:COMPONENTS, found “\(text)”")
+        throw UsageError(
+            "conditional: expected bernoulli, categorical:LEVELS, mixture:COMPONENTS or logistics:COMPONENTS:LEVELS, found “\(text)”"
+        )
     }
 }
 
@@ -98,6 +107,9 @@ func makeConditional(_ text: String) throws -> any Conditional {
 func conditionalDomain(_ text: String) -> VariableDomain {
     if text == "bernoulli" { return .binary }
     if text.hasPrefix("categorical:"), let levels = Int(text.dropFirst(12)) { return .levels(levels) }
+    if text.hasPrefix("logistics:"), let levels = text.split(separator: ":").last.flatMap({ Int($0) }) {
+        return .levels(levels)
+    }
     return .real
 }
 

@@ -9,16 +9,27 @@ public struct ExampleShape: Codable, Sendable, Equatable {
     public var dimensions: [Int]
     /// The number of classes, where every example has a label.
     public var classes: Int?
+    /// How people look at an example that is not an image.
+    public var presentation: Presentation?
 
-    public init(_ dimensions: [Int], classes: Int? = nil) {
+    public enum Presentation: Codable, Sendable, Equatable {
+        /// Mu-law codes at a rate in Hz.
+        case sound(rate: Int)
+        case text(Alphabet)
+        /// Frames, side by side.
+        case video
+    }
+
+    public init(_ dimensions: [Int], classes: Int? = nil, presentation: Presentation? = nil) {
         self.dimensions = dimensions
         self.classes = classes
+        self.presentation = presentation
     }
 
     public var count: Int { dimensions.reduce(1, *) }
     /// Channels, height and width, where examples are images.
     public var image: (channels: Int, height: Int, width: Int)? {
-        dimensions.count == 3 ? (dimensions[0], dimensions[1], dimensions[2]) : nil
+        dimensions.count == 3 && presentation == nil ? (dimensions[0], dimensions[1], dimensions[2]) : nil
     }
 }
 

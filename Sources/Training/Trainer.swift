@@ -64,7 +64,8 @@ public final class Trainer {
     }
 
     public let run: Run
-    public let folder: RunFolder
+    /// Where everything is kept; a run without a folder is kept in memory alone.
+    public let folder: RunFolder?
     private let dataset: Dataset
     /// The examples of an epoch; the same array for sets of a fixed size.
     private let trainingExamples: (_ epoch: Int) -> HostArray
@@ -90,7 +91,7 @@ public final class Trainer {
     }
 
     public init(
-        _ run: Run, dataset: Dataset, folder: RunFolder, trainingExamples: ((Int) -> HostArray)? = nil,
+        _ run: Run, dataset: Dataset, folder: RunFolder?, trainingExamples: ((Int) -> HostArray)? = nil,
         report: @escaping (ProgressReport) -> Void = { _ in }
     ) throws {
         self.run = run
@@ -112,12 +113,13 @@ public final class Trainer {
             for (name, _) in run.parameters { try run.states.set("average.\(name)", run.states.get(name)!) }
         }
         try keepBest()
-        try Files.write([], to: folder.metrics)
+        if let folder { try Files.write([], to: folder.metrics) }
         try save()
     }
 
     /// Goes on where `state.safetensors` says.
     public func restore() throws {
+        guard let folder else { return }
         let (arrays, metadata) = try SafeTensors.read(folder.state)
         let restored = try Progress(metadata, folder.state)
         let expected =
@@ -262,7 +264,7 @@ public final class Trainer {
         let padded = String(repeating: " ", count: max(0, 12 - time.count)) + time
         let line =
             #"{"epoch":\#(progress.epoch),"step":\#(progress.step),"train_nats":\#(trainLoss),"valid_nats":\#(validation),"best_valid_nats":\#(progress.best),"seconds":\#(padded)}"#
-        try Files.append(line, to: folder.metrics)
+        if let folder { try Files.append(line, to: folder.metrics) }
         progress.metricsLength += line.utf8.count + 1
         try save()
         report(
@@ -289,6 +291,7 @@ public final class Trainer {
 
     /// Writes the model, then the state: whichever of the two a crash leaves behind, the state can rebuild the other.
     private func save() throws {
+        guard let folder else { return }
         try run.save(weights: folder.model, prefix: "best.")
         let names =
             run.parameters.map(\.name) + program.optimizerStates.map(\.name) + run.parameters.map { "best.\($0.name)" }
@@ -299,7 +302,7 @@ public final class Trainer {
     /// Puts the best weights in the place of the trained ones, for evaluation and sampling.
     public func useBest() throws {
         for (name, _) in run.parameters { try run.states.set(name, run.states.get("best.\(name)")!) }
-        try run.save(weights: folder.model)
+        if let folder { try run.save(weights: folder.model) }
     }
 
     public var bestValidation: Double { progress.best }
@@ -309,6 +312,7 @@ public final class Trainer {
     /// failed.
     private func explainNonFinite() throws -> NonFiniteError {
         let failed = progress.step
+        guard folder != nil else { return error("a step of a run without a folder", at: failed) }
         try restore()
         let examples = epochExamples(progress.epoch)
         let order = HostRandom(seed: run.configuration.seed, stream: "shuffle").permutation(

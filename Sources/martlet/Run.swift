@@ -91,7 +91,7 @@ struct Run: ParsableCommand {
             )
         }
         try trainer.start()
-        return try finish(trainer, run, experiment, data, display, isJSON: json)
+        return try finish(trainer, in: folder, run, experiment, data, display, isJSON: json)
     }
 
     /// A new folder below the folder of runs.
@@ -149,7 +149,7 @@ struct Resume: ParsableCommand {
                 "\(experiment.name) on \(device.summary): goes on after epoch \(trainer.epochsDone), folder \(folder.path)"
             )
         }
-        _ = try finish(trainer, run, experiment, data, display, isJSON: json)
+        _ = try finish(trainer, in: folder, run, experiment, data, display, isJSON: json)
     }
 }
 
@@ -165,10 +165,12 @@ struct TestResult: Codable {
     let optimum: Estimate?
     let difference: Estimate?
     let seconds: Double
+    /// Simple models on the same examples.
+    let baselines: [Baseline]
 }
 
 private func finish(
-    _ trainer: Trainer, _ run: Training.Run, _ experiment: Experiment, _ data: ExperimentData,
+    _ trainer: Trainer, in folder: RunFolder, _ run: Training.Run, _ experiment: Experiment, _ data: ExperimentData,
     _ display: ProgressDisplay,
     isJSON: Bool
 ) throws -> TestResult? {
@@ -181,7 +183,7 @@ private func finish(
     let seconds =
         Double((clock.now - start).components.seconds) + Double((clock.now - start).components.attoseconds) * 1e-18
     if outcome == .interrupted {
-        errorLine("stopped; everything is saved. Go on with: martlet resume \(trainer.folder.path)")
+        errorLine("stopped; everything is saved. Go on with: martlet resume \(folder.path)")
         throw ExitCode(130)
     }
     try trainer.useBest()
@@ -194,15 +196,16 @@ private func finish(
         difference = Estimate(zip(nats, exact).map { $0 + $1 })
     }
     let result = TestResult(
-        folder: trainer.folder.path, experiment: experiment.name, test: estimate,
+        folder: folder.path, experiment: experiment.name, test: estimate,
         bitsPerDimension: estimate.mean / Double(data.dataset.variableCount) / 0.6931471805599453,
         validNats: trainer.bestValidation,
-        paperNats: experiment.paperNats, optimum: optimum, difference: difference, seconds: seconds)
+        paperNats: experiment.paperNats, optimum: optimum, difference: difference, seconds: seconds,
+        baselines: try data.baselines?(run.device) ?? [])
     var sheet: String?
-    if run.configuration.samples > 0, let suffix = Output.pictured(experiment, run.examples) {
+    if run.configuration.samples > 0, let suffix = Output.pictured(run.examples) {
         let drawn = try run.sample(count: run.configuration.samples, SamplingOptions(seed: run.configuration.seed))
-        let path = "\(trainer.folder.path)/samples-1.\(suffix)"
-        try Output.write(drawn.examples, of: experiment, run, to: path)
+        let path = "\(folder.path)/samples-1.\(suffix)"
+        try Output.write(drawn.examples, of: run, to: path)
         sheet = path
     }
     if isJSON {
@@ -217,6 +220,7 @@ private func finish(
             "the generator's own likelihood on the same images: \(fixed(optimum.mean, 3)) nats; difference \(fixed(difference.mean, 3)) ± \(fixed(difference.standardError, 3))"
         )
     }
+    for baseline in result.baselines { print("\(baseline.name) on the same examples: \(fixed(baseline.nats, 3)) nats") }
     if let paper = experiment.paperNats { print("the paper's figure: \(fixed(paper, 2)) nats (\(experiment.paper))") }
     if let sheet { print("samples: \(sheet)") }
     return result

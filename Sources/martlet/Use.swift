@@ -116,10 +116,10 @@ struct Sample: ParsableCommand {
     func run() throws {
         guard (1...1 << 24).contains(count) else { throw UsageError("--count: expected 1 to 16777216, found \(count)") }
         let loaded = try LoadedRun(folder, device: device.make(), weights: weights)
-        try Output.check(out, loaded.experiment, loaded.run.examples)
+        try Output.check(out, loaded.run.examples)
         let drawn = try loaded.run.sample(
             count: count, SamplingOptions(seed: seed, isNaive: naive, label: label, temperature: temperature))
-        try Output.write(drawn.examples, of: loaded.experiment, loaded.run, to: out)
+        try Output.write(drawn.examples, of: loaded.run, to: out)
     }
 }
 
@@ -143,12 +143,12 @@ struct Complete: ParsableCommand {
 
     func run() throws {
         let loaded = try LoadedRun(folder, device: device.make(), weights: weights)
-        try Output.check(out, loaded.experiment, loaded.run.examples)
+        try Output.check(out, loaded.run.examples)
         let result = try loaded.run.complete(
             flat(ArrayFile.read(input)), observed: flat(ArrayFile.read(observed)),
             SamplingOptions(seed: seed, isNaive: naive, label: label, temperature: temperature),
             isApproximate: approximate)
-        try Output.write(result, of: loaded.experiment, loaded.run, to: out)
+        try Output.write(result, of: loaded.run, to: out)
     }
 }
 
