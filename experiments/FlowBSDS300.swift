@@ -9,23 +9,34 @@ private func patches(_ folder: String) throws -> ExperimentData {
     let raw = try Dataset(
         npz: path, name: "bsds300",
         source: "It holds grey 8 x 8 patches of the BSDS300 images as the arrays train, valid and test of bytes [n, 64]")
-    func prepare(_ split: Dataset.Split) -> HostArray {
+    /// - Parameter round: of the noise and, beyond the first, of the symmetry that each patch is turned by.
+    @Sendable func prepare(_ split: Dataset.Split, round: Int = 0) -> HostArray {
         let bytes = raw.examples(split)
         let count = bytes.shape[0]
-        let noise = HostRandom(seed: 300, stream: "bsds300.\(split.rawValue)")
-        let values = bytes.doubles
+        let noise = HostRandom(seed: 300 + UInt64(round), stream: "bsds300.\(split.rawValue)")
+        let values = bytes.floats
         var result = [Float](repeating: 0, count: count * 63)
+        var patch = [Double](repeating: 0, count: 64)
         for row in 0..<count {
-            let patch: [Double] = (0..<64).map {
-                (values[row * 64 + $0] + Double(noise.uniform(example: row, variable: $0))) * 0x1p-8
+            let symmetry = round == 0 ? 0 : Int(noise.bits(example: row, variable: 64) % 8)
+            var sum = 0.0
+            for i in 0..<64 {
+                var (y, x) = (i / 8, i % 8)
+                if symmetry & 1 != 0 { x = 7 - x }
+                if symmetry & 2 != 0 { y = 7 - y }
+                if symmetry & 4 != 0 { (x, y) = (y, x) }
+                patch[i] = (Double(values[row * 64 + 8 * y + x]) + noise.uniform(example: row, variable: i)) * 0x1p-8
+                sum += patch[i]
             }
-            let mean: Double = patch.reduce(0) { $0 + $1 } * 0x1p-6
-            for i in 0..<63 { result[row * 63 + i] = Float(patch[i] - mean) }
+            for i in 0..<63 { result[row * 63 + i] = Float(patch[i] - sum * 0x1p-6) }
         }
         return HostArray(result, shape: [count, 63])
     }
-    return ExperimentData(
+    var data = ExperimentData(
         try Dataset(name: "bsds300", train: prepare(.train), valid: prepare(.valid), test: prepare(.test)))
+    // The patches come from few images: turned and mirrored, with new noise in every epoch, they are hard to learn by heart.
+    data.trainingExamples = { prepare(.train, round: $0 + 1) }
+    return data
 }
 
 extension Experiment {

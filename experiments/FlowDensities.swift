@@ -58,7 +58,7 @@ extension Experiment {
                 density, "maf", "Papamakarios et al. 2017",
                 FlowSettings {
                     $0.flow = "maf"
-                    $0.layers = 10
+                    $0.layers = 16
                     $0.hidden = [64, 64]
                     $0.limit = 4
                     $0.normalization = "actNorm"

@@ -7,7 +7,7 @@ import Layers
 import Models
 
 /// A flow as a run sees it: examples `[batch, variables]`, whatever shape the bijector works on.
-public final class FlowModel: TrainableModel {
+public final class FlowModel: LatentModel {
     /// What is trained: the flow, and the noise that makes whole numbers continuous.
     struct Parts: Module {
         let flow: Flow
@@ -113,6 +113,8 @@ public final class FlowModel: TrainableModel {
         }
         return stages
     }
+
+    public var latentCount: Int { flow.exampleShape.reduce(1, *) }
 
     /// Latents `[batch, variables]` of examples, in the middle of their noise where they are whole numbers.
     public func encode(_ x: Tensor) -> Tensor {

@@ -64,14 +64,21 @@ import Testing
     private let zukoAffine = AffineTransformer(.scaleThenShift, bound: .softClip(limit: 6.907755278982137))
 
     @Test func maf() throws {
-        let steps = try (0..<3).map { i -> any Bijector in
-            let order = try #require(Self.arrays["maf/order.\(i)"]).doubles.map { Int32($0) }
-            return Autoregressive(
-                Order(index: order), zukoAffine,
-                conditioner: MaskedMLP(masks: try (0..<3).map { try bits("maf/mask.\(i).\($0)") }))
+        let parts = try (0..<3).map { i in
+            (
+                order: try #require(Self.arrays["maf/order.\(i)"]).doubles.map { Int32($0) },
+                masks: try (0..<3).map { try bits("maf/mask.\(i).\($0)") }
+            )
         }
-        try Chain(steps).proveStructure([.batch, 5])
-        try check("maf", base: DiagonalNormal()) { Chain(steps.map { $0 }) }
+        let make = {
+            Chain(
+                parts.map {
+                    Autoregressive(
+                        Order(index: $0.order), zukoAffine, conditioner: MaskedMLP(masks: $0.masks))
+                })
+        }
+        try make().proveStructure([.batch, 5])
+        try check("maf", base: DiagonalNormal(), make)
     }
 
     @Test func realNVP() throws {
