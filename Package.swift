@@ -22,6 +22,7 @@ let package = Package(
             providers: [.apt(["ocl-icd-opencl-dev", "opencl-headers"])]),
         .systemLibrary(
             name: "CZip", path: "Sources/CZip", pkgConfig: "libzip", providers: [.apt(["libzip-dev", "zlib1g-dev"])]),
+        .systemLibrary(name: "CLZMA", path: "Sources/CLZMA", pkgConfig: "liblzma", providers: [.apt(["liblzma-dev"])]),
         .systemLibrary(name: "CPNG", path: "Sources/CPNG", pkgConfig: "libpng", providers: [.apt(["libpng-dev"])]),
         .target(name: "Kernels", path: "Kernels"),
         .target(name: "CPUKernels", dependencies: ["Kernels"], path: "Sources/CPUKernels"),
@@ -38,12 +39,12 @@ let package = Package(
         // 5: models
         .target(name: "Models", dependencies: ["Compiler", "Layers", "Distributions"], path: "Sources/Models"),
         // 6: data and training
-        .target(name: "Datasets", dependencies: ["Graph", "Kernels", "CZip", "CPNG"], path: "Sources/Datasets"),
+        .target(name: "Datasets", dependencies: ["Graph", "Kernels", "CZip", "CLZMA", "CPNG"], path: "Sources/Datasets"),
         .target(
             name: "Training", dependencies: ["Compiler", "Layers", "Distributions", "Models", "Datasets"],
             path: "Sources/Training"),
         // 7: experiments and the command line
-        .target(name: "Experiments", dependencies: ["Training"], path: "experiments"),
+        .target(name: "Experiments", dependencies: ["Compiler", "Training"], path: "experiments"),
         .executableTarget(
             name: "martlet",
             dependencies: [

@@ -1,3 +1,4 @@
+import Compiler
 import Datasets
 import Graph
 import Training
@@ -17,12 +18,12 @@ public struct Experiment: Sendable {
     /// - Parameter dataFolder: where the real sets lie, one folder each.
     public func data(_ configuration: RunConfiguration, dataFolder: String) throws -> ExperimentData {
         let data = try load(configuration, dataFolder)
-        try data.dataset.require(configuration.domain)
+        try data.dataset.require(configuration.model.domain)
         return data
     }
 
     /// Every experiment, by name.
-    public static let all: [Experiment] = [madeGlyphs, madeMNIST, madeMNISTPaper] + madeUCI + [made]
+    public static let all: [Experiment] = [madeGlyphs, madeMNIST, madeMNISTPaper] + madeUCI + [made] + pixelModels + sequenceModels
 
     public static func named(_ name: String) throws -> Experiment {
         guard let found = all.first(where: { $0.name == name }) else {
@@ -42,14 +43,13 @@ public struct ExperimentData: Sendable {
     public var optimum: (@Sendable (HostArray) -> [Double])?
 
     init(_ dataset: Dataset) { self.dataset = dataset }
-}
 
-extension RunConfiguration {
-    /// A configuration that differs from the defaults in some settings.
-    static func preset(_ name: String, _ change: (inout RunConfiguration) -> Void) -> RunConfiguration {
-        var result = RunConfiguration()
-        result.experiment = name
-        change(&result)
-        return result
+    /// How people look at an example that is not an image.
+    public var presentation: ExampleShape.Presentation?
+    /// Simple models evaluated on the same test examples.
+    public var baselines: (@Sendable (any Device) throws -> [Baseline])?
+
+    public var examples: ExampleShape {
+        ExampleShape(dataset.exampleShape, classes: dataset.labels?.classes, presentation: presentation)
     }
 }

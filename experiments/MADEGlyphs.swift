@@ -7,8 +7,7 @@ extension Experiment {
         name: "made-glyphs",
         summary: "MADE on ten glyphs at random offsets with flipped pixels, beside the generator's own likelihood",
         paper: "Germain et al. 2015", paperNats: nil,
-        configuration: .preset("made-glyphs") {
-            $0.hidden = [512, 512]
+        configuration: RunConfiguration(MADESettings { $0.hidden = [512, 512] }, experiment: "made-glyphs") {
             $0.epochs = 100
             $0.rate = 0.002
             $0.schedule = .cosine
@@ -22,7 +21,7 @@ extension Experiment {
                 try Dataset(
                     name: "glyphs", train: glyphs.draw(.train, count: epochSize),
                     valid: glyphs.draw(.valid, count: 2_000),
-                    test: glyphs.draw(.test, count: 5_000), imageSize: (Glyphs.height, Glyphs.width)))
+                    test: glyphs.draw(.test, count: 5_000), exampleShape: [1, Glyphs.height, Glyphs.width]))
             data.trainingExamples = { glyphs.draw(.train, start: $0 * epochSize, count: epochSize) }
             data.optimum = { glyphs.logProbability($0) }
             return data

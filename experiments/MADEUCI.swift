@@ -2,19 +2,18 @@ import Datasets
 import Training
 
 /// The binary UCI sets of the NADE and MADE papers, with the paper's figure for a single mask.
-private func uci(_ set: String, nats: Double, _ change: @escaping @Sendable (inout RunConfiguration) -> Void)
-    -> Experiment
-{
-    Experiment(
+private func uci(
+    _ set: String, nats: Double, hidden: [Int] = [500], _ change: (inout TrainingSettings) -> Void
+) -> Experiment {
+    var configuration = RunConfiguration(MADESettings { $0.hidden = hidden }, experiment: "made-\(set)") {
+        $0.epochs = 200
+        $0.lookAhead = 30
+        $0.samples = 0
+    }
+    change(&configuration.training)
+    return Experiment(
         name: "made-\(set)", summary: "MADE on the binary UCI set \(set)", paper: "Germain et al. 2015, table 4",
-        paperNats: nats,
-        configuration: .preset("made-\(set)") {
-            $0.hidden = [500]
-            $0.epochs = 200
-            $0.lookAhead = 30
-            $0.samples = 0
-            change(&$0)
-        },
+        paperNats: nats, configuration: configuration,
         load: { _, folder in
             ExperimentData(
                 try Dataset(
@@ -30,8 +29,7 @@ extension Experiment {
         uci("adult", nats: 13.12) { $0.rate = 0.001 },
         uci("connect4", nats: 11.90) { $0.rate = 0.001 },
         // 1400 examples: every hidden layer that was tried overfits (88.5 nats with 500 units), so there is none.
-        uci("dna", nats: 83.63) {
-            $0.hidden = []
+        uci("dna", nats: 83.63, hidden: []) {
             $0.rate = 0.001
             $0.weightDecay = 0.003
             $0.batch = 50

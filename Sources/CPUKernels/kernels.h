@@ -41,6 +41,8 @@ typedef struct {
     float (*sum)(const float *source, int64_t count);
     void (*add_rows)(float *sums, const float *source, int64_t rows, int64_t stride, int64_t columns);
     /// Four partial sums for each of 16 lanes of products of lanes with a shared number, or with lanes.
+    void (*add_shared_products_of_four)(
+        float *sums, const float *a, int64_t aStride, const float *b, int64_t bStride, int64_t bRow, int64_t count);
     void (*add_shared_products)(
         float *sums, const float *a, int64_t aStride, const float *b, int64_t bStride, int64_t count);
     void (*add_lane_products)(

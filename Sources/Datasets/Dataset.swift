@@ -8,26 +8,51 @@ public struct Dataset: Sendable {
     public let train: HostArray
     public let valid: HostArray
     public let test: HostArray
-    /// Height and width, where examples are images.
-    public let imageSize: (height: Int, width: Int)?
+    /// The shape of an example before it was flattened: `[channels, height, width]` for images.
+    public let exampleShape: [Int]
+    /// The classes of the examples, where they are known.
+    public var labels: Labels?
+
+    /// int32, one for each example.
+    public struct Labels: Sendable {
+        public let train: [Int32]
+        public let valid: [Int32]
+        public let test: [Int32]
+        public let classes: Int
+
+        public init(train: [Int32], valid: [Int32], test: [Int32], classes: Int) {
+            (self.train, self.valid, self.test, self.classes) = (train, valid, test, classes)
+        }
+    }
+
+    public func labels(_ split: Split) -> HostArray? {
+        guard let labels else { return nil }
+        return switch split {
+        case .train: HostArray(labels.train)
+        case .valid: HostArray(labels.valid)
+        case .test: HostArray(labels.test)
+        }
+    }
 
     /// - Throws: `FileError` unless the three are `[examples, variables]` of equal width.
     public init(
-        name: String, train: HostArray, valid: HostArray, test: HostArray, imageSize: (height: Int, width: Int)? = nil
+        name: String, train: HostArray, valid: HostArray, test: HostArray, exampleShape: [Int]? = nil
     ) throws(FileError) {
         let flat = { (array: HostArray) in
             array.shape.count > 2 ? array.reshaped([array.shape[0], array.shape.dropFirst().reduce(1, *)]) : array
         }
         (self.train, self.valid, self.test) = (flat(train), flat(valid), flat(test))
         self.name = name
-        self.imageSize = imageSize
+        self.exampleShape = exampleShape ?? [self.train.shape.last ?? 0]
         for (split, array) in [("train", self.train), ("valid", self.valid), ("test", self.test)] {
             guard array.shape.count == 2, array.shape[0] > 0, array.shape[1] > 0 else {
                 throw FileError(name, "the \(split) set is \(array.shape); expected [examples, variables]")
             }
-            guard array.shape[1] == self.train.shape[1] else {
+            guard array.shape[1] == self.exampleShape.reduce(1, *) else {
                 throw FileError(
-                    name, "the \(split) set has \(array.shape[1]) variables, the train set \(self.train.shape[1])")
+                    name,
+                    "the \(split) set has \(array.shape[1]) variables; expected \(self.exampleShape) as in the train set"
+                )
             }
         }
     }
@@ -44,7 +69,7 @@ public struct Dataset: Sendable {
 
     /// One archive with the arrays `train`, `valid` and `test`.
     public init(
-        npz path: String, name: String, imageSize: (height: Int, width: Int)? = nil, source: String
+        npz path: String, name: String, exampleShape: [Int]? = nil, source: String
     ) throws(FileError) {
         guard Files.exists(path) else { throw FileError(path, "is not there. \(source)") }
         let arrays = try NumPy.read(npz: path)
@@ -53,7 +78,7 @@ public struct Dataset: Sendable {
                 path, "expected the arrays train, valid and test, found \(arrays.keys.sorted().joined(separator: ", "))"
             )
         }
-        try self.init(name: name, train: train, valid: valid, test: test, imageSize: imageSize)
+        try self.init(name: name, train: train, valid: valid, test: test, exampleShape: exampleShape)
     }
 }
 
@@ -63,6 +88,15 @@ public enum VariableDomain: Sendable {
     /// 0 ..< levels.
     case levels(Int)
     case real
+
+    /// How many values a variable may take, where it is discrete.
+    public var levelCount: Int? {
+        switch self {
+        case .binary: 2
+        case .levels(let n): n
+        case .real: nil
+        }
+    }
 
     /// Refuses examples with a value outside, naming the first.
     public func require(_ examples: HostArray, of name: String) throws(FileError) {

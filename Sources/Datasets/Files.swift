@@ -113,6 +113,20 @@ public enum Files {
         return stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
     }
 
+    /// The names in a folder.
+    public static func list(_ path: String) throws(FileError) -> [String] {
+        guard let folder = opendir(path) else { throw FileError(path, "cannot be listed: \(reason())") }
+        defer { closedir(folder) }
+        var names: [String] = []
+        while let entry = readdir(folder) {
+            let name = withUnsafePointer(to: &entry.pointee.d_name) {
+                $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+            }
+            if name != ".", name != ".." { names.append(name) }
+        }
+        return names.sorted()
+    }
+
     /// Makes a folder and those above it.
     public static func makeFolder(_ path: String) throws(FileError) {
         var built = path.hasPrefix("/") ? "/" : ""

@@ -25,26 +25,34 @@ public enum PNG {
         try Files.write(encoded[..<Int(size)], to: path)
     }
 
-    /// Images `[count, height * width]` with values in 0...1 side by side, with a grey line between them.
-    public static func sheet(_ images: HostArray, height: Int, width: Int, columns: Int? = nil, zoom: Int = 2)
-        -> HostArray
-    {
+    /// Images `[count, channels * height * width]` side by side, with a grey line between them; one channel is grey, three are
+    /// red, green and blue.
+    /// - Parameter white: the value of full brightness.
+    public static func sheet(
+        _ images: HostArray, channels: Int = 1, height: Int, width: Int, white: Double = 1, columns: Int? = nil,
+        zoom: Int = 2
+    ) -> HostArray {
         let count = images.shape[0]
         let columns = max(1, columns ?? Int(Double(count).squareRoot().rounded(.up)))
         let rows = (count + columns - 1) / columns
         let (cellHeight, cellWidth) = (height * zoom + 2, width * zoom + 2)
         let fullWidth = columns * cellWidth
-        var pixels = [UInt8](repeating: 96, count: rows * cellHeight * fullWidth)
+        let colours = channels == 3 ? 3 : 1
+        var pixels = [UInt8](repeating: 96, count: rows * cellHeight * fullWidth * colours)
         let values = images.floats
+        let scale = Float(255 / white)
         for i in 0..<count {
             for y in 0..<height * zoom {
                 for x in 0..<width * zoom {
-                    let value = values[i * height * width + y / zoom * width + x / zoom]
                     let place = (i / columns * cellHeight + y + 1) * fullWidth + i % columns * cellWidth + x + 1
-                    pixels[place] = UInt8(max(0, min(255, (value.isNaN ? 0 : value) * 255)))
+                    for c in 0..<colours {
+                        let value = values[((i * channels + c) * height + y / zoom) * width + x / zoom]
+                        pixels[place * colours + c] = UInt8(max(0, min(255, (value.isNaN ? 0 : value) * scale)))
+                    }
                 }
             }
         }
-        return HostArray(pixels, shape: [rows * cellHeight, fullWidth])
+        let shape = [rows * cellHeight, fullWidth]
+        return HostArray(pixels, shape: colours == 3 ? shape + [3] : shape)
     }
 }

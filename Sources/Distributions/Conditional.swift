@@ -1,77 +1,34 @@
 import Graph
 
-/// The counter-based random numbers of a program: the same bits for an example on every backend, in any batch.
-///
-/// The counter is (variable, example, step, stream), the key is the seed (Philox 4x32-10, Salmon et al. 2011).
-public struct RandomSource: Sendable {
-    /// int32 `[2]`, low word first.
-    public let seed: Tensor
-    /// int32 scalar.
-    public let step: Tensor
-    /// The index of each example, int32 `[batch]`.
-    public let examples: Tensor
-
-    public static let seedInput = "random.seed"
-    public static let stepInput = "random.step"
-    public static let examplesInput = "random.examples"
-
-    /// A source whose three values are fed at every run.
-    public init() {
-        seed = .input(Self.seedInput, [2], .int32)
-        step = .input(Self.stepInput, .scalar, .int32)
-        examples = .input(Self.examplesInput, [.batch], .int32)
-    }
-
-    /// What to feed for a seed, a step and some examples.
-    public static func feeds(seed: UInt64, step: Int = 0, examples: [Int]) -> [String: HostArray] {
-        [
-            seedInput: HostArray([Int32(truncatingIfNeeded: seed), Int32(truncatingIfNeeded: seed >> 32)]),
-            stepInput: HostArray([Int32(truncatingIfNeeded: step)], shape: []),
-            examplesInput: HostArray(examples.map { Int32(truncatingIfNeeded: $0) }),
-        ]
-    }
-
-    /// Random bits `[batch, ..]`, one word for each element; the variable index counts the elements of an example.
-    public func bits(_ shape: Shape, stream: Int) -> Tensor {
-        let event = shape.removing(axes: [0])
-        let variable = Tensor(Position(shape: event, offset: 0, strides: event.strides.map(\.coefficient)), [])
-        let word = { (index: Int) in seed.sliced(axis: 0, from: index, count: 1).reshaped(.scalar) }
-        return .elementwise(
-            .philox,
-            [
-                word(0), word(1), .scalar(Double(stream), .int32), step,
-                examples.reshaped(Shape([shape[0]] + event.dimensions.map { _ in 1 })).broadcast(to: shape), variable,
-            ])
-    }
-
-    /// Uniform in [0, 1).
-    public func uniform(_ shape: Shape, stream: Int) -> Tensor { bits(shape, stream: stream).apply(.uniformFromBits) }
-    /// Standard normal.
-    public func normal(_ shape: Shape, stream: Int) -> Tensor { bits(shape, stream: stream).apply(.normalFromBits) }
-    /// 1 with probability `p`, else 0.
-    public func bernoulli(_ p: Tensor, stream: Int) -> Tensor {
-        uniform(p.shape, stream: stream).less(p).cast(to: p.elementType)
-    }
-}
-
 /// The conditional distribution of one variable given the parameters that a network computed for it, for all variables of
 /// an example at once.
 ///
 /// Networks put parameters last but one block at a time: `parameters` is `[batch, parameterCount, variables]`, so that the
-/// output units of one kind lie together in the order of the variables.
+/// output units of one kind lie together in the order of the variables (of the sites, where several variables share one).
 public protocol Conditional {
     var name: String { get }
     /// Numbers that the network computes for each variable.
     var parameterCount: Int { get }
     /// Network inputs for each variable.
     var inputCount: Int { get }
+    /// Variables that share parameters and are drawn together, one from each run of the variables: the channels of a pixel.
+    var variablesPerSite: Int { get }
 
     /// x `[batch, variables]` as the network reads it, `[batch, inputCount, variables]`.
     func encode(_ x: Tensor) -> Tensor
     /// log p(x | parameters) in nats, `[batch, variables]`.
     func logProbability(_ x: Tensor, _ parameters: Tensor) -> Tensor
     /// A draw `[batch, variables]`.
-    func sample(_ parameters: Tensor, _ random: RandomSource) -> Tensor
+    /// - Parameter temperature: divides logits and multiplies standard deviations; 1 draws from the distribution itself.
+    func sample(_ parameters: Tensor, _ random: RandomSource, temperature: Double) -> Tensor
+}
+
+extension Conditional {
+    public var variablesPerSite: Int { 1 }
+
+    public func sample(_ parameters: Tensor, _ random: RandomSource) -> Tensor {
+        sample(parameters, random, temperature: 1)
+    }
 }
 
 extension Tensor {
@@ -79,6 +36,9 @@ extension Tensor {
     fileprivate func block(_ index: Int) -> Tensor {
         sliced(axis: 1, from: index, count: 1).reshaped([shape[0], shape[2]])
     }
+
+    /// The tensor itself at temperature 1, so that the usual draw is not rounded twice.
+    func divided(by temperature: Double) -> Tensor { temperature == 1 ? self : self * (1 / temperature) }
 
     fileprivate func blocks(_ start: Int, _ count: Int) -> Tensor { sliced(axis: 1, from: start, count: count) }
 }
@@ -97,8 +57,8 @@ public struct Bernoulli: Conditional {
         return x * logits - logits.softplus()
     }
 
-    public func sample(_ parameters: Tensor, _ random: RandomSource) -> Tensor {
-        random.bernoulli(parameters.block(0).sigmoid(), stream: 0)
+    public func sample(_ parameters: Tensor, _ random: RandomSource, temperature: Double) -> Tensor {
+        random.bernoulli(parameters.block(0).divided(by: temperature).sigmoid(), stream: 0)
     }
 }
 
@@ -124,10 +84,10 @@ public struct Categorical: Conditional {
     }
 
     /// The level of the largest logit plus Gumbel noise; the first where two are equal.
-    public func sample(_ parameters: Tensor, _ random: RandomSource) -> Tensor {
+    public func sample(_ parameters: Tensor, _ random: RandomSource, temperature: Double) -> Tensor {
         // -log(-log u); u is kept off zero, where the logarithm has no value.
         let u = random.uniform(parameters.shape, stream: 1) + 0x1p-25
-        let noisy = parameters - (-u.log()).log()
+        let noisy = parameters.divided(by: temperature) - (-u.log()).log()
         let best = noisy.max(axes: [1], keepingAxes: true)
         let level = Tensor.iota(parameters.shape, axis: 1).cast(to: .float32)
         return Tensor.select(noisy.equal(best), level, Tensor.scalar(Double(levels))).min(axes: [1])
@@ -157,13 +117,15 @@ public struct MixtureOfGaussians: Conditional {
         return (logWeights + logDensity).logSumExp(axes: [1])
     }
 
-    public func sample(_ parameters: Tensor, _ random: RandomSource) -> Tensor {
-        let chosen = Categorical(levels: components).sample(parameters.blocks(0, components), random)
+    public func sample(_ parameters: Tensor, _ random: RandomSource, temperature: Double) -> Tensor {
+        let chosen = Categorical(levels: components).sample(
+            parameters.blocks(0, components), random, temperature: temperature)
         let shape = Shape([parameters.shape[0], Extent(components), parameters.shape[2]])
         let isChosen = chosen.reshaped([shape[0], 1, shape[2]]).broadcast(to: shape).equal(
             .iota(shape, axis: 1).cast(to: .float32))
         let pick = { (t: Tensor) in Tensor.select(isChosen, t, 0).sum(axes: [1]) }
         let mean = pick(parameters.blocks(components, components))
-        return mean + pick(logDeviation(parameters)).exp() * random.normal(mean.shape, stream: 2)
+        let deviation = pick(logDeviation(parameters)).exp()
+        return mean + (temperature == 1 ? deviation : deviation * temperature) * random.normal(mean.shape, stream: 2)
     }
 }

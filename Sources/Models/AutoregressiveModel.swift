@@ -42,11 +42,13 @@ extension AutoregressiveModel {
 
     /// The graph of one draw: every variable as a function of the earlier ones and of random numbers.
     /// Where `observed` is not zero the variable is `given` instead.
+    /// - Parameter temperature: 1 draws from the model; less is nearer to its modes.
     public func draw(
-        _ x: Tensor, _ orders: ModelOrders, _ random: RandomSource, given: (values: Tensor, observed: Tensor)? = nil
+        _ x: Tensor, _ orders: ModelOrders, _ random: RandomSource, given: (values: Tensor, observed: Tensor)? = nil,
+        temperature: Double = 1
     ) -> (drawn: Tensor, parameters: Tensor) {
         let parameters = conditionalParameters(x, orders)
-        let sample = conditional.sample(parameters, random)
+        let sample = conditional.sample(parameters, random, temperature: temperature)
         guard let given else { return (sample, parameters) }
         return (.select(given.observed.greater(0), given.values, sample), parameters)
     }

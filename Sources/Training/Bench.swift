@@ -47,44 +47,52 @@ public enum Bench {
     private static func made(
         _ name: String, hidden: [Int], trainBatch: Int, _ what: String, _ device: any Device, _ seconds: Double
     ) throws -> Row {
-        var configuration = RunConfiguration()
-        configuration.hidden = hidden
-        let run = try MADERun(configuration, variables: 784, device: device)
+        let configuration = RunConfiguration(MADESettings { $0.hidden = hidden }) { $0.batch = trainBatch }
+        let random = HostRandom(seed: 0, stream: "bench")
+        return try model(
+            name, configuration, examples: ExampleShape([784]), sampleBatch: 100, what, device, seconds,
+            { Float(random.uniform(example: $0) < 0.13 ? 1 : 0) })
+    }
+
+    /// A model's training step on one resident batch (forward, backward, optimizer), or a batch drawn.
+    /// - Parameter value: element i of the batch.
+    static func model(
+        _ name: String, _ configuration: RunConfiguration, examples: ExampleShape, sampleBatch: Int, _ what: String,
+        _ device: any Device, _ seconds: Double, _ value: (Int) -> Float
+    ) throws -> Row {
+        let run = try Run(configuration, examples: examples, device: device)
         try run.initialize()
+        let parameterCount = run.model.module.parameterCount
         if what == "sample" {
-            let mask = run.masks.mask(0)
-            let sampler = try MADESampler(
-                run, order: mask.order, hidden: mask.hidden, SamplingOptions(), maximumBatch: 100)
+            let sampler = try Sampler(run, DrawingRequest(), SamplingOptions(), maximumBatch: sampleBatch)
             var seed: UInt64 = 0
             return try time(
-                name, what, device, batch: 100, parameters: run.model.parameterCount, seconds, least: 1,
+                name, what, device, batch: sampleBatch, parameters: parameterCount, seconds, least: 1,
                 bytes: run.states.byteCount + sampler.plannedBytes
             ) {
                 seed += 1
-                _ = try sampler.run(RandomSource.feeds(seed: seed, examples: Array(0..<100)), batch: 100)
+                _ = try sampler.run(
+                    RandomSource.feeds(seed: seed, examples: Array(0..<sampleBatch)), batch: sampleBatch)
             }
         }
-        let loss = -run.model.logProbability(run.x, run.orders).mean()
-        let program = try TrainingProgram(loss: loss, parameters: run.parameters, rule: UpdateRule())
-        for (name, shape) in program.optimizerStates {
-            try run.states.set(name, HostArray(type: .float32, shape: shape))
-        }
-        let executable = try device.load(program.schedule, maximumBatch: trainBatch, states: run.states.buffers)
-        let random = HostRandom(seed: 0, stream: "bench")
-        let x = try device.makeBuffer(byteCount: trainBatch * 784 * 4)
-        try HostArray((0..<trainBatch * 784).map { Float(random.uniform(example: $0) < 0.13 ? 1 : 0) }).withUnsafeBytes
-        { try x.write($0) }
-        var feeds: [String: Feed] = ["x": .device(x)]
-        let names = Set(program.schedule.inputs.map { program.schedule.values[$0].label })
-        for (name, value) in Optimizer.adam.scalars(rate: 1e-4, step: 1) where names.contains(name) {
-            let buffer = try device.makeBuffer(byteCount: 4)
-            try HostArray([Float(value)]).withUnsafeBytes { try buffer.write($0) }
+        let batch = configuration.batch
+        let program = try run.makeTrainingProgram()
+        let executable = try device.load(program.schedule, maximumBatch: batch, states: run.states.buffers)
+        var arrays = run.stepFeeds(step: 0, rate: 1e-4, examples: Array(0..<batch))
+        arrays["x"] = HostArray((0..<batch * examples.count).map(value), shape: [batch, examples.count])
+        var feeds: [String: Feed] = [:]
+        var bytes = 0
+        let names = Set(program.inputs)
+        for (name, array) in arrays where names.contains(name) {
+            let buffer = try device.makeBuffer(byteCount: array.bytes.count)
+            try array.withUnsafeBytes { try buffer.write($0) }
             feeds[name] = .device(buffer)
+            bytes += buffer.byteCount
         }
         return try time(
-            name, what, device, batch: trainBatch, parameters: run.model.parameterCount, seconds, least: 3,
-            bytes: executable.plannedBytes + run.states.byteCount + x.byteCount
-        ) { _ = try executable.run(feeds, batch: trainBatch) }
+            name, what, device, batch: batch, parameters: parameterCount, seconds, least: 3,
+            bytes: executable.plannedBytes + run.states.byteCount + bytes
+        ) { _ = try executable.run(feeds, batch: batch) }
     }
 
     /// A plain float32 product `m x k x n`; the second operand counts as the parameters.

@@ -12,7 +12,7 @@ public struct NonFiniteError: Error, Sendable, CustomStringConvertible {
 /// Set by a signal handler; the trainer then finishes its step, saves and returns.
 public let interruptionRequested = Atomic<Bool>(false)
 
-/// Trains a MADE: shuffled epochs, validation after each, the best weights kept, everything needed to go on saved in one
+/// Trains a model: shuffled epochs, validation after each, the best weights kept, everything needed to go on saved in one
 /// atomic step. Given the configuration the result is the same to the bit, however often the run was stopped and resumed.
 public final class Trainer {
     public enum Outcome: Sendable { case finished, interrupted }
@@ -63,8 +63,9 @@ public final class Trainer {
         }
     }
 
-    public let run: MADERun
-    public let folder: RunFolder
+    public let run: Run
+    /// Where everything is kept; a run without a folder is kept in memory alone.
+    public let folder: RunFolder?
     private let dataset: Dataset
     /// The examples of an epoch; the same array for sets of a fixed size.
     private let trainingExamples: (_ epoch: Int) -> HostArray
@@ -90,7 +91,7 @@ public final class Trainer {
     }
 
     public init(
-        _ run: MADERun, dataset: Dataset, folder: RunFolder, trainingExamples: ((Int) -> HostArray)? = nil,
+        _ run: Run, dataset: Dataset, folder: RunFolder?, trainingExamples: ((Int) -> HostArray)? = nil,
         report: @escaping (ProgressReport) -> Void = { _ in }
     ) throws {
         self.run = run
@@ -98,19 +99,9 @@ public final class Trainer {
         self.folder = folder
         self.report = report
         self.trainingExamples = trainingExamples ?? { _ in dataset.train }
-        let configuration = run.configuration
-        let loss = -run.model.logProbability(run.x, run.orders).mean()
-        program = try TrainingProgram(
-            loss: loss, parameters: run.parameters,
-            rule: UpdateRule(
-                optimizer: configuration.optimizer, weightDecay: configuration.weightDecay,
-                clipNorm: configuration.clipNorm,
-                averaging: configuration.averaging))
-        for (name, shape) in program.optimizerStates {
-            try run.states.set(name, HostArray(type: .float32, shape: shape))
-        }
+        program = try run.makeTrainingProgram()
         executable = try run.device.load(
-            program.schedule, maximumBatch: configuration.batch, states: run.states.buffers)
+            program.schedule, maximumBatch: run.configuration.batch, states: run.states.buffers)
     }
 
     /// Bytes on the device: states and everything planned for a step.
@@ -122,12 +113,13 @@ public final class Trainer {
             for (name, _) in run.parameters { try run.states.set("average.\(name)", run.states.get(name)!) }
         }
         try keepBest()
-        try Files.write([], to: folder.metrics)
+        if let folder { try Files.write([], to: folder.metrics) }
         try save()
     }
 
     /// Goes on where `state.safetensors` says.
     public func restore() throws {
+        guard let folder else { return }
         let (arrays, metadata) = try SafeTensors.read(folder.state)
         let restored = try Progress(metadata, folder.state)
         let expected =
@@ -235,20 +227,23 @@ public final class Trainer {
             configuration.rate
             * configuration.schedule.factor(
                 progress: Double(progress.step) / Double(total), final: configuration.finalRate)
-        var feeds = run.feeds(mask: configuration.maskIndex(step: progress.step))
-        for (name, value) in configuration.optimizer.scalars(rate: rate, step: progress.step + 1) {
-            feeds[name] = .host(HostArray([Float(value)], shape: []))
-        }
-        feeds["x"] = .host(HostArray(values, shape: [rows.count, width]))
-        // Only what the program reads is fed.
-        let names = Set(executable.schedule.inputs.map { executable.schedule.values[$0].label })
-        return (feeds.filter { names.contains($0.key) }, rows.count)
+        // Noise differs from row to row of an epoch, however rows are put into batches.
+        var feeds = run.stepFeeds(step: progress.step, rate: rate, examples: Array(rows))
+        feeds["x"] = HostArray(values, shape: [rows.count, width])
+        feeds["label"] = dataset.labels.map { labels in HostArray(rows.map { labels.train[$0] }) }
+        return (feeds.known(to: executable), rows.count)
     }
 
     private func finishEpoch(_ steps: Int, _ start: ContinuousClock.Instant) throws {
         let trainSeconds = seconds(since: start)
         let prefix = run.configuration.averaging > 0 ? "average." : ""
-        let validation = try withWeights(prefix: prefix) { -Estimate(try run.logProbability(dataset.valid)).mean }
+        let limit = run.configuration.validationExamples
+        let count = limit == 0 ? dataset.valid.shape[0] : min(limit, dataset.valid.shape[0])
+        let valid = dataset.valid.rows(0..<count)
+        let labels = dataset.labels(.valid)?.rows(0..<count)
+        let validation = try withWeights(prefix: prefix) {
+            -Estimate(try run.logProbability(valid, labels: labels)).mean
+        }
         guard validation.isFinite else {
             throw NonFiniteError(
                 description:
@@ -269,7 +264,7 @@ public final class Trainer {
         let padded = String(repeating: " ", count: max(0, 12 - time.count)) + time
         let line =
             #"{"epoch":\#(progress.epoch),"step":\#(progress.step),"train_nats":\#(trainLoss),"valid_nats":\#(validation),"best_valid_nats":\#(progress.best),"seconds":\#(padded)}"#
-        try Files.append(line, to: folder.metrics)
+        if let folder { try Files.append(line, to: folder.metrics) }
         progress.metricsLength += line.utf8.count + 1
         try save()
         report(
@@ -296,6 +291,7 @@ public final class Trainer {
 
     /// Writes the model, then the state: whichever of the two a crash leaves behind, the state can rebuild the other.
     private func save() throws {
+        guard let folder else { return }
         try run.save(weights: folder.model, prefix: "best.")
         let names =
             run.parameters.map(\.name) + program.optimizerStates.map(\.name) + run.parameters.map { "best.\($0.name)" }
@@ -306,7 +302,7 @@ public final class Trainer {
     /// Puts the best weights in the place of the trained ones, for evaluation and sampling.
     public func useBest() throws {
         for (name, _) in run.parameters { try run.states.set(name, run.states.get("best.\(name)")!) }
-        try run.save(weights: folder.model)
+        if let folder { try run.save(weights: folder.model) }
     }
 
     public var bestValidation: Double { progress.best }
@@ -316,6 +312,7 @@ public final class Trainer {
     /// failed.
     private func explainNonFinite() throws -> NonFiniteError {
         let failed = progress.step
+        guard folder != nil else { return error("a step of a run without a folder", at: failed) }
         try restore()
         let examples = epochExamples(progress.epoch)
         let order = HostRandom(seed: run.configuration.seed, stream: "shuffle").permutation(

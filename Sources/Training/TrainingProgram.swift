@@ -29,8 +29,13 @@ public struct TrainingProgram {
 
     /// - Parameters:
     ///   - loss: a scalar.
-    ///   - parameters: what is trained.
-    public init(loss: Tensor, parameters: [(name: String, parameter: Parameter)], rule: UpdateRule) throws {
+    ///   - parameters: what is trained, but for those that `others` set.
+    ///   - others: states that a step moves by other means than gradients (running statistics).
+    public init(
+        loss: Tensor, parameters: [(name: String, parameter: Parameter)], rule: UpdateRule,
+        updates others: [StateUpdate] = []
+    ) throws {
+        let parameters = parameters.filter { p in !others.contains { $0.state == p.parameter.tensor } }
         let tensors = parameters.map(\.parameter.tensor)
         var grads = try gradients(of: loss, with: tensors)
         if rule.clipNorm > 0 {
@@ -38,7 +43,7 @@ public struct TrainingProgram {
             let factor = Tensor.scalar(rule.clipNorm) / square.sqrt().maximum(.scalar(rule.clipNorm))
             grads = grads.map { $0 * factor }
         }
-        var updates: [StateUpdate] = []
+        var updates = others
         var settled: [Tensor: WeightMask] = [:]
         var states: [(String, [Int])] = []
         for ((name, parameter), gradient) in zip(parameters, grads) {

@@ -24,34 +24,34 @@ struct Inspect: ParsableCommand {
     )
     var json = false
 
-    struct LayerReport: Encodable {
-        let name: String
-        let shape: [Int]
-        let multiplyAdds: Int
-        let liveMultiplyAdds: Int
-        let inputDegrees: [Int32]
-        let outputDegrees: [Int32]
-        let isStrict: Bool
-    }
-
-    struct MaskReport: Encodable {
-        let order: [Int32]
-        let hiddenDegrees: [[Int32]]
-    }
-
     struct Report: Encodable {
         let experiment: String
-        let conditional: String
-        let activation: String
         let variables: Int
+        let exampleShape: [Int]
         let parameters: [ParameterReport]
         let parameterCount: Int
-        let inputOrdering: [Int32]
-        let layers: [LayerReport]
-        let ensemble: [MaskReport]
+        let description: ModelDescription
         let multiplyAdds: Int
         let liveMultiplyAdds: Int
         let proof: String
+
+        /// The description's fields lie beside the report's own.
+        func encode(to encoder: any Encoder) throws {
+            try description.encode(to: encoder)
+            var container = encoder.container(keyedBy: Key.self)
+            try container.encode(experiment, forKey: .experiment)
+            try container.encode(variables, forKey: .variables)
+            try container.encode(exampleShape, forKey: .exampleShape)
+            try container.encode(parameters, forKey: .parameters)
+            try container.encode(parameterCount, forKey: .parameterCount)
+            try container.encode(multiplyAdds, forKey: .multiplyAdds)
+            try container.encode(liveMultiplyAdds, forKey: .liveMultiplyAdds)
+            try container.encode(proof, forKey: .proof)
+        }
+
+        enum Key: String, CodingKey {
+            case experiment, variables, exampleShape, parameters, parameterCount, multiplyAdds, liveMultiplyAdds, proof
+        }
     }
 
     struct ParameterReport: Encodable {
@@ -61,84 +61,59 @@ struct Inspect: ParsableCommand {
 
     func run() throws {
         var settings: RunConfiguration
-        let variables: Int
+        let examples: ExampleShape
         if Files.isFolder(name) {
-            let stored = try RunFolder(name).readConfig(StoredRun.self)
-            (settings, variables) = (stored.settings, stored.variables)
+            let folder = RunFolder(name)
+            let stored = try folder.readConfig(StoredRun.self)
+            settings = try stored.configuration(
+                preset: try Experiment.named(stored.experiment).configuration, path: folder.config)
+            examples = stored.examples
         } else {
             let experiment = try Experiment.named(name)
             settings = experiment.configuration
             for assignment in self.settings { try settings.set(assignment) }
-            variables = try experiment.data(settings, dataFolder: data.folder).dataset.variableCount
+            examples = try experiment.data(settings, dataFolder: data.folder).examples
         }
-        let run = try MADERun(settings, variables: variables, device: CPUDevice(threads: 1))
-        let proof = try run.prove()
-        let report = try describe(run, settings, variables, proof)
+        let run = try Training.Run(settings, examples: examples, device: CPUDevice(threads: 1))
+        let proof = try run.model.prove()
+        let description = run.model.describe()
+        let report = Report(
+            experiment: settings.experiment, variables: examples.count, exampleShape: examples.dimensions,
+            parameters: run.parameters.map { ParameterReport(name: $0.name, shape: $0.parameter.shape) },
+            parameterCount: run.model.module.parameterCount, description: description,
+            multiplyAdds: description.layers.reduce(0) { $0 + $1.multiplyAdds },
+            liveMultiplyAdds: description.layers.reduce(0) { $0 + $1.liveMultiplyAdds }, proof: proof)
         if let dependencies { try drawDependencies(run, to: dependencies) }
         if json {
             try printJSON(report)
             return
         }
-        print("\(report.experiment): \(report.conditional), \(report.parameterCount) parameters")
-        for layer in report.layers {
+        print(
+            "\(report.experiment): \(description.conditional.map { "\($0), " } ?? "")\(report.parameterCount) parameters"
+        )
+        for layer in description.layers {
             print(
                 "  \(layer.name)  \(layer.shape)  \(layer.liveMultiplyAdds) of \(layer.multiplyAdds) multiply-adds live"
             )
         }
-        let share = 1 - Double(report.liveMultiplyAdds) / Double(max(1, report.multiplyAdds))
-        print(
-            "  in all \(report.liveMultiplyAdds) of \(report.multiplyAdds): the masks save \(fixed(share * 100, 1)) %")
+        if report.multiplyAdds > 0 {
+            let share = 1 - Double(report.liveMultiplyAdds) / Double(report.multiplyAdds)
+            print(
+                "  in all \(report.liveMultiplyAdds) of \(report.multiplyAdds): the masks save \(fixed(share * 100, 1)) %"
+            )
+        }
+        for remark in description.remarks { print("  \(remark)") }
         print("  \(report.proof)")
         if let dependencies { print("  structural Jacobian: \(dependencies)") }
     }
 
-    private func describe(_ run: MADERun, _ settings: RunConfiguration, _ variables: Int, _ proof: AutoregressiveProof)
-        throws -> Report
-    {
-        let masks = settings.ensembleMasks.map { run.masks.mask($0) }
-        let conditional = run.model.conditional
-        let repeated = { (order: [Int32], count: Int) in (0..<count).flatMap { _ in order } }
-        let sides =
-            [repeated(masks[0].order, conditional.inputCount)] + masks[0].hidden + [
-                repeated(masks[0].order, conditional.parameterCount)
-            ]
-        var layers: [LayerReport] = []
-        func add(_ name: String, _ layer: MaskedDense, _ input: [Int32], _ output: [Int32], strict: Bool) {
-            let live = Staircase(input: input, output: output, strict: strict).liveCount
-            layers.append(
-                LayerReport(
-                    name: name, shape: layer.weight.shape, multiplyAdds: layer.weight.shape.reduce(1, *),
-                    liveMultiplyAdds: live,
-                    inputDegrees: input, outputDegrees: output, isStrict: strict))
-        }
-        for (index, layer) in run.model.layers.enumerated() {
-            add("layers.\(index)", layer, sides[index], sides[index + 1], strict: index == run.model.layers.count - 1)
-        }
-        if let direct = run.model.direct { add("direct", direct, sides[0], sides[sides.count - 1], strict: true) }
-        var text = "proved: every conditional reads only earlier variables"
-        if proof.isSymbolic { text += ", for every order and all degrees" }
-        if let pairs = proof.dependencies {
-            text += " (\(pairs.present) of \(pairs.allowed) allowed dependencies are present)"
-        }
-        return Report(
-            experiment: settings.experiment, conditional: conditional.name, activation: settings.activation,
-            variables: variables,
-            parameters: run.parameters.map { ParameterReport(name: $0.name, shape: $0.parameter.shape) },
-            parameterCount: run.model.parameterCount, inputOrdering: masks[0].order, layers: layers,
-            ensemble: masks.map { MaskReport(order: $0.order, hiddenDegrees: $0.hidden) },
-            multiplyAdds: layers.reduce(0) { $0 + $1.multiplyAdds },
-            liveMultiplyAdds: layers.reduce(0) { $0 + $1.liveMultiplyAdds },
-            proof: text)
-    }
-
     /// White where conditional `row` may read variable `column`; rows and columns in the order of drawing.
-    private func drawDependencies(_ run: MADERun, to path: String) throws {
-        let mask = run.masks.mask(0)
-        let orders = ModelOrders.constant(order: mask.order, hidden: mask.hidden)
-        let parameters = run.model.conditionalParameters(run.x, orders)
-        let first = parameters.sliced(axis: 1, from: 0, count: 1).reshaped(run.x.shape)
-        let jacobian = try Graph.Dependencies([first]).structuralJacobian(of: first, variable: run.x)
-        let sequence = Order(index: mask.order.map { $0 - 1 }).groups.flatMap { $0 }
+    private func drawDependencies(_ run: Training.Run, to path: String) throws {
+        guard let (output, order) = try run.model.dependencies(run.x) else {
+            throw UsageError("--dependencies: \(run.configuration.experiment) has no picture of its dependencies")
+        }
+        let jacobian = try Graph.Dependencies([output]).structuralJacobian(of: output, variable: run.x)
+        let sequence = order.groups.flatMap { $0 }
         let pixels = sequence.flatMap { o in sequence.map { i -> UInt8 in jacobian[o, i] ? 255 : o == i ? 96 : 0 } }
         try PNG.write(HostArray(pixels, shape: [sequence.count, sequence.count]), to: path)
     }
@@ -161,37 +136,26 @@ struct Compare: ParsableCommand {
         let experiment = try Experiment.named(name)
         var settings = experiment.configuration
         for assignment in self.settings { try settings.set(assignment) }
-        let data = try experiment.data(settings, dataFolder: data.folder).dataset
+        let loaded = try experiment.data(settings, dataFolder: data.folder)
         let names = devices.split(separator: ",").map(String.init)
         guard names.count == 2 else { throw UsageError("--devices \(devices): expected two, separated by a comma") }
-        let pair = try names.map { name in
+        let runs = try names.map { name in
             var options = DeviceOptions()
             options.device = name
             options.threads = nil
-            return try options.make()
+            let run = try Training.Run(settings, examples: loaded.examples, device: try options.make())
+            try run.initialize(loaded.dataset.train, labels: loaded.dataset.labels(.train))
+            return run
         }
-        var executables: [any Executable] = []
-        for device in pair {
-            let run = try MADERun(settings, variables: data.variableCount, device: device)
-            try run.initialize()
-            let program = try TrainingProgram(
-                loss: -run.model.logProbability(run.x, run.orders).mean(), parameters: run.parameters,
-                rule: UpdateRule(
-                    optimizer: settings.optimizer, weightDecay: settings.weightDecay, clipNorm: settings.clipNorm,
-                    averaging: settings.averaging))
-            for (name, shape) in program.optimizerStates {
-                try run.states.set(name, HostArray(type: .float32, shape: shape))
-            }
-            executables.append(
-                try device.load(program.schedule, maximumBatch: settings.batch, states: run.states.buffers))
+        let executables = try runs.map { run in
+            let program = try run.makeTrainingProgram()
+            return try run.device.load(program.schedule, maximumBatch: settings.batch, states: run.states.buffers)
         }
-        let run = try MADERun(settings, variables: data.variableCount, device: pair[0])
-        let rows = data.train.rows(0..<min(settings.batch, data.train.shape[0]))
-        var feeds: [String: HostArray] = ["x": HostArray(rows.floats, shape: rows.shape)]
-        for (name, feed) in run.feeds(mask: 0) { if case .host(let array) = feed { feeds[name] = array } }
-        for (name, value) in settings.optimizer.scalars(rate: settings.rate, step: 1) {
-            feeds[name] = HostArray([Float(value)], shape: [])
-        }
+        let count = min(settings.batch, loaded.dataset.train.shape[0])
+        let rows = loaded.dataset.train.rows(0..<count)
+        var feeds = runs[0].stepFeeds(step: 0, rate: settings.rate, examples: Array(0..<count))
+        feeds["x"] = HostArray(rows.floats, shape: rows.shape)
+        feeds["label"] = loaded.dataset.labels(.train)?.rows(0..<count)
         let known = Set(executables[0].schedule.inputs.map { executables[0].schedule.values[$0].label })
         let (groups, outputs) = try compareGroups(
             executables[0], executables[1], feeds: feeds.filter { known.contains($0.key) }, batch: rows.shape[0])

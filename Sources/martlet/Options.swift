@@ -85,28 +85,20 @@ func errorLine(_ text: String) { errorText(text + "\n") }
 /// A run folder with its model on a device, the best weights in place.
 struct LoadedRun {
     let folder: RunFolder
+    let stored: StoredRun
     let experiment: Experiment
-    let run: MADERun
+    let run: Training.Run
 
     /// - Parameter weights: a file to take the weights from instead of the run's own.
-    init(_ path: String, device: any Device, variables: Int? = nil, weights: String? = nil) throws {
+    init(_ path: String, device: any Device, weights: String? = nil) throws {
         folder = RunFolder(path)
         guard Files.isFolder(path) else {
             throw FileError(path, "is not a run folder; martlet run prints the folder that it makes")
         }
-        let stored = try folder.readConfig(StoredRun.self)
-        experiment = try Experiment.named(stored.settings.experiment)
-        run = try MADERun(stored.settings, variables: stored.variables, device: device)
+        stored = try folder.readConfig(StoredRun.self)
+        experiment = try Experiment.named(stored.experiment)
+        let settings = try stored.configuration(preset: experiment.configuration, path: folder.config)
+        run = try Training.Run(settings, examples: stored.examples, device: device)
         try run.load(weights: weights ?? folder.model)
     }
-}
-
-/// `config.json`.
-struct StoredRun: Codable {
-    var settings: RunConfiguration
-    var variables: Int
-    var imageHeight: Int?
-    var imageWidth: Int?
-    var dataFolder: String
-    var device: String
 }

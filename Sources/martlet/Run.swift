@@ -35,13 +35,13 @@ struct Run: ParsableCommand {
     func run() throws {
         let experiment = try Experiment.named(name)
         var settings = experiment.configuration
+        settings.experiment = experiment.name
         if let train { settings.train = train }
         if let valid { settings.valid = valid }
         if let test { settings.test = test }
         for assignment in self.settings { try settings.set(assignment) }
         if let epochs { settings.epochs = epochs }
         if let seed { settings.seed = seed }
-        settings.experiment = experiment.name
         let all = try seeds.map { text in
             try text.split(separator: ",").map { part -> UInt64 in
                 guard let seed = UInt64(part) else {
@@ -73,26 +73,25 @@ struct Run: ParsableCommand {
     private func train(_ experiment: Experiment, _ settings: RunConfiguration, suffix: String) throws -> TestResult? {
         let data = try experiment.data(settings, dataFolder: data.folder)
         let device = try device.make()
-        let run = try MADERun(settings, variables: data.dataset.variableCount, device: device)
+        let run = try Training.Run(settings, examples: data.examples, device: device)
         // A model that reads ahead would train to a meaningless figure.
-        _ = try run.prove()
+        _ = try run.model.prove()
         let folder = RunFolder(try makeFolder(suffix))
-        try run.initialize()
+        try run.initialize(data.dataset.train, labels: data.dataset.labels(.train))
         if let weights { try run.load(weights: weights) }
         try folder.write(
             config: StoredRun(
-                settings: settings, variables: data.dataset.variableCount, imageHeight: data.dataset.imageSize?.height,
-                imageWidth: data.dataset.imageSize?.width, dataFolder: self.data.folder, device: device.name))
+                settings, examples: data.examples, dataFolder: self.data.folder, device: device.name))
         let display = ProgressDisplay(isQuiet: json)
         let trainer = try Trainer(
             run, dataset: data.dataset, folder: folder, trainingExamples: data.trainingExamples, report: display.show)
         if !json {
             print(
-                "\(experiment.name) on \(device.summary): \(run.model.parameterCount) parameters, \(bytes(trainer.plannedBytes)) planned on the device, folder \(folder.path)"
+                "\(experiment.name) on \(device.summary): \(run.model.module.parameterCount) parameters, \(bytes(trainer.plannedBytes)) planned on the device, folder \(folder.path)"
             )
         }
         try trainer.start()
-        return try finish(trainer, run, experiment, data, display, isJSON: json)
+        return try finish(trainer, in: folder, run, experiment, data, display, isJSON: json)
     }
 
     /// A new folder below the folder of runs.
@@ -128,18 +127,19 @@ struct Resume: ParsableCommand {
         }
         let folder = RunFolder(folder)
         let stored = try folder.readConfig(StoredRun.self)
-        let experiment = try Experiment.named(stored.settings.experiment)
-        let data = try experiment.data(stored.settings, dataFolder: self.data ?? stored.dataFolder)
-        guard data.dataset.variableCount == stored.variables else {
+        let experiment = try Experiment.named(stored.experiment)
+        let settings = try stored.configuration(preset: experiment.configuration, path: folder.config)
+        let data = try experiment.data(settings, dataFolder: self.data ?? stored.dataFolder)
+        guard data.examples == stored.examples else {
             throw FileError(
                 folder.config,
-                "was made for \(stored.variables) variables, but the data have \(data.dataset.variableCount)")
+                "was made for examples of \(stored.examples.dimensions), but the data have \(data.examples.dimensions)")
         }
         var options = device
         if options.device == nil, environment("MARTLET_DEVICE") == nil { options.device = stored.device }
         let device = try options.make()
-        let run = try MADERun(stored.settings, variables: stored.variables, device: device)
-        try run.initialize()
+        let run = try Training.Run(settings, examples: stored.examples, device: device)
+        try run.initialize(data.dataset.train, labels: data.dataset.labels(.train))
         let display = ProgressDisplay(isQuiet: json)
         let trainer = try Trainer(
             run, dataset: data.dataset, folder: folder, trainingExamples: data.trainingExamples, report: display.show)
@@ -149,7 +149,7 @@ struct Resume: ParsableCommand {
                 "\(experiment.name) on \(device.summary): goes on after epoch \(trainer.epochsDone), folder \(folder.path)"
             )
         }
-        _ = try finish(trainer, run, experiment, data, display, isJSON: json)
+        _ = try finish(trainer, in: folder, run, experiment, data, display, isJSON: json)
     }
 }
 
@@ -165,10 +165,13 @@ struct TestResult: Codable {
     let optimum: Estimate?
     let difference: Estimate?
     let seconds: Double
+    /// Simple models on the same examples.
+    let baselines: [Baseline]
 }
 
 private func finish(
-    _ trainer: Trainer, _ run: MADERun, _ experiment: Experiment, _ data: ExperimentData, _ display: ProgressDisplay,
+    _ trainer: Trainer, in folder: RunFolder, _ run: Training.Run, _ experiment: Experiment, _ data: ExperimentData,
+    _ display: ProgressDisplay,
     isJSON: Bool
 ) throws -> TestResult? {
     signal(SIGINT) { _ in interruptionRequested.store(true, ordering: .relaxed) }
@@ -180,11 +183,11 @@ private func finish(
     let seconds =
         Double((clock.now - start).components.seconds) + Double((clock.now - start).components.attoseconds) * 1e-18
     if outcome == .interrupted {
-        errorLine("stopped; everything is saved. Go on with: martlet resume \(trainer.folder.path)")
+        errorLine("stopped; everything is saved. Go on with: martlet resume \(folder.path)")
         throw ExitCode(130)
     }
     try trainer.useBest()
-    let nats = try run.logProbability(data.dataset.test).map { -$0 }
+    let nats = try run.logProbability(data.dataset.test, labels: data.dataset.labels(.test)).map { -$0 }
     let estimate = Estimate(nats)
     var optimum: Estimate?
     var difference: Estimate?
@@ -193,15 +196,17 @@ private func finish(
         difference = Estimate(zip(nats, exact).map { $0 + $1 })
     }
     let result = TestResult(
-        folder: trainer.folder.path, experiment: experiment.name, test: estimate,
+        folder: folder.path, experiment: experiment.name, test: estimate,
         bitsPerDimension: estimate.mean / Double(data.dataset.variableCount) / 0.6931471805599453,
         validNats: trainer.bestValidation,
-        paperNats: experiment.paperNats, optimum: optimum, difference: difference, seconds: seconds)
-    if run.configuration.samples > 0, let size = data.dataset.imageSize {
+        paperNats: experiment.paperNats, optimum: optimum, difference: difference, seconds: seconds,
+        baselines: try data.baselines?(run.device) ?? [])
+    var sheet: String?
+    if run.configuration.samples > 0, let suffix = Output.pictured(run.examples) {
         let drawn = try run.sample(count: run.configuration.samples, SamplingOptions(seed: run.configuration.seed))
-        try PNG.write(
-            PNG.sheet(drawn.examples, height: size.height, width: size.width),
-            to: "\(trainer.folder.path)/samples-1.png")
+        let path = "\(folder.path)/samples-1.\(suffix)"
+        try Output.write(drawn.examples, of: run, to: path)
+        sheet = path
     }
     if isJSON {
         try printJSON(result)
@@ -215,10 +220,9 @@ private func finish(
             "the generator's own likelihood on the same images: \(fixed(optimum.mean, 3)) nats; difference \(fixed(difference.mean, 3)) ± \(fixed(difference.standardError, 3))"
         )
     }
+    for baseline in result.baselines { print("\(baseline.name) on the same examples: \(fixed(baseline.nats, 3)) nats") }
     if let paper = experiment.paperNats { print("the paper's figure: \(fixed(paper, 2)) nats (\(experiment.paper))") }
-    if run.configuration.samples > 0, data.dataset.imageSize != nil {
-        print("samples: \(trainer.folder.path)/samples-1.png")
-    }
+    if let sheet { print("samples: \(sheet)") }
     return result
 }
 

@@ -49,6 +49,7 @@ struct Evaluate: ParsableCommand {
     @Option(help: "The folder of the real data sets, if it has moved.") var data: String?
     @Option(help: "train, valid or test.") var split: String = "test"
     @Option(help: "Examples of your own instead (npy, npz, csv, idx).") var input: String?
+    @Option(help: "The classes of the rows of --input, for models that are conditioned on them.") var labels: String?
     @Option(name: .customLong("per-example"), help: "Write the nats of every example to this npy file.") var perExample:
         String?
     @Option(help: "Weights (safetensors) instead of the run's.") var weights: String?
@@ -56,27 +57,34 @@ struct Evaluate: ParsableCommand {
 
     func run() throws {
         let loaded = try LoadedRun(folder, device: device.make(), weights: weights)
-        let stored = try loaded.folder.readConfig(StoredRun.self)
+        let variables = loaded.run.examples.count
         let examples: HostArray
+        var classes: HostArray?
         if let input {
             let array = try ArrayFile.read(input)
-            examples =
-                array.shape.count > 2 ? array.reshaped([array.shape[0], array.shape.dropFirst().reduce(1, *)]) : array
-            guard examples.shape.count == 2, examples.shape[1] == stored.variables, examples.shape[0] > 0 else {
-                throw FileError(input, "is \(array.shape); expected [examples, \(stored.variables)]")
+            examples = flat(array)
+            guard examples.shape.count == 2, examples.shape[1] == variables, examples.shape[0] > 0 else {
+                throw FileError(input, "is \(array.shape); expected [examples, \(variables)]")
             }
-            try stored.settings.domain.require(examples, of: input)
+            try loaded.run.configuration.model.domain.require(examples, of: input)
+            if let labels {
+                classes = try labelArray(labels, count: examples.shape[0], classes: loaded.run.examples.classes)
+            } else if loaded.run.examples.classes != nil {
+                throw UsageError("--input: this model is conditioned on classes; name those of the rows with --labels")
+            }
         } else {
             guard let split = Dataset.Split(rawValue: split) else {
                 throw UsageError("--split \(split): expected train, valid or test")
             }
-            examples = try loaded.experiment.data(stored.settings, dataFolder: data ?? stored.dataFolder).dataset
-                .examples(split)
+            let dataset = try loaded.experiment.data(
+                loaded.run.configuration, dataFolder: data ?? loaded.stored.dataFolder
+            ).dataset
+            (examples, classes) = (dataset.examples(split), dataset.labels(split))
         }
-        let nats = try loaded.run.logProbability(examples).map { -$0 }
+        let nats = try loaded.run.logProbability(examples, labels: classes).map { -$0 }
         if let perExample { try NumPy.write(HostArray(nats, shape: [nats.count]), npy: perExample) }
         let estimate = Estimate(nats)
-        let bits = estimate.mean / Double(stored.variables) / 0.6931471805599453
+        let bits = estimate.mean / Double(variables) / 0.6931471805599453
         if json {
             try printJSON([
                 "mean_nats": estimate.mean, "standard_error": estimate.standardError, "bits_per_dimension": bits,
@@ -96,7 +104,10 @@ struct Sample: ParsableCommand {
     @Argument(help: "The run's folder.") var folder: String
     @OptionGroup var device: DeviceOptions
     @Option(help: "How many.") var count: Int
-    @Option(help: "A .png sheet of images, or a .npy array.") var out: String
+    @Option(name: .customLong("class"), help: "The class of every example, for models that are conditioned on classes.")
+    var label: Int?
+    @Option(help: "Below 1 draws nearer to the model's modes; 1 draws from the model.") var temperature = 1.0
+    @Option(help: "A .npy array; a .png sheet of images, .wav sounds or .txt, where examples are such.") var out: String
     @Option(help: "The seed; example i is the same for any count and device.") var seed: UInt64 = 0
     @Flag(help: "Run the whole network once for every variable instead of the compiled sampler; the same draw.")
     var naive = false
@@ -104,10 +115,11 @@ struct Sample: ParsableCommand {
 
     func run() throws {
         guard (1...1 << 24).contains(count) else { throw UsageError("--count: expected 1 to 16777216, found \(count)") }
-        try checkOutput(out)
         let loaded = try LoadedRun(folder, device: device.make(), weights: weights)
-        let drawn = try loaded.run.sample(count: count, SamplingOptions(seed: seed, isNaive: naive))
-        try write(drawn.examples, loaded, to: out)
+        try Output.check(out, loaded.run.examples)
+        let drawn = try loaded.run.sample(
+            count: count, SamplingOptions(seed: seed, isNaive: naive, label: label, temperature: temperature))
+        try Output.write(drawn.examples, of: loaded.run, to: out)
     }
 }
 
@@ -119,45 +131,38 @@ struct Complete: ParsableCommand {
     @OptionGroup var device: DeviceOptions
     @Option(help: "The examples, [rows, variables].") var input: String
     @Option(help: "Not zero where the input is observed, of the same shape.") var observed: String
-    @Option(help: "A .png sheet of images, or a .npy array.") var out: String
+    @Option(help: "A .npy array; a .png sheet of images, .wav sounds or .txt, where examples are such.") var out: String
     @Option(help: "The seed.") var seed: UInt64 = 0
+    @Option(name: .customLong("class"), help: "The class of every row, for models that are conditioned on classes.")
+    var label: Int?
+    @Option(help: "Below 1 draws nearer to the model's modes; 1 draws from the model.") var temperature = 1.0
     @Flag(help: "Run the whole network once for every variable.") var naive = false
     @Flag(help: "Where the draw cannot be exact, ignore observations that come later in the order.") var approximate =
         false
     @Option(help: "Weights (safetensors) instead of the run's.") var weights: String?
 
     func run() throws {
-        try checkOutput(out)
         let loaded = try LoadedRun(folder, device: device.make(), weights: weights)
+        try Output.check(out, loaded.run.examples)
         let result = try loaded.run.complete(
             flat(ArrayFile.read(input)), observed: flat(ArrayFile.read(observed)),
-            SamplingOptions(seed: seed, isNaive: naive),
+            SamplingOptions(seed: seed, isNaive: naive, label: label, temperature: temperature),
             isApproximate: approximate)
-        try write(result, loaded, to: out)
-    }
-
-    private func flat(_ array: HostArray) -> HostArray {
-        array.shape.count > 2 ? array.reshaped([array.shape[0], array.shape.dropFirst().reduce(1, *)]) : array
+        try Output.write(result, of: loaded.run, to: out)
     }
 }
 
-private func checkOutput(_ path: String) throws {
-    guard path.hasSuffix(".png") || path.hasSuffix(".npy") else {
-        throw UsageError("--out \(path): expected a name that ends in .png or .npy")
-    }
+/// Examples with their axes joined, `[examples, variables]`.
+private func flat(_ array: HostArray) -> HostArray {
+    array.shape.count > 2 ? array.reshaped([array.shape[0], array.shape.dropFirst().reduce(1, *)]) : array
 }
 
-/// Writes examples as a sheet of images or as an array; binary ones as bytes.
-private func write(_ examples: HostArray, _ loaded: LoadedRun, to path: String) throws {
-    if path.hasSuffix(".npy") {
-        let isBinary = loaded.run.configuration.conditional == "bernoulli"
-        try NumPy.write(
-            isBinary ? HostArray(examples.floats.map { UInt8($0) }, shape: examples.shape) : examples, npy: path)
-        return
+/// Classes from a file, int32, one for each example.
+private func labelArray(_ path: String, count: Int, classes: Int?) throws -> HostArray {
+    let values = try ArrayFile.read(path).doubles
+    guard let classes else { throw UsageError("--labels \(path): this model is not conditioned on classes") }
+    guard values.count == count, values.allSatisfy({ $0 >= 0 && $0 < Double(classes) && $0 == $0.rounded() }) else {
+        throw FileError(path, "expected \(count) whole numbers from 0 to \(classes - 1), found \(values.count) values")
     }
-    let stored = try loaded.folder.readConfig(StoredRun.self)
-    guard let height = stored.imageHeight, let width = stored.imageWidth else {
-        throw UsageError("--out \(path): the examples of \(loaded.experiment.name) are not images; name a .npy file")
-    }
-    try PNG.write(PNG.sheet(examples, height: height, width: width), to: path)
+    return HostArray(values.map { Int32($0) })
 }

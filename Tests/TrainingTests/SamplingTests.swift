@@ -8,14 +8,13 @@ import Testing
 @testable import Training
 
 @Suite(.serialized) struct SamplingTests {
-    private func run(_ device: any Device, variables: Int, _ change: (inout RunConfiguration) -> Void = { _ in }) throws
-        -> MADERun
+    private func run(_ device: any Device, variables: Int, _ change: (inout MADESettings) -> Void = { _ in }) throws
+        -> Run
     {
-        var configuration = RunConfiguration()
-        configuration.hidden = [37, 29]
-        configuration.seed = 9
-        change(&configuration)
-        let run = try MADERun(configuration, variables: variables, device: device)
+        var settings = MADESettings { $0.hidden = [37, 29] }
+        change(&settings)
+        let run = try Run(
+            RunConfiguration(settings) { $0.seed = 9 }, examples: ExampleShape([variables]), device: device)
         try run.initialize()
         // Larger weights than those that training starts from, so that the conditionals differ from one half.
         for (name, parameter) in run.parameters {
@@ -48,14 +47,15 @@ import Testing
             #expect(same.count >= 99, "\(device.summary)")
             // Logits against the full pass on the same pixels.
             let x = compiled.examples
-            let mask = run.masks.mask(0)
+            let model = try #require(run.model as? MADEModel)
+            let mask = model.masks.mask(0)
             let full = try device.load(
-                compile([run.model.conditionalParameters(run.x, .constant(order: mask.order, hidden: mask.hidden))]),
+                compile([model.made.conditionalParameters(run.x, .constant(order: mask.order, hidden: mask.hidden))]),
                 maximumBatch: 100,
                 states: run.states.buffers)
             let logits = try full.run(["x": .host(x)], batch: 100)[0].floats
             let largest = max(1, logits.map { abs($0) }.max()!)
-            let worst = zip(compiled.parameters.floats, logits).map { abs($0 - $1) }.max()!
+            let worst = zip(compiled.outputs[0].floats, logits).map { abs($0 - $1) }.max()!
             #expect(worst <= 4e-6 * largest, "\(device.summary): \(worst)")
         }
     }
@@ -72,7 +72,7 @@ import Testing
     @Test func theSameBitsOnOneThreadAndTwo() throws {
         let one = try run(CPUDevice(threads: 1), variables: 20).sample(count: 90, SamplingOptions(seed: 1))
         let two = try run(CPUDevice(threads: 2), variables: 20).sample(count: 90, SamplingOptions(seed: 1))
-        #expect(one.examples == two.examples && one.parameters == two.parameters)
+        #expect(one.examples == two.examples && one.outputs == two.outputs)
     }
 
     /// Completions at D = 8 against the enumerated conditional, by chi-square.
@@ -110,13 +110,14 @@ import Testing
         }
         var logs: [Double]
         if agnostic {
-            let base = run.masks.mask(0)
+            let model = try #require(run.model as? MADEModel)
+            let base = model.masks.mask(0)
             let sequence = (0..<8).sorted {
                 (observed[$0] ? 0 : 1, base.order[$0]) < (observed[$1] ? 0 : 1, base.order[$1])
             }
             let order = Order.sequence(sequence).index.map { $0 + 1 }
             let executable = try run.device.load(
-                compile([run.model.logProbability(run.x, .constant(order: order, hidden: base.hidden))]),
+                compile([model.made.logProbability(run.x, .constant(order: order, hidden: base.hidden))]),
                 maximumBatch: counts.count,
                 states: run.states.buffers)
             logs = try executable.run(["x": .host(HostArray(rows, shape: [counts.count, 8]))], batch: counts.count)[0]
@@ -176,7 +177,7 @@ import Testing
                     }
                 ),
                 (4, 5, { $0.conditional = "categorical:4" }),
-            ] as [(Int, Int, (inout RunConfiguration) -> Void)] {
+            ] as [(Int, Int, (inout MADESettings) -> Void)] {
                 let run = try run(device, variables: variables, change)
                 let count = (0..<variables).reduce(1) { n, _ in n * levels }
                 let rows = (0..<count).flatMap { code -> [Float] in

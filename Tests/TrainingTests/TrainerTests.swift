@@ -40,14 +40,17 @@ private func tinyData(_ variables: Int = 9) throws -> Dataset {
     return try Dataset(name: "tiny", train: draw(0, 230), valid: draw(1000, 60), test: draw(2000, 60))
 }
 
-private func settings(_ change: (inout RunConfiguration) -> Void = { _ in }) -> RunConfiguration {
-    var result = RunConfiguration()
-    result.hidden = [24, 17]
-    result.batch = 50
-    result.epochs = 4
-    result.rate = 0.01
-    change(&result)
-    return result
+private func settings(
+    _ model: (inout MADESettings) -> Void = { _ in }, _ change: (inout TrainingSettings) -> Void = { _ in }
+) -> RunConfiguration {
+    var made = MADESettings { $0.hidden = [24, 17] }
+    model(&made)
+    return RunConfiguration(made) {
+        $0.batch = 50
+        $0.epochs = 4
+        $0.rate = 0.01
+        change(&$0)
+    }
 }
 
 @Suite(.serialized) struct TrainerTests {
@@ -59,7 +62,7 @@ private func settings(_ change: (inout RunConfiguration) -> Void = { _ in }) -> 
         var stops = stopAfter
         var isFirst = true
         while true {
-            let run = try MADERun(configuration, variables: data.variableCount, device: device)
+            let run = try Run(configuration, examples: ExampleShape([data.variableCount]), device: device)
             try run.initialize()
             var steps = 0
             let trainer = try Trainer(
@@ -87,16 +90,15 @@ private func settings(_ change: (inout RunConfiguration) -> Void = { _ in }) -> 
             // Every kind of run on the CPU; on OpenCL, where each program takes seconds to compile, the plain one.
             let kinds = [
                 settings(),
-                settings {
+                settings({
                     $0.masks = "fresh"
                     $0.orderAgnostic = true
-                },
-                settings {
+                }),
+                settings({ $0.direct = true }) {
                     $0.optimizer = .adamw
                     $0.weightDecay = 0.01
                     $0.clipNorm = 1
                     $0.averaging = 0.9
-                    $0.direct = true
                 },
             ]
             for configuration in device.name == "cpu" ? kinds : [kinds[0]] {
@@ -124,12 +126,12 @@ private func settings(_ change: (inout RunConfiguration) -> Void = { _ in }) -> 
     @Test(arguments: Optimizer.allCases) func everyOptimizerLearns(_ optimizer: Optimizer) throws {
         let device = try CPUDevice(threads: 1)
         let data = try tinyData()
-        let configuration = settings {
+        let configuration = settings({ _ in }) {
             $0.optimizer = optimizer
             $0.rate = optimizer == .adadelta ? 10 : optimizer == .adagrad || optimizer == .sgd ? 0.1 : 0.01
             $0.epochs = 15
         }
-        let run = try MADERun(configuration, variables: data.variableCount, device: device)
+        let run = try Run(configuration, examples: ExampleShape([data.variableCount]), device: device)
         try run.initialize()
         let before = -Estimate(try run.logProbability(data.valid)).mean
         let trainer = try Trainer(run, dataset: data, folder: RunFolder(try temporaryFolder()))
@@ -141,11 +143,11 @@ private func settings(_ change: (inout RunConfiguration) -> Void = { _ in }) -> 
     @Test func nonFiniteValuesAreTraced() throws {
         let device = try CPUDevice(threads: 1)
         let data = try tinyData()
-        let run = try MADERun(
-            settings {
+        let run = try Run(
+            settings({ _ in }) {
                 $0.rate = 1e30
                 $0.optimizer = .sgd
-            }, variables: data.variableCount, device: device)
+            }, examples: ExampleShape([data.variableCount]), device: device)
         try run.initialize()
         let trainer = try Trainer(run, dataset: data, folder: RunFolder(try temporaryFolder()))
         try trainer.start()
@@ -156,13 +158,12 @@ private func settings(_ change: (inout RunConfiguration) -> Void = { _ in }) -> 
     @Test func ordersKnownAtRunTimeTrain() throws {
         let device = try CPUDevice(threads: 2)
         let data = try tinyData()
-        let run = try MADERun(
-            settings {
+        let run = try Run(
+            settings({
                 $0.masks = "3"
                 $0.orderAgnostic = true
-                $0.epochs = 20
-            }, variables: data.variableCount, device: device)
-        #expect(try run.prove().isSymbolic)
+            }) { $0.epochs = 20 }, examples: ExampleShape([data.variableCount]), device: device)
+        #expect(try (run.model as? MADEModel)?.proof().isSymbolic == true)
         try run.initialize()
         let before = -Estimate(try run.logProbability(data.valid)).mean
         let trainer = try Trainer(run, dataset: data, folder: RunFolder(try temporaryFolder()))
@@ -172,19 +173,32 @@ private func settings(_ change: (inout RunConfiguration) -> Void = { _ in }) -> 
     }
 
     @Test func wrongSettingsAreRefused() {
-        var configuration = RunConfiguration()
+        var configuration = RunConfiguration(MADESettings())
         for wrong in ["hiden=3", "batch=x", "batch", "optimizer=fast", "hidden=a,b"] {
             #expect(throws: UsageError.self, "\(wrong)") { try configuration.set(wrong) }
         }
         #expect(throws: Never.self) { try configuration.set("hidden=30,20") }
-        #expect(configuration.hidden == [30, 20])
+        #expect((configuration.model as? MADESettings)?.hidden == [30, 20])
         for change in [
-            { $0.batch = 0 }, { $0.conditional = "normal" }, { $0.ordering = "1,2" }, { $0.masks = "0" },
-            { $0.hidden = [0] },
-        ] as [(inout RunConfiguration) -> Void] {
-            var bad = RunConfiguration()
-            change(&bad)
-            #expect(throws: UsageError.self) { try bad.validate(variables: 4) }
+            { $0.conditional = "normal" }, { $0.ordering = "1,2" }, { $0.masks = "0" }, { $0.hidden = [0] },
+        ] as [(inout MADESettings) -> Void] {
+            #expect(throws: UsageError.self) {
+                try RunConfiguration(MADESettings(change)).validate(ExampleShape([4]))
+            }
         }
+        #expect(throws: UsageError.self) {
+            try RunConfiguration(MADESettings()) { $0.batch = 0 }.validate(ExampleShape([4]))
+        }
+    }
+
+    @Test func configurationsSurviveTheirFile() throws {
+        let folder = RunFolder(try temporaryFolder())
+        let written = settings({ $0.masks = "7" }) { $0.rate = 0.25 }
+        try folder.write(
+            config: StoredRun(written, examples: ExampleShape([9]), dataFolder: "data", device: "cpu"))
+        let read = try folder.readConfig(StoredRun.self).configuration(
+            preset: RunConfiguration(MADESettings()), path: folder.config)
+        #expect(read.training == written.training && read.experiment == written.experiment)
+        #expect(read.model as? MADESettings == written.model as? MADESettings)
     }
 }

@@ -1,0 +1,106 @@
+import Graph
+
+/// What a forward pass depends on beside its input.
+public struct ForwardContext {
+    /// The class of each example, int32 `[batch]`, for models that are conditioned on classes.
+    public var label: Tensor?
+    /// Features that each position is conditioned on, `[batch, channels, spatial..]`.
+    public var local: Tensor?
+    /// Noise for dropout; absent when a model is evaluated or sampled.
+    public var random: RandomSource?
+    /// Collects the values of parameters that fit themselves to a batch; absent but at the start of a run.
+    public var initialization: DataDependentInitialization?
+
+    public init(
+        label: Tensor? = nil, local: Tensor? = nil, random: RandomSource? = nil,
+        initialization: DataDependentInitialization? = nil
+    ) {
+        self.label = label
+        self.local = local
+        self.random = random
+        self.initialization = initialization
+    }
+}
+
+/// Values of parameters as functions of one batch of examples (Salimans and Kingma 2016, section 3).
+public final class DataDependentInitialization {
+    public private(set) var values: [(parameter: Parameter, value: Tensor)] = []
+
+    public init() {}
+
+    func set(_ parameter: Parameter, _ value: Tensor) { values.append((parameter, value)) }
+}
+
+/// Sets a share of the elements to zero while a model is trained, and scales the others up (Srivastava et al. 2014).
+public struct Dropout: Module {
+    public let rate: Double
+    /// Tells the layers of a model apart: each draws its own numbers.
+    public let stream: Int
+
+    public init(_ rate: Double, stream: Int) {
+        self.rate = rate
+        self.stream = 1000 + stream
+    }
+
+    public func callAsFunction(_ x: Tensor, _ context: ForwardContext) -> Tensor {
+        guard rate > 0, let random = context.random else { return x }
+        let kept = random.uniform(x.shape, stream: stream).greaterOrEqual(.scalar(rate).broadcast(to: x.shape))
+        return .select(kept, x * (1 / (1 - rate)), 0)
+    }
+}
+
+/// Normalises each position over its channels, then scales and shifts (Ba, Kiros, Hinton 2016). x `[batch, channels, ..]`.
+public struct LayerNorm: Module {
+    public let weight: Parameter
+    public let bias: Parameter
+
+    public init(_ channels: Int) {
+        weight = Parameter([channels], .constant(1))
+        bias = Parameter([channels], .zeros)
+    }
+
+    public func callAsFunction(_ x: Tensor) -> Tensor {
+        let centred = x - x.mean(axes: [1], keepingAxes: true)
+        let deviation = (centred.squared().mean(axes: [1], keepingAxes: true) + 1e-5).sqrt()
+        return centred / deviation * weight.tensor.perChannel(x) + bias.tensor.perChannel(x)
+    }
+}
+
+/// A vector for each class, one-hot times a table, as `[batch, channels, 1 ..]` beside a tensor of that rank.
+public struct ClassEmbedding: Module {
+    public let weight: Parameter
+    public let classes: Int
+
+    public init(classes: Int, _ channels: Int) {
+        self.classes = classes
+        weight = Parameter([classes, channels], .fanIn(classes))
+    }
+
+    public func callAsFunction(_ label: Tensor, rank: Int) -> Tensor {
+        let vectors = label.oneHot(classes).matmul(weight.tensor)
+        return vectors.reshaped(Shape(vectors.shape.dimensions + [Extent](repeating: 1, count: rank - 2)))
+    }
+}
+
+extension Tensor {
+    /// A vector over channels, ready to be combined with `[batch, channels, spatial..]`.
+    func perChannel(_ x: Tensor) -> Tensor {
+        reshaped(Shape([1, shape[0]] + [Extent](repeating: 1, count: x.shape.rank - 2)))
+    }
+
+    /// Exponential linear unit of x and of -x, one after the other along the channels (Salimans et al. 2017).
+    public func concatenatedELU() -> Tensor { Tensor.concatenate([self, -self], axis: 1).elu() }
+
+    /// x where positive, `exp(x) - 1` elsewhere (Clevert, Unterthiner, Hochreiter 2016).
+    public func elu() -> Tensor {
+        // The unused branch is kept from overflowing; at zero the slope is one from both sides.
+        let isPositive = greater(0)
+        return .select(isPositive, self, Tensor.select(isPositive, 0, self).apply(.expm1))
+    }
+
+    /// `tanh(a) * sigmoid(b)` of the two halves of the channels (van den Oord et al. 2016b, equation 2).
+    public func gated() -> Tensor {
+        let half = shape[1].coefficient / 2
+        return sliced(axis: 1, from: 0, count: half).tanh() * sliced(axis: 1, from: half, count: half).sigmoid()
+    }
+}

@@ -1,0 +1,105 @@
+import Distributions
+import Graph
+import Layers
+
+/// Gated PixelCNN (van den Oord et al. 2016, "Conditional Image Generation with PixelCNN Decoders", figure 2).
+///
+/// A vertical stack sees all rows above, a horizontal stack the pixels to the left in the same row; the vertical stack feeds
+/// the horizontal one, never the other way. Together they see every earlier pixel: there is no blind spot.
+public struct GatedPixelCNN: CausalModel {
+    public let first: GatedBlock
+    public let blocks: [GatedBlock]
+    public let head: [ConvolutionLayer]
+    public let exampleShape: [Int]
+    public let levels: Int
+    public let conditional: any Conditional
+
+    /// - Parameters:
+    ///   - shape: `[channels, height, width]`.
+    ///   - levels: values of a variable; 2 makes the conditionals Bernoulli, more a softmax over all of them.
+    ///   - classes: conditions every block on the example's class (equation 4).
+    public init(
+        shape: [Int], levels: Int = 2, channels: Int = 128, blocks: Int = 10, headChannels: Int = 32,
+        classes: Int? = nil
+    ) {
+        let groups = shape[0]
+        exampleShape = shape
+        self.levels = levels
+        conditional = levels == 2 ? Bernoulli() : Categorical(levels: levels)
+        first = GatedBlock(shape[0], channels, kernel: 7, isFirst: true, channelGroups: groups, classes: classes)
+        self.blocks = (0..<blocks).map { _ in
+            GatedBlock(channels, channels, kernel: 3, isFirst: false, channelGroups: groups, classes: classes)
+        }
+        head = [
+            .pointwise(channels, headChannels, channelGroups: groups),
+            .pointwise(headChannels, shape[0] * conditional.parameterCount, channelGroups: groups),
+        ]
+        namedParameters()
+    }
+
+    public var order: Order { .raster(exampleShape) }
+
+    public func conditionalParameters(_ x: Tensor, _ context: ForwardContext) -> Tensor {
+        let image = x.asImages(exampleShape).centred(levels: levels)
+        var (v, h) = first(image, image, context)
+        for block in blocks { (v, h) = block(v, h, context) }
+        for layer in head { h = layer(h.relu()) }
+        return h.asParameters(channels: exampleShape[0], count: conditional.parameterCount)
+    }
+}
+
+/// One layer of both stacks (figure 2). The first layer sees strictly the rows above and the pixels to the left; later layers
+/// may see their own position, which holds nothing but what came before.
+public struct GatedBlock: Module {
+    let vertical: ConvolutionLayer
+    let horizontal: ConvolutionLayer
+    /// From the vertical stack to the horizontal one.
+    let link: ConvolutionLayer
+    let out: ConvolutionLayer
+    let verticalClass: ClassEmbedding?
+    let horizontalClass: ClassEmbedding?
+    let isFirst: Bool
+
+    init(_ inputs: Int, _ channels: Int, kernel: Int, isFirst: Bool, channelGroups groups: Int, classes: Int?) {
+        let reach = kernel / 2
+        self.isFirst = isFirst
+        // Rows i - reach ... i - 1 of the image, or i - reach ... i of features that end above row i already.
+        vertical = ConvolutionLayer(
+            inputs, 2 * channels, kernel: [reach + (isFirst ? 0 : 1), kernel],
+            padding: [(before: reach, after: isFirst ? -1 : 0), (before: reach, after: reach)])
+        // Of the own pixel only earlier channels count; with one channel the first layer leaves it out altogether.
+        let hasCentre = !isFirst || groups > 1
+        let taps = reach + (hasCentre ? 1 : 0)
+        horizontal = ConvolutionLayer(
+            inputs, 2 * channels, kernel: [1, taps],
+            padding: [(before: 0, after: 0), (before: reach, after: hasCentre ? 0 : -1)],
+            mask: groups == 1 ? nil : Self.rowMask(taps, inputs, channels, groups, isFirst ? .a : .b))
+        link = ConvolutionLayer(2 * channels, 2 * channels, kernel: [1, 1])
+        out = .pointwise(channels, channels, channelGroups: groups)
+        verticalClass = classes.map { ClassEmbedding(classes: $0, 2 * channels) }
+        horizontalClass = classes.map { ClassEmbedding(classes: $0, 2 * channels) }
+    }
+
+    /// The last tap lies on the pixel itself. Both halves of a gate count their channel groups on their own.
+    private static func rowMask(
+        _ taps: Int, _ inputs: Int, _ channels: Int, _ groups: Int, _ kind: ConvolutionMask.Kind
+    ) -> ConvolutionMask {
+        let own = BitMatrix(rows: 2 * channels, columns: inputs) { output, input in
+            let (o, i) = (output % channels * groups / channels, input * groups / inputs)
+            return kind == .a ? i < o : i <= o
+        }
+        return ConvolutionMask(taps: (0..<taps).map { $0 == taps - 1 ? .channels(own) : .live })
+    }
+
+    func callAsFunction(_ v: Tensor, _ h: Tensor, _ context: ForwardContext) -> (Tensor, Tensor) {
+        let down = vertical(v)
+        var across = horizontal(h) + link(down)
+        var gatedDown = down
+        if let label = context.label, let verticalClass, let horizontalClass {
+            gatedDown = down + verticalClass(label, rank: 4)
+            across = across + horizontalClass(label, rank: 4)
+        }
+        let y = out(across.gated())
+        return (gatedDown.gated(), isFirst ? y : y + h)
+    }
+}

@@ -1,0 +1,60 @@
+import Distributions
+import Graph
+import Layers
+
+/// PixelCNN (van den Oord, Kalchbrenner, Kavukcuoglu 2016, "Pixel Recurrent Neural Networks", section 3.5 and table 1).
+///
+/// A 7x7 convolution of mask A, residual blocks of figure 5 with mask B, then two 1x1 convolutions. With three channels the
+/// feature maps are in three groups: red reads the pixels before, green also red, blue also both (section 3.4).
+public struct PixelCNN: CausalModel {
+    public let first: ConvolutionLayer
+    public let blocks: [PixelBlock]
+    public let head: [ConvolutionLayer]
+    public let exampleShape: [Int]
+    public let levels: Int
+    public let conditional: any Conditional
+
+    /// - Parameters:
+    ///   - shape: `[channels, height, width]`.
+    ///   - levels: values of a variable; 2 makes the conditionals Bernoulli, more a softmax over all of them.
+    ///   - channels: feature maps (2h of the paper), a multiple of twice the image's channels.
+    ///   - headChannels: feature maps of the first 1x1 convolution behind the blocks.
+    public init(shape: [Int], levels: Int = 2, channels: Int = 128, blocks: Int = 7, headChannels: Int? = nil) {
+        let groups = shape[0]
+        exampleShape = shape
+        self.levels = levels
+        conditional = levels == 2 ? Bernoulli() : Categorical(levels: levels)
+        first = .masked(.a, shape[0], channels, kernel: 7, channelGroups: groups)
+        self.blocks = (0..<blocks).map { _ in PixelBlock(channels, channelGroups: groups) }
+        let headChannels = headChannels ?? channels
+        head = [
+            .pointwise(channels, headChannels, channelGroups: groups),
+            .pointwise(headChannels, shape[0] * conditional.parameterCount, channelGroups: groups),
+        ]
+        namedParameters()
+    }
+
+    public var order: Order { .raster(exampleShape) }
+
+    public func conditionalParameters(_ x: Tensor, _ context: ForwardContext) -> Tensor {
+        var h = first(x.asImages(exampleShape).centred(levels: levels))
+        for block in blocks { h = block(h) }
+        for layer in head { h = layer(h.relu()) }
+        return h.asParameters(channels: exampleShape[0], count: conditional.parameterCount)
+    }
+}
+
+/// The residual block of figure 5: 1x1 to half the feature maps, 3x3 of mask B, 1x1 back.
+public struct PixelBlock: Module {
+    let reduce: ConvolutionLayer
+    let convolve: ConvolutionLayer
+    let expand: ConvolutionLayer
+
+    init(_ channels: Int, channelGroups: Int) {
+        reduce = .pointwise(channels, channels / 2, channelGroups: channelGroups)
+        convolve = .masked(.b, channels / 2, channels / 2, kernel: 3, channelGroups: channelGroups)
+        expand = .pointwise(channels / 2, channels, channelGroups: channelGroups)
+    }
+
+    func callAsFunction(_ x: Tensor) -> Tensor { x + expand(convolve(reduce(x.relu()).relu()).relu()) }
+}

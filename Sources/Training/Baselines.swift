@@ -1,0 +1,90 @@
+import Compiler
+import Datasets
+import Graph
+
+/// A figure of a simple model on the same test examples, to be read beside a run's own.
+public struct Baseline: Codable, Sendable {
+    public let name: String
+    /// Mean negative log-likelihood of an example.
+    public let nats: Double
+}
+
+/// Simple models that any other has to beat.
+public enum Baselines {
+    /// Every variable on its own: its frequencies in the training set, each value counted once more.
+    public static func independent(_ dataset: Dataset, levels: Int) -> Baseline {
+        let (train, test) = (dataset.train.floats, dataset.test.floats)
+        let width = dataset.variableCount
+        var counts = [Double](repeating: 1, count: width * levels)
+        for (i, value) in train.enumerated() { counts[i % width * levels + Int(value)] += 1 }
+        let total = Double(dataset.train.shape[0] + levels)
+        var sum = 0.0
+        for (i, value) in test.enumerated() { sum -= Math.log(counts[i % width * levels + Int(value)] / total) }
+        return Baseline(name: "independent variables", nats: sum / Double(dataset.test.shape[0]))
+    }
+
+    /// A fully visible belief network (Frey et al. 1996): every conditional is a logistic regression on the variables before
+    /// it, trained on the device and stopped early on the validation set.
+    public static func logistic(_ dataset: Dataset, levels: Int, epochs: Int, on device: any Device) throws -> Baseline {
+        let settings = MADESettings {
+            $0.hidden = []
+            // Many levels: the regression gives location and scale of a discretized logistic.
+            $0.conditional = levels == 2 ? "bernoulli" : "logistics:1:\(levels)"
+        }
+        let configuration = RunConfiguration(settings) {
+            $0.epochs = epochs
+            $0.rate = levels == 2 ? 0.003 : 0.0003
+            $0.optimizer = .adamw
+            $0.weightDecay = levels == 2 ? 0 : 0.1
+            $0.schedule = .cosine
+        }
+        let run = try Run(configuration, examples: ExampleShape([dataset.variableCount]), device: device)
+        try run.initialize()
+        let trainer = try Trainer(run, dataset: dataset, folder: nil)
+        try trainer.start()
+        _ = try trainer.train()
+        try trainer.useBest()
+        return Baseline(name: "logistic (FVBN)", nats: -Estimate(try run.logProbability(dataset.test)).mean)
+    }
+
+    /// A Markov model of some order over sequences, its counts smoothed with those of the orders below (Witten and Bell 1991).
+    public static func markov(_ dataset: Dataset, levels: Int, order: Int) -> Baseline {
+        /// Successors of a context: how often each came.
+        struct Context {
+            var total = 0
+            var counts: [UInt16: Int] = [:]
+        }
+        var contexts = [[UInt64: Context]](repeating: [:], count: order + 1)
+        let width = dataset.variableCount
+        func key(_ row: ArraySlice<Float>, _ end: Int, _ length: Int) -> UInt64 {
+            (end - length..<end).reduce(0) { $0 * UInt64(levels + 1) + UInt64(row[$1]) + 1 }
+        }
+        let train = dataset.train.floats
+        for start in stride(from: 0, to: train.count, by: width) {
+            let row = train[start..<start + width]
+            for t in row.indices {
+                for length in 0...min(order, t - start) {
+                    let symbol = UInt16(row[t])
+                    let context = key(row, t, length)
+                    contexts[length][context, default: Context()].total += 1
+                    contexts[length][context]!.counts[symbol, default: 0] += 1
+                }
+            }
+        }
+        let test = dataset.test.floats
+        var sum = 0.0
+        for start in stride(from: 0, to: test.count, by: width) {
+            let row = test[start..<start + width]
+            for t in row.indices {
+                var p = 1 / Double(levels)
+                for length in 0...min(order, t - start) {
+                    guard let context = contexts[length][key(row, t, length)] else { break }
+                    let kinds = Double(context.counts.count)
+                    p = (Double(context.counts[UInt16(row[t])] ?? 0) + kinds * p) / (Double(context.total) + kinds)
+                }
+                sum -= Math.log(p)
+            }
+        }
+        return Baseline(name: "Markov model of order \(order)", nats: sum / Double(dataset.test.shape[0]))
+    }
+}

@@ -1,0 +1,312 @@
+import Compiler
+import Datasets
+import Distributions
+import Graph
+import Layers
+import Models
+
+/// A `CausalModel` as a run sees it.
+public final class CausalTask: TrainableModel {
+    public let model: any CausalModel
+    private let classes: Int?
+    public let evaluationBatch: Int
+
+    /// - Parameter classes: the model is conditioned on the examples' classes.
+    public init(_ model: any CausalModel, classes: Int? = nil, evaluationBatch: Int = 100) {
+        self.model = model
+        self.classes = classes
+        self.evaluationBatch = evaluationBatch
+    }
+
+    public var module: any Module { model }
+
+    private var context: ForwardContext {
+        ForwardContext(label: classes.map { _ in .input("label", [.batch], .int32) })
+    }
+
+    public func objective(_ x: Tensor, _ random: RandomSource) -> Objective {
+        var context = self.context
+        context.random = random
+        return Objective(loss: -model.logProbability(x, context).mean())
+    }
+
+    public func logProbability(_ x: Tensor) -> Tensor { model.logProbability(x, context) }
+
+    public func initialization(_ x: Tensor, _ random: RandomSource) -> [StateUpdate] {
+        var context = self.context
+        let initialization = DataDependentInitialization()
+        context.initialization = initialization
+        _ = model.conditionalParameters(x, context)
+        return initialization.values.map { StateUpdate($0.parameter.tensor, $0.value) }
+    }
+
+    public func prove() throws -> String {
+        let proof = try model.proveAutoregressive(context)
+        var text = "proved: every conditional reads only earlier variables"
+        if let pairs = proof.dependencies {
+            text += " (\(pairs.present) of \(pairs.allowed) allowed dependencies are present)"
+        }
+        return text
+    }
+
+    public func dependencies(_ x: Tensor) -> (output: Tensor, order: Order)? {
+        guard model.conditional.variablesPerSite == 1 else { return nil }
+        let parameters = model.conditionalParameters(x, context)
+        return (parameters.sliced(axis: 1, from: 0, count: 1).reshaped(x.shape), model.order)
+    }
+
+    public func drawing(_ x: Tensor, _ request: DrawingRequest) throws -> Drawing {
+        var given: (values: Tensor, observed: Tensor)?
+        if let pattern = request.observed {
+            try refuseGaps(
+                pattern, model.order, request, hint: "accept a draw that ignores later observations with --approximate")
+            given = (
+                .input("given", x.shape),
+                Tensor.constant(HostArray(pattern.map { $0 ? 1 : 0 } as [Float])).broadcast(to: x.shape)
+            )
+        }
+        let (drawn, parameters) = model.draw(
+            x, context, RandomSource(), given: given, temperature: request.temperature)
+        return Drawing([.incremental(variable: x, drawn: drawn, order: model.order, outputs: [parameters])])
+    }
+
+    public func describe() -> ModelDescription {
+        let x = Tensor.input("x", [.batch, Extent(model.variableCount)])
+        var result = ModelDescription()
+        result.conditional = model.conditional.name
+        result.inputOrdering = model.order.index.map { $0 + 1 }
+        for node in topologicalOrder([model.conditionalParameters(x, context)]) {
+            guard let convolution = node.operation as? Convolution, convolution.role != .weightGradient,
+                let geometry = try? convolution.geometry(node.inputs.map(\.type))
+            else { continue }
+            let positions = convolution.role == .forward ? geometry.outputCount : geometry.inputCount
+            let weights = geometry.weightShape.reduce(1, *)
+            let live =
+                convolution.mask?.liveCount(outputs: geometry.outputChannels, inputs: geometry.inputsPerGroup) ?? weights
+            result.layers.append(
+                ModelDescription.Layer(
+                    name: name(of: node.inputs[1]), shape: geometry.weightShape, multiplyAdds: weights * positions,
+                    liveMultiplyAdds: live * positions))
+        }
+        return result
+    }
+
+    /// The parameter that a weight is made from.
+    private func name(of weight: Tensor) -> String {
+        let label = topologicalOrder([weight]).compactMap { Tensor($0).placeholder?.label }.first
+        return label.map { $0.hasSuffix(".weight") ? String($0.dropLast(7)) : $0 } ?? "convolution"
+    }
+}
+
+/// The choices of a PixelCNN.
+public struct PixelCNNSettings: ModelSettings {
+    /// Values of a variable: 2 for binary pixels, up to 256.
+    public var levels = 2
+    /// Feature maps.
+    public var channels = 128
+    /// Residual blocks.
+    public var blocks = 7
+    /// Feature maps of the 1x1 convolution behind the blocks; 0 takes `channels`.
+    public var headChannels = 0
+
+    public init(_ change: (inout PixelCNNSettings) -> Void = { _ in }) { change(&self) }
+
+    public var domain: VariableDomain { pixelDomain(levels) }
+
+    public func validate(_ examples: ExampleShape) throws {
+        let image = try requireImage(examples)
+        try requirePixels(levels: levels, channels: channels, blocks: blocks)
+        try require(
+            channels % (2 * image.channels) == 0,
+            "channels: expected a multiple of \(2 * image.channels), found \(channels)")
+        try require((0...65536).contains(headChannels), "headChannels: expected 0 to 65536, found \(headChannels)")
+    }
+
+    public func makeModel(_ examples: ExampleShape, seed: UInt64) -> any TrainableModel {
+        CausalTask(
+            PixelCNN(
+                shape: examples.dimensions, levels: levels, channels: channels, blocks: blocks,
+                headChannels: headChannels == 0 ? nil : headChannels))
+    }
+}
+
+/// The choices of a Gated PixelCNN.
+public struct GatedPixelCNNSettings: ModelSettings {
+    public var levels = 2
+    public var channels = 128
+    public var blocks = 10
+    public var headChannels = 32
+    /// Conditions the model on the examples' classes, where they are known.
+    public var conditional = true
+
+    public init(_ change: (inout GatedPixelCNNSettings) -> Void = { _ in }) { change(&self) }
+
+    public var domain: VariableDomain { pixelDomain(levels) }
+
+    public func validate(_ examples: ExampleShape) throws {
+        let image = try requireImage(examples)
+        try requirePixels(levels: levels, channels: channels, blocks: blocks)
+        try require(
+            channels % image.channels == 0, "channels: expected a multiple of \(image.channels), found \(channels)")
+        try require(
+            (1...65536).contains(headChannels) && headChannels % image.channels == 0,
+            "headChannels: expected a multiple of \(image.channels), found \(headChannels)")
+    }
+
+    public func makeModel(_ examples: ExampleShape, seed: UInt64) -> any TrainableModel {
+        let classes = conditional ? examples.classes : nil
+        return CausalTask(
+            GatedPixelCNN(
+                shape: examples.dimensions, levels: levels, channels: channels, blocks: blocks,
+                headChannels: headChannels, classes: classes), classes: classes)
+    }
+}
+
+/// The choices of a PixelCNN++.
+public struct PixelCNNPlusPlusSettings: ModelSettings {
+    public var levels = 256
+    public var channels = 160
+    public var scales = 3
+    public var blocks = 5
+    public var components = 10
+    public var dropout = 0.5
+
+    public init(_ change: (inout PixelCNNPlusPlusSettings) -> Void = { _ in }) { change(&self) }
+
+    public var domain: VariableDomain { pixelDomain(levels) }
+
+    public func validate(_ examples: ExampleShape) throws {
+        let image = try requireImage(examples)
+        try requirePixels(levels: levels, channels: channels, blocks: blocks)
+        try require((1...6).contains(scales), "scales: expected 1 to 6, found \(scales)")
+        try require((1...1024).contains(components), "components: expected 1 to 1024, found \(components)")
+        try require((0..<1).contains(dropout), "dropout: expected at least 0 and less than 1, found \(dropout)")
+        let unit = 1 << (scales - 1)
+        try require(
+            image.height % unit == 0 && image.width % unit == 0,
+            "scales: \(scales) sizes need images whose sides are multiples of \(unit), found \(image.height)x\(image.width)"
+        )
+    }
+
+    public func makeModel(_ examples: ExampleShape, seed: UInt64) -> any TrainableModel {
+        CausalTask(
+            PixelCNNPlusPlus(
+                shape: examples.dimensions, levels: levels, channels: channels, scales: scales, blocks: blocks,
+                components: components, dropout: dropout, classes: examples.classes), classes: examples.classes,
+            evaluationBatch: 25)
+    }
+}
+
+/// The choices of a WaveNet.
+public struct WaveNetSettings: ModelSettings {
+    public var levels = 256
+    public var residual = 64
+    public var skip = 256
+    public var stacks = 2
+    /// Dilations 1, 2, 4, ... of a stack.
+    public var layers = 10
+    /// softmax or logistics.
+    public var output = WaveNet.Output.softmax
+
+    public init(_ change: (inout WaveNetSettings) -> Void = { _ in }) { change(&self) }
+
+    public var domain: VariableDomain { pixelDomain(levels) }
+
+    public func validate(_ examples: ExampleShape) throws {
+        try requireSequence(examples)
+        try requirePixels(levels: levels, channels: residual, blocks: stacks)
+        try require((1...65536).contains(skip), "skip: expected 1 to 65536, found \(skip)")
+        try require((1...20).contains(layers), "layers: expected 1 to 20, found \(layers)")
+    }
+
+    public func makeModel(_ examples: ExampleShape, seed: UInt64) -> any TrainableModel {
+        CausalTask(
+            WaveNet(
+                steps: examples.count, levels: levels, residual: residual, skip: skip, stacks: stacks, layers: layers,
+                output: output, classes: examples.classes), classes: examples.classes, evaluationBatch: 4)
+    }
+}
+
+/// The choices of a ByteNet.
+public struct ByteNetSettings: ModelSettings {
+    public var levels = 256
+    public var channels = 256
+    /// Sets of the dilations 1, 2, 4, 8, 16.
+    public var sets = 2
+    public var kernel = 3
+    public var dropout = 0.0
+    /// An example is a source and its target.
+    public var encoder = false
+
+    public init(_ change: (inout ByteNetSettings) -> Void = { _ in }) { change(&self) }
+
+    public var domain: VariableDomain { pixelDomain(levels) }
+
+    public func validate(_ examples: ExampleShape) throws {
+        try requireSequence(examples)
+        try requirePixels(levels: levels, channels: channels, blocks: sets)
+        try require(channels % 2 == 0, "channels: expected an even number, found \(channels)")
+        try require((1...64).contains(kernel), "kernel: expected 1 to 64, found \(kernel)")
+        try require((0..<1).contains(dropout), "dropout: expected at least 0 and less than 1, found \(dropout)")
+        try require(
+            !encoder || examples.count % 2 == 0,
+            "encoder: an example is a source and a target of equal length, found \(examples.count) characters")
+    }
+
+    public func makeModel(_ examples: ExampleShape, seed: UInt64) -> any TrainableModel {
+        CausalTask(
+            ByteNet(
+                steps: encoder ? examples.count / 2 : examples.count, levels: levels, channels: channels, sets: sets,
+                kernel: kernel, dropout: dropout, hasEncoder: encoder), evaluationBatch: 50)
+    }
+}
+
+/// The choices of a Video Pixel Network.
+public struct VideoPixelNetworkSettings: ModelSettings {
+    public var channels = 32
+    public var encoderBlocks = 2
+    public var timeLayers = 2
+    public var decoderBlocks = 4
+
+    public init(_ change: (inout VideoPixelNetworkSettings) -> Void = { _ in }) { change(&self) }
+
+    public var domain: VariableDomain { .binary }
+
+    public func validate(_ examples: ExampleShape) throws {
+        try require(
+            examples.dimensions.count == 3,
+            "this model wants videos [frames, height, width]; the data are \(examples.dimensions)")
+        try requirePixels(levels: 2, channels: channels, blocks: encoderBlocks)
+        try require(channels % 2 == 0, "channels: expected an even number, found \(channels)")
+        try require((0...8).contains(timeLayers), "timeLayers: expected 0 to 8, found \(timeLayers)")
+        try require((0...256).contains(decoderBlocks), "decoderBlocks: expected 0 to 256, found \(decoderBlocks)")
+    }
+
+    public func makeModel(_ examples: ExampleShape, seed: UInt64) -> any TrainableModel {
+        CausalTask(
+            VideoPixelNetwork(
+                shape: examples.dimensions, channels: channels, encoderBlocks: encoderBlocks, timeLayers: timeLayers,
+                decoderBlocks: decoderBlocks))
+    }
+}
+
+private func pixelDomain(_ levels: Int) -> VariableDomain { levels == 2 ? .binary : .levels(levels) }
+
+private func requireImage(_ examples: ExampleShape) throws -> (channels: Int, height: Int, width: Int) {
+    guard let image = examples.image, image.channels == 1 || image.channels == 3 else {
+        throw UsageError(
+            "this model wants images [channels, height, width] of 1 or 3 channels; the data are \(examples.dimensions)")
+    }
+    return image
+}
+
+private func requireSequence(_ examples: ExampleShape) throws {
+    try require(
+        examples.dimensions.count == 1, "this model wants sequences [steps]; the data are \(examples.dimensions)")
+}
+
+private func requirePixels(levels: Int, channels: Int, blocks: Int) throws {
+    try require((2...65536).contains(levels), "levels: expected 2 to 65536, found \(levels)")
+    try require((1...65536).contains(channels), "channels: expected 1 to 65536, found \(channels)")
+    try require((0...1024).contains(blocks), "blocks: expected 0 to 1024, found \(blocks)")
+}

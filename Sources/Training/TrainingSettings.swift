@@ -1,0 +1,49 @@
+/// The choices of a run that every kind of model shares: data files, optimizer, length, what is kept.
+public struct TrainingSettings: Codable, Sendable, Equatable {
+    /// Files of the experiments that take anybody's data.
+    public var train = ""
+    public var valid = ""
+    public var test = ""
+
+    public var batch = 100
+    public var epochs = 20
+    public var rate = 0.001
+    public var optimizer = Optimizer.adam
+    public var schedule = RateSchedule.constant
+    /// The rate's factor at the end of the schedule.
+    public var finalRate = 0.01
+    public var weightDecay = 0.0
+    public var clipNorm = 0.0
+    public var averaging = 0.0
+    /// Epochs without a better validation figure after which training stops; 0 never.
+    public var lookAhead = 30
+    public var seed: UInt64 = 1
+    /// Examples that are drawn at the end of a run; 0 draws none.
+    public var samples = 64
+    /// Examples of the validation set that are looked at after each epoch; 0 takes all.
+    public var validationExamples = 0
+
+    public init() {}
+
+    /// Refuses settings that cannot be run.
+    public func validate() throws {
+        try require((1...1 << 20).contains(batch), "batch: expected 1 to 1048576, found \(batch)")
+        try require(epochs >= 0, "epochs: expected 0 or more, found \(epochs)")
+        try require(rate.isFinite && rate >= 0, "rate: expected a number of at least 0, found \(rate)")
+        try require(
+            finalRate.isFinite && finalRate >= 0, "finalRate: expected a number of at least 0, found \(finalRate)")
+        try require(
+            weightDecay.isFinite && weightDecay >= 0,
+            "weightDecay: expected a number of at least 0, found \(weightDecay)")
+        try require(clipNorm.isFinite && clipNorm >= 0, "clipNorm: expected a number of at least 0, found \(clipNorm)")
+        try require((0..<1).contains(averaging), "averaging: expected at least 0 and less than 1, found \(averaging)")
+        try require((0...1 << 14).contains(samples), "samples: expected 0 to 16384, found \(samples)")
+        try require(
+            validationExamples >= 0, "validationExamples: expected 0 or more, found \(validationExamples)")
+    }
+}
+
+/// Throws a `UsageError` with `message` unless the condition holds.
+public func require(_ condition: Bool, _ message: @autoclosure () -> String) throws {
+    if !condition { throw UsageError(message()) }
+}
