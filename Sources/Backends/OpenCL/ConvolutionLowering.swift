@@ -48,7 +48,10 @@ struct ConvolutionLowering {
 
     func lower(_ lowering: inout LoweringContext) throws -> LoweredGroup {
         if ProgramText.usesRandom(group.epilogue) { lowering.library.useRandom() }
-        return try lowerGPU(&lowering)
+        switch lowering.family {
+        case .gpu: return try lowerGPU(&lowering)
+        case .cpu: return try lowerCPU(&lowering)
+        }
     }
 
     // MARK: - What both families share
@@ -134,7 +137,7 @@ struct ConvolutionLowering {
     // MARK: - GPU
 
     /// The memory, offset and strides of a and b, all as parameters, so that one text serves every shape.
-    private func operandParameters() -> ParameterList {
+    func operandParameters() -> ParameterList {
         var list = ParameterList()
         for text in [a, b] {
             guard let value = text.operand.value else { continue }
