@@ -20,7 +20,8 @@ extension ConvolutionLowering {
             let text = with(macros + [("PAD", "1")], KernelText.convolutionCPU)
             let fixed =
                 [
-                    rank, planes.planePitch, planes.phasePitch, planes.head, planes.pitch.0, planes.pitch.1, planes.window,
+                    rank, planes.planePitch, planes.phasePitch, planes.head, planes.pitch.0, planes.pitch.1,
+                    planes.window,
                     planes.start,
                 ] + walk.sourceStep + walk.source
             let count = walk.planes
@@ -92,7 +93,8 @@ extension ConvolutionLowering {
             let offsets = planes.offsets(tables, walk, pass)
             let isStepped = walk.passes.count > 1
             let text = with(
-                epilogueMacros(epilogue) + [("ROWS", "\(blockRows)"), ("SUMS", "1")] + (isStepped ? [("STEPS", "1")] : []),
+                epilogueMacros(epilogue) + [("ROWS", "\(blockRows)"), ("SUMS", "1")]
+                    + (isStepped ? [("STEPS", "1")] : []),
                 try epilogueText(widths: [1, 16]) + KernelText.convolutionCPU)
             var fixed = [walk.rows, sumPitch, height, planes.pitch.0, planes.pitch.1] + pass.counts + walk.resultStep
             fixed += pass.phase + [walk.result[1], walk.result[2], tables.blockCount]
@@ -102,7 +104,8 @@ extension ConvolutionLowering {
                     Launch(
                         kernel: lowering.library.add(text, prefix: "convolution"),
                         arguments: source(planes) + [
-                            .extent(planes.isDirect ? 1 : 0), .extent(Extent(rank)), .scratch(Self.weightsSlot), .extent(Extent(longest)),
+                            .extent(planes.isDirect ? 1 : 0), .extent(Extent(rank)), .scratch(Self.weightsSlot),
+                            .extent(Extent(longest)),
                             .scratch(Self.sumsSlot),
                         ] + fixed.map { .extent(Extent($0)) } + [
                             blocks, .buffer(try lowering.upload(offsets.isEmpty ? [0] : offsets)),
@@ -135,7 +138,8 @@ extension ConvolutionLowering {
                     kernel: lowering.library.add(
                         with(own + [("GRADIENT", "1")], KernelText.convolutionCPU), prefix: "convolution"),
                     arguments: source(planes) + [
-                        .scratch(Self.sumsSlot), .extent(Extent(width)), .extent(batch), .extent(Extent(rank)), .extent(Extent(slab)),
+                        .scratch(Self.sumsSlot), .extent(Extent(width)), .extent(batch), .extent(Extent(rank)),
+                        .extent(Extent(slab)),
                         .extent(Extent(slabs)), .extent(Extent(planes.pitch.0)), .extent(Extent(planes.pitch.1)),
                     ] + pass.counts.map { .extent(Extent($0)) } + [
                         blocks, .buffer(try lowering.upload(offsets.isEmpty ? [0] : offsets)),
@@ -152,7 +156,8 @@ extension ConvolutionLowering {
                 Launch(
                     kernel: lowering.library.add(finish, prefix: "finish"),
                     arguments: [
-                        .extent(Extent(rowLength)), .extent(Extent(width)), .extent(Extent(vectors * 16)), .integer(parts),
+                        .extent(Extent(rowLength)), .extent(Extent(width)), .extent(Extent(vectors * 16)),
+                        .integer(parts),
                         .extent(Extent(blockCount)), blocks,
                         .buffer(try lowering.upload(tables.columns(walk, pass))), .scratch(Self.sumsSlot),
                     ] + epilogue.arguments,
