@@ -26,7 +26,7 @@ public struct Experiment: Sendable {
     public static let all: [Experiment] = [madeGlyphs, madeMNIST, madeMNISTPaper] + madeUCI + [made] + pixelModels + sequenceModels
         + flows
 
-    static let flows: [Experiment] = [mafBSDS300, realNVPBSDS300] + flowDensities
+    static let flows: [Experiment] = [mafBSDS300, realNVPBSDS300] + flowImages + flowDensities
 
     public static func named(_ name: String) throws -> Experiment {
         guard let found = all.first(where: { $0.name == name }) else {

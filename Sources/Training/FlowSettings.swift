@@ -55,7 +55,7 @@ public struct FlowSettings: ModelSettings {
     }
 
     public func makeModel(_ examples: ExampleShape, seed: UInt64) throws -> any TrainableModel {
-        FlowModel(try makeFlow(examples.count), dequantization: levels > 0 ? UniformDequantization() : nil)
+        FlowModel(try makeFlow(examples.count), dequantization: levels > 0 ? UniformDequantization() : nil, levels: levels)
     }
 
     var bound: ScaleBound { limit > 0 ? .tanh(limit: limit) : .none }
