@@ -25,6 +25,8 @@ typedef struct {
     /// The largest tile of the product that stays in registers.
     int32_t tile_rows;
     int32_t tile_columns;
+    /// Elements of a vector.
+    int32_t width;
     /// c[rows][columns] from a b, for a whose inner steps hold `rows` elements and lie `a_step` apart, and b whose hold
     /// `columns` (one vector or tile_columns) and lie `b_step` apart; `live` of the
     /// columns are stored. The lines of memory in `ahead` are
@@ -39,10 +41,26 @@ typedef struct {
     float (*sum)(const float *source, int64_t count);
     void (*add_rows)(float *sums, const float *source, int64_t rows, int64_t stride, int64_t columns);
     /// Four partial sums for each of 16 lanes of products of lanes with a shared number, or with lanes.
+    void (*add_shared_products_of_four)(
+        float *sums, const float *a, int64_t aStride, const float *b, int64_t bStride, int64_t bRow, int64_t count);
     void (*add_shared_products)(
         float *sums, const float *a, int64_t aStride, const float *b, int64_t bStride, int64_t count);
     void (*add_lane_products)(
         float *sums, const float *a, int64_t aStride, const float *b, int64_t bStride, int64_t count);
+    /// Convolutions: the largest tile of sums (rows, vectors), the widest tile of a weight gradient (vectors) and its rows,
+    /// and the tiles themselves (convolution_kernels.h).
+    int32_t conv_rows, conv_vectors, gradient_vectors;
+    int32_t (*gradient_rows)(int32_t vectors);
+    void (*convolution_sums)(
+        int32_t rows, int32_t vectors, int64_t steps, const float *weights, const float *source, const int32_t *offsets,
+        float *target, int64_t stride);
+    void (*convolution_gradient)(
+        int32_t rows, int32_t vectors, const float *const *sources, int64_t lines, int64_t length, int64_t pitch,
+        const float *columns, float *target);
+    void (*convolution_dots)(
+        int32_t rows, const float *line, const float *source, const int32_t *offsets, int64_t count, float *target);
+    void (*copy_row)(float *target, const float *source, int64_t stride, int64_t count, int64_t width);
+    void (*add_row)(float *target, const float *source, int64_t count);
 } martlet_level_functions;
 
 extern const martlet_level_functions martlet_portable_functions;

@@ -28,3 +28,39 @@
 
 ADD_PRODUCTS(add_shared_products, splat(*y))
 ADD_PRODUCTS(add_lane_products, *(const vf_at *)(y + v * WIDTH))
+
+/// sums[4][4][16], one block of four partial sums for each of four rows of b, which lie `bRow` apart.
+static void add_shared_products_of_four(
+    float *sums, const float *a, int64_t aStride, const float *b, int64_t bStride, int64_t bRow, int64_t count) {
+    // As many rows at once as leave their sums in registers.
+    enum { ROWS = LANE_VECTORS == 1 ? 4 : 1 };
+    for (int r0 = 0; r0 < 4; r0 += ROWS) {
+        vf s[ROWS][4][LANE_VECTORS];
+        for (int r = 0; r < ROWS; r++)
+            for (int p = 0; p < 4; p++)
+                for (int v = 0; v < LANE_VECTORS; v++)
+                    s[r][p][v] = *(const vf_at *)(sums + ((r0 + r) * 4 + p) * 16 + v * WIDTH);
+        int64_t j = 0;
+        for (; j + 4 <= count; j += 4) {
+            for (int p = 0; p < 4; p++) {
+                const float *x = a + (j + p) * aStride, *y = b + (j + p) * bStride + r0 * bRow;
+                for (int v = 0; v < LANE_VECTORS; v++) {
+                    const vf value = *(const vf_at *)(x + v * WIDTH);
+                    for (int r = 0; r < ROWS; r++) s[r][p][v] = FMA(value, splat(y[r * bRow]), s[r][p][v]);
+                }
+            }
+        }
+        for (int p = 0; p < 3; p++) {
+            if (j + p >= count) break;
+            const float *x = a + (j + p) * aStride, *y = b + (j + p) * bStride + r0 * bRow;
+            for (int v = 0; v < LANE_VECTORS; v++) {
+                const vf value = *(const vf_at *)(x + v * WIDTH);
+                for (int r = 0; r < ROWS; r++) s[r][p][v] = FMA(value, splat(y[r * bRow]), s[r][p][v]);
+            }
+        }
+        for (int r = 0; r < ROWS; r++)
+            for (int p = 0; p < 4; p++)
+                for (int v = 0; v < LANE_VECTORS; v++)
+                    *(vf_at *)(sums + ((r0 + r) * 4 + p) * 16 + v * WIDTH) = s[r][p][v];
+    }
+}

@@ -13,6 +13,7 @@
 #include "pack_kernels.h"
 #include "reduction_kernels.h"
 #include "lane_kernels.h"
+#include "convolution_kernels.h"
 
 const martlet_level_functions martlet_avx2_functions = LEVEL_FUNCTIONS;
 #pragma clang attribute pop

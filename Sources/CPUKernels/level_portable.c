@@ -12,5 +12,6 @@
 #include "pack_kernels.h"
 #include "reduction_kernels.h"
 #include "lane_kernels.h"
+#include "convolution_kernels.h"
 
 const martlet_level_functions martlet_portable_functions = LEVEL_FUNCTIONS;

@@ -16,12 +16,17 @@ static inline char *at(const martlet_sampler *s, int32_t value, int64_t element,
     return v->base + (v->isShared ? element : element * s->lanes + lane) * v->size;
 }
 
-static void sum_of_products(
-    const martlet_sampler *s, const martlet_lane_work *w, int64_t e, int64_t first, int64_t count, float *result) {
+/// The sums of `rows` channels from `channel` on at one position, each with the same tree: four partial sums by place in a
+/// segment.
+static void sums_of_products(
+    const martlet_sampler *s, const martlet_lane_work *w, int64_t p, int64_t channel, int64_t rows, int64_t first,
+    int64_t count, float *result) {
     const martlet_level_functions *f = martlet_level_table(s->level);
     int32_t a = w->a, b = w->b;
-    int64_t aBase = w->aBase[e], bBase = w->bBase[e], aStride = w->aStride, bStride = w->bStride;
-    if (s->values[a].isShared && !s->values[b].isShared) {
+    int64_t aBase = w->aBase[p] + channel * w->aChannelStride, bBase = w->bBase[p] + channel * w->bChannelStride;
+    int64_t aStride = w->aStride, bStride = w->bStride, aNext = w->aChannelStride, bNext = w->bChannelStride;
+    const int isSwapped = s->values[a].isShared && !s->values[b].isShared;
+    if (isSwapped) {
         int32_t value = a;
         a = b;
         b = value;
@@ -31,37 +36,53 @@ static void sum_of_products(
         t = aStride;
         aStride = bStride;
         bStride = t;
+        t = aNext;
+        aNext = bNext;
+        bNext = t;
     }
     const int isShared = s->values[a].isShared, otherIsShared = s->values[b].isShared;
-    const int32_t row = w->row[e];
-    for (int64_t lane = 0; lane < count; lane += MARTLET_LANE_WIDTH) {
-        float sums[4 * 16] = {0};
-        for (int32_t r = w->rangeStart[row]; r < w->rangeStart[row + 1]; r++) {
-            const int64_t from = w->ranges[2 * r], length = w->ranges[2 * r + 1] - from;
-            const float *x = (const float *)at(s, a, aBase + from * aStride, first + lane);
-            const float *y = (const float *)at(s, b, bBase + from * bStride, first + lane);
-            if (isShared) {
-                for (int64_t j = 0; j < length; j++) {
-                    const float product = x[j * aStride] * y[j * bStride];
-                    for (int l = 0; l < 16; l++) sums[(j & 3) * 16 + l] += product;
+    const int32_t row = w->row[p];
+    const martlet_lane_segment *from = w->segments + w->rowStart[row], *to = w->segments + w->rowStart[row + 1];
+    // Channels that read the same lanes go four at a time.
+    const int64_t together = !isShared && otherIsShared && aNext == 0 ? 4 : 1;
+    for (int64_t r = 0; r < rows;) {
+        const int64_t taken = rows - r >= together ? together : 1;
+        for (int64_t lane = 0; lane < count; lane += MARTLET_LANE_WIDTH) {
+            float sums[4 * 4 * 16] = {0};
+            for (const martlet_lane_segment *g = from; g < to; g++) {
+                const int64_t ea = aBase + r * aNext + (isSwapped ? g->b : g->a), eb = bBase + r * bNext + (isSwapped ? g->a : g->b);
+                const float *x = (const float *)at(s, a, ea, first + lane);
+                const float *y = (const float *)at(s, b, eb, first + lane);
+                if (isShared) {
+                    for (int64_t j = 0; j < g->count; j++) {
+                        const float product = x[j * aStride] * y[j * bStride];
+                        for (int l = 0; l < 16; l++) sums[(j & 3) * 16 + l] += product;
+                    }
+                } else if (!otherIsShared) {
+                    f->add_lane_products(sums, x, aStride * s->lanes, y, bStride * s->lanes, g->count);
+                } else if (taken == 4) {
+                    f->add_shared_products_of_four(sums, x, aStride * s->lanes, y, bStride, bNext, g->count);
+                } else {
+                    f->add_shared_products(sums, x, aStride * s->lanes, y, bStride, g->count);
                 }
-            } else if (otherIsShared) {
-                f->add_shared_products(sums, x, aStride * s->lanes, y, bStride, length);
-            } else {
-                f->add_lane_products(sums, x, aStride * s->lanes, y, bStride * s->lanes, length);
+            }
+            for (int64_t k = 0; k < taken; k++) {
+                const float *own = sums + 64 * k;
+                float *target = result + (r + k) * count + lane;
+                for (int l = 0; l < 16; l++) target[l] = (own[l] + own[16 + l]) + (own[32 + l] + own[48 + l]);
             }
         }
-        for (int l = 0; l < 16; l++) result[lane + l] = (sums[l] + sums[16 + l]) + (sums[32 + l] + sums[48 + l]);
+        r += taken;
     }
 }
 
 static void reduce(
-    const martlet_sampler *s, const martlet_lane_work *w, int64_t e, int64_t first, int64_t count, float *result) {
+    const martlet_sampler *s, const martlet_lane_work *w, int64_t base, int64_t first, int64_t count, float *result) {
     const float start = w->anchor == MARTLET_LANES_SUM ? 0.0f : w->anchor == MARTLET_LANES_MAXIMUM ? -INFINITY : INFINITY;
     for (int64_t l = 0; l < count; l++) result[l] = start;
     const int isShared = s->values[w->a].isShared;
-    for (int32_t i = w->listStart[e]; i < w->listStart[e + 1]; i++) {
-        const float *x = (const float *)at(s, w->a, w->list[i], first);
+    for (int32_t i = 0; i < w->offsetCount; i++) {
+        const float *x = (const float *)at(s, w->a, base + w->offsets[i], first);
         for (int64_t l = 0; l < count; l++) {
             const float value = isShared ? *x : x[l];
             if (w->anchor == MARTLET_LANES_SUM) {
@@ -74,35 +95,44 @@ static void reduce(
     }
 }
 
-static void run_entries(
-    const martlet_sampler *s, const martlet_lane_work *w, int64_t first, int64_t count, const int32_t *entries, int64_t rows,
-    float *anchor, char *work) {
+/// `rows` rows: positions that advance evenly, or channels from `channel` on of the first position.
+static void run_rows(
+    const martlet_sampler *s, const martlet_lane_work *w, int64_t first, int64_t count, const int32_t *positions,
+    int64_t channel, int64_t rows, float *anchor, char *work) {
     martlet_block inputs[MARTLET_MAXIMUM_PORTS], outputs[MARTLET_MAXIMUM_PORTS];
     int32_t port = 0;
-    const int64_t e = entries[0];
+    const int64_t p = positions[0];
+    const int byChannel = w->channels > 1;
     if (w->anchor != MARTLET_LANES_PLAIN) {
-        for (int64_t r = 0; r < rows; r++) {
-            if (w->anchor == MARTLET_LANES_PRODUCT) {
-                sum_of_products(s, w, entries[r], first, count, anchor + r * count);
-            } else {
-                reduce(s, w, entries[r], first, count, anchor + r * count);
+        if (w->anchor == MARTLET_LANES_PRODUCT && byChannel) {
+            sums_of_products(s, w, p, channel, rows, first, count, anchor);
+        } else {
+            for (int64_t r = 0; r < rows; r++) {
+                const int64_t q = byChannel ? p : positions[r], c = byChannel ? channel + r : 0;
+                if (w->anchor == MARTLET_LANES_PRODUCT) {
+                    sums_of_products(s, w, q, c, 1, first, count, anchor + r * count);
+                } else {
+                    reduce(s, w, w->aBase[q] + c * w->aChannelStride, first, count, anchor + r * count);
+                }
             }
         }
         inputs[port++] = (martlet_block){(char *)anchor, 0, count, 1};
     }
     for (int32_t i = 0; i < w->operandCount; i++) {
         const martlet_lane_operand *o = &w->operands[i];
-        const int64_t step = rows > 1 ? o->table[entries[1]] - o->table[e] : 0;
+        const int64_t step = byChannel ? o->channelStride : rows > 1 ? o->table[positions[1]] - o->table[p] : 0;
+        const int64_t e = o->table[p] + channel * o->channelStride;
         if (o->value < 0) {
-            inputs[port++] = (martlet_block){NULL, o->table[e] + o->batchStride * first, step, o->batchStride};
+            inputs[port++] = (martlet_block){NULL, e + o->batchStride * first, step, o->batchStride};
         } else {
             const int isShared = s->values[o->value].isShared;
-            inputs[port++] = (martlet_block){at(s, o->value, o->table[e], first), 0, isShared ? step : step * s->lanes, !isShared};
+            inputs[port++] = (martlet_block){at(s, o->value, e, first), 0, isShared ? step : step * s->lanes, !isShared};
         }
     }
+    const int64_t step = byChannel ? w->targetChannelStride : rows > 1 ? w->target[positions[1]] - w->target[p] : 0;
+    const int64_t e = w->target[p] + channel * w->targetChannelStride;
     for (int32_t i = 0; i < w->outputCount; i++) {
-        const int64_t step = rows > 1 ? w->target[entries[1]] - w->target[e] : 0;
-        outputs[i] = (martlet_block){at(s, w->outputs[i], w->target[e], first), 0, step * s->lanes, 1};
+        outputs[i] = (martlet_block){at(s, w->outputs[i], e, first), 0, step * s->lanes, 1};
     }
     martlet_program_run(w->program, inputs, outputs, rows, count, work);
 }
@@ -116,13 +146,20 @@ static void run_slice(void *context, int64_t index, int32_t worker) {
     char *work = (char *)(anchor + MARTLET_LANE_CHUNK);
     const int64_t most = MARTLET_LANE_CHUNK / count;
     for (int32_t step = 0; step < s->stepCount; step++) {
-        for (int32_t i = 0; i < s->workCount; i++) {
-            const martlet_lane_work *w = &s->works[i];
+        for (int32_t k = 0; k < s->workCount; k++) {
+            const martlet_lane_work *w = &s->works[k];
             for (int32_t r = w->runStart[step]; r < w->runStart[step + 1]; r++) {
                 const martlet_lane_run run = w->runs[r];
                 for (int64_t done = 0; done < run.count; done += most) {
+                    if (w->channels > 1) break;
                     const int64_t rows = run.count - done < most ? run.count - done : most;
-                    run_entries(s, w, first, count, w->order + run.first + done, rows, anchor, work);
+                    run_rows(s, w, first, count, w->order + run.first + done, 0, rows, anchor, work);
+                }
+                for (int64_t i = 0; i < run.count && w->channels > 1; i++) {
+                    for (int64_t c = 0; c < w->channels; c += most) {
+                        const int64_t rows = w->channels - c < most ? w->channels - c : most;
+                        run_rows(s, w, first, count, w->order + run.first + i, c, rows, anchor, work);
+                    }
                 }
             }
         }

@@ -223,6 +223,7 @@ struct ScheduleBuilder {
             case let reduction as Reduction: emit(reduction, anchor, cluster)
             case is MatrixProduct: emitProduct(anchor, cluster)
             case let masked as MaskedProduct: emit(masked, anchor, cluster)
+            case let convolution as Convolution: emit(convolution, anchor, cluster)
             case let pad as Pad: emit(pad, anchor)
             case let concatenate as Concatenate: emit(concatenate, anchor)
             default:
@@ -366,6 +367,21 @@ struct ScheduleBuilder {
                     m: extents.m, n: extents.n, k: extents.k, a: a, b: b,
                     mask: ProductGroup.Mask(masked.mask, role, runtimeDegrees: degrees, deadOutputsAreSettled: settled),
                     epilogueInputs: back.operands, epilogue: program, outputs: stored.map { target($0) })), cluster)
+    }
+
+    private mutating func emit(_ convolution: Convolution, _ anchor: Node, _ cluster: Cluster) {
+        guard let geometry = try? convolution.geometry(anchor.inputs.map(\.type)) else {
+            preconditionFailure("\(convolution.name) was refused when its node was made")
+        }
+        let (a, b) = (operand(anchor.inputs[0]), operand(anchor.inputs[1]))
+        let (back, stored) = epilogue(anchor, cluster)
+        append(
+            .convolution(
+                ConvolutionGroup(
+                    role: convolution.role, geometry: geometry, mask: convolution.mask,
+                    batch: anchor.inputs[0].shape[0],
+                    a: a, b: b, epilogueInputs: back.operands, epilogue: back.program(stored),
+                    outputs: stored.map { target($0) })), cluster)
     }
 
     /// Whether an epilogue that updates settled states in place writes zeros wherever the gradient and the states are zero.

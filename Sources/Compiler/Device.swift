@@ -119,6 +119,7 @@ extension Group {
         case .product(let g):
             ([g.a, g.b] + g.epilogueInputs).compactMap(\.value)
                 + (g.mask?.runtimeDegrees.map { [$0.input, $0.output] } ?? [])
+        case .convolution(let g): ([g.a, g.b] + g.epilogueInputs).compactMap(\.value)
         case .operation(let g): g.inputs
         }
     }
@@ -129,6 +130,7 @@ extension Group {
         case .elementwise(let g): g.outputs.compactMap(\.value)
         case .reduction(let g): g.outputs.compactMap(\.value)
         case .product(let g): g.outputs.compactMap(\.value)
+        case .convolution(let g): g.outputs.compactMap(\.value)
         case .operation(let g): g.outputs
         }
     }

@@ -39,7 +39,7 @@ final class Cluster {
     var takesEpilogue: Bool {
         switch anchor?.operation {
         case nil: copied == nil
-        case is Reduction, is MatrixProduct, is MaskedProduct: true
+        case is Reduction, is MatrixProduct, is MaskedProduct, is Convolution: true
         default: false
         }
     }
@@ -69,7 +69,7 @@ struct Fusion {
                 if case .tensor(Tensor(node)) = view(Tensor(node)).base { copy(node.inputs[0], rank) }
             case is Elementwise: place(node, rank)
             case is Reduction, is Pad, is Concatenate: anchor(node, rank)
-            case is MatrixProduct:
+            case is MatrixProduct, is Convolution:
                 for input in node.inputs { storeBase(input, rank) }
                 anchor(node, rank)
             case let masked as MaskedProduct:

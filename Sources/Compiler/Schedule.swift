@@ -119,6 +119,7 @@ public struct Group: Sendable {
         case elementwise(ElementwiseGroup)
         case reduction(ReductionGroup)
         case product(ProductGroup)
+        case convolution(ConvolutionGroup)
         case operation(OperationGroup)
     }
 
@@ -249,6 +250,50 @@ public struct ProductGroup: Sendable {
         self.epilogueInputs = epilogueInputs
         self.epilogue = epilogue
         self.outputs = outputs
+    }
+}
+
+/// A convolution or one of its gradients over the live weights of a mask, then
+/// `outputs = epilogue(result, epilogueInputs)`.
+///
+/// Operands by role: `forward` takes x and the weight, `inputGradient` dy and the weight, `weightGradient` dy and x.
+public struct ConvolutionGroup: Sendable {
+    public var role: Convolution.Role
+    public var geometry: ConvolutionGeometry
+    public var mask: ConvolutionMask?
+    public var batch: Extent
+    /// Over `[batch, channels, spatial..]`.
+    public var a: Operand
+    /// Over `[out, in / groups, kernel..]`, or `[batch, channels, spatial..]` for a weight gradient.
+    public var b: Operand
+    /// Over the result's axes.
+    public var epilogueInputs: [Operand]
+    /// Register 0 is the result; the others are `epilogueInputs`.
+    public var epilogue: Program
+    public var outputs: [Operand]
+
+    public init(
+        role: Convolution.Role, geometry: ConvolutionGeometry, mask: ConvolutionMask? = nil, batch: Extent, a: Operand,
+        b: Operand, epilogueInputs: [Operand], epilogue: Program, outputs: [Operand]
+    ) {
+        self.role = role
+        self.geometry = geometry
+        self.mask = mask
+        self.batch = batch
+        self.a = a
+        self.b = b
+        self.epilogueInputs = epilogueInputs
+        self.epilogue = epilogue
+        self.outputs = outputs
+    }
+
+    /// The axes of the result.
+    public var shape: [Extent] {
+        switch role {
+        case .forward: [batch, Extent(geometry.outputChannels)] + geometry.output.map { Extent($0) }
+        case .inputGradient: [batch, Extent(geometry.inputChannels)] + geometry.input.map { Extent($0) }
+        case .weightGradient: geometry.weightShape.map { Extent($0) }
+        }
     }
 }
 

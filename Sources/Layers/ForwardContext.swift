@@ -92,7 +92,11 @@ extension Tensor {
     public func concatenatedELU() -> Tensor { Tensor.concatenate([self, -self], axis: 1).elu() }
 
     /// x where positive, `exp(x) - 1` elsewhere (Clevert, Unterthiner, Hochreiter 2016).
-    public func elu() -> Tensor { .select(greater(0), self, minimum(0).apply(.expm1)) }
+    public func elu() -> Tensor {
+        // The unused branch is kept from overflowing; at zero the slope is one from both sides.
+        let isPositive = greater(0)
+        return .select(isPositive, self, Tensor.select(isPositive, 0, self).apply(.expm1))
+    }
 
     /// `tanh(a) * sigmoid(b)` of the two halves of the channels (van den Oord et al. 2016b, equation 2).
     public func gated() -> Tensor {

@@ -87,8 +87,8 @@ struct Reference {
                 }
             }
             for (result, index) in results { write(result, g.outputs, index) }
-        case .operation:
-            fatalError("operations are tested on their own")
+        case .operation, .convolution:
+            fatalError("operations and convolutions are tested on their own")
         }
     }
 

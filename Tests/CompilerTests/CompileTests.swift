@@ -77,6 +77,30 @@ func numbers(_ count: Int, seed: UInt64) -> [Double] {
         try check([q.matmul(q.matrixTransposed()).softmax().matmul(q)])
     }
 
+    @Test func convolutions() throws {
+        let x = Tensor.input("x", [.batch, 4, 5, 6])
+        let w = Tensor.input("w", [6, 2, 3, 2])
+        let b = Tensor.input("b", [6, 1, 1])
+        let y = x.convolution(w, stride: [2, 1], padding: [(1, 1), (1, -1)], dilation: [1, 2], groups: 2)
+        try check([(y + b).relu() * 2], groups: 1)
+        // Gradients take what is behind them, and read their operands through views.
+        let flipped = x.flipped(axes: [2]).convolution(w.transposed([0, 1, 3, 2]), groups: 2)
+        let grads = try gradients(of: ((y + b).tanh().sum() + flipped.squared().sum()), with: [x, w])
+        try check(grads)
+        let mask = ConvolutionMask.causal(.b, kernel: [3, 2], outputs: 6, inputs: 4, channelGroups: 2)
+        let v = Tensor.input("v", [6, 4, 3, 2])
+        let z = x.convolution(v, padding: [(2, 1), (0, 1)], mask: mask)
+        try check(try gradients(of: z.squared().sum(), with: [x, v]) + [z])
+        try check([
+            z.transposedConvolution(v, stride: [2, 3], padding: [(1, 0), (0, 2)], outputPadding: [1, 2], mask: mask)
+        ])
+        let line = Tensor.input("line", [.batch, 4, 9])
+        try check(
+            try gradients(
+                of: line.convolution(.input("k", [3, 4, 2]), padding: [(2, 0)], dilation: [2]).squared().sum(),
+                with: [line]))
+    }
+
     @Test func trainingStepUpdatesInPlace() throws {
         let x = Tensor.input("x", [.batch, 4])
         let masks = [

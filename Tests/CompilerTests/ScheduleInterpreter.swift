@@ -80,6 +80,11 @@ struct ScheduleInterpreter {
                 }
                 write(g.outputs, i, g.epilogue.evaluate([sum] + g.epilogueInputs.map { read($0, i) }))
             }
+        case .convolution(let g):
+            // Through the taps that the backends walk.
+            for (i, value) in zip(indices(g.shape), convolve(g)) {
+                write(g.outputs, i, g.epilogue.evaluate([value] + g.epilogueInputs.map { read($0, i) }))
+            }
         case .operation(let g):
             let inputs = g.inputs.map {
                 Values(shape: schedule.values[$0].type.shape.resolved(batch: batch), elements: memory[$0]!)
@@ -90,6 +95,41 @@ struct ScheduleInterpreter {
                 context: EvaluationContext(batch: batch, inputTypes: g.inputs.map { schedule.values[$0].type.element }))
             for (id, output) in zip(g.outputs, outputs) { memory[id] = output.elements }
         }
+    }
+
+    /// The result of a convolution in row-major order.
+    private func convolve(_ g: ConvolutionGroup) -> [Double] {
+        let taps = ConvolutionTaps(g.geometry, g.mask, isTransposed: g.role == .inputGradient)
+        let axes = g.geometry.kernel.count
+        let shape = g.shape.map { $0.resolved(batch: batch) }
+        let strides = Shape(shape).strides.map(\.coefficient)
+        let kernel = indices(g.geometry.kernel.map { Extent($0) })
+        var result = [Double](repeating: 0, count: shape.reduce(1, *))
+        for n in 0..<g.batch.resolved(batch: batch) {
+            for pass in taps.passes {
+                for m in indices(pass.counts.map { Extent($0) }) {
+                    let to = (0..<axes).map { m[$0] * taps.resultStep[$0] + pass.phase[$0] }
+                    for tap in pass.taps {
+                        let from = (0..<axes).map { (m[$0] + tap.shift[$0]) * taps.sourceStep[$0] + tap.phase[$0] }
+                        guard (0..<axes).allSatisfy({ (0..<taps.source[$0]).contains(from[$0]) }) else { continue }
+                        for row in 0..<taps.rows {
+                            for p in 0..<taps.planesPerGroup {
+                                let plane = row / taps.rowsPerGroup * taps.planesPerGroup + p
+                                guard taps.isLive(row: row, plane: plane, tap: tap.index) else { continue }
+                                let (output, input) = taps.isTransposed ? (plane, row) : (row, plane)
+                                let weight = [output, input % g.geometry.inputsPerGroup] + kernel[tap.index]
+                                let (place, term) =
+                                    g.role == .weightGradient
+                                    ? (weight, read(g.a, [n, row] + to) * read(g.b, [n, plane] + from))
+                                    : ([n, row] + to, read(g.a, [n, plane] + from) * read(g.b, weight))
+                                result[zip(place, strides).reduce(0) { $0 + $1.0 * $1.1 }] += term
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        return result
     }
 
     private func isLive(_ g: ProductGroup, _ m: Int, _ n: Int, _ k: Int) -> Bool {

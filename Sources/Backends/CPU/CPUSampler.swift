@@ -15,6 +15,7 @@ final class CPUSampler: SamplingExecutable {
     private let sampler: UnsafeMutablePointer<martlet_sampler>
     private let tables = PlanMemory()
     private var scratch: CPUBuffer?
+    private let prelude: (any Executable)?
 
     init(_ program: SamplingProgram, maximumBatch: Int, states: [String: any DeviceBuffer], device: CPUDevice) throws {
         self.program = program
@@ -23,6 +24,9 @@ final class CPUSampler: SamplingExecutable {
         let width = Int(MARTLET_LANE_WIDTH)
         lanes = (max(1, maximumBatch) + width - 1) / width * width
         sampler = .allocate(capacity: 1)
+        prelude =
+            program.prelude.isEmpty
+            ? nil : try device.load(compile(program.prelude.map(\.tensor)), maximumBatch: 1, states: states)
         var planned = 0
         var values: [martlet_lane_value] = []
         for value in program.values {
@@ -108,13 +112,13 @@ final class CPUSampler: SamplingExecutable {
 
     private func lower(_ work: SamplingProgram.Work, _ compiled: CompiledProgram) throws -> martlet_lane_work {
         var result = martlet_lane_work(
-            anchor: MARTLET_LANES_PLAIN, a: 0, b: 0, aStride: 0, bStride: 0, aBase: nil, bBase: nil, row: nil,
-            rangeStart: nil,
-            ranges: nil, list: nil, listStart: nil, program: UnsafePointer(compiled.pointer),
-            operandCount: Int32(work.operands.count),
-            outputCount: Int32(work.outputs.count), operands: keep(work.operands.map(lower)),
-            outputs: keep(work.outputs.map { Int32($0) }), target: keep(work.target), order: keep(work.order),
-            runs: keep([martlet_lane_run]()), runStart: keep([Int32]()))
+            anchor: MARTLET_LANES_PLAIN, channels: Int32(work.channels), a: 0, b: 0, aStride: 0, bStride: 0,
+            aChannelStride: 0, bChannelStride: 0, aBase: nil, bBase: nil, row: nil, rowStart: nil, segments: nil,
+            offsets: nil, offsetCount: 0, program: UnsafePointer(compiled.pointer),
+            operandCount: Int32(work.operands.count), outputCount: Int32(work.outputs.count),
+            operands: keep(work.operands.map(lower)), outputs: keep(work.outputs.map { Int32($0) }),
+            target: keep(work.target.positions), targetChannelStride: Int64(work.target.channelStride),
+            order: keep(work.order), runs: keep([martlet_lane_run]()), runStart: keep([Int32]()))
         let unsupported = { (reason: String) in
             CPUError.unsupported(group: work.label, location: work.location, reason: reason)
         }
@@ -128,9 +132,12 @@ final class CPUSampler: SamplingExecutable {
             (result.a, result.b, result.aStride, result.bStride) = (
                 Int32(p.a), Int32(p.b), Int64(p.aStride), Int64(p.bStride)
             )
-            (result.aBase, result.bBase, result.row) = (keep(p.aBase), keep(p.bBase), keep(p.row))
-            result.rangeStart = keep(p.ranges.reduce(into: [Int32(0)]) { $0.append($0.last! + Int32($1.count)) })
-            result.ranges = keep(p.ranges.flatMap { $0.flatMap { [$0.lowerBound, $0.upperBound] } })
+            (result.aBase, result.aChannelStride) = (keep(p.aBase.positions), Int64(p.aBase.channelStride))
+            (result.bBase, result.bChannelStride) = (keep(p.bBase.positions), Int64(p.bBase.channelStride))
+            result.row = keep(p.row)
+            result.rowStart = keep(p.rows.reduce(into: [Int32(0)]) { $0.append($0.last! + Int32($1.count)) })
+            result.segments = keep(
+                p.rows.flatMap { $0.map { martlet_lane_segment(a: $0.a, b: $0.b, count: $0.count) } })
         case .reduction(let r):
             guard program.values[r.value].element == .float32 else {
                 throw unsupported("reductions of \(program.values[r.value].element) are sampled by the interpreter")
@@ -142,16 +149,17 @@ final class CPUSampler: SamplingExecutable {
                 case .minimum: MARTLET_LANES_MINIMUM
                 }
             result.a = Int32(r.value)
-            (result.list, result.listStart) = (keep(r.list), keep(r.start))
+            (result.aBase, result.aChannelStride) = (keep(r.base.positions), Int64(r.base.channelStride))
+            (result.offsets, result.offsetCount) = (keep(r.offsets), Int32(r.offsets.count))
         }
         var runs: [martlet_lane_run] = []
         var starts: [Int32] = [0]
-        let tables = work.operands.map(\.table) + [work.target]
+        let tables = work.operands.map(\.table.positions) + [work.target.positions]
         for step in 0..<program.stepCount {
             var first = Int(work.stepStart[step])
             let end = Int(work.stepStart[step + 1])
             while first < end {
-                // As many entries as advance evenly in every operand.
+                // As many positions as advance evenly in every operand.
                 var next = first + 1
                 if next < end {
                     let strides = tables.map { $0[Int(work.order[next])] - $0[Int(work.order[first])] }
@@ -171,15 +179,19 @@ final class CPUSampler: SamplingExecutable {
     }
 
     private func lower(_ operand: SamplingProgram.Operand) -> martlet_lane_operand {
-        switch operand.source {
-        case .value(let id): martlet_lane_operand(value: Int32(id), batchStride: 0, table: keep(operand.table))
-        case .position(let stride):
-            martlet_lane_operand(value: -1, batchStride: Int64(stride), table: keep(operand.table))
-        }
+        let (value, stride): (Int32, Int64) =
+            switch operand.source {
+            case .value(let id): (Int32(id), 0)
+            case .position(let stride): (-1, Int64(stride))
+            }
+        return martlet_lane_operand(
+            value: value, batchStride: stride, table: keep(operand.table.positions),
+            channelStride: Int64(operand.table.channelStride))
     }
 
     func run(_ feeds: [String: HostArray], batch: Int) throws -> [HostArray] {
         guard (1...maximumBatch).contains(batch) else { throw CPUError.wrongBatch(batch, maximum: maximumBatch) }
+        let feeds = try program.preluded(feeds, by: prelude)
         return try device.lock.withLock { _ in
             for (id, value) in program.values.enumerated() {
                 guard case .input(let name) = value.storage else { continue }

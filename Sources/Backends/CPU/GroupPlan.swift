@@ -57,6 +57,7 @@ func makePlan(_ group: Group, schedule: Schedule, device: CPUDevice) throws(CPUE
     case .elementwise(let elementwise): return try ElementwisePlan(elementwise, context)
     case .reduction(let reduction): return try ReductionPlan(reduction, context)
     case .product(let product): return try ProductPlan(product, context)
+    case .convolution(let convolution): return try ConvolutionPlan(convolution, context)
     case .operation(let operation): return try OperationPlan(operation, context)
     }
 }

@@ -108,10 +108,6 @@ extension Iterate: CPUOperation {
     public func runCPU(_ context: CPUOperationContext) throws { runByDefinition(self, context) }
 }
 
-extension Convolution: CPUOperation {
-    public func runCPU(_ context: CPUOperationContext) throws { runByDefinition(self, context) }
-}
-
 extension CustomOperation: CPUOperation {
     public func runCPU(_ context: CPUOperationContext) throws {
         cpu(context.inputs.map { UnsafeBufferPointer($0.floats) }, context.outputs[0].floats)

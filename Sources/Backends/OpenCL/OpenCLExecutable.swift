@@ -45,6 +45,8 @@ public final class OpenCLExecutable: Executable {
                     .lower(maximumBatch: maximumBatch, library: &lowering.library)
             case .product(let product):
                 return try ProductLowering(product, label: group.label).lower(&lowering)
+            case .convolution(let convolution):
+                return try ConvolutionLowering(convolution, label: group.label).lower(&lowering)
             case .operation(let operation):
                 return try lowerOperation(
                     operation, label: group.label, values: schedule.values, lowering: &lowering)

@@ -17,6 +17,7 @@ final class OpenCLSampler: SamplingExecutable {
     private let compiled: CompiledProgram
     private let kernel: cl_kernel
     private var kept: [OpenCLBuffer] = []
+    private let prelude: (any Executable)?
 
     init(
         _ device: OpenCLDevice, _ program: SamplingProgram, maximumBatch: Int, states: [String: any DeviceBuffer]
@@ -27,6 +28,9 @@ final class OpenCLSampler: SamplingExecutable {
         self.device = device
         self.program = program
         self.maximumBatch = maximumBatch
+        prelude =
+            program.prelude.isEmpty
+            ? nil : try device.load(compile(program.prelude.map(\.tensor)), maximumBatch: 1, states: states)
         let group = SamplerText.lanesPerGroup
         lanes = (maximumBatch + group - 1) / group * group
         var text = try SamplerText(program, family: device.family)
@@ -119,6 +123,7 @@ final class OpenCLSampler: SamplingExecutable {
         guard (1...maximumBatch).contains(batch) else {
             throw OpenCLError.mismatch("this program was planned for batches of 1 to \(maximumBatch), found \(batch)")
         }
+        let feeds = try program.preluded(feeds, by: prelude)
         for (id, value) in program.values.enumerated() {
             guard case .input(let name) = value.storage else { continue }
             guard let array = feeds[name] else {

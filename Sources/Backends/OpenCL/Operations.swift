@@ -137,12 +137,6 @@ extension Iterate: OpenCLOperation {
     }
 }
 
-extension Convolution: OpenCLOperation {
-    public func openCL(_ context: OpenCLOperationContext) throws -> OpenCLOperationPlan {
-        planByDefinition(self, context)
-    }
-}
-
 extension CustomOperation: OpenCLOperation {
     public func openCL(_ context: OpenCLOperationContext) throws -> OpenCLOperationPlan {
         OpenCLOperationPlan(

@@ -119,16 +119,24 @@ struct SamplerText {
         family == .gpu ? "        barrier(CLK_GLOBAL_MEM_FENCE | CLK_LOCAL_MEM_FENCE);\n" : ""
     }
 
+    /// The place of channel c at position e.
+    private mutating func place(_ table: SamplingProgram.Table) -> String {
+        let first = add(table.positions)
+        return table.channelStride == 0 ? "T[\(first) + e]" : "(T[\(first) + e] + c * \(table.channelStride))"
+    }
+
     private mutating func text(of work: SamplingProgram.Work) throws -> String {
         guard program.values.allSatisfy({ $0.element != .float64 }) else {
             throw OpenCLError.unsupported("a sampler in float64: use `--device cpu` for double precision")
         }
-        let (starts, order, target) = (add(work.stepStart), add(work.order), add(work.target))
+        let (starts, order) = (add(work.stepStart), add(work.order))
         let random = ProgramText.usesRandom(work.program)
         usesRandom = usesRandom || random
         var text = "        // \(work.label)\n"
         text += "        for (int i = T[\(starts) + step]; i < T[\(starts) + step + 1]; i++) {\n"
-        text += "            const int e = T[\(order) + i];\n            const int o = T[\(target) + e];\n"
+        text += "            const int e = T[\(order) + i];\n"
+        if work.channels > 1 { text += "            for (int c = 0; c < \(work.channels); c++) {\n" }
+        text += "            const int o = \(place(work.target));\n"
         var hasAnchor = true
         switch work.anchor {
         case .none: hasAnchor = false
@@ -148,16 +156,16 @@ struct SamplerText {
         if hasAnchor { names.append(family == .cpu && random ? "anchors[l]" : "anchor") }
         let builder = ProgramText(program: work.program, width: width)
         for (index, operand) in work.operands.enumerated() {
-            let table = add(operand.table)
+            let element = place(operand.table)
             let name = "x\(index)"
             let value: String
             switch operand.source {
-            case .value(let id): value = load(id, "T[\(table) + e]", width: width, lane: lane)
+            case .value(let id): value = load(id, element, width: width, lane: lane)
             case .position(let stride):
                 value =
                     width == 1
-                    ? "T[\(table) + e] + \(stride) * (lane\(lane))"
-                    : "(int16)(T[\(table) + e] + \(stride) * lane) + \(stride) * martlet_lanes"
+                    ? "\(element) + \(stride) * (lane\(lane))"
+                    : "(int16)(\(element) + \(stride) * lane) + \(stride) * martlet_lanes"
             }
             text += "\(indent)const \(builder.type(names.count)) \(name) = \(value);\n"
             names.append(name)
@@ -168,6 +176,7 @@ struct SamplerText {
             text += "\(indent)\(store(result, output, "o", width: width, lane: lane))\n"
         }
         if family == .gpu || random { text += "            }\n" }
+        if work.channels > 1 { text += "            }\n" }
         // The next element's partial sums must not overtake this one's reading of them.
         return text + "        }\n" + barrier
     }
@@ -177,18 +186,20 @@ struct SamplerText {
         var (a, b, aStride, bStride) = (p.a, p.b, p.aStride, p.bStride)
         var (aBase, bBase) = (p.aBase, p.bBase)
         if !isLane(a), isLane(b) { (a, b, aStride, bStride, aBase, bBase) = (b, a, bStride, aStride, bBase, aBase) }
-        let (aTable, bTable, row) = (add(aBase), add(bBase), add(p.row))
-        let starts = add(p.ranges.reduce(into: [Int32(0)]) { $0.append($0.last! + Int32($1.count)) })
-        let ranges = add(p.ranges.flatMap { $0.flatMap { [$0.lowerBound, $0.upperBound] } })
+        let isSwapped = a != p.a || aBase != p.aBase
+        let row = add(p.row)
+        let starts = add(p.rows.reduce(into: [Int32(0)]) { $0.append($0.last! + Int32($1.count)) })
+        let segments = add(
+            p.rows.flatMap { $0.flatMap { isSwapped ? [$0.b, $0.a, $0.count] : [$0.a, $0.b, $0.count] } })
         var text = ""
         text += "            const int row = T[\(row) + e];\n"
+        text += "            const int baseA = \(place(aBase)), baseB = \(place(bBase));\n"
         text +=
             family == .cpu
             ? "            float16 s0 = 0.0f, s1 = 0.0f, s2 = 0.0f, s3 = 0.0f;\n" : "            float s = 0.0f;\n"
         text += "            for (int r = T[\(starts) + row]; r < T[\(starts) + row + 1]; r++) {\n"
-        text += "                const int from = T[\(ranges) + 2 * r], length = T[\(ranges) + 2 * r + 1] - from;\n"
-        text +=
-            "                const int ea = T[\(aTable) + e] + from * \(aStride), eb = T[\(bTable) + e] + from * \(bStride);\n"
+        text += "                const int ea = baseA + T[\(segments) + 3 * r], eb = baseB + T[\(segments) + 3 * r + 1];\n"
+        text += "                const int length = T[\(segments) + 3 * r + 2];\n"
         if family == .cpu {
             let (aIsLane, bIsLane) = (isLane(a), isLane(b))
             let x = { (j: String) in
@@ -223,15 +234,16 @@ struct SamplerText {
     }
 
     private mutating func reduction(_ r: SamplingProgram.Reduction) -> String {
-        let (list, starts) = (add(r.list), add(r.start))
+        let offsets = add(r.offsets)
         let type = family == .cpu ? "float16" : "float"
         let start = r.kind == .sum ? "0.0f" : r.kind == .maximum ? "-INFINITY" : "INFINITY"
-        let value = load(r.value, "T[\(list) + k]", width: family == .cpu ? 16 : 1, lane: "")
+        let value = load(r.value, "base + T[\(offsets) + k]", width: family == .cpu ? 16 : 1, lane: "")
         let combined =
             r.kind == .sum ? "anchor + y" : "\(r.kind == .maximum ? "MARTLET_MAXIMUM" : "MARTLET_MINIMUM")(y, anchor)"
         return """
                         \(type) anchor = (\(type))(\(start));
-                        for (int k = T[\(starts) + e]; k < T[\(starts) + e + 1]; k++) {
+                        const int base = \(place(r.base));
+                        for (int k = 0; k < \(r.offsets.count); k++) {
                             const \(type) y = \(value);
                             anchor = \(combined);
                         }

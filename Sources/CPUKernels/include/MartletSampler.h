@@ -12,37 +12,49 @@ typedef struct {
 } martlet_lane_value;
 
 typedef struct {
-    /// -1: the int32 element is table[e] + batchStride * lane.
+    /// -1: the int32 element is its place + batchStride * lane.
     int32_t value;
     int64_t batchStride;
+    /// Channel c of position p has its place at table[p] + c * channelStride.
     const int32_t *_Nonnull table;
+    int64_t channelStride;
 } martlet_lane_operand;
+
+/// A run of products: count of them from these places on, relative to the bases.
+typedef struct {
+    int32_t a, b, count;
+} martlet_lane_segment;
 
 typedef enum { MARTLET_LANES_PLAIN, MARTLET_LANES_PRODUCT, MARTLET_LANES_SUM, MARTLET_LANES_MAXIMUM, MARTLET_LANES_MINIMUM } martlet_lane_anchor;
 
-/// Consecutive entries of a step whose operands all advance by constant strides.
+/// Consecutive positions of a step whose operands all advance by constant strides.
 typedef struct {
     int32_t first;
     int32_t count;
 } martlet_lane_run;
 
-/// One piece of work: an anchor (a sum of products or a reduction, float32) and the program behind it.
+/// One piece of work: an anchor (a sum of products or a reduction, float32) and the program behind it, for all channels of some
+/// positions.
 typedef struct {
     martlet_lane_anchor anchor;
-    /// Product: sum over j in the row's ranges of a[aBase[e] + j * aStride] * b[bBase[e] + j * bStride].
+    int32_t channels;
+    /// Product: sum over the row's segments of a[aBase + segment.a + j * aStride] * b[bBase + segment.b + j * bStride].
     int32_t a, b;
-    int64_t aStride, bStride;
+    int64_t aStride, bStride, aChannelStride, bChannelStride;
     const int32_t *_Nullable aBase, *_Nullable bBase, *_Nullable row;
-    /// Row r has the ranges rangeStart[r] ..< rangeStart[r + 1], each two numbers of `ranges`.
-    const int32_t *_Nullable rangeStart, *_Nullable ranges;
-    /// Reduction: over list[listStart[e] ..< listStart[e + 1]] of value a.
-    const int32_t *_Nullable list, *_Nullable listStart;
+    /// Row r has the segments rowStart[r] ..< rowStart[r + 1].
+    const int32_t *_Nullable rowStart;
+    const martlet_lane_segment *_Nullable segments;
+    /// Reduction: over aBase + offsets[..] of value a.
+    const int32_t *_Nullable offsets;
+    int32_t offsetCount;
 
     const martlet_program *_Nonnull program;
     int32_t operandCount, outputCount;
     const martlet_lane_operand *_Nonnull operands;
     const int32_t *_Nonnull outputs;
     const int32_t *_Nonnull target;
+    int64_t targetChannelStride;
     const int32_t *_Nonnull order;
     const martlet_lane_run *_Nonnull runs;
     /// Runs of step t: runStart[t] ..< runStart[t + 1].
@@ -69,7 +81,7 @@ enum {
     MARTLET_LANE_WIDTH = 16,
     /// Lanes of a slice at most: what the lanes of one slice touch should stay in the second-level cache.
     MARTLET_LANE_SLICE = 128,
-    /// Elements (entries times lanes) of an anchor that are computed before its program runs.
+    /// Elements (positions or channels times lanes) of an anchor that are computed before its program runs.
     MARTLET_LANE_CHUNK = 4096,
 };
 

@@ -19,25 +19,69 @@ extension SamplingProgram {
             order: order)
         var simplifier = Simplifier()
         let simplified = simplifier.simplify([drawn, variable] + outputs)
+        var prelude = SamplerPrelude()
+        let tensors = prelude.hoist(from: simplified)
         var builder = try SamplerBuilder(
-            variable: simplified[1], drawn: simplified[0], order: order, outputs: Array(simplified.dropFirst(2)))
+            variable: tensors[1], drawn: tensors[0], order: order, outputs: Array(tensors.dropFirst(2)))
         self = try builder.build()
+        self.prelude = prelude.values
     }
 }
 
-private struct SamplerBuilder {
+/// The part of a tensor that one piece of work computes: some channels (the axis behind the batch) at every position of the
+/// axes behind them; or every element as a position of its own.
+struct SamplerLayout {
+    /// Of one example, the batch axis included.
+    let shape: [Int]
+    let channels: Range<Int>
+    let isSplit: Bool
+
+    /// Every element a position.
+    init(_ shape: Shape) {
+        self.shape = shape.resolved(batch: 1)
+        channels = 0..<1
+        isSplit = false
+    }
+
+    init(_ shape: Shape, channels: Range<Int>) {
+        self.shape = shape.resolved(batch: 1)
+        self.channels = channels
+        isSplit = true
+    }
+
+    /// Whether the axis behind the batch can be told from positions.
+    static func splits(_ shape: Shape) -> Bool { shape.rank >= 3 && shape.batchAxis == 0 }
+
+    var positionAxes: Range<Int> { isSplit ? 2..<shape.count : 0..<shape.count }
+    var positionCount: Int { positionAxes.reduce(1) { $0 * shape[$1] } }
+
+    /// Where elements lie in something that is indexed by the shape's axes.
+    func table(offset: Int, strides: [Int]) -> SamplingProgram.Table {
+        let channel = isSplit ? strides[1] : 0
+        return SamplingProgram.Table(
+            positions: affinePositions(
+                positionAxes.map { shape[$0] }, offset: offset + channels.lowerBound * channel,
+                strides: positionAxes.map { strides[$0] }), channelStride: channel)
+    }
+
+    /// Where elements lie in a tensor of this shape.
+    var target: SamplingProgram.Table { table(offset: 0, strides: Shape(shape).strides.map(\.coefficient)) }
+}
+
+struct SamplerBuilder {
     let variable: Tensor
     let drawn: Tensor
     let order: Order
     let outputs: [Tensor]
     let fusion: Fusion
-    private let readers: [Tensor: Set<Int>]
     let dependencies: Dependencies
     let levels: [Tensor: [Int32]]
     let needed: [Tensor: [Bool]]
-    var values: [SamplingProgram.Value] = []
-    var valueOf: [Tensor: Int] = [:]
-    var works: [SamplingProgram.Work] = []
+    /// The clusters that read a tensor's memory.
+    private let readers: [Tensor: Set<Int>]
+    private var values: [SamplingProgram.Value] = []
+    private var valueOf: [Tensor: Int] = [:]
+    private var works: [SamplingProgram.Work] = []
 
     init(variable: Tensor, drawn: Tensor, order: Order, outputs: [Tensor]) throws {
         self.variable = variable
@@ -61,10 +105,7 @@ private struct SamplerBuilder {
             outputs: outputs.map { (value: value($0), exampleShape: Array($0.shape.resolved(batch: 1).dropFirst())) })
     }
 
-    /// The step at which an element can be computed first.
-    private func step(_ tensor: Tensor, _ element: Int) -> Int { Int(levels[tensor]?[element] ?? -1) + 1 }
-
-    private mutating func value(_ tensor: Tensor) -> Int {
+    mutating func value(_ tensor: Tensor) -> Int {
         if let id = valueOf[tensor] { return id }
         var storage = SamplingProgram.Value.Storage.temporary
         if tensor == variable {
@@ -84,12 +125,15 @@ private struct SamplerBuilder {
         return values.count - 1
     }
 
-    private mutating func operand(_ tensor: Tensor) -> SamplingProgram.Operand {
-        operand(fusion.view(tensor), of: tensor)
+    mutating func operand(_ tensor: Tensor, _ layout: SamplerLayout) -> SamplingProgram.Operand {
+        operand(fusion.view(tensor), of: tensor, layout)
     }
 
-    private mutating func operand(_ view: View, of tensor: Tensor) -> SamplingProgram.Operand {
-        let table = positions(view, tensor.shape)
+    /// A tensor of the layout's shape, seen through a view.
+    private mutating func operand(_ view: View, of tensor: Tensor, _ layout: SamplerLayout) -> SamplingProgram.Operand {
+        let table = layout.table(
+            offset: view.offset.reduce(0) { $0 + $1.resolved(batch: 1) },
+            strides: view.strides.map { $0.resolved(batch: 1) })
         switch view.base {
         case .tensor(let base):
             return SamplingProgram.Operand(source: .value(value(base)), table: table, element: tensor.elementType)
@@ -100,15 +144,38 @@ private struct SamplerBuilder {
         }
     }
 
-    private func positions(_ view: View, _ shape: Shape) -> [Int32] {
-        affinePositions(
-            shape.resolved(batch: 1), offset: view.offset.reduce(0) { $0 + $1.resolved(batch: 1) },
-            strides: view.strides.map { $0.resolved(batch: 1) })
-    }
-
     private func isRead(_ tensor: Tensor, outside cluster: Cluster) -> Bool {
         tensor == drawn || outputs.contains(tensor)
-            || readers[tensor].map { $0.contains { $0 != cluster.id } } == true
+            || readers[tensor]?.contains { $0 != cluster.id } == true
+    }
+
+    /// The layouts that cover the channels of some tensors of one shape, each of channels that become computable together.
+    /// - Parameter kinds: further numbers by which channels differ.
+    private func layouts(_ tensors: [Tensor], kinds: [Int]? = nil) -> [SamplerLayout] {
+        let shape = tensors[0].shape
+        guard SamplerLayout.splits(shape) else { return [SamplerLayout(shape)] }
+        let resolved = shape.resolved(batch: 1)
+        let (channels, width) = (resolved[1], resolved[2...].reduce(1, *))
+        var starts = [0]
+        func differs<T: Equatable>(_ array: [T]?, _ c: Int) -> Bool {
+            guard let array else { return false }
+            for p in c * width..<(c + 1) * width where array[p] != array[p - width] { return true }
+            return false
+        }
+        for c in 1..<max(1, channels) {
+            if kinds.map({ $0[c] != $0[c - 1] }) == true
+                || tensors.contains(where: {
+                    differs(levels[$0], c) || differs(needed[$0], c) || differs(dependencies.facts($0)?.isKnown, c)
+                })
+            {
+                starts.append(c)
+            }
+        }
+        // Channels without a pattern are better taken element by element.
+        if kinds == nil, starts.count > 32 { return [SamplerLayout(shape)] }
+        return starts.indices.map {
+            SamplerLayout(shape, channels: starts[$0]..<($0 + 1 < starts.count ? starts[$0 + 1] : channels))
+        }
     }
 
     // MARK: clusters
@@ -116,43 +183,62 @@ private struct SamplerBuilder {
     private mutating func emit(_ cluster: Cluster) throws {
         if let copied = cluster.copied {
             let view = fusion.source(ofCopy: copied)
-            var builder = ProgramBuilder(anchor: nil)
-            if let scalar = Simplifier.scalar(copied) {
-                builder.addConstant(copied, scalar)
-                append(.none, [], builder.program([copied]), [copied], cluster)
-            } else {
-                let operand = operand(view, of: copied)
-                append(.none, [operand], Program(inputs: [operand.element], outputs: [0]), [copied], cluster)
+            for layout in layouts([copied]) {
+                var builder = ProgramBuilder(anchor: nil)
+                if let scalar = Simplifier.scalar(copied) {
+                    builder.addConstant(copied, scalar)
+                    append(.none, [], builder.program([copied]), [copied], cluster, layout)
+                } else {
+                    let operand = operand(view, of: copied, layout)
+                    append(
+                        .none, [operand], Program(inputs: [operand.element], outputs: [0]), [copied], cluster, layout)
+                }
             }
             return
         }
         let stored = cluster.nodes.map { Tensor($0) }.filter { isRead($0, outside: cluster) }
         guard let anchor = cluster.anchor else {
-            for tensor in stored { emitElementwise(tensor, cluster, anchor: nil) }
+            for tensor in stored {
+                for layout in layouts([tensor]) { emitElementwise(tensor, cluster, anchor: nil, layout) }
+            }
             return
         }
         switch anchor.operation {
         case let pad as Pad: try emit(pad, anchor, cluster)
         case let concatenate as Concatenate: try emit(concatenate, anchor, cluster)
-        default:
-            let result = Tensor(anchor)
-            let front = try self.anchor(anchor, cluster)
-            let all = (isRead(result, outside: cluster) ? [result] : []) + stored
-            // The epilogue joins its anchor where both can be computed at the same step.
-            if all.allSatisfy({ tensor in
-                dependencies.facts(tensor) == nil
-                    && (0..<dependencies.count(tensor)).allSatisfy { step(tensor, $0) == step(result, $0) }
-            }) {
-                emitTogether(all, cluster, anchor: result, front)
-            } else {
-                append(front, [], Program(inputs: [result.elementType], outputs: [0]), [result], cluster)
-                for tensor in stored { emitElementwise(tensor, cluster, anchor: result) }
-            }
+        case let gather as Gather: try emit(gather, anchor, cluster)
+        default: try emit(anchor, stored, cluster)
         }
     }
 
-    private mutating func supply(
-        _ tensor: Tensor, _ builder: inout SamplerProgramBuilder, _ cluster: Cluster, internals: Bool
+    /// An anchor that computes, with the elementwise tensors behind it.
+    private mutating func emit(_ anchor: Node, _ stored: [Tensor], _ cluster: Cluster) throws {
+        let result = Tensor(anchor)
+        let all = (isRead(result, outside: cluster) ? [result] : []) + stored
+        // The epilogue joins its anchor where both can be computed at the same step.
+        let together = all.allSatisfy { dependencies.facts($0) == nil && levels[$0] == levels[result] }
+        let kinds = try channelKinds(anchor)
+        let isWhole = kinds == nil && !(anchor.operation is Graph.Reduction)
+        let prepared = try (anchor.operation as? Graph.Reduction).map { try prepare($0, anchor, cluster) }
+        for layout in isWhole ? [SamplerLayout(result.shape)] : layouts(together ? all : [result], kinds: kinds) {
+            let front = try prepared?.anchor(layout) ?? self.anchor(anchor, layout)
+            if together {
+                var builder = SamplerProgramBuilder(anchor: result)
+                for tensor in all { supply(tensor, &builder, cluster, internals: true, layout) }
+                append(front, builder.operands, builder.program(all), all, cluster, layout)
+            } else {
+                append(front, [], Program(inputs: [result.elementType], outputs: [0]), [result], cluster, layout)
+            }
+        }
+        guard !together else { return }
+        for tensor in stored {
+            for layout in layouts([tensor]) { emitElementwise(tensor, cluster, anchor: result, layout) }
+        }
+    }
+
+    mutating func supply(
+        _ tensor: Tensor, _ builder: inout SamplerProgramBuilder, _ cluster: Cluster, internals: Bool,
+        _ layout: SamplerLayout
     ) {
         guard !builder.has(tensor) else { return }
         if let scalar = Simplifier.scalar(tensor) {
@@ -160,219 +246,131 @@ private struct SamplerBuilder {
         } else if tensor.node.operation is Elementwise,
             Simplifier.isCounted(tensor) || (internals && fusion.home[tensor] === cluster)
         {
-            for input in tensor.node.inputs { supply(input, &builder, cluster, internals: internals) }
+            for input in tensor.node.inputs { supply(input, &builder, cluster, internals: internals, layout) }
             builder.add(tensor.node)
         } else {
-            builder.addOperand(tensor, operand(tensor))
+            builder.addOperand(tensor, operand(tensor, layout))
         }
     }
 
-    private mutating func emitElementwise(_ tensor: Tensor, _ cluster: Cluster, anchor: Tensor?) {
-        var builder = SamplerProgramBuilder(anchor: nil)
-        if let anchor { builder.addOperand(anchor, operand(anchor)) }
-        supply(tensor, &builder, cluster, internals: true)
-        append(.none, builder.operands, builder.program([tensor]), [tensor], cluster)
-    }
-
-    private mutating func emitTogether(
-        _ tensors: [Tensor], _ cluster: Cluster, anchor: Tensor, _ front: SamplingProgram.Anchor
+    private mutating func emitElementwise(
+        _ tensor: Tensor, _ cluster: Cluster, anchor: Tensor?, _ layout: SamplerLayout
     ) {
-        var builder = SamplerProgramBuilder(anchor: anchor)
-        for tensor in tensors { supply(tensor, &builder, cluster, internals: true) }
-        append(front, builder.operands, builder.program(tensors), tensors, cluster)
+        var builder = SamplerProgramBuilder(anchor: nil)
+        if let anchor { builder.addOperand(anchor, operand(anchor, layout)) }
+        supply(tensor, &builder, cluster, internals: true, layout)
+        append(.none, builder.operands, builder.program([tensor]), [tensor], cluster, layout)
     }
 
-    /// Whether an element has to be computed: the draw needs it, and it is not known beforehand.
-    private func isWanted(_ tensor: Tensor, _ element: Int) -> Bool {
-        needed[tensor]?[element] == true && dependencies.facts(tensor)?.isKnown[element] != true
+    /// The elementwise tensors in front of a reduction become work of their own: each element is computed once, when it can
+    /// be.
+    mutating func emitPrologue(of input: Tensor, _ cluster: Cluster) {
+        for layout in layouts([input]) {
+            var builder = SamplerProgramBuilder(anchor: nil)
+            for node in cluster.prologue {
+                for input in node.inputs { supply(input, &builder, cluster, internals: false, layout) }
+                builder.add(node)
+            }
+            append(.none, builder.operands, builder.program([input]), [input], cluster, layout)
+        }
     }
 
-    /// Adds a piece of work on every element of `tensors` that the draw needs.
+    /// Adds a piece of work on every element of `tensors` within the layout that the draw needs.
+    /// - Parameter target: where the positions are written, if not at their own places.
     private mutating func append(
         _ anchor: SamplingProgram.Anchor, _ operands: [SamplingProgram.Operand], _ program: Program,
-        _ tensors: [Tensor],
-        _ cluster: Cluster, target: [Int32]? = nil
+        _ tensors: [Tensor], _ cluster: Cluster, _ layout: SamplerLayout, target: SamplingProgram.Table? = nil
     ) {
-        let target = target ?? (0..<Int32(dependencies.count(tensors[0]))).map { $0 }
+        let target = target ?? layout.target
+        let analyses = tensors.map { (levels[$0], needed[$0], dependencies.facts($0)?.isKnown) }
         var bySteps = [[Int32]](repeating: [], count: order.groupCount)
-        for (e, place) in target.enumerated() where tensors.contains(where: { isWanted($0, Int(place)) }) {
-            let step = tensors.map { self.step($0, Int(place)) }.max() ?? 0
-            if step < order.groupCount { bySteps[step].append(Int32(e)) }
+        for (p, place) in target.positions.enumerated() {
+            let place = Int(place)
+            var step = 0
+            var isWanted = false
+            for (levels, needed, known) in analyses {
+                step = Swift.max(step, levels.map { Int($0[place]) + 1 } ?? 0)
+                isWanted = isWanted || (needed?[place] == true && known?[place] != true)
+            }
+            if isWanted, step < order.groupCount { bySteps[step].append(Int32(p)) }
         }
+        guard bySteps.contains(where: { !$0.isEmpty }) else { return }
         var starts: [Int32] = [0]
         for step in bySteps { starts.append(starts.last! + Int32(step.count)) }
         let names = (cluster.anchor.map { [$0.operation.name] } ?? []) + cluster.nodes.map(\.operation.name)
         works.append(
             SamplingProgram.Work(
                 label: names.prefix(8).joined(separator: "+"),
-                location: cluster.anchor?.location ?? cluster.nodes.first?.location,
+                location: cluster.anchor?.location ?? cluster.nodes.first?.location, channels: layout.channels.count,
                 anchor: anchor, operands: operands, program: program, outputs: tensors.map { value($0) },
-                target: target,
-                order: bySteps.flatMap { $0 }, stepStart: starts))
-    }
-
-    // MARK: anchors
-
-    private mutating func anchor(_ node: Node, _ cluster: Cluster) throws -> SamplingProgram.Anchor {
-        switch node.operation {
-        case let masked as MaskedProduct where masked.role == .forward:
-            let (x, w) = (operand(node.inputs[0]), operand(node.inputs[1]))
-            let (inputs, outputs) = (node.inputs[1].shape[1].coefficient, node.inputs[1].shape[0].coefficient)
-            guard let live = masked.mask.liveRanges(inputs: inputs, outputs: outputs) else {
-                throw SamplingError(
-                    description:
-                        "\(masked.name): degrees must be constants when a sampler is derived; build the model for one order first"
-                )
-            }
-            let count = dependencies.count(Tensor(node))
-            let a = affine(x.table, lines: count / outputs, length: inputs)
-            let b = affine(w.table, lines: outputs, length: inputs)
-            guard let a, let b, case .value(let left) = x.source, case .value(let right) = w.source else {
-                throw unsupported(node)
-            }
-            return .product(
-                SamplingProgram.SumOfProducts(
-                    a: left, b: right, aBase: (0..<count).map { a.bases[$0 / outputs] },
-                    bBase: (0..<count).map { b.bases[$0 % outputs] },
-                    aStride: a.stride, bStride: b.stride,
-                    ranges: live.map { $0.map { Int32($0.lowerBound)..<Int32($0.upperBound) } },
-                    row: (0..<count).map { Int32($0 % outputs) }))
-        case is MatrixProduct:
-            let (x, y) = (operand(node.inputs[0]), operand(node.inputs[1]))
-            let shapes = node.inputs.map { $0.shape.resolved(batch: 1) }
-            let (m, k, n) = (shapes[0][shapes[0].count - 2], shapes[0].last!, shapes[1].last!)
-            let count = dependencies.count(Tensor(node))
-            let outer = count / (m * n)
-            // Columns of the right operand as lines of their own.
-            let columns = (0..<outer).flatMap { r in
-                (0..<n).flatMap { j in (0..<k).map { y.table[(r * k + $0) * n + j] } }
-            }
-            guard let a = affine(x.table, lines: outer * m, length: k),
-                let b = affine(columns, lines: outer * n, length: k),
-                case .value(let left) = x.source, case .value(let right) = y.source
-            else { throw unsupported(node) }
-            // What is structurally zero on either side is not visited.
-            let facts = (dependencies.facts(node.inputs[0]), dependencies.facts(node.inputs[1]))
-            let dense = [Range<Int32>(uncheckedBounds: (0, Int32(k)))]
-            var ranges = [dense]
-            var row = [Int32](repeating: 0, count: count)
-            if facts.0 != nil || facts.1 != nil {
-                ranges = []
-                for e in 0..<count {
-                    let (r, i, j) = (e / (m * n), e / n % m, e % n)
-                    var live: [Range<Int32>] = []
-                    for t in 0..<k where facts.0?[(r * m + i) * k + t] != 0 && facts.1?[(r * k + t) * n + j] != 0 {
-                        if let last = live.last, last.upperBound == Int32(t) {
-                            live[live.count - 1] = last.lowerBound..<Int32(t + 1)
-                        } else {
-                            live.append(Int32(t)..<Int32(t + 1))
-                        }
-                    }
-                    row[e] = Int32(e)
-                    ranges.append(live)
-                }
-            }
-            return .product(
-                SamplingProgram.SumOfProducts(
-                    a: left, b: right, aBase: (0..<count).map { a.bases[$0 / n] },
-                    bBase: (0..<count).map { b.bases[$0 / (m * n) * n + $0 % n] }, aStride: a.stride, bStride: b.stride,
-                    ranges: ranges, row: row))
-        case let reduction as Graph.Reduction:
-            return try reduce(reduction, node, cluster)
-        default:
-            throw unsupported(node)
-        }
-    }
-
-    private mutating func reduce(_ reduction: Graph.Reduction, _ node: Node, _ cluster: Cluster) throws
-        -> SamplingProgram.Anchor
-    {
-        let input = node.inputs[0]
-        var source: SamplingProgram.Operand
-        if cluster.prologue.isEmpty {
-            source = operand(input)
-        } else {
-            // The prologue becomes work of its own: its elements are computed once, when they can be.
-            var builder = SamplerProgramBuilder(anchor: nil)
-            for node in cluster.prologue {
-                for input in node.inputs { supply(input, &builder, cluster, internals: false) }
-                builder.add(node)
-            }
-            append(.none, builder.operands, builder.program([input]), [input], cluster)
-            let id = value(input)
-            source = SamplingProgram.Operand(
-                source: .value(id), table: (0..<Int32(dependencies.count(input))).map { $0 }, element: input.elementType
-            )
-        }
-        let context = RelationContext(
-            inputs: node.inputs, inputShapes: [input.shape.resolved(batch: 1)],
-            outputShape: node.types[0].shape.resolved(batch: 1),
-            output: 0, facts: [nil], batch: 1)
-        guard case .value(let id) = source.source,
-            case .lines(let lines, _, let count) = reduction.relations(context)[0]
-        else {
-            throw unsupported(node)
-        }
-        var lists = [[Int32]](repeating: [], count: count)
-        for (i, line) in lines.enumerated() where line >= 0 { lists[Int(line)].append(source.table[i]) }
-        var starts: [Int32] = [0]
-        for list in lists { starts.append(starts.last! + Int32(list.count)) }
-        return .reduction(
-            SamplingProgram.Reduction(
-                kind: ReductionGroup.Kind(rawValue: reduction.kind.rawValue) ?? .sum, value: id,
-                list: lists.flatMap { $0 }, start: starts))
-    }
-
-    private func unsupported(_ node: Node) -> SamplingError {
-        SamplingError(
-            description: "\(node.operation.name) has no incremental form" + (node.location.map { " (\($0))" } ?? "")
-                + "; sample with --naive")
-    }
-
-    /// The base of each line of a table whose lines advance by one common stride.
-    private func affine(_ table: [Int32], lines: Int, length: Int) -> (bases: [Int32], stride: Int)? {
-        let stride = length > 1 ? Int(table[1] - table[0]) : 0
-        var bases: [Int32] = []
-        for line in 0..<lines {
-            let base = table[line * length]
-            for j in 0..<length where Int(table[line * length + j]) != Int(base) + j * stride { return nil }
-            bases.append(base)
-        }
-        return (bases, stride)
+                target: target, order: bySteps.flatMap { $0 }, stepStart: starts))
     }
 
     // MARK: movement that writes
 
     private mutating func emit(_ pad: Pad, _ anchor: Node, _ cluster: Cluster) throws {
-        let result = Tensor(anchor)
-        let table = pad.sources(
-            inputShape: anchor.inputs[0].shape.resolved(batch: 1), outputShape: result.shape.resolved(batch: 1))
-        let target = table.indices.filter { table[$0] >= 0 }.map { Int32($0) }
-        try move(anchor.inputs[0], select: target.map { table[Int($0)] }, into: result, target: target, cluster)
+        let (input, result) = (anchor.inputs[0], Tensor(anchor))
+        var (from, to) = (input.shape.resolved(batch: 1), result.shape.resolved(batch: 1))
+        let keepsChannels =
+            SamplerLayout.splits(result.shape) && pad.low[1] == 0 && pad.high[1] == 0 && pad.interior[1] == 0
+        if keepsChannels { (from[1], to[1]) = (1, 1) }
+        let sources = pad.sources(inputShape: from, outputShape: to)
+        let places = sources.indices.filter { sources[$0] >= 0 }
+        let select = places.map { Int(sources[$0]) }
+        for layout in keepsChannels ? layouts([input]) : [SamplerLayout(input.shape)] {
+            let width = to.reduce(1, *)
+            let base = keepsChannels ? layout.channels.lowerBound * width : 0
+            move(
+                input, layout, select: select, into: result,
+                target: SamplingProgram.Table(
+                    positions: places.map { Int32(base + $0) }, channelStride: keepsChannels ? width : 0), cluster)
+        }
     }
 
     private mutating func emit(_ concatenate: Concatenate, _ anchor: Node, _ cluster: Cluster) throws {
         let result = Tensor(anchor)
-        let shape = result.shape.resolved(batch: 1)
-        let strides = Shape(shape).strides.map(\.coefficient)
+        let strides = result.shape.resolved(batch: 1).isEmpty ? [] : rowStrides(result.shape)
         var start = 0
         for input in anchor.inputs {
-            let target = affinePositions(
-                input.shape.resolved(batch: 1), offset: start * strides[concatenate.axis], strides: strides)
-            try move(input, select: target.indices.map { Int32($0) }, into: result, target: target, cluster)
+            for layout in layouts([input]) {
+                move(
+                    input, layout, select: nil, into: result,
+                    target: layout.table(offset: start * strides[concatenate.axis], strides: strides), cluster)
+            }
             start += input.shape[concatenate.axis].coefficient
         }
     }
 
-    private mutating func move(
-        _ input: Tensor, select: [Int32], into result: Tensor, target: [Int32], _ cluster: Cluster
-    ) throws {
-        var builder = SamplerProgramBuilder(anchor: nil)
-        supply(input, &builder, cluster, internals: false)
-        let operands = builder.operands.map { operand in
-            SamplingProgram.Operand(
-                source: operand.source, table: select.map { operand.table[Int($0)] }, element: operand.element)
+    /// A gather whose indices are constants moves elements.
+    private mutating func emit(_ gather: Gather, _ anchor: Node, _ cluster: Cluster) throws {
+        guard case .table(let table)? = dependencies.relations(Tensor(anchor)).first else {
+            throw unsupported(anchor)
         }
-        append(.none, operands, builder.program([input]), [result], cluster, target: target)
+        move(
+            anchor.inputs[0], SamplerLayout(anchor.inputs[0].shape), select: table.map { Int($0) },
+            into: Tensor(anchor), target: SamplerLayout(anchor.types[0].shape).target, cluster)
+    }
+
+    private func rowStrides(_ shape: Shape) -> [Int] { Shape(shape.resolved(batch: 1)).strides.map(\.coefficient) }
+
+    /// Elements of `input` at the positions `select` (all if nil) written to `target`.
+    private mutating func move(
+        _ input: Tensor, _ layout: SamplerLayout, select: [Int]?, into result: Tensor, target: SamplingProgram.Table,
+        _ cluster: Cluster
+    ) {
+        var builder = SamplerProgramBuilder(anchor: nil)
+        supply(input, &builder, cluster, internals: false, layout)
+        let operands = builder.operands.map { operand in
+            var operand = operand
+            if let select { operand.table.positions = select.map { operand.table.positions[$0] } }
+            return operand
+        }
+        append(.none, operands, builder.program([input]), [result], cluster, layout, target: target)
+    }
+
+    func unsupported(_ node: Node) -> SamplingError {
+        SamplingError(
+            description: "\(node.operation.name) has no incremental form" + (node.location.map { " (\($0))" } ?? "")
+                + "; sample with --naive")
     }
 }

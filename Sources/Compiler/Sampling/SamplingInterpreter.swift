@@ -15,6 +15,11 @@ public struct SamplingInterpreter {
         self.program = program
         self.batch = batch
         memory = []
+        var bindings = bindings
+        if !program.prelude.isEmpty {
+            let interpreter = Interpreter(batch: batch, bindings)
+            for (name, tensor) in program.prelude { bindings[name] = try interpreter.run(tensor) }
+        }
         for value in program.values {
             let count = value.isShared ? value.count : value.count * batch
             switch value.storage {
@@ -57,43 +62,47 @@ public struct SamplingInterpreter {
     }
 
     private mutating func run(_ work: SamplingProgram.Work, _ step: Int) {
-        for index in work.elements(step: step) {
-            let e = Int(index)
-            for b in 0..<batch {
-                var registers: [Double] = []
-                switch work.anchor {
-                case .none: break
-                case .product(let p):
-                    var sum = 0.0
-                    for range in p.ranges[Int(p.row[e])] {
-                        for j in range {
-                            sum +=
-                                read(p.a, Int(p.aBase[e]) + Int(j) * p.aStride, b)
-                                * read(p.b, Int(p.bBase[e]) + Int(j) * p.bStride, b)
-                        }
-                        if b == 0 { multiplyAdds += range.count }
+        for index in work.positions(step: step) {
+            for channel in 0..<work.channels { run(work, position: Int(index), channel: channel) }
+        }
+    }
+
+    private mutating func run(_ work: SamplingProgram.Work, position p: Int, channel c: Int) {
+        for b in 0..<batch {
+            var registers: [Double] = []
+            switch work.anchor {
+            case .none: break
+            case .product(let product):
+                var sum = 0.0
+                let (a, w) = (product.aBase[p, c], product.bBase[p, c])
+                for segment in product.rows[Int(product.row[p])] {
+                    for j in 0..<Int(segment.count) {
+                        sum +=
+                            read(product.a, a + Int(segment.a) + j * product.aStride, b)
+                            * read(product.b, w + Int(segment.b) + j * product.bStride, b)
                     }
-                    registers.append(sum)
-                case .reduction(let r):
-                    let terms = r.list[Int(r.start[e])..<Int(r.start[e + 1])].map { read(r.value, Int($0), b) }
-                    let reduced: Double =
-                        switch r.kind {
-                        case .sum: terms.reduce(0) { $0 + $1 }
-                        case .maximum: terms.reduce(-.infinity) { $0.isNaN || $1.isNaN ? .nan : max($0, $1) }
-                        case .minimum: terms.reduce(.infinity) { $0.isNaN || $1.isNaN ? .nan : min($0, $1) }
-                        }
-                    registers.append(reduced)
+                    if b == 0 { multiplyAdds += Int(segment.count) }
                 }
-                for operand in work.operands {
-                    switch operand.source {
-                    case .value(let id): registers.append(read(id, Int(operand.table[e]), b))
-                    case .position(let stride): registers.append(Double(Int(operand.table[e]) + stride * b))
+                registers.append(sum)
+            case .reduction(let r):
+                let terms = r.offsets.map { read(r.value, r.base[p, c] + Int($0), b) }
+                let reduced: Double =
+                    switch r.kind {
+                    case .sum: terms.reduce(0) { $0 + $1 }
+                    case .maximum: terms.reduce(-.infinity) { $0.isNaN || $1.isNaN ? .nan : max($0, $1) }
+                    case .minimum: terms.reduce(.infinity) { $0.isNaN || $1.isNaN ? .nan : min($0, $1) }
                     }
+                registers.append(reduced)
+            }
+            for operand in work.operands {
+                switch operand.source {
+                case .value(let id): registers.append(read(id, operand.table[p, c], b))
+                case .position(let stride): registers.append(Double(operand.table[p, c] + stride * b))
                 }
-                for (output, value) in zip(work.outputs, work.program.evaluate(registers)) {
-                    let place = Int(work.target[e])
-                    memory[output][program.values[output].isShared ? place : place * batch + b] = value
-                }
+            }
+            for (output, value) in zip(work.outputs, work.program.evaluate(registers)) {
+                let place = work.target[p, c]
+                memory[output][program.values[output].isShared ? place : place * batch + b] = value
             }
         }
     }

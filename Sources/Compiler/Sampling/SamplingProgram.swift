@@ -28,39 +28,55 @@ public struct SamplingProgram: Sendable {
         public var label: String
     }
 
+    /// Where the elements of an operation lie in a value: element (position, channel) at
+    /// `positions[position] + channel * channelStride`.
+    public struct Table: Sendable, Equatable {
+        public var positions: [Int32]
+        public var channelStride: Int
+
+        public subscript(position: Int, channel: Int) -> Int { Int(positions[position]) + channel * channelStride }
+    }
+
     /// Where an operation finds an operand for each of its elements.
     public struct Operand: Sendable, ProgramOperand {
         public enum Source: Sendable, Equatable {
             case value(Int)
-            /// int32 `table[e] + batchStride * example`, and no memory is read.
+            /// int32 `table + batchStride * example`, and no memory is read.
             case position(batchStride: Int)
         }
 
         public var source: Source
-        /// For each element of the operation the element of the value.
-        public var table: [Int32]
+        public var table: Table
         public var element: ElementType
     }
 
-    /// A sum of products for each element `e`: over every `j` in `ranges[row[e]]`, of
-    /// `a[aBase[e] + j * aStride] * b[bBase[e] + j * bStride]`. Masked dense layers, matrix products.
+    /// A run of products: `count` of them from these places on, relative to the bases.
+    public struct Segment: Sendable, Hashable {
+        public var a: Int32
+        public var b: Int32
+        public var count: Int32
+    }
+
+    /// A sum of products for each element: over the segments of `rows[row[position]]`, of
+    /// `a[aBase + segment.a + j * aStride] * b[bBase + segment.b + j * bStride]`. Masked dense layers, matrix products and
+    /// convolutions: a segment is a run of inputs that a mask leaves, or one tap.
     public struct SumOfProducts: Sendable {
         public var a: Int
         public var b: Int
-        public var aBase: [Int32]
-        public var bBase: [Int32]
+        public var aBase: Table
+        public var bBase: Table
         public var aStride: Int
         public var bStride: Int
-        public var ranges: [[Range<Int32>]]
+        public var rows: [[Segment]]
         public var row: [Int32]
     }
 
-    /// A reduction for each element `e` over the elements `list[start[e]..<start[e + 1]]` of a value.
+    /// A reduction for each element over the elements at `base + offsets[..]` of a value.
     public struct Reduction: Sendable {
         public var kind: ReductionGroup.Kind
         public var value: Int
-        public var list: [Int32]
-        public var start: [Int32]
+        public var base: Table
+        public var offsets: [Int32]
     }
 
     public enum Anchor: Sendable {
@@ -69,10 +85,12 @@ public struct SamplingProgram: Sendable {
         case reduction(Reduction)
     }
 
-    /// `outputs[..][target[e]] = program(anchor(e), operands(e)..)` for the elements of one step after another.
+    /// `outputs[..][target(e)] = program(anchor(e), operands(e)..)` for the elements of one step after another: at each
+    /// position of the step all channels, which become computable together.
     public struct Work: Sendable {
         public var label: String
         public var location: SourceLocation?
+        public var channels: Int
         public var anchor: Anchor
         public var operands: [Operand]
         /// Register 0 is the anchor's result, if there is an anchor; then the operands.
@@ -80,14 +98,16 @@ public struct SamplingProgram: Sendable {
         /// One value for each program output.
         public var outputs: [Int]
         /// The element of the outputs that each element of the operation writes.
-        public var target: [Int32]
-        /// Elements in the order of their steps; those of step t are `order[stepStart[t]..<stepStart[t + 1]]`.
+        public var target: Table
+        /// Positions in the order of their steps; those of step t are `order[stepStart[t]..<stepStart[t + 1]]`.
         public var order: [Int32]
         public var stepStart: [Int32]
 
-        public func elements(step: Int) -> ArraySlice<Int32> { order[Int(stepStart[step])..<Int(stepStart[step + 1])] }
+        public func positions(step: Int) -> ArraySlice<Int32> { order[Int(stepStart[step])..<Int(stepStart[step + 1])] }
     }
 
+    /// What is the same for every example and every step, computed once before a draw and fed under these names.
+    public var prelude: [(name: String, tensor: Tensor)] = []
     public var values: [Value]
     /// Run in this order within a step.
     public var works: [Work]
@@ -108,8 +128,20 @@ public struct SamplingProgram: Sendable {
     public var multiplyAdds: Int {
         works.reduce(0) { total, work in
             guard case .product(let p) = work.anchor else { return total }
-            return total + work.order.reduce(0) { $0 + p.ranges[Int(p.row[Int($1)])].reduce(0) { $0 + $1.count } }
+            let rows = p.rows.map { row in row.reduce(0) { $0 + Int($1.count) } }
+            return total + work.channels * work.order.reduce(0) { $0 + rows[Int(p.row[Int($1)])] }
         }
+    }
+}
+
+extension SamplingProgram {
+    /// What is fed to a draw, with what the prelude computes.
+    /// - Parameter executable: computes the prelude's tensors.
+    public func preluded(_ feeds: [String: HostArray], by executable: (any Executable)?) throws -> [String: HostArray] {
+        guard let executable else { return feeds }
+        let names = Set(executable.schedule.inputs.map { executable.schedule.values[$0].label })
+        let results = try executable.run(feeds.filter { names.contains($0.key) }.mapValues { .host($0) }, batch: 1)
+        return feeds.merging(zip(prelude.map(\.name), results)) { a, _ in a }
     }
 }
 

@@ -1,0 +1,220 @@
+// Convolutions on a GPU as implicit products: a work-group of 16 by 16 makes a tile of TILE by TILE elements, TILE = 64 or
+// 128, each work-item a block of TILE/16 by TILE/16 in registers. Slices of DEPTH terms pass through local memory; while one
+// is multiplied, the next is on its way into registers. What would be a matrix of patches is read from the planes
+// themselves, and the tables of steps name live (plane, tap) pairs only.
+//
+// SUMS: rows are channels of the result, columns pixels of all images, terms the steps of the rows' block.
+// GRADIENT: rows are channels of the gradient, columns steps, terms pixels of one part of all images; the sums go to
+// `partial`, and FINISH adds up the parts in order.
+//
+// Tables: `blocks`, five integers a tile of rows (first row, rows, first step, steps, first row of the weight);
+// `steps`, (reach along three axes, plane); `weights`, where a step's weight lies; `live` (CHANNELS), which of a tile's rows
+// a step reaches, two words a step.
+//
+// Macros: TILE, DEPTH; UNIT_A where a tile's weights are neighbours along the terms; A_ and B_PARAMETERS; strides
+// A_IMAGE, A_CHANNEL, A_0, A_1, A_2 and the same for B (SUMS: A is the weight, with WEIGHT_BASE and WEIGHT_ROW);
+// EPILOGUE_PARAMETERS and EPILOGUE_ARGUMENTS of the function KERNEL_epilogue1(image, row, position, value, ..).
+
+#define SIDE (TILE / 16)
+#define LOADS (TILE * DEPTH / 256)
+// Rows of local memory keep the alignment of four floats and do not all start in one bank.
+#define PITCH (TILE + 4)
+
+// Position m of an image as the coordinates of a source that is stepped through.
+#define PIXEL_PARAMETERS \
+    const int pixels, const int count, const int c1, const int c2, const int sourceStep0, const int sourceStep1, \
+        const int sourceStep2, const int source0, const int source1, const int source2
+
+#define MULTIPLY \
+    _Pragma("unroll") for (int d = 0; d < DEPTH; d++) { \
+        float u[SIDE], v[SIDE]; \
+        _Pragma("unroll") for (int i = 0; i < SIDE; i += 4) { \
+            vstore4(vload4(0, sliceA + (d * PITCH + i * 16 + y * 4)), 0, u + i); \
+            vstore4(vload4(0, sliceB + (d * PITCH + i * 16 + x * 4)), 0, v + i); \
+        } \
+        _Pragma("unroll") for (int i = 0; i < SIDE; i++) { \
+            _Pragma("unroll") for (int j = 0; j < SIDE; j++) sum[i][j] = u[i] * v[j] + sum[i][j]; \
+        } \
+    }
+
+#ifdef SUMS
+#ifdef UNIT_A
+#define depthA(l) ((id + 256 * (l)) % DEPTH)
+#define rowA(l) ((id + 256 * (l)) / DEPTH)
+#else
+#define depthA(l) ((id + 256 * (l)) / TILE)
+#define rowA(l) ((id + 256 * (l)) % TILE)
+#endif
+// One column, for every load the same.
+#define columnB (id % TILE)
+#define depthB(l) ((id + 256 * (l)) / TILE)
+#ifdef CHANNELS
+#define REACHES(step, r) (live[(step) * 2 + ((r) >> 5)] >> ((r) & 31) & 1)
+#else
+#define REACHES(step, r) 1
+#endif
+
+#define FETCH(k0) \
+    _Pragma("unroll") for (int l = 0; l < LOADS; l++) { \
+        const int ka = (k0) + depthA(l), kb = (k0) + depthB(l); \
+        nextA[l] = ka < terms && rowA(l) < rows && REACHES(first + ka, rowA(l)) \
+                       ? a[WEIGHT_BASE + weights[first + ka] + (weightRow + rowA(l)) * WEIGHT_ROW] \
+                       : 0.0f; \
+        nextB[l] = 0.0f; \
+        if (kb < terms && isPixel) { \
+            const int4 step = steps[first + kb]; \
+            const int q0 = at0 + step.x, q1 = at1 + step.y, q2 = at2 + step.z; \
+            if ((uint)q0 < (uint)source0 && (uint)q1 < (uint)source1 && (uint)q2 < (uint)source2) { \
+                nextB[l] = fromB[step.w * B_CHANNEL + q0 * B_0 + q1 * B_1 + q2 * B_2]; \
+            } \
+        } \
+    }
+
+__kernel __attribute__((reqd_work_group_size(16, 16, 1)))
+void KERNEL(
+    PIXEL_PARAMETERS, const int resultStep0, const int resultStep1, const int resultStep2, const int phase0,
+    const int phase1, const int phase2, const int result1, const int result2, __global const int* blocks,
+    __global const int4* steps, __global const int* weights LIVE_PARAMETER A_PARAMETERS B_PARAMETERS EPILOGUE_PARAMETERS) {
+    __local float sliceA[DEPTH * PITCH];
+    __local float sliceB[DEPTH * PITCH];
+    const int x = get_local_id(0), y = get_local_id(1);
+    const int id = y * 16 + x;
+    const int p0 = get_group_id(0) * TILE;
+    __global const int* block = blocks + get_group_id(1) * 5;
+    const int firstRow = block[0], rows = block[1], first = block[2], terms = block[3], weightRow = block[4];
+    const int p = p0 + columnB;
+    const int isPixel = p < pixels;
+    const int image = min(p, pixels - 1) / count, m = min(p, pixels - 1) % count;
+    const int at0 = m / (c1 * c2) * sourceStep0, at1 = m / c2 % c1 * sourceStep1, at2 = m % c2 * sourceStep2;
+    __global const float* fromB = b + b_o + image * B_IMAGE;
+    float sum[SIDE][SIDE];
+    _Pragma("unroll") for (int i = 0; i < SIDE; i++) {
+        _Pragma("unroll") for (int j = 0; j < SIDE; j++) sum[i][j] = 0.0f;
+    }
+    float nextA[LOADS], nextB[LOADS];
+    if (terms > 0) { FETCH(0) }
+    for (int k = 0; k < terms; k += DEPTH) {
+        _Pragma("unroll") for (int l = 0; l < LOADS; l++) {
+            sliceA[depthA(l) * PITCH + rowA(l)] = nextA[l];
+            sliceB[depthB(l) * PITCH + columnB] = nextB[l];
+        }
+        barrier(CLK_LOCAL_MEM_FENCE);
+        if (k + DEPTH < terms) { FETCH(k + DEPTH) }
+        MULTIPLY
+        barrier(CLK_LOCAL_MEM_FENCE);
+    }
+    _Pragma("unroll") for (int j = 0; j < SIDE; j++) {
+        const int n = p0 + (j / 4) * 64 + x * 4 + j % 4;
+        if (n < pixels) {
+            const int z = n / count, e = n % count;
+            const int q0 = e / (c1 * c2) * resultStep0 + phase0, q1 = e / c2 % c1 * resultStep1 + phase1;
+            const int q2 = e % c2 * resultStep2 + phase2;
+            _Pragma("unroll") for (int i = 0; i < SIDE; i++) {
+                const int r = (i / 4) * 64 + y * 4 + i % 4;
+                if (r < rows) {
+                    MARTLET_NAME(KERNEL, _epilogue1)
+                    (z, firstRow + r, (q0 * result1 + q1) * result2 + q2, sum[i][j] EPILOGUE_ARGUMENTS);
+                }
+            }
+        }
+    }
+}
+#undef depthA
+#undef rowA
+#undef columnB
+#undef depthB
+#undef REACHES
+#undef FETCH
+#endif
+
+#ifdef GRADIENT
+// One pixel, for every load the same.
+#define depth (id % DEPTH)
+#define line(l) (id / DEPTH + (256 / DEPTH) * (l))
+
+#define FETCH(k0) \
+    { \
+        const int p = (k0) + depth; \
+        const int image = min(p, pixels - 1) / count, m = min(p, pixels - 1) % count; \
+        const int m0 = m / (c1 * c2), m1 = m / c2 % c1, m2 = m % c2; \
+        __global const float* fromA = a + a_o + image * A_IMAGE + m0 * A_0 + m1 * A_1 + m2 * A_2; \
+        __global const float* fromB = b + b_o + image * B_IMAGE; \
+        _Pragma("unroll") for (int l = 0; l < LOADS; l++) { \
+            nextA[l] = p < end && line(l) < rows ? fromA[(firstRow + line(l)) * A_CHANNEL] : 0.0f; \
+            const int q0 = m0 * sourceStep0 + column[l].x, q1 = m1 * sourceStep1 + column[l].y; \
+            const int q2 = m2 * sourceStep2 + column[l].z; \
+            nextB[l] = 0.0f; \
+            if (p < end && (uint)q0 < (uint)source0 && (uint)q1 < (uint)source1 && (uint)q2 < (uint)source2) { \
+                nextB[l] = fromB[column[l].w * B_CHANNEL + q0 * B_0 + q1 * B_1 + q2 * B_2]; \
+            } \
+        } \
+    }
+
+__kernel __attribute__((reqd_work_group_size(16, 16, 1)))
+void KERNEL(
+    PIXEL_PARAMETERS, const int partLength, const int allRows, const int width, __global const int* blocks,
+    __global const int4* steps, __global float* partial A_PARAMETERS B_PARAMETERS) {
+    __local float sliceA[DEPTH * PITCH];
+    __local float sliceB[DEPTH * PITCH];
+    const int x = get_local_id(0), y = get_local_id(1);
+    const int id = y * 16 + x;
+    __global const int* block = blocks + get_group_id(1) * 5;
+    const int firstRow = block[0], rows = block[1], first = block[2], columns = block[3];
+    const int n0 = get_group_id(0) * TILE, part = get_group_id(2);
+    // The same for every work-item of the group, as the barriers need.
+    if (n0 >= columns) return;
+    const int begin = part * partLength, end = min(pixels, begin + partLength);
+    int4 column[LOADS];
+    _Pragma("unroll") for (int l = 0; l < LOADS; l++) column[l] = steps[first + min(n0 + line(l), columns - 1)];
+    float sum[SIDE][SIDE];
+    _Pragma("unroll") for (int i = 0; i < SIDE; i++) {
+        _Pragma("unroll") for (int j = 0; j < SIDE; j++) sum[i][j] = 0.0f;
+    }
+    float nextA[LOADS], nextB[LOADS];
+    if (begin < end) { FETCH(begin) }
+    for (int k = begin; k < end; k += DEPTH) {
+        _Pragma("unroll") for (int l = 0; l < LOADS; l++) {
+            sliceA[depth * PITCH + line(l)] = nextA[l];
+            sliceB[depth * PITCH + line(l)] = nextB[l];
+        }
+        barrier(CLK_LOCAL_MEM_FENCE);
+        if (k + DEPTH < end) { FETCH(k + DEPTH) }
+        MULTIPLY
+        barrier(CLK_LOCAL_MEM_FENCE);
+    }
+    _Pragma("unroll") for (int i = 0; i < SIDE; i++) {
+        const int r = (i / 4) * 64 + y * 4 + i % 4;
+        if (r < rows) {
+            _Pragma("unroll") for (int j = 0; j < SIDE; j++) {
+                const int n = n0 + (j / 4) * 64 + x * 4 + j % 4;
+                if (n < columns) partial[(part * allRows + firstRow + r) * width + n] = sum[i][j];
+            }
+        }
+    }
+}
+#undef depth
+#undef line
+#undef FETCH
+#endif
+
+#ifdef FINISH
+// `columnOf` says for each weight which column of its row's sums is its own, or -1 where it is dead.
+__kernel __attribute__((reqd_work_group_size(64, 1, 1)))
+void KERNEL(
+    const int count, const int rowLength, const int allRows, const int width, const int parts,
+    __global const int* columnOf, __global const float* partial EPILOGUE_PARAMETERS) {
+    const int e = get_global_id(0);
+    if (e >= count) return;
+    const int row = e / rowLength, column = columnOf[e];
+    float sum = 0.0f;
+    if (column >= 0) {
+        for (int part = 0; part < parts; part++) sum += partial[(part * allRows + row) * width + column];
+    }
+    MARTLET_NAME(KERNEL, _epilogue1)(0, row, e % rowLength, sum EPILOGUE_ARGUMENTS);
+}
+#endif
+#undef SIDE
+#undef LOADS
+#undef PITCH
+#undef PIXEL_PARAMETERS
+#undef MULTIPLY

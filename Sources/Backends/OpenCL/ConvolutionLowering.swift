@@ -1,0 +1,244 @@
+import Compiler
+import Graph
+
+/// Lowers a convolution, masked or not, with its epilogue.
+struct ConvolutionLowering {
+    let group: ConvolutionGroup
+    let label: String
+    let walk: ConvolutionTaps
+    /// The spatial axes of the result, or the planes and taps of a row of weights.
+    private let nest: LoopNest
+    /// Over image, channel and three axes.
+    let a: OperandText
+    let b: OperandText
+    private let epilogueInputs: [OperandText]
+    private let outputs: [OperandText]
+
+    init(_ group: ConvolutionGroup, label: String) throws {
+        guard group.a.element == .float32, group.b.element == .float32 else {
+            throw OpenCLError.unsupported(
+                "\(label): convolutions on OpenCL devices take float32, found \(group.a.element) and \(group.b.element); "
+                    + "cast the operands, or use `--device cpu`")
+        }
+        self.group = group
+        self.label = label
+        walk = ConvolutionTaps(group.geometry, group.mask, isTransposed: group.role == .inputGradient)
+        let isGradient = group.role == .weightGradient
+        let lead = isGradient ? 1 : 2
+        let operands = group.epilogueInputs + group.outputs
+        let nest = LoopNest(Array(group.shape[lead...]), operands.map { Array($0.strides[lead...]) })
+        self.nest = nest
+        let count = group.epilogueInputs.count
+        let texts = operands.enumerated().map { index, operand in
+            OperandText(
+                name: index < count ? "e\(index)" : "o\(index - count)", operand: operand,
+                strides: (isGradient ? [0] : []) + operand.strides[..<lead] + nest.strides[index])
+        }
+        epilogueInputs = Array(texts[..<count])
+        outputs = Array(texts[count...])
+        let five = { (name: String, operand: Operand) in
+            OperandText(
+                name: name, operand: operand,
+                strides: operand.strides + [Extent](repeating: 0, count: 5 - operand.strides.count))
+        }
+        // The planes are always b; a is the weight, or the gradient of the result.
+        a = five("a", isGradient ? group.a : group.b)
+        b = five("b", isGradient ? group.b : group.a)
+    }
+
+    func lower(_ lowering: inout LoweringContext) throws -> LoweredGroup {
+        if ProgramText.usesRandom(group.epilogue) { lowering.library.useRandom() }
+        return try lowerGPU(&lowering)
+    }
+
+    // MARK: - What both families share
+
+    /// Whether positions behind the rows are places in memory for every operand of the epilogue.
+    var isFlat: Bool { nest.rank == 1 }
+
+    var epilogueParameters: ParameterList {
+        var list = ParameterList()
+        for axis in 0..<nest.rank { list.integer("qn\(axis)", .extent(nest.extents[axis])) }
+        for operand in epilogueInputs { operand.addParameters(to: &list, isOutput: false) }
+        for operand in outputs { operand.addParameters(to: &list, isOutput: true) }
+        return list
+    }
+
+    /// Functions that take one element of the result, or sixteen neighbours, through the epilogue.
+    func epilogueText(widths: [Int]) throws -> String {
+        var text = ""
+        for width in widths {
+            let writer = ProgramText(program: group.epilogue, width: width)
+            text += """
+                static inline void MARTLET_NAME(KERNEL, _epilogue\(width))(
+                    const int z, const int m, const int n, const \(writer.floatType) value EPILOGUE_PARAMETERS) {
+
+                """
+            if width == 16, ProgramText.usesRandom(group.epilogue) || !isFlat {
+                text += """
+                        float lanes[16];
+                        vstore16(value, 0, lanes);
+                        for (int i = 0; i < 16; i++) MARTLET_NAME(KERNEL, _epilogue1)(z, m, n + i, lanes[i] EPILOGUE_ARGUMENTS);
+                    }
+
+                    """
+                continue
+            }
+            text += decode("n", nest.extents, to: "x", innermost: nil, sizes: "qn") + "\n"
+            let inner = nest.rank + 1
+            func position(_ operand: OperandText) -> String {
+                operand.position([(0, "z"), (1, "m")] + (0..<nest.rank).map { ($0 + 2, "x\($0)") })
+            }
+            var names = ["value"]
+            for (index, operand) in epilogueInputs.enumerated() {
+                let load = operand.load(
+                    position(operand), width: width, stride: operand.strides[inner], strideText: operand.stride(inner))
+                text += "    const \(writer.type(index + 1)) y\(index) = \(load);\n"
+                names.append("y\(index)")
+            }
+            let (statements, results) = try writer.statements(inputs: names, indent: "    ")
+            text += statements
+            for (operand, result) in zip(outputs, results) {
+                text +=
+                    "    "
+                    + operand.store(
+                        result, position(operand), width: width, stride: operand.strides[inner],
+                        strideText: operand.stride(inner)) + "\n"
+            }
+            text += "}\n"
+        }
+        return text
+    }
+
+    /// Defines macros around a text and takes them back after it.
+    func with(_ macros: [(String, String)], _ text: String) -> String {
+        macros.map { "#define \($0.0) \($0.1)\n" }.joined() + text
+            + macros.map { "\n#undef \($0.0.prefix { $0 != "(" })" }.joined()
+    }
+
+    func joined(_ list: ParameterList) -> String { list.text.map { ", " + $0 }.joined() }
+
+    func epilogueMacros(_ list: ParameterList) -> [(String, String)] {
+        [("EPILOGUE_PARAMETERS", joined(list)), ("EPILOGUE_ARGUMENTS", list.names.map { ", " + $0 }.joined())]
+    }
+
+    /// Strides of a weight, which no batch may change.
+    func weightStrides() throws -> [Int] {
+        let strides = group.role == .weightGradient ? Shape(group.geometry.weightShape).strides : group.b.strides
+        guard strides.allSatisfy(\.isStatic) else {
+            throw OpenCLError.unsupported("\(label): a convolution's weights cannot depend on the batch")
+        }
+        return strides.map(\.coefficient)
+    }
+
+    // MARK: - GPU
+
+    private func planeMacros(_ name: String, _ operand: OperandText) -> [(String, String)] {
+        [("IMAGE", 0), ("CHANNEL", 1), ("0", 2), ("1", 3), ("2", 4)].map { ("\(name)_\($0.0)", operand.stride($0.1)) }
+    }
+
+    /// Pixels of a pass and the source that they read.
+    private func pixelArguments(_ pass: ConvolutionTaps.Pass) -> [LaunchArgument] {
+        let count = pass.counts.reduce(1, *)
+        let fixed = [count, pass.counts[1], pass.counts[2]] + walk.sourceStep + walk.source
+        return [.extent(group.batch * Extent(count))] + fixed.map { .extent(Extent($0)) }
+    }
+
+    private func lowerGPU(_ lowering: inout LoweringContext) throws -> LoweredGroup {
+        var lowered = LoweredGroup()
+        let strides = try weightStrides()
+        var (aList, bList) = (ParameterList(), ParameterList())
+        a.addParameters(to: &aList, isOutput: false)
+        b.addParameters(to: &bList, isOutput: false)
+        let macros = [("A_PARAMETERS", joined(aList)), ("B_PARAMETERS", joined(bList))] + planeMacros("B", b)
+        if group.role == .weightGradient {
+            try lowerGradient(&lowered, macros + planeMacros("A", a), aList.arguments + bList.arguments, &lowering)
+            return lowered
+        }
+        let epilogue = epilogueParameters
+        for pass in walk.passes where pass.counts.allSatisfy({ $0 > 0 }) {
+            let pixels = group.batch * Extent(pass.counts.reduce(1, *))
+            let tile = tileSize(columns: pixels, lowering)
+            let tables = ConvolutionTables(walk, pass, tile: tile, weightStrides: strides)
+            var own =
+                macros + epilogueMacros(epilogue) + [
+                    ("SUMS", "1"), ("TILE", "\(tile)"), ("DEPTH", tile == 128 ? "8" : "16"), ("WEIGHT_BASE", "a_o"),
+                    ("WEIGHT_ROW", a.stride(walk.isTransposed ? 1 : 0)),
+                    ("LIVE_PARAMETER", walk.hasChannelMask ? ", __global const uint* live" : ""),
+                ]
+            if !walk.isTransposed { own.append(("UNIT_A", "1")) }
+            if walk.hasChannelMask { own.append(("CHANNELS", "1")) }
+            var arguments = pixelArguments(pass)
+            arguments += (walk.resultStep + pass.phase + [walk.result[1], walk.result[2]]).map { .extent(Extent($0)) }
+            for table in [tables.blocks, tables.steps, tables.weights] + (walk.hasChannelMask ? [tables.live] : []) {
+                arguments.append(.buffer(try lowering.upload(table.isEmpty ? [0, 0, 0, 0] : table)))
+            }
+            let text = with(own, try epilogueText(widths: [1]) + KernelText.convolutionGPU)
+            let blocks = tables.blockCount
+            lowered.steps.append(
+                .launch(
+                    Launch(
+                        kernel: lowering.library.add(text, prefix: "convolution"),
+                        arguments: arguments + aList.arguments + bList.arguments + epilogue.arguments,
+                        groups: { [(pixels.resolved(batch: $0) + tile - 1) / tile, blocks] }, local: [16, 16, 1])))
+        }
+        return lowered
+    }
+
+    /// Small problems would leave most of the device, or of each tile, idle with large tiles.
+    private func tileSize(columns: Extent, _ lowering: LoweringContext) -> Int {
+        let large =
+            (columns.resolved(batch: lowering.maximumBatch) + 127) / 128
+            * ((walk.rowsPerGroup + 127) / 128 * group.geometry.groups)
+        let fills = large >= lowering.device.description.computeUnits && walk.rowsPerGroup > 64
+        return fills && !walk.hasChannelMask ? 128 : 64
+    }
+
+    /// Pixels of one part of a weight gradient: a function of the shapes and the batch alone.
+    private static let partPixels = 2048
+    private static let mostParts = 32
+
+    private func lowerGradient(
+        _ lowered: inout LoweredGroup, _ macros: [(String, String)], _ operands: [LaunchArgument],
+        _ lowering: inout LoweringContext
+    ) throws {
+        let pass = walk.passes[0]
+        let tile = 64
+        let tables = ConvolutionTables(walk, pass, tile: tile, weightStrides: try weightStrides())
+        let count = pass.counts.reduce(1, *)
+        let pixels = group.batch * Extent(count)
+        let parts: @Sendable (Int) -> Int = {
+            max(1, min(Self.mostParts, (pixels.resolved(batch: $0) + Self.partPixels - 1) / Self.partPixels))
+        }
+        let length: @Sendable (Int) -> Int = { (pixels.resolved(batch: $0) + parts($0) - 1) / parts($0) }
+        let (rows, width, blocks) = (walk.rows, max(1, tables.longest), tables.blockCount)
+        lowered.scratch = [parts(lowering.maximumBatch) * rows * width * 4]
+        if tables.longest > 0 {
+            let text = with(
+                macros + [("GRADIENT", "1"), ("TILE", "\(tile)"), ("DEPTH", "16")], KernelText.convolutionGPU)
+            let arguments: [LaunchArgument] =
+                pixelArguments(pass) + [
+                    .integer(length), .extent(Extent(rows)), .extent(Extent(width)),
+                    .buffer(try lowering.upload(tables.blocks)), .buffer(try lowering.upload(tables.steps)), .scratch(0),
+                ]
+            lowered.steps.append(
+                .launch(
+                    Launch(
+                        kernel: lowering.library.add(text, prefix: "convolution"), arguments: arguments + operands,
+                        groups: { [(width + tile - 1) / tile, blocks, parts($0)] }, local: [16, 16, 1])))
+        }
+        let epilogue = epilogueParameters
+        let rowLength = walk.planesPerGroup * group.geometry.tapCount
+        let finish = with(
+            epilogueMacros(epilogue) + [("FINISH", "1"), ("TILE", "64"), ("DEPTH", "16")],
+            try epilogueText(widths: [1]) + KernelText.convolutionGPU)
+        let fixed = [rows * rowLength, rowLength, rows, width].map { LaunchArgument.extent(Extent($0)) }
+        let columns = LaunchArgument.buffer(try lowering.upload(tables.columns(walk, pass)))
+        lowered.steps.append(
+            .launch(
+                Launch(
+                    kernel: lowering.library.add(finish, prefix: "finish"),
+                    arguments: fixed + [.integer(parts), columns, .scratch(0)] + epilogue.arguments,
+                    groups: { _ in [(rows * rowLength + 63) / 64] }, local: [64])))
+    }
+}

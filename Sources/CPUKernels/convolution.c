@@ -1,0 +1,238 @@
+// Convolutions and their input gradients. The planes that a slab reads are copied once with zeros around them, so that each
+// (plane, tap) is a shifted row of one long row of pixels; a register tile holds a few channels times a few vectors of
+// pixels and walks the live (plane, tap) pairs of its block. Nothing like a matrix of patches is ever made.
+//
+// An element's sum runs over its steps in order, whatever the slabs are; so results do not depend on threads.
+#include "convolution.h"
+
+// One plane in one phase: positions [start, start + window) of the first axis.
+static void copy_plane(
+    const convolution_job *j, float *target, const float *source, const martlet_convolution *c, const int64_t *phase,
+    int64_t start) {
+    const int64_t *stride = &c->planesIn.strides[2], *step = c->sourceStep;
+    const int64_t slack = c->phasePitch - c->head - c->window * c->pitch[0];
+    memset(target, 0, (size_t)c->head * sizeof(float));
+    memset(target + c->phasePitch - slack, 0, (size_t)slack * sizeof(float));
+    target += c->head;
+    int64_t present[3];
+    for (int a = 0; a < 3; a++) present[a] = maximum(0, divide_up(c->source[a] - phase[a], step[a]));
+    if (c->rank == 1) {
+        const int64_t low = minimum(c->window, maximum(0, -start));
+        const int64_t high = maximum(low, minimum(c->window, present[0] - start));
+        memset(target, 0, (size_t)low * sizeof(float));
+        j->level->copy_row(
+            target + low, source + ((start + low) * step[0] + phase[0]) * stride[0], stride[0] * step[0], high - low,
+            c->window - low);
+        return;
+    }
+    for (int64_t m = 0; m < c->window; m++, target += c->pitch[0]) {
+        const int64_t at = start + m;
+        if (at < 0 || at >= present[0]) {
+            memset(target, 0, (size_t)c->pitch[0] * sizeof(float));
+            continue;
+        }
+        const float *from = source + (at * step[0] + phase[0]) * stride[0] + phase[1] * stride[1] + phase[2] * stride[2];
+        if (c->rank == 2) {
+            j->level->copy_row(target, from, stride[1] * step[1], present[1], c->pitch[0]);
+            continue;
+        }
+        for (int64_t i = 0; i < present[1]; i++) {
+            j->level->copy_row(
+                target + i * c->pitch[1], from + i * step[1] * stride[1], stride[2] * step[2], present[2], c->pitch[1]);
+        }
+        memset(target + present[1] * c->pitch[1], 0, (size_t)(c->pitch[0] - present[1] * c->pitch[1]) * sizeof(float));
+    }
+}
+
+slab_source martlet_convolution_source(
+    const convolution_job *j, int64_t image, int64_t first, int64_t last, int64_t pixels, float *copy) {
+    const martlet_convolution *c = j->c;
+    const float *source = (const float *)(void *)j->context->values[c->planesIn.source] + c->planesIn.offset +
+                          image * c->planesIn.strides[0];
+    const int64_t start = first + c->leastShift[0];
+    if (c->isDirect && start >= 0 && last - 1 + c->greatestShift[0] < c->source[0] && pixels >= j->level->width) {
+        return (slab_source){source + first * c->pitch[0], c->direct, 1};
+    }
+    for (int64_t plane = 0; plane < c->planes; plane++) {
+        float *target = copy + plane * c->planePitch;
+        for (int64_t p = 0; p < c->phases; p++, target += c->phasePitch) {
+            const int64_t phase[3] = {
+                p / (c->sourceStep[1] * c->sourceStep[2]), p / c->sourceStep[2] % c->sourceStep[1], p % c->sourceStep[2]};
+            copy_plane(j, target, source + plane * c->planesIn.strides[1], c, phase, start);
+        }
+    }
+    return (slab_source){copy, c->copied, 0};
+}
+
+void martlet_convolution_epilogue(
+    const convolution_job *j, int64_t image, int64_t row, int64_t rows, int64_t low, int64_t high, const char *block,
+    int64_t stride, char *work) {
+    const martlet_convolution *c = j->c;
+    const int32_t size = c->isDouble ? 8 : 4, lead = c->isWeightGradient ? 0 : 1;
+    const int64_t last = c->innerExtents[c->innerRank - 1];
+    for (int64_t at = low; at < high;) {
+        const int64_t column = at % last, columns = minimum(last - column, high - at);
+        martlet_block blocks[2][MARTLET_MAXIMUM_PORTS];
+        for (int32_t side = 0; side < 2; side++) {
+            const int32_t count = side ? c->epilogue->outputCount : c->epilogue->inputCount;
+            for (int32_t i = 0; i < count; i++) {
+                if (side == 0 && i == 0) {
+                    blocks[0][0] = (martlet_block){(char *)(uintptr_t)block + (at - low) * size, 0, stride, 1};
+                    continue;
+                }
+                const martlet_operand *operand = side ? &c->outputs[i] : &c->inputs[i];
+                int64_t offset = operand->offset + row * operand->strides[lead], rest = at / last;
+                if (lead) offset += image * operand->strides[0];
+                for (int32_t axis = c->innerRank - 2; axis >= 0; axis--) {
+                    offset += rest % c->innerExtents[axis] * operand->strides[lead + 1 + axis];
+                    rest /= c->innerExtents[axis];
+                }
+                martlet_block *b = &blocks[side][i];
+                b->rowStride = operand->strides[lead];
+                b->columnStride = operand->strides[lead + c->innerRank];
+                offset += column * b->columnStride;
+                b->start = offset;
+                b->base = operand->source == MARTLET_SOURCE_POSITION
+                              ? NULL
+                              : j->context->values[operand->source] + offset * martlet_element_size(operand->element);
+            }
+        }
+        martlet_program_run(c->epilogue, blocks[0], blocks[1], rows, columns, work);
+        at += columns;
+    }
+}
+
+static void pack_block(void *argument, int64_t index, int32_t worker) {
+    (void)worker;
+    const convolution_job *j = argument;
+    const martlet_convolution *c = j->c;
+    const martlet_convolution_block *b = &c->blocks[index];
+    const float *weight =
+        (const float *)(void *)j->context->values[c->weight.source] + c->weight.offset + b->weight;
+    float *target = (float *)(void *)j->context->shared + b->packed;
+    for (int64_t k = 0; k < b->stepCount; k++, target += b->rows) {
+        const martlet_convolution_step *s = &c->steps[b->firstStep + k];
+        const float *from = weight + s->plane % c->planeModulus * c->weightPlane + c->taps[s->tap].weight;
+        for (int32_t r = 0; r < b->rows; r++) target[r] = s->live >> r & 1 ? from[r * c->weightRow] : 0;
+    }
+}
+
+// All blocks of a pass over the pixels of a slab. Sums of a row lie `stride` behind those of the row before.
+static void run_pass(
+    const convolution_job *j, const martlet_convolution_pass *pass, const slab_source *source, int64_t pixels,
+    float *sums, int64_t stride) {
+    const martlet_convolution *c = j->c;
+    const int64_t width = j->level->width;
+    int32_t vectors;
+    for (int64_t at = 0; at < pixels; at += vectors * width) {
+        vectors = (int32_t)minimum(j->level->conv_vectors, divide_up(pixels - at, width));
+        int64_t from = at;
+        if (source->is_direct) {
+            // What lies behind a plane that is read in place may be no memory: the last vectors then repeat some pixels.
+            vectors = (int32_t)minimum(vectors, pixels / width);
+            from = minimum(at, pixels - vectors * width);
+        }
+        for (int64_t b = pass->firstBlock; b < pass->firstBlock + pass->blockCount; b++) {
+            const martlet_convolution_block *block = &c->blocks[b];
+            j->level->convolution_sums(
+                block->rows, vectors, block->stepCount, (const float *)(void *)j->context->shared + block->packed,
+                source->base + from, source->offsets + block->firstStep, sums + block->first * stride + from, stride);
+        }
+    }
+}
+
+// The pixels of one row of sums to their places in the result.
+static void compact_row(
+    const convolution_job *j, const martlet_convolution_pass *pass, const float *sums, int64_t rows, float *target) {
+    const martlet_convolution *c = j->c;
+    const int inner = c->rank - 1;
+    const int64_t stride[3] = {c->result[1] * c->result[2], c->result[2], 1};
+    const int64_t counts[3] = {rows, pass->counts[1], pass->counts[2]};
+    for (int a = 0; a < 3; a++) target += pass->phase[a] * stride[a];
+    for (int64_t m = 0; m < (inner == 0 ? 1 : counts[0]); m++) {
+        for (int64_t i = 0; i < (inner == 2 ? counts[1] : 1); i++) {
+            const float *from = sums + m * c->pitch[0] + i * c->pitch[1];
+            float *to = target + m * c->resultStep[0] * stride[0] + i * c->resultStep[1] * stride[1];
+            const int64_t step = c->resultStep[inner] * stride[inner];
+            if (step == 1) {
+                j->level->copy_row(to, from, 1, counts[inner], counts[inner]);
+            } else {
+                for (int64_t p = 0; p < counts[inner]; p++) to[p * step] = from[p];
+            }
+        }
+    }
+}
+
+static void run_slab(void *argument, int64_t index, int32_t worker) {
+    const convolution_job *j = argument;
+    const martlet_convolution *c = j->c;
+    const int64_t image = index / c->slabCount;
+    int64_t first, last;
+    slab_range(c, index % c->slabCount, &first, &last);
+    char *work = j->context->work + worker * j->context->workBytes;
+    float *copy = (float *)(void *)work, *sums = copy + round_up(c->planes * c->planePitch, 16);
+    float *compact = sums + c->rows * c->sumPitch;
+    char *rest = (char *)(compact + (c->isCompact ? 0 : c->rows * c->compactPitch));
+    // The shortest pass decides whether planes can be read in place.
+    int64_t least = INT64_MAX, executed = 0;
+    for (int64_t p = 0; p < c->passCount; p++) {
+        least = minimum(least, pass_span(c, &c->passes[p], pass_rows(&c->passes[p], first, last)));
+    }
+    const slab_source source = martlet_convolution_source(j, image, first, last, least, copy);
+    const int64_t line = c->result[1] * c->result[2];
+    const int64_t low = first * c->resultStep[0] * line;
+    const int64_t high = minimum(last * c->resultStep[0], c->result[0]) * line;
+    // Where rows of the result are put together: in work space for the epilogue, or where they belong.
+    float *target = compact;
+    int64_t pitch = c->compactPitch, sum_pitch = c->sumPitch;
+    if (c->storesResult) {
+        const martlet_operand *output = &c->outputs[0];
+        pitch = output->strides[1];
+        target = (float *)(void *)j->context->values[output->source] + output->offset + image * output->strides[0] + low;
+    }
+    // Tiles that touch no pixel but their own write there at once.
+    if (c->storesResult && c->isCompact && source.is_direct) {
+        sums = target;
+        sum_pitch = pitch;
+    }
+    for (int64_t p = 0; p < c->passCount; p++) {
+        const martlet_convolution_pass *pass = &c->passes[p];
+        const int64_t rows = pass_rows(pass, first, last), pixels = pass_span(c, pass, rows);
+        if (pixels == 0) continue;
+        run_pass(j, pass, &source, pixels, sums, sum_pitch);
+        for (int64_t b = pass->firstBlock; b < pass->firstBlock + pass->blockCount; b++) {
+            executed += c->blocks[b].rows * c->blocks[b].stepCount * rows * pass->counts[1] * pass->counts[2];
+        }
+        if (sums == target || (c->isCompact && !c->storesResult)) continue;
+        for (int64_t r = 0; r < c->rows; r++) compact_row(j, pass, sums + r * sum_pitch, rows, target + r * pitch);
+    }
+    j->counts[8 * worker] += executed;
+    if (c->storesResult) return;
+    martlet_convolution_epilogue(
+        j, image, 0, c->rows, low, high, (const char *)(c->isCompact ? sums : compact),
+        c->isCompact ? c->sumPitch : c->compactPitch, rest);
+}
+
+void martlet_convolution_pieces(const convolution_job *j, int64_t count, martlet_task task) {
+    const martlet_convolution *c = j->c;
+    // Below this many multiply-adds a job is not worth handing over.
+    const int64_t pixels = c->extent[0] * c->extent[1] * c->extent[2];
+    if (c->images * pixels * c->rows * c->rowLength < 200000) {
+        for (int64_t i = 0; i < count; i++) task((void *)(uintptr_t)j, i, 0);
+    } else {
+        martlet_pool_run(j->context->pool, count, task, (void *)(uintptr_t)j);
+    }
+}
+
+void martlet_convolution_run(const martlet_convolution *c, const martlet_context *context, int64_t *counts) {
+    if (c->rows == 0 || (c->images == 0 && !c->isWeightGradient)) return;
+    const convolution_job j = {c, context, martlet_level_table(c->level), counts};
+    if (c->isDouble) {
+        martlet_convolution_double_run(&j);
+    } else if (c->isWeightGradient) {
+        martlet_convolution_gradient_run(&j);
+    } else {
+        martlet_convolution_pieces(&j, c->blockCount, pack_block);
+        martlet_convolution_pieces(&j, c->images * c->slabCount, run_slab);
+    }
+}

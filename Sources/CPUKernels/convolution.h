@@ -1,0 +1,51 @@
+// What the three products of a convolution share.
+#pragma once
+
+#include "product.h"
+
+typedef struct {
+    const martlet_convolution *c;
+    const martlet_context *context;
+    const martlet_level_functions *level;
+    int64_t *counts;
+} convolution_job;
+
+static inline int64_t rows_per_group(const martlet_convolution *c) { return c->rows / c->groups; }
+
+/// Positions of the first axis in slab `index`: [first, last).
+static inline void slab_range(const martlet_convolution *c, int64_t index, int64_t *first, int64_t *last) {
+    *first = index * c->slab;
+    *last = minimum(*first + c->slab, c->extent[0]);
+}
+
+/// Where pixels of a slab are found: in the copy, or where the source lies.
+typedef struct {
+    const float *base;
+    const int32_t *offsets;
+    int is_direct;
+} slab_source;
+
+/// Copies the source of a slab unless it can be read where it lies. `pixels` is the span that will be read from each offset.
+slab_source martlet_convolution_source(
+    const convolution_job *j, int64_t image, int64_t first, int64_t last, int64_t pixels, float *copy);
+
+/// Positions that a pass has in [first, last) of the first axis, and the span of its pixels in a plane.
+static inline int64_t pass_rows(const martlet_convolution_pass *pass, int64_t first, int64_t last) {
+    return maximum(0, minimum(last, pass->counts[0]) - first);
+}
+static inline int64_t pass_span(const martlet_convolution *c, const martlet_convolution_pass *pass, int64_t rows) {
+    if (rows == 0 || pass->counts[1] == 0 || pass->counts[2] == 0) return 0;
+    return (rows - 1) * c->pitch[0] + (pass->counts[1] - 1) * c->pitch[1] + (pass->counts[2] - 1) * c->pitch[2] + 1;
+}
+
+/// The epilogue on `rows` rows from `row` on, of image `image`, for positions [low, high) behind the rows; `block` holds them
+/// `stride` elements apart.
+void martlet_convolution_epilogue(
+    const convolution_job *j, int64_t image, int64_t row, int64_t rows, int64_t low, int64_t high, const char *block,
+    int64_t stride, char *work);
+
+void martlet_convolution_pieces(const convolution_job *j, int64_t count, martlet_task task);
+
+void martlet_convolution_gradient_plan(martlet_convolution *c);
+void martlet_convolution_gradient_run(const convolution_job *j);
+void martlet_convolution_double_run(const convolution_job *j);

@@ -1,0 +1,199 @@
+// Weight gradients. The gradient of the result is transposed, some pixels at a time, so that a vector holds channels; a
+// register tile holds a few (plane, tap) rows times a few such vectors and walks the pixels. Where a group has too few
+// channels for a vector, pixels fill it and every element is a dot product.
+//
+// Slabs of all images are dealt to a number of parts that depends on the shapes alone; parts are added up in order.
+#include "convolution.h"
+
+// Pixels whose transposed gradients stay in the first-level cache.
+static const int64_t chunk_pixels = 128;
+static const int64_t largest_part_floats = 4 << 20;
+
+static int64_t block_vectors(const convolution_job *j, const martlet_convolution_block *b) {
+    return divide_up(b->rows, j->level->width);
+}
+
+void martlet_convolution_gradient_plan(martlet_convolution *c) {
+    const martlet_level_functions *level = martlet_level_table(c->level);
+    c->usesDots = rows_per_group(c) * 4 <= level->width;
+    c->partFloats = 0;
+    for (int64_t b = 0; b < c->blockCount; b++) {
+        martlet_convolution_block *block = &c->blocks[b];
+        const int64_t columns = c->usesDots ? block->rows : round_up(block->rows, level->width);
+        block->packed = c->partFloats;
+        c->partFloats += round_up(block->stepCount * columns, 16);
+    }
+    const int64_t units = c->images * c->slabCount;
+    c->parts = maximum(1, minimum(units, minimum(16, maximum(2, largest_part_floats / maximum(1, c->partFloats)))));
+    c->sharedBytes = c->parts * c->partFloats * 4;
+    const int64_t pixels = maximum(chunk_pixels + c->extent[c->rank - 1], c->slab * c->pitch[0]) + 16;
+    const int64_t columns = c->usesDots ? 1 : level->gradient_vectors * level->width;
+    const int64_t transposed = c->usesDots ? pixels : (chunk_pixels + c->extent[c->rank - 1]) * columns;
+    const int64_t floats = round_up(c->planes * c->planePitch, 16) + round_up(transposed, 16);
+    const int64_t finish = round_up(c->rowLength * 4, 64) + (int64_t)c->epilogue->slotCount * c->epilogue->slotBytes;
+    c->workBytes = maximum(floats * 4, finish);
+}
+
+typedef struct {
+    const convolution_job *j;
+    const martlet_convolution_block *block;
+    const slab_source *source;
+    // The gradient of the result at the slab's first position, in the block's first channel.
+    const float *gradient;
+    float *scratch, *sums;
+} slab_job;
+
+// Pixels `lines` x `length`, the first at position `at` of the slab's planes and `from` in the gradient.
+static void add_chunk(
+    const slab_job *s, int64_t at, const float *from, int64_t lines, int64_t length, int64_t pitch, int64_t line_stride,
+    int64_t pixel_stride) {
+    const convolution_job *j = s->j;
+    const martlet_convolution_block *b = s->block;
+    const int32_t vectors = (int32_t)block_vectors(j, b), height = vectors * j->level->width;
+    const int64_t channel = j->c->rowsIn.strides[1];
+    if (line_stride == length * pixel_stride) {
+        j->level->pack(s->scratch, from, lines * length, pixel_stride, b->rows, channel, height);
+    } else {
+        for (int64_t l = 0; l < lines; l++) {
+            j->level->pack(
+                s->scratch + l * length * height, from + l * line_stride, length, pixel_stride, b->rows, channel, height);
+        }
+    }
+    const int32_t most = j->level->gradient_rows(vectors);
+    const int64_t tiles = divide_up(b->stepCount, most);
+    for (int64_t t = 0; t < tiles; t++) {
+        // Tiles of nearly equal height.
+        const int64_t first = b->stepCount * t / tiles, last = b->stepCount * (t + 1) / tiles;
+        const float *rows[16];
+        for (int64_t i = first; i < last; i++) rows[i - first] = s->source->base + at + s->source->offsets[b->firstStep + i];
+        j->level->convolution_gradient(
+            (int32_t)(last - first), vectors, rows, lines, length, pitch, s->scratch, s->sums + first * height);
+    }
+}
+
+static void add_slab(const slab_job *s, int64_t rows) {
+    const martlet_convolution *c = s->j->c;
+    const int64_t *stride = &c->rowsIn.strides[2];
+    const int64_t counts[3] = {rows, c->extent[1], c->extent[2]};
+    if (c->rank == 1) {
+        for (int64_t p = 0; p < rows; p += chunk_pixels) {
+            add_chunk(
+                s, p * c->pitch[0], s->gradient + p * stride[0], 1, minimum(chunk_pixels, rows - p), 0,
+                chunk_pixels * stride[0], stride[0]);
+        }
+        return;
+    }
+    const int inner = c->rank - 1, outer = inner - 1;
+    const int64_t step = maximum(1, chunk_pixels / counts[inner]);
+    for (int64_t z = 0; z < (c->rank == 3 ? rows : 1); z++) {
+        for (int64_t y = 0; y < counts[outer]; y += step) {
+            const int64_t at = (c->rank == 3 ? z * c->pitch[0] : 0) + y * c->pitch[outer];
+            const float *from = s->gradient + (c->rank == 3 ? z * stride[0] : 0) + y * stride[outer];
+            add_chunk(
+                s, at, from, minimum(step, counts[outer] - y), counts[inner], c->pitch[outer], stride[outer],
+                stride[inner]);
+        }
+    }
+}
+
+// The same by dot products: a plane of the gradient, with zeros where its row of pixels has gaps, meets every step.
+static void add_slab_by_dots(const slab_job *s, int64_t rows) {
+    const convolution_job *j = s->j;
+    const martlet_convolution *c = j->c;
+    const int64_t *stride = &c->rowsIn.strides[2];
+    const int inner = c->rank - 1;
+    const int64_t pixels = pass_span(c, &c->passes[0], rows);
+    const int64_t counts[3] = {rows, c->extent[1], c->extent[2]};
+    for (int32_t r = 0; r < s->block->rows; r++) {
+        const float *from = s->gradient + r * c->rowsIn.strides[1];
+        memset(s->scratch, 0, (size_t)pixels * sizeof(float));
+        for (int64_t m = 0; m < (inner == 0 ? 1 : counts[0]); m++) {
+            for (int64_t i = 0; i < (inner == 2 ? counts[1] : 1); i++) {
+                j->level->copy_row(
+                    s->scratch + m * c->pitch[0] + i * c->pitch[1], from + m * stride[0] + i * stride[1], stride[inner],
+                    counts[inner], counts[inner]);
+            }
+        }
+        j->level->convolution_dots(
+            (int32_t)s->block->stepCount, s->scratch, s->source->base, s->source->offsets + s->block->firstStep, pixels,
+            s->sums + r * s->block->stepCount);
+    }
+}
+
+// The slabs of one part, for every block.
+static void run_part(void *argument, int64_t part, int32_t worker) {
+    const convolution_job *j = argument;
+    const martlet_convolution *c = j->c;
+    const int64_t units = c->images * c->slabCount;
+    float *copy = (float *)(void *)(j->context->work + worker * j->context->workBytes);
+    float *scratch = copy + round_up(c->planes * c->planePitch, 16);
+    float *sums = (float *)(void *)j->context->shared + part * c->partFloats;
+    memset(sums, 0, (size_t)c->partFloats * sizeof(float));
+    int64_t executed = 0;
+    for (int64_t unit = units * part / c->parts; unit < units * (part + 1) / c->parts; unit++) {
+        const int64_t image = unit / c->slabCount;
+        int64_t first, last;
+        slab_range(c, unit % c->slabCount, &first, &last);
+        const int64_t rows = last - first;
+        const slab_source source =
+            martlet_convolution_source(j, image, first, last, j->level->width, copy);
+        for (int64_t b = 0; b < c->blockCount; b++) {
+            const martlet_convolution_block *block = &c->blocks[b];
+            if (block->stepCount == 0) continue;
+            const float *gradient = (const float *)(void *)j->context->values[c->rowsIn.source] + c->rowsIn.offset +
+                                    image * c->rowsIn.strides[0] + block->first * c->rowsIn.strides[1] +
+                                    first * c->rowsIn.strides[2];
+            const slab_job s = {j, block, &source, gradient, scratch, sums + block->packed};
+            if (c->usesDots) add_slab_by_dots(&s, rows);
+            else add_slab(&s, rows);
+            executed += block->rows * block->stepCount * rows * c->extent[1] * c->extent[2];
+        }
+    }
+    j->counts[8 * worker] += executed;
+}
+
+enum { floats_of_a_piece = 8192 };
+
+static void add_parts(void *argument, int64_t index, int32_t worker) {
+    (void)worker;
+    const convolution_job *j = argument;
+    const martlet_convolution *c = j->c;
+    float *sums = (float *)(void *)j->context->shared;
+    const int64_t first = index * floats_of_a_piece, count = minimum(floats_of_a_piece, c->partFloats - first);
+    for (int64_t part = 1; part < c->parts; part++) j->level->add_row(sums + first, sums + part * c->partFloats + first, count);
+}
+
+// The rows of one block, in the order of the weight, through the epilogue.
+static void finish_row(void *argument, int64_t row, int32_t worker) {
+    const convolution_job *j = argument;
+    const martlet_convolution *c = j->c;
+    char *work = j->context->work + worker * j->context->workBytes;
+    float *line = (float *)(void *)work;
+    // Blocks lie in the order of their rows.
+    int64_t low = 0, high = c->blockCount - 1;
+    while (low < high) {
+        const int64_t middle = (low + high + 1) / 2;
+        if (c->blocks[middle].first <= row) low = middle;
+        else high = middle - 1;
+    }
+    const martlet_convolution_block *block = &c->blocks[low];
+    const int64_t r = row - block->first, planes = c->planes / c->groups;
+    const float *sums = (const float *)(void *)j->context->shared + block->packed;
+    const int64_t across = c->usesDots ? 1 : round_up(block->rows, j->level->width);
+    const int64_t start = c->usesDots ? r * block->stepCount : r;
+    memset(line, 0, (size_t)c->rowLength * sizeof(float));
+    for (int64_t i = 0; i < block->stepCount; i++) {
+        const martlet_convolution_step *s = &c->steps[block->firstStep + i];
+        if (!(s->live >> r & 1)) continue;
+        line[s->plane % planes * c->kernelTaps + c->taps[s->tap].index] = sums[start + i * across];
+    }
+    martlet_convolution_epilogue(
+        j, 0, row, 1, 0, c->rowLength, work, c->rowLength, work + round_up(c->rowLength * 4, 64));
+}
+
+void martlet_convolution_gradient_run(const convolution_job *j) {
+    const martlet_convolution *c = j->c;
+    martlet_convolution_pieces(j, c->parts, run_part);
+    martlet_convolution_pieces(j, divide_up(c->partFloats, floats_of_a_piece), add_parts);
+    martlet_convolution_pieces(j, c->rows, finish_row);
+}

@@ -1,0 +1,243 @@
+// Register tiles of convolutions.
+
+// The rows and vectors of the largest tile of sums, and of the largest tile of a weight gradient, by its vectors.
+#if WIDTH == 16
+#define CONV_ROWS 8
+#define CONV_VECTORS 3
+#define GRADIENT_VECTORS 4
+#define GRADIENT_ROWS(vectors) ((vectors) == 1 ? 12 : 24 / (vectors))
+#elif WIDTH == 8
+#define CONV_ROWS 4
+#define CONV_VECTORS 3
+#define GRADIENT_VECTORS 2
+#define GRADIENT_ROWS(vectors) ((vectors) == 1 ? 8 : 6)
+#else
+#define CONV_ROWS 4
+#define CONV_VECTORS 2
+#define GRADIENT_VECTORS 2
+#define GRADIENT_ROWS(vectors) 4
+#endif
+enum { DOT_ROWS = 8 };
+
+// target[r][..] = sum over steps k of weights[k][r] * source[offsets[k] ..]: neighbouring pixels are neighbours in memory, so
+// a vector of them is a load from anywhere.
+INLINE void sum_body(
+    const int rows, const int vectors, int64_t steps, const float *weights, const float *source, const int32_t *offsets,
+    float *target, int64_t stride) {
+    vf sums[CONV_ROWS][CONV_VECTORS];
+#pragma clang loop unroll(full)
+    for (int r = 0; r < rows; r++) {
+#pragma clang loop unroll(full)
+        for (int v = 0; v < vectors; v++) sums[r][v] = splat(0);
+    }
+    for (int64_t k = 0; k < steps; k++) {
+        const float *s = source + offsets[k];
+        vf line[CONV_VECTORS];
+#pragma clang loop unroll(full)
+        for (int v = 0; v < vectors; v++) line[v] = LOAD_F(s, v * WIDTH);
+#pragma clang loop unroll(full)
+        for (int r = 0; r < rows; r++) {
+            const vf x = splat(weights[r]);
+#pragma clang loop unroll(full)
+            for (int v = 0; v < vectors; v++) sums[r][v] = FMA(x, line[v], sums[r][v]);
+        }
+        weights += rows;
+    }
+#pragma clang loop unroll(full)
+    for (int r = 0; r < rows; r++) {
+#pragma clang loop unroll(full)
+        for (int v = 0; v < vectors; v++) STORE_F(target, r * stride + v * WIDTH, sums[r][v]);
+    }
+}
+
+#define SUM(rows, vectors)                                                                                   \
+    static void sum_##rows##_##vectors(                                                                      \
+        int64_t steps, const float *weights, const float *source, const int32_t *offsets, float *target,     \
+        int64_t stride) {                                                                                    \
+        sum_body(rows, vectors, steps, weights, source, offsets, target, stride);                            \
+    }
+#if CONV_VECTORS > 2
+#define SUMS(rows) SUM(rows, 1) SUM(rows, 2) SUM(rows, 3)
+#define SUM_ENTRY(rows) [rows] = {NULL, sum_##rows##_1, sum_##rows##_2, sum_##rows##_3}
+#else
+#define SUMS(rows) SUM(rows, 1) SUM(rows, 2)
+#define SUM_ENTRY(rows) [rows] = {NULL, sum_##rows##_1, sum_##rows##_2}
+#endif
+typedef void (*sum_function)(
+    int64_t steps, const float *weights, const float *source, const int32_t *offsets, float *target, int64_t stride);
+SUMS(1)
+SUMS(2)
+SUMS(3)
+SUMS(4)
+#if CONV_ROWS > 4
+SUMS(5)
+SUMS(6)
+SUMS(7)
+SUMS(8)
+#endif
+static const sum_function sum_functions[CONV_ROWS + 1][CONV_VECTORS + 1] = {
+    SUM_ENTRY(1), SUM_ENTRY(2), SUM_ENTRY(3), SUM_ENTRY(4),
+#if CONV_ROWS > 4
+    SUM_ENTRY(5), SUM_ENTRY(6), SUM_ENTRY(7), SUM_ENTRY(8),
+#endif
+};
+#undef SUM
+#undef SUMS
+#undef SUM_ENTRY
+
+static void convolution_sums(
+    int32_t rows, int32_t vectors, int64_t steps, const float *weights, const float *source, const int32_t *offsets,
+    float *target, int64_t stride) {
+    sum_functions[rows][vectors](steps, weights, source, offsets, target, stride);
+}
+
+// target[r][columns] += sum over pixels of sources[r][pixel] * columns[pixel][..]; pixels are `lines` rows of `length`, `pitch`
+// apart in the sources and contiguous in the columns.
+INLINE void gradient_body(
+    const int rows, const int vectors, const float *const *sources, int64_t lines, int64_t length, int64_t pitch,
+    const float *columns, float *target) {
+    vf sums[12][GRADIENT_VECTORS];
+    const float *from[12];
+#pragma clang loop unroll(full)
+    for (int r = 0; r < rows; r++) {
+        from[r] = sources[r];
+#pragma clang loop unroll(full)
+        for (int v = 0; v < vectors; v++) sums[r][v] = LOAD_F(target, (r * vectors + v) * WIDTH);
+    }
+    for (int64_t l = 0; l < lines; l++) {
+        for (int64_t p = l * pitch; p < l * pitch + length; p++) {
+            vf line[GRADIENT_VECTORS];
+#pragma clang loop unroll(full)
+            for (int v = 0; v < vectors; v++) line[v] = LOAD_F(columns, v * WIDTH);
+#pragma clang loop unroll(full)
+            for (int r = 0; r < rows; r++) {
+                const vf x = splat(from[r][p]);
+#pragma clang loop unroll(full)
+                for (int v = 0; v < vectors; v++) sums[r][v] = FMA(x, line[v], sums[r][v]);
+            }
+            columns += vectors * WIDTH;
+        }
+    }
+#pragma clang loop unroll(full)
+    for (int r = 0; r < rows; r++) {
+#pragma clang loop unroll(full)
+        for (int v = 0; v < vectors; v++) STORE_F(target, (r * vectors + v) * WIDTH, sums[r][v]);
+    }
+}
+
+typedef void (*gradient_function)(
+    const float *const *sources, int64_t lines, int64_t length, int64_t pitch, const float *columns, float *target);
+#define GRADIENT(rows, vectors)                                                                                   \
+    static void gradient_##rows##_##vectors(                                                                      \
+        const float *const *sources, int64_t lines, int64_t length, int64_t pitch, const float *columns,          \
+        float *target) {                                                                                          \
+        gradient_body(rows, vectors, sources, lines, length, pitch, columns, target);                             \
+    }
+#define GRADIENTS_TO_4(vectors) GRADIENT(1, vectors) GRADIENT(2, vectors) GRADIENT(3, vectors) GRADIENT(4, vectors)
+#define GRADIENTS_TO_6(vectors) GRADIENTS_TO_4(vectors) GRADIENT(5, vectors) GRADIENT(6, vectors)
+#define GRADIENTS_TO_8(vectors) GRADIENTS_TO_6(vectors) GRADIENT(7, vectors) GRADIENT(8, vectors)
+#define GRADIENTS_TO_12(vectors) \
+    GRADIENTS_TO_8(vectors) GRADIENT(9, vectors) GRADIENT(10, vectors) GRADIENT(11, vectors) GRADIENT(12, vectors)
+#define G(rows, vectors) gradient_##rows##_##vectors
+#define TO_4(v) NULL, G(1, v), G(2, v), G(3, v), G(4, v)
+#define TO_6(v) TO_4(v), G(5, v), G(6, v)
+#define TO_8(v) TO_6(v), G(7, v), G(8, v)
+#define TO_12(v) TO_8(v), G(9, v), G(10, v), G(11, v), G(12, v)
+#if WIDTH == 16
+GRADIENTS_TO_12(1)
+GRADIENTS_TO_12(2)
+GRADIENTS_TO_8(3)
+GRADIENTS_TO_6(4)
+static const gradient_function gradient_functions[5][13] = {{NULL}, {TO_12(1)}, {TO_12(2)}, {TO_8(3)}, {TO_6(4)}};
+#elif WIDTH == 8
+GRADIENTS_TO_8(1)
+GRADIENTS_TO_6(2)
+static const gradient_function gradient_functions[3][13] = {{NULL}, {TO_8(1)}, {TO_6(2)}};
+#else
+GRADIENTS_TO_4(1)
+GRADIENTS_TO_4(2)
+static const gradient_function gradient_functions[3][13] = {{NULL}, {TO_4(1)}, {TO_4(2)}};
+#endif
+#undef GRADIENT
+#undef G
+#undef TO_4
+#undef TO_6
+#undef TO_8
+#undef TO_12
+
+static int32_t gradient_rows(int32_t vectors) {
+    (void)vectors;
+    return GRADIENT_ROWS(vectors);
+}
+
+static void convolution_gradient(
+    int32_t rows, int32_t vectors, const float *const *sources, int64_t lines, int64_t length, int64_t pitch,
+    const float *columns, float *target) {
+    gradient_functions[vectors][rows](sources, lines, length, pitch, columns, target);
+}
+
+// target[r] += sum over pixels of line[pixel] * source[offsets[r] + pixel], a vector of pixels at a time.
+INLINE void dot_body(
+    const int rows, const float *line, const float *source, const int32_t *offsets, int64_t count, float *target) {
+    vf sums[DOT_ROWS];
+    const float *from[DOT_ROWS];
+#pragma clang loop unroll(full)
+    for (int r = 0; r < rows; r++) {
+        sums[r] = splat(0);
+        from[r] = source + offsets[r];
+    }
+    int64_t p = 0;
+    for (; p + WIDTH <= count; p += WIDTH) {
+        const vf x = LOAD_F(line, p);
+#pragma clang loop unroll(full)
+        for (int r = 0; r < rows; r++) sums[r] = FMA(x, LOAD_F(from[r], p), sums[r]);
+    }
+    if (p < count) {
+        const vf x = load_first(line + p, count - p);
+#pragma clang loop unroll(full)
+        for (int r = 0; r < rows; r++) sums[r] = FMA(x, load_first(from[r] + p, count - p), sums[r]);
+    }
+#pragma clang loop unroll(full)
+    for (int r = 0; r < rows; r++) {
+        float lanes[WIDTH];
+        STORE_F(lanes, 0, sums[r]);
+        for (int half = WIDTH / 2; half > 0; half /= 2) {
+            for (int i = 0; i < half; i++) lanes[i] += lanes[i + half];
+        }
+        target[r] += lanes[0];
+    }
+}
+
+static void convolution_dots(
+    int32_t rows, const float *line, const float *source, const int32_t *offsets, int64_t count, float *target) {
+    for (; rows >= DOT_ROWS; rows -= DOT_ROWS) {
+        dot_body(DOT_ROWS, line, source, offsets, count, target);
+        offsets += DOT_ROWS;
+        target += DOT_ROWS;
+    }
+    for (; rows >= 2; rows -= 2) {
+        dot_body(2, line, source, offsets, count, target);
+        offsets += 2;
+        target += 2;
+    }
+    if (rows) dot_body(1, line, source, offsets, count, target);
+}
+
+// target[i] = source[i * stride] for i below count, then zeros up to `width`.
+static void copy_row(float *target, const float *source, int64_t stride, int64_t count, int64_t width) {
+    int64_t i = 0;
+    if (stride == 1) {
+        for (; i + WIDTH <= count; i += WIDTH) STORE_F(target, i, LOAD_F(source, i));
+        if (i < count) store_first(target + i, count - i, load_first(source + i, count - i));
+    } else {
+        for (; i < count; i++) target[i] = source[i * stride];
+    }
+    for (i = count; i < width; i++) target[i] = 0;
+}
+
+// target[i] += source[i]
+static void add_row(float *target, const float *source, int64_t count) {
+    int64_t i = 0;
+    for (; i + WIDTH <= count; i += WIDTH) STORE_F(target, i, LOAD_F(target, i) + LOAD_F(source, i));
+    for (; i < count; i++) target[i] += source[i];
+}

@@ -1,0 +1,112 @@
+// How a convolution is cut into slabs, and how planes are copied. Nothing here changes a result of a convolution or its input
+// gradient; a weight gradient's sum depends on its slabs and parts, and those on the shapes alone.
+#include "convolution.h"
+
+// Floats of a slab's planes and sums: they should stay in the second-level cache.
+static const int64_t slab_floats = 3 << 16;
+
+int32_t martlet_convolution_block_rows(martlet_level level, int32_t is_weight_gradient) {
+    const martlet_level_functions *f = martlet_level_table(level);
+    return is_weight_gradient ? f->gradient_vectors * f->width : f->conv_rows;
+}
+
+// Distances that are a multiple of a few hundred bytes put all planes into few sets of the first-level cache.
+static int64_t spread(int64_t floats) { return (divide_up(floats, 16) | 1) * 16; }
+
+static void lay_out_planes(martlet_convolution *c) {
+    for (int a = 0; a < 3; a++) {
+        c->extent[a] = 0;
+        for (int64_t p = 0; p < c->passCount; p++) c->extent[a] = maximum(c->extent[a], c->passes[p].counts[a]);
+    }
+    // Zeros to the right of a row are those to the left of the next.
+    int64_t width[3], before[3];
+    for (int a = 0; a < 3; a++) {
+        const int64_t present = divide_up(c->source[a], c->sourceStep[a]);
+        before[a] = maximum(0, -c->leastShift[a]);
+        const int64_t after = maximum(0, c->extent[a] + c->greatestShift[a] - present);
+        width[a] = maximum(present + maximum(before[a], after), c->extent[a]);
+    }
+    c->pitch[2] = 1;
+    c->pitch[1] = width[2];
+    c->pitch[0] = width[1] * width[2];
+    c->head = before[1] * c->pitch[1] + before[2];
+    c->phases = c->sourceStep[0] * c->sourceStep[1] * c->sourceStep[2];
+    c->isDirect = c->phases == 1 && !c->isDouble && (c->planesIn.strides[1] % 1024 != 0 || c->planes <= 8);
+    for (int a = 0; a < 3; a++) {
+        if (a > 0 && width[a] != c->source[a]) c->isDirect = 0;
+        if (c->source[a] > 1 && c->planesIn.strides[2 + a] != c->pitch[a]) c->isDirect = 0;
+    }
+    // A result that is only stored needs no epilogue.
+    const martlet_operand *target = &c->outputs[0];
+    c->storesResult = c->epilogue->instructionCount == 0 && c->epilogue->outputCount == 1 && c->epilogue->outputs[0] == 0 &&
+                      c->innerRank == 1 && target->strides[2] == 1 && target->source != c->planesIn.source;
+    // One pass whose rows lie in the planes as in the result.
+    c->isCompact = c->passCount == 1 && width[1] == c->result[1] && width[2] == c->result[2];
+    if (c->rank < 3) c->isCompact = c->passCount == 1 && (c->rank < 2 || width[1] == c->result[1]);
+}
+
+static void choose_slabs(martlet_convolution *c, int32_t threads) {
+    const martlet_level_functions *level = martlet_level_table(c->level);
+    const int64_t copied = c->isDirect && !c->isWeightGradient ? 0 : c->planes * c->phases * c->pitch[0];
+    const int64_t results = c->isWeightGradient ? 0 : c->rows * c->pitch[0];
+    const int64_t floats = maximum(1, copied + results);
+    int64_t count = divide_up(c->extent[0], maximum(1, slab_floats / floats));
+    if (c->isWeightGradient) {
+        // Enough work for many threads where there are few images.
+        const int64_t wanted = divide_up(16, maximum(1, c->images));
+        count = maximum(count, minimum(wanted, c->extent[0] * c->pitch[0] / 160));
+    } else {
+        const int64_t wanted = divide_up(4 * (int64_t)threads, maximum(1, c->images));
+        count = maximum(count, minimum(wanted, c->extent[0] * c->pitch[0] / 384));
+    }
+    count = maximum(1, minimum(count, c->extent[0]));
+    c->slab = maximum(1, divide_up(c->extent[0], count));
+    c->slabCount = divide_up(c->extent[0], c->slab);
+    c->window = c->slab + c->greatestShift[0] - c->leastShift[0];
+    const int64_t slack = maximum(level->conv_vectors, 1) * level->width;
+    c->phasePitch = c->head + c->window * c->pitch[0] + slack;
+    c->planePitch = spread(c->phases * c->phasePitch);
+    c->sumPitch = spread(c->slab * c->pitch[0] + slack);
+    c->compactPitch = spread(c->slab * c->resultStep[0] * c->result[1] * c->result[2]);
+}
+
+static void find_offsets(martlet_convolution *c) {
+    const int64_t plane = c->planesIn.strides[1];
+    for (int64_t i = 0; i < c->stepCount; i++) {
+        const martlet_tap *tap = &c->taps[c->steps[i].tap];
+        const int64_t phase = (tap->phase[0] * c->sourceStep[1] + tap->phase[1]) * c->sourceStep[2] + tap->phase[2];
+        const int64_t inner = tap->shift[1] * c->pitch[1] + tap->shift[2] * c->pitch[2];
+        c->copied[i] = (int32_t)(c->steps[i].plane * c->planePitch + phase * c->phasePitch + c->head +
+                                 (tap->shift[0] - c->leastShift[0]) * c->pitch[0] + inner);
+        const int64_t direct = c->steps[i].plane * plane + tap->shift[0] * c->pitch[0] + inner;
+        if (direct != (int32_t)direct) c->isDirect = 0;
+        c->direct[i] = (int32_t)direct;
+    }
+}
+
+void martlet_convolution_plan(martlet_convolution *c, int32_t threads) {
+    const int64_t slots = (int64_t)c->epilogue->slotCount * c->epilogue->slotBytes;
+    if (c->isDouble) {
+        c->sharedBytes = 0;
+        const int64_t line = c->isWeightGradient ? c->rowLength : c->result[0] * c->result[1] * c->result[2];
+        c->workBytes = round_up(line * 8, 64) + slots;
+        return;
+    }
+    lay_out_planes(c);
+    choose_slabs(c, threads);
+    find_offsets(c);
+    if (c->isWeightGradient) {
+        martlet_convolution_gradient_plan(c);
+        return;
+    }
+    int64_t packed = 0;
+    for (int64_t b = 0; b < c->blockCount; b++) {
+        c->blocks[b].packed = packed;
+        packed += round_up(c->blocks[b].rows * c->blocks[b].stepCount, 16);
+    }
+    c->sharedBytes = packed * 4;
+    // A slab at the edge, or of few pixels, is copied even where the others are not.
+    const int64_t floats = round_up(c->planes * c->planePitch, 16) + c->rows * c->sumPitch +
+                           (c->isCompact ? 0 : c->rows * c->compactPitch);
+    c->workBytes = floats * 4 + slots;
+}

@@ -1,0 +1,99 @@
+// Convolutions whose masks are structure: live taps and channels are listed, and nothing else is visited.
+//
+// Axes are three, the first ones first. A result position is m * result_step + phase of its pass; at a tap it reads source
+// position (m + shift) * source_step + phase of the tap.
+#pragma once
+
+#include "MartletElementwise.h"
+
+enum { MARTLET_CONVOLUTION_AXES = 3 };
+
+typedef struct {
+    int64_t shift[MARTLET_CONVOLUTION_AXES];
+    int64_t phase[MARTLET_CONVOLUTION_AXES];
+    /// Where the tap lies in the weight.
+    int64_t weight;
+    /// Its place in the kernel.
+    int64_t index;
+} martlet_tap;
+
+/// One plane of the source at one tap, and which rows of a block (or columns, for a weight gradient) it reaches.
+typedef struct {
+    int32_t plane;
+    int32_t tap;
+    uint64_t live;
+} martlet_convolution_step;
+
+/// Some channels of the result that are computed together, and what they read.
+typedef struct {
+    int32_t first, rows;
+    /// In the table of steps.
+    int64_t firstStep, stepCount;
+    /// Where the weights of the first row lie in the weight, and (chosen by the plan) among the packed weights.
+    int64_t weight, packed;
+} martlet_convolution_block;
+
+/// Result positions of one phase.
+typedef struct {
+    int64_t phase[MARTLET_CONVOLUTION_AXES];
+    int64_t counts[MARTLET_CONVOLUTION_AXES];
+    int64_t firstBlock, blockCount;
+} martlet_convolution_pass;
+
+typedef struct {
+    martlet_level level;
+    int32_t isWeightGradient, isDouble;
+    /// Axes that the convolution has; those behind are of extent one.
+    int32_t rank;
+    int64_t images, planes, rows, groups;
+    int64_t source[MARTLET_CONVOLUTION_AXES], result[MARTLET_CONVOLUTION_AXES];
+    int64_t sourceStep[MARTLET_CONVOLUTION_AXES], resultStep[MARTLET_CONVOLUTION_AXES];
+    int64_t leastShift[MARTLET_CONVOLUTION_AXES], greatestShift[MARTLET_CONVOLUTION_AXES];
+    int64_t tapCount, passCount, blockCount, stepCount;
+    const martlet_tap *_Nullable taps;
+    const martlet_convolution_pass *_Nullable passes;
+    martlet_convolution_block *_Nullable blocks;
+    const martlet_convolution_step *_Nullable steps;
+    /// Over [image, plane, three axes].
+    martlet_operand planesIn;
+    /// The gradient of the result, over [image, row, three axes]; only for a weight gradient.
+    martlet_operand rowsIn;
+    /// The value of the weight, its offset, and how far its rows and planes lie apart; planes count modulo `planeModulus`
+    /// there. Not for a weight gradient.
+    martlet_operand weight;
+    int64_t weightRow, weightPlane, planeModulus;
+    /// Places of a row of the weight: planes of a group times taps of the kernel.
+    int64_t rowLength, kernelTaps;
+    const martlet_program *_Nullable epilogue;
+    /// Over [image, row, spatial axes], or over [row, rest] for a weight gradient, where neighbouring axes that every
+    /// operand walks as one are joined; the first stands for the result and is not used.
+    const martlet_operand *_Nullable inputs;
+    const martlet_operand *_Nullable outputs;
+    /// The axes behind the rows in that iteration.
+    int32_t innerRank;
+    int64_t innerExtents[MARTLET_MAXIMUM_RANK];
+
+    /// Chosen by `martlet_convolution_plan`. A source is read where it lies, or copied with zeros around it: `pitch` are the
+    /// distances of neighbouring positions in a copied plane, `head` the zeros before it. A slab is some positions of the
+    /// first axis; its window is what it reads of that axis.
+    int64_t pitch[MARTLET_CONVOLUTION_AXES], extent[MARTLET_CONVOLUTION_AXES];
+    int64_t head, phasePitch, planePitch, phases, slab, slabCount, window;
+    int32_t isDirect, isCompact, usesDots, storesResult;
+    /// For each step where a pixel finds it, in a copied plane and where the source lies.
+    int32_t *_Nullable copied, *_Nullable direct;
+    int64_t sumPitch, compactPitch;
+    /// A weight gradient's partial sums: how many there are, and floats of each.
+    int64_t parts, partFloats;
+    int64_t sharedBytes, workBytes;
+} martlet_convolution;
+
+/// Channels that a block may have, at most: of a result, or of a weight gradient.
+int32_t martlet_convolution_block_rows(martlet_level level, int32_t is_weight_gradient);
+
+/// Chooses the blocking; `copied` and `direct` have room for every step. Blocks depend on the number of threads, results do
+/// not.
+void martlet_convolution_plan(martlet_convolution *_Nonnull convolution, int32_t threads);
+
+/// Multiply-adds that were executed, padding not counted, are added to `counts[8 * worker]`.
+void martlet_convolution_run(
+    const martlet_convolution *_Nonnull convolution, const martlet_context *_Nonnull context, int64_t *_Nonnull counts);

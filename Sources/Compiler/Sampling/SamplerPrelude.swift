@@ -1,0 +1,50 @@
+import Graph
+
+/// Takes what is the same for every example and every step (normalised weights, inverted matrices) out of a sampler's graph:
+/// it is computed once before a draw by an ordinary program.
+struct SamplerPrelude {
+    private(set) var values: [(name: String, tensor: Tensor)] = []
+    private var placeholders: [Tensor: Tensor] = [:]
+    private var replaced: [Tensor: Tensor] = [:]
+
+    /// The tensors with placeholders in the place of what was taken out.
+    mutating func hoist(from tensors: [Tensor]) -> [Tensor] {
+        for node in topologicalOrder(tensors) {
+            let isBatched = node.types.contains { $0.shape.isBatched }
+            let inputs = node.inputs.map { input -> Tensor in
+                if isBatched, !input.shape.isBatched { takeOut(input) }
+                return replaced[input] ?? input
+            }
+            let new = inputs == node.inputs ? node : Node(node.operation, inputs, at: node.location)
+            for index in node.types.indices { replaced[Tensor(node, index)] = Tensor(new, index) }
+        }
+        return tensors.map { replaced[$0] ?? $0 }
+    }
+
+    /// Replaces what a tensor is computed from, if it is computed at all: through movement, which costs nothing, down to the
+    /// operation behind it.
+    private mutating func takeOut(_ tensor: Tensor) {
+        var path: [Tensor] = []
+        var base = tensor
+        while base.node.operation is Reshape || base.node.operation is Broadcast || base.node.operation is Slice
+            || base.node.operation is Transpose
+        {
+            path.append(base)
+            base = base.node.inputs[0]
+        }
+        guard !(base.node.operation is Placeholder), !(base.node.operation is Constant),
+            !Simplifier.isCounted(base), base.elementType.isFloatingPoint, Simplifier.scalar(base) == nil
+        else { return }
+        if placeholders[base] == nil {
+            let name = "prelude.\(values.count)"
+            placeholders[base] = Tensor.input(name, base.shape, base.elementType)
+            values.append((name, base))
+        }
+        replaced[base] = placeholders[base]
+        for moved in path.reversed() {
+            let source = moved.node.inputs[0]
+            replaced[moved] = Tensor(
+                Node(moved.node.operation, [replaced[source] ?? source], at: moved.node.location))
+        }
+    }
+}

@@ -1,0 +1,194 @@
+import CPU
+import Compiler
+import Graph
+import OpenCL
+import Testing
+
+/// Convolutions of random shapes, masks and views on every device against their definition.
+@Suite(.serialized) struct ConvolutionTests {
+    /// A stream of small numbers.
+    struct Generator {
+        var state: UInt64
+        mutating func next(_ range: ClosedRange<Int>) -> Int {
+            state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+            return range.lowerBound + Int(state >> 33) % range.count
+        }
+        mutating func values(_ shape: [Int]) -> Values {
+            Values(shape: shape, elements: (0..<shape.reduce(1, *)).map { _ in Double(next(-64...64)) / 64 })
+        }
+    }
+
+    struct Configuration: CustomStringConvertible {
+        var x: [Int]
+        var weight: [Int]
+        var stride: [Int]
+        var padding: [(before: Int, after: Int)]
+        var dilation: [Int]
+        var groups: Int
+        var mask: ConvolutionMask?
+        var isTransposed: Bool
+        /// Reads x backwards along the last axis and writes through a bias and an activation.
+        var flips: Bool
+        var description: String {
+            "x \(x), weight \(weight), stride \(stride), padding \(padding), dilation \(dilation), groups \(groups), "
+                + "mask \(mask.map { "\($0.liveTaps) of \($0.taps.count)" } ?? "none"), transposed \(isTransposed), flips \(flips)"
+        }
+
+        /// x `[batch, channels, ..]` and the weights to the result.
+        func build(_ x: Tensor, _ weight: Tensor) -> Tensor {
+            let x = flips ? x.flipped(axes: [x.shape.rank - 1]) : x
+            if isTransposed {
+                return x.transposedConvolution(
+                    weight, stride: stride, padding: padding, outputPadding: stride.map { $0 - 1 }, dilation: dilation,
+                    groups: groups, mask: mask)
+            }
+            return x.convolution(
+                weight, stride: stride, padding: padding, dilation: dilation, groups: groups, mask: mask)
+        }
+    }
+
+    static func configuration(_ g: inout Generator, largest: Int) -> Configuration {
+        while true {
+            let axes = g.next(1...3)
+            let groups = [1, 1, 1, 2, 3][g.next(0...4)]
+            let inputs = groups * g.next(1...largest), outputs = groups * g.next(1...largest)
+            let most = [70, 20, 6][axes - 1]
+            let extents = (0..<axes).map { _ in g.next(1...most) }
+            let kernel = (0..<axes).map { _ in g.next(1...3) }
+            let stride = (0..<axes).map { _ in [1, 1, 1, 2, 3][g.next(0...4)] }
+            let padding = (0..<axes).map { _ in (before: g.next(-1...3), after: g.next(-1...3)) }
+            let dilation = (0..<axes).map { _ in [1, 1, 2, 5][g.next(0...3)] }
+            let isTransposed = g.next(0...3) == 0
+            let first = isTransposed ? inputs : outputs, second = (isTransposed ? outputs : inputs) / groups
+            var mask: ConvolutionMask?
+            switch g.next(0...5) {
+            case 0: mask = .causal(.b, kernel: kernel)
+            case 1: mask = .causal(.a, kernel: kernel, outputs: first, inputs: second, channelGroups: 3)
+            case 2:
+                mask = ConvolutionMask(
+                    taps: (0..<kernel.reduce(1, *)).map { _ in
+                        let (a, b) = (g.next(1...5), g.next(1...5))
+                        let bits = BitMatrix(rows: first, columns: second) { ($0 * a + $1 * b) % 4 < 2 }
+                        return [.dead, .live, .channels(bits)][g.next(0...2)]
+                    })
+            default: break
+            }
+            let result = Configuration(
+                x: [g.next(1...3), inputs] + extents, weight: [first, second] + kernel, stride: stride,
+                padding: padding,
+                dilation: dilation, groups: groups, mask: mask, isTransposed: isTransposed, flips: g.next(0...3) == 0)
+            // Windows that do not fit are refused by the shape rule.
+            let y = result.build(
+                .input("x", Shape(result.x)), .input("w", Shape(result.weight)))
+            if y.error == nil { return result }
+        }
+    }
+
+    private func check(_ configuration: Configuration, seed: UInt64, devices: [any Device], element: ElementType) throws
+    {
+        let batched = Shape([.batch] + configuration.x.dropFirst().map { Extent($0) })
+        let (x, w) = (Tensor.input("x", batched, element), Tensor.input("w", Shape(configuration.weight), element))
+        let y = configuration.build(x, w)
+        let bias = Tensor.input(
+            "bias", Shape([y.shape[1].coefficient] + y.shape.dimensions.dropFirst(2).map { _ in 1 }), element)
+        let loss = ((y + bias).tanh() * y).sum()
+        let outputs = [(y + bias).relu()] + (try gradients(of: loss, with: [x, w]))
+        var g = Generator(state: seed)
+        let bindings = [
+            "x": g.values(configuration.x), "w": g.values(configuration.weight),
+            "bias": g.values(bias.shape.resolved(batch: 1)),
+        ]
+        let batch = configuration.x[0]
+        let expected = try Interpreter(batch: batch, bindings).run(outputs)
+        let schedule = try compile(outputs)
+        for device in devices {
+            let executable = try device.load(schedule, maximumBatch: batch, states: [:])
+            let found = try executable.run(bindings.mapValues { .host(HostArray($0, as: element)) }, batch: batch)
+            for (index, name) in ["forward", "input gradient", "weight gradient"].enumerated() {
+                let largest = max(1e-3, expected[index].elements.map { abs($0) }.max() ?? 0)
+                let worst = zip(expected[index].elements, found[index].doubles).map { abs($0 - $1) }.max() ?? 0
+                #expect(
+                    worst <= (element == .float64 ? 1e-12 : 1e-5) * largest
+                        && found[index].shape == expected[index].shape,
+                    "\(name) on \(device.summary): \(worst / largest) of the largest; \(configuration)")
+            }
+        }
+    }
+
+    @Test func processorAgreesWithTheDefinition() throws {
+        let devices = try VectorLevel.available.map { try CPUDevice(threads: 2, level: $0) }
+        var g = Generator(state: 11)
+        for index in 0..<200 {
+            let configuration = Self.configuration(&g, largest: index % 10 == 0 ? 75 : 12)
+            try check(configuration, seed: UInt64(index + 1), devices: devices, element: .float32)
+        }
+        for index in 0..<40 {
+            let configuration = Self.configuration(&g, largest: 6)
+            try check(configuration, seed: UInt64(index + 1), devices: [devices[0]], element: .float64)
+        }
+    }
+
+    /// Both families of kernels.
+    @Test func openCLAgreesWithTheDefinition() throws {
+        let devices = [KernelFamily.gpu, .cpu].compactMap { try? OpenCLDevice.named("opencl", kernels: $0) }
+        var g = Generator(state: 12)
+        for index in 0..<60 {
+            let configuration = Self.configuration(&g, largest: index % 10 == 0 ? 75 : 12)
+            try check(configuration, seed: UInt64(index + 1), devices: devices, element: .float32)
+        }
+    }
+
+    /// The same bits for one thread or several, and for an example alone or in a batch.
+    @Test func bitsDoNotDependOnThreads() throws {
+        var g = Generator(state: 5)
+        for index in 0..<12 {
+            var configuration = Self.configuration(&g, largest: 40)
+            configuration.x[0] = 5
+            let x = Tensor.input("x", Shape([.batch] + configuration.x.dropFirst().map { Extent($0) }))
+            let w = Tensor.input("w", Shape(configuration.weight))
+            let y = configuration.build(x, w)
+            let schedule = try compile([y] + gradients(of: (y * y).sum(), with: [x, w]))
+            var values = Generator(state: UInt64(index + 1))
+            let bindings = [
+                "x": HostArray(values.values(configuration.x), as: .float32),
+                "w": HostArray(values.values(configuration.weight), as: .float32),
+            ]
+            var results: [[HostArray]] = []
+            for threads in [1, 2, 3] {
+                let executable = try CPUDevice(threads: threads).load(schedule, maximumBatch: 5, states: [:])
+                results.append(try executable.run(bindings.mapValues { .host($0) }, batch: 5))
+            }
+            #expect(results[0] == results[1] && results[0] == results[2], "\(configuration)")
+            let alone = try CPUDevice(threads: 2).load(schedule, maximumBatch: 1, states: [:])
+                .run(["x": .host(bindings["x"]!.rows(3..<4)), "w": .host(bindings["w"]!)], batch: 1)
+            #expect(alone[0] == results[0][0].rows(3..<4) && alone[1] == results[0][1].rows(3..<4), "\(configuration)")
+        }
+    }
+
+    /// What is dead is not multiplied.
+    @Test func deadTapsCostNothing() throws {
+        let device = try CPUDevice(threads: 2)
+        func executed(_ mask: ConvolutionMask?, role: Int) throws -> Int {
+            let (x, w) = (Tensor.input("x", [.batch, 32, 12, 12]), Tensor.input("w", [32, 32, 3, 3]))
+            let y = x.convolution(w, padding: [(1, 1), (1, 1)], mask: mask)
+            let all = [y] + (try gradients(of: (y * .input("dy", y.shape)).sum(), with: [x, w]))
+            let executable = try device.load(compile([all[role]]), maximumBatch: 2, states: [:]) as! CPUExecutable
+            var feeds: [String: Feed] = [:]
+            for id in executable.schedule.inputs {
+                let value = executable.schedule.values[id]
+                feeds[value.label] = .host(HostArray(type: .float32, shape: value.type.shape.resolved(batch: 2)))
+            }
+            executable.resetCounters()
+            _ = try executable.run(feeds, batch: 2)
+            return executable.executedMultiplyAdds
+        }
+        let colours = ConvolutionMask.causal(.a, kernel: [3, 3], outputs: 32, inputs: 32, channelGroups: 2)
+        for role in 0..<3 {
+            let dense = try executed(nil, role: role)
+            #expect(dense == 2 * 144 * 32 * 32 * 9)
+            #expect(try executed(.causal(.b, kernel: [3, 3]), role: role) == dense * 5 / 9)
+            // Half of the outputs read half of the inputs at the centre: a quarter of a tap, where blocks are whole.
+            #expect(try executed(colours, role: role) <= (role == 2 ? dense / 2 : dense * 17 / 36))
+        }
+    }
+}

@@ -1,0 +1,178 @@
+import Compiler
+import Distributions
+import Graph
+import Layers
+import Testing
+
+@testable import Models
+
+/// Small models of every family, with weights large enough that every path matters.
+private struct SmallModel {
+    let name: String
+    let model: any CausalModel
+    var classes: Int?
+}
+
+private func smallModels() -> [SmallModel] {
+    [
+        SmallModel(name: "pixelcnn", model: PixelCNN(shape: [1, 6, 5], channels: 8, blocks: 2)),
+        SmallModel(
+            name: "pixelcnn of three channels",
+            model: PixelCNN(shape: [3, 4, 5], levels: 4, channels: 12, blocks: 2)),
+        SmallModel(
+            name: "gated pixelcnn",
+            model: GatedPixelCNN(shape: [1, 6, 5], channels: 6, blocks: 2, headChannels: 5, classes: 3), classes: 3),
+        SmallModel(
+            name: "gated pixelcnn of three channels",
+            model: GatedPixelCNN(shape: [3, 4, 4], levels: 3, channels: 6, blocks: 2, headChannels: 6)),
+        SmallModel(
+            name: "pixelcnn++",
+            model: PixelCNNPlusPlus(
+                shape: [3, 4, 4], levels: 256, channels: 4, scales: 3, blocks: 1, components: 2, dropout: 0.5)),
+        SmallModel(
+            name: "wavenet",
+            model: WaveNet(steps: 21, levels: 8, residual: 4, skip: 6, stacks: 2, layers: 3, classes: 2), classes: 2),
+        SmallModel(
+            name: "wavenet with logistics",
+            model: WaveNet(steps: 14, levels: 64, residual: 4, skip: 6, stacks: 1, layers: 3, output: .logistics)),
+        SmallModel(name: "bytenet", model: ByteNet(steps: 15, levels: 5, channels: 8, sets: 1)),
+        SmallModel(
+            name: "bytenet with an encoder",
+            model: ByteNet(steps: 6, levels: 5, channels: 8, sets: 1, hasEncoder: true)),
+        SmallModel(
+            name: "video pixel network",
+            model: VideoPixelNetwork(shape: [3, 4, 5], channels: 6, encoderBlocks: 1, timeLayers: 2, decoderBlocks: 1)),
+    ]
+}
+
+private func context(_ small: SmallModel) -> ForwardContext {
+    ForwardContext(label: small.classes.map { _ in .input("label", [.batch], .int32) })
+}
+
+private func bindings(_ small: SmallModel, batch: Int) -> [String: Values] {
+    var result: [String: Values] = [:]
+    for (name, parameter) in small.model.namedParameters() {
+        let value = parameter.initialValue(seed: 3)
+        result[name] = Values(
+            shape: value.shape, elements: value.doubles.map { name.hasSuffix("gain") ? $0 : $0 * 1.7 })
+    }
+    for (name, array) in RandomSource.feeds(seed: 11, examples: Array(0..<batch)) {
+        result[name] = Values(shape: array.shape, elements: array.doubles)
+    }
+    if let classes = small.classes {
+        result["label"] = Values(shape: [batch], elements: (0..<batch).map { Double($0 % classes) })
+    }
+    return result
+}
+
+@Suite struct CausalModelTests {
+    @Test func everyModelLooksOnlyBackwards() throws {
+        for small in smallModels() {
+            #expect(throws: Never.self, "\(small.name)") { try small.model.proveAutoregressive(context(small)) }
+        }
+    }
+
+    /// The compiled sampler draws what the loop over full passes draws, reads nothing that is not drawn yet (which is NaN), and
+    /// its parameters are those of the full pass.
+    @Test func samplersDrawWhatTheLoopDraws() throws {
+        for small in smallModels() {
+            let (model, context) = (small.model, context(small))
+            let batch = 2
+            let count = model.variableCount
+            let x = Tensor.input("x", [.batch, Extent(count)])
+            let (drawn, parameters) = model.draw(x, context, RandomSource())
+            let program = try SamplingProgram(variable: x, drawn: drawn, order: model.order, outputs: [parameters])
+            var bound = bindings(small, batch: batch)
+            var machine = try SamplingInterpreter(program, batch: batch, bound)
+            let results = machine.run()
+            bound["x"] = results[0]
+            let full = try Interpreter(batch: batch, bound).run(parameters)
+            for (a, b) in zip(results[1].elements, full.elements) where !(abs(a - b) <= 1e-12 * max(1, abs(b))) {
+                Issue.record("\(small.name): a parameter is \(a), the full pass gives \(b)")
+                break
+            }
+            // The variables under the full pass are those that were drawn.
+            let again = try Interpreter(batch: batch, bound).run(drawn)
+            #expect(again.elements == results[0].elements, "\(small.name)")
+            let dense = program.multiplyAdds
+            #expect(dense > 0, "\(small.name)")
+        }
+    }
+
+    /// PixelCNN's blind spot on 8x8 and that Gated PixelCNN has none (van den Oord et al. 2016b, figure 1).
+    @Test func blindSpots() throws {
+        let plain = PixelCNN(shape: [1, 8, 8], channels: 4, blocks: 7)
+        let pairs = try #require(try plain.proveAutoregressive().dependencies)
+        #expect(pairs.allowed == 2016 && pairs.present == 2016 - 125)
+        let gated = GatedPixelCNN(shape: [1, 8, 8], channels: 4, blocks: 7, headChannels: 4)
+        let all = try #require(try gated.proveAutoregressive().dependencies)
+        #expect(all.allowed == 2016 && all.present == 2016)
+    }
+
+    /// Sums over all 512 binary images of 3x3.
+    @Test func imagesSumToOne() throws {
+        let models: [any CausalModel] = [
+            PixelCNN(shape: [1, 3, 3], channels: 6, blocks: 2),
+            GatedPixelCNN(shape: [1, 3, 3], channels: 6, blocks: 2, headChannels: 4),
+        ]
+        for model in models {
+            let x = Tensor.input("x", [.batch, 9])
+            var bound = bindings(SmallModel(name: "", model: model), batch: 512)
+            bound["x"] = Values(
+                shape: [512, 9], elements: (0..<512).flatMap { code in (0..<9).map { Double(code >> $0 & 1) } })
+            let logs = try Interpreter(batch: 512, bound).run(model.logProbability(x)).elements
+            #expect(abs(logs.reduce(0) { $0 + Math.exp($1) } - 1) < 1e-10)
+        }
+    }
+
+    /// Discretized logistics sum to one over their 256 values, for log scales from -7 to 5 and means beyond the ends.
+    @Test func discretizedLogisticsSumToOne() throws {
+        let mixture = DiscretizedLogisticMixture(levels: 256, components: 2)
+        for logScale in stride(from: -7.0, through: 5.0, by: 0.5) {
+            for mean in [-1.3, -1, -0.5, 0.0037, 0.9, 1, 1.2] {
+                let x = Tensor.input("x", [.batch, 1])
+                let parameters = Tensor.constant(
+                    HostArray([0.3, -0.4, mean, mean / 2, logScale, 0.5] as [Double], shape: [1, 6, 1]))
+                    .cast(to: .float32).broadcast(to: [.batch, 6, 1])
+                let values = Values(shape: [256, 1], elements: (0..<256).map { Double($0) })
+                let logs = try Interpreter(batch: 256, ["x": values]).run(mixture.logProbability(x, parameters)).elements
+                let total = logs.reduce(0) { $0 + Math.exp($1) }
+                #expect(abs(total - 1) < 1e-7, "log scale \(logScale), mean \(mean): \(total)")
+            }
+        }
+    }
+
+    /// Gradients of whole models against finite differences in double precision.
+    @Test func gradientsOfWholeModels() throws {
+        for small in smallModels() {
+            let model = small.model
+            let batch = 2
+            let x = Tensor.input("x", [.batch, Extent(model.variableCount)])
+            let loss = model.logProbability(x, context(small)).sum()
+            let named = model.namedParameters()
+            let grads = try gradients(of: loss, with: named.map(\.parameter.tensor))
+            var bound = bindings(small, batch: batch)
+            bound["x"] = Values(
+                shape: [batch, model.variableCount],
+                elements: (0..<batch * model.variableCount).map { Double($0 * 7 % 2) })
+            for (index, (name, parameter)) in named.enumerated() {
+                let exact = try Interpreter(batch: batch, bound).run(grads[index]).elements
+                let original = bound[name]!
+                let e = parameter.shape.reduce(1, *) / 2
+                func at(_ shift: Double) throws -> Double {
+                    bound[name]!.elements[e] = original.elements[e] + shift
+                    defer { bound[name] = original }
+                    return try Interpreter(batch: batch, bound).run(loss).elements[0]
+                }
+                // A dead weight has no gradient, whatever it is.
+                if parameter.mask?.isDead(e, shape: parameter.shape) == true {
+                    #expect(exact[e] == 0)
+                    continue
+                }
+                let h = 1e-5
+                let slope = (try at(h) - at(-h)) / (2 * h)
+                #expect(abs(slope - exact[e]) <= 1e-5 * max(1, abs(exact[e])), "\(small.name), \(name)")
+            }
+        }
+    }
+}
