@@ -23,7 +23,8 @@ public struct Experiment: Sendable {
     }
 
     /// Every experiment, by name.
-    public static let all: [Experiment] = [madeGlyphs, madeMNIST, madeMNISTPaper] + madeUCI + [made] + pixelModels + sequenceModels
+    public static let all: [Experiment] =
+        [madeGlyphs, madeMNIST, madeMNISTPaper] + madeUCI + [made] + pixelModels + sequenceModels
         + flows
 
     static let flows: [Experiment] = [mafBSDS300, realNVPBSDS300] + flowImages + flowDensities

@@ -28,7 +28,8 @@ private func smallCIFAR(_ folder: String) throws -> ExperimentData {
 }
 
 private func vector(
-    _ name: String, _ summary: String, _ paper: String, epochs: Int, rate: Double, _ change: (inout FlowSettings) -> Void
+    _ name: String, _ summary: String, _ paper: String, epochs: Int, rate: Double,
+    _ change: (inout FlowSettings) -> Void
 ) -> Experiment {
     Experiment(
         name: name, summary: summary, paper: paper, paperNats: nil,
@@ -83,7 +84,8 @@ private func autoencoder(_ name: String, _ posterior: String, _ paper: String) -
 extension Experiment {
     static let flowImages: [Experiment] = [
         vector(
-            "nice-mnist", "NICE on grey MNIST, in the unit interval", "Dinh et al. 2015, table 3", epochs: 12, rate: 0.001
+            "nice-mnist", "NICE on grey MNIST, in the unit interval", "Dinh et al. 2015, table 3", epochs: 12,
+            rate: 0.001
         ) {
             $0.flow = "nice"
             $0.layers = 4
@@ -91,7 +93,8 @@ extension Experiment {
             $0.alpha = -1
         },
         vector(
-            "maf-mnist", "MAF of 5 layers on grey MNIST after the logit", "Papamakarios et al. 2017, table 2", epochs: 10,
+            "maf-mnist", "MAF of 5 layers on grey MNIST after the logit", "Papamakarios et al. 2017, table 2",
+            epochs: 10,
             rate: 0.0005
         ) {
             $0.flow = "maf"

@@ -96,7 +96,9 @@ public struct OrderClaim {
 extension Bijector {
     /// Proves every claim on examples of a shape: what `structure` says of the Jacobian is then true of the graph.
     /// - Throws: `DependencyLeak` naming the way by which a conditioner breaks its order.
-    @discardableResult public func proveStructure(_ shape: Shape, context: Tensor? = nil, element: ElementType = .float32)
+    @discardableResult public func proveStructure(
+        _ shape: Shape, context: Tensor? = nil, element: ElementType = .float32
+    )
         throws -> [(claim: String, proof: AutoregressiveProof)]
     {
         try claims(.input("x", shape, element), Pass(context: context)).map { ($0.name, try $0.prove()) }
@@ -152,7 +154,8 @@ public struct BijectorStructure: Sendable, CustomStringConvertible {
         var next = 0
         while next < all.count {
             // The run of equal blocks, of up to four parts each, that covers most.
-            let (length, repeats) = (1...4).map { length in (length, Self.repeats(all, next, length)) }
+            let (length, repeats) =
+                (1...4).map { length in (length, Self.repeats(all, next, length)) }
                 .max { ($0.1 > 1 ? $0.0 * $0.1 : 1, $1.0) < ($1.1 > 1 ? $1.0 * $1.1 : 1, $0.0) } ?? (1, 1)
             if repeats > 1 {
                 result.append("\(indent)  \(repeats) times:")

@@ -25,7 +25,9 @@ public enum Archive {
             let prefix = text(header, 345, 155)
             let name = (prefix.isEmpty ? "" : prefix + "/") + text(header, 0, 100)
             let type = header[position + 156]
-            if type == 0 || type == 48, name.hasSuffix(suffix) { result.append((name, Array(bytes[start..<start + size]))) }
+            if type == 0 || type == 48, name.hasSuffix(suffix) {
+                result.append((name, Array(bytes[start..<start + size])))
+            }
             position = start + (size + 511) / 512 * 512
         }
         throw FileError(path, "ends without the end of an archive; it was cut short")

@@ -22,7 +22,8 @@ struct LogisticBins {
         let above = -lower.softplus()
         let between = (-(inverse * (-2 * half)).apply(.expm1)).log()
         return .select(
-            x.less(0.5), below, .select(x.greater(.scalar(Double(levels) - 1.5, x.elementType)), above, below + above + between))
+            x.less(0.5), below,
+            .select(x.greater(.scalar(Double(levels) - 1.5, x.elementType)), above, below + above + between))
     }
 
     /// The level in whose bin a value of [-1, 1] lies; values beyond belong to the outer bins.
@@ -163,7 +164,8 @@ public struct CoupledLogisticMixture: Conditional {
             }
             drawn.append(
                 bins.sample(
-                    mean: mean, logScale: pick(logScale(c, parameters)), random, stream: 2 + c, temperature: temperature))
+                    mean: mean, logScale: pick(logScale(c, parameters)), random, stream: 2 + c, temperature: temperature
+                ))
         }
         return Tensor.concatenate(drawn, axis: 1).reshaped([parameters.shape[0], parameters.shape[2] * 3])
     }

@@ -66,7 +66,8 @@ public struct ConvolutionLayer: Module {
         guard let gain else { return weight.tensor }
         let rank = weight.shape.count
         let outputAxis = isTransposed ? 1 : 0
-        let norm = (weight.tensor.squared().sum(axes: (0..<rank).filter { $0 != outputAxis }, keepingAxes: true) + 1e-12)
+        let norm =
+            (weight.tensor.squared().sum(axes: (0..<rank).filter { $0 != outputAxis }, keepingAxes: true) + 1e-12)
             .sqrt()
         let shape = Shape((0..<rank).map { $0 == outputAxis ? weight.tensor.shape[outputAxis] : 1 })
         return weight.tensor * (gain.tensor.reshaped(shape) / norm)

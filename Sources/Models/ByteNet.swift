@@ -39,7 +39,8 @@ public struct ByteNet: CausalModel {
             hasEncoder
             ? dilations.enumerated().map {
                 ByteBlock(
-                    channels, kernel: kernel, dilation: $1, isCausal: false, dropout: Dropout(dropout, stream: 500 + $0))
+                    channels, kernel: kernel, dilation: $1, isCausal: false, dropout: Dropout(dropout, stream: 500 + $0)
+                )
             } : []
         embed = ConvolutionLayer(levels, channels, kernel: [1])
         decoder = dilations.enumerated().map {

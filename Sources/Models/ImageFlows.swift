@@ -76,7 +76,8 @@ public struct MultiScale: Bijector {
         for (index, level) in levels.enumerated() {
             let own = Tensor.input("x", type.shape, type.element)
             result += level.claims(own, pass).map {
-                OrderClaim("level \(index), \($0.name)", $0.parameters, of: $0.x, order: $0.order, variables: $0.variables)
+                OrderClaim(
+                    "level \(index), \($0.name)", $0.parameters, of: $0.x, order: $0.order, variables: $0.variables)
             }
             type = level.forward(own, pass).value.type
             type.shape.dimensions[1] = Extent(type.shape[1].coefficient / 2)

@@ -38,7 +38,8 @@ public struct WaveNet: CausalModel {
         exampleShape = [steps]
         self.levels = levels
         conditional =
-            output == .softmax ? Categorical(levels: levels) : DiscretizedLogisticMixture(levels: levels, components: 10)
+            output == .softmax
+            ? Categorical(levels: levels) : DiscretizedLogisticMixture(levels: levels, components: 10)
         let dilations = (0..<stacks).flatMap { _ in (0..<layers).map { 1 << $0 } }
         self.dilations = dilations
         embed = ConvolutionLayer(output == .softmax ? levels : 1, channels, kernel: [1])

@@ -25,7 +25,8 @@ public enum Baselines {
 
     /// A fully visible belief network (Frey et al. 1996): every conditional is a logistic regression on the variables before
     /// it, trained on the device and stopped early on the validation set.
-    public static func logistic(_ dataset: Dataset, levels: Int, epochs: Int, on device: any Device) throws -> Baseline {
+    public static func logistic(_ dataset: Dataset, levels: Int, epochs: Int, on device: any Device) throws -> Baseline
+    {
         let settings = MADESettings {
             $0.hidden = []
             // Many levels: the regression gives location and scale of a discretized logistic.

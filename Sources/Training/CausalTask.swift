@@ -82,7 +82,8 @@ public final class CausalTask: TrainableModel {
             let positions = convolution.role == .forward ? geometry.outputCount : geometry.inputCount
             let weights = geometry.weightShape.reduce(1, *)
             let live =
-                convolution.mask?.liveCount(outputs: geometry.outputChannels, inputs: geometry.inputsPerGroup) ?? weights
+                convolution.mask?.liveCount(outputs: geometry.outputChannels, inputs: geometry.inputsPerGroup)
+                ?? weights
             result.layers.append(
                 ModelDescription.Layer(
                     name: name(of: node.inputs[1]), shape: geometry.weightShape, multiplyAdds: weights * positions,

@@ -68,7 +68,8 @@ import Testing
         let (device, states, data) = try train(flow, variables: d, steps: 1000, batch: batch)
         let x = Tensor.input("x", flow.shape)
         let forward = try device.load(
-            compile([flow.bijector.forward(x, Pass()).value, flow.logProbability(x)]), maximumBatch: 512, states: states)
+            compile([flow.bijector.forward(x, Pass()).value, flow.logProbability(x)]), maximumBatch: 512, states: states
+        )
         let given = HostArray(Array(data[0..<512 * d]), shape: [512, d])
         let found = try forward.run(["x": .host(given)], batch: 512)
         let isFinite = found[1].floats.allSatisfy { $0.isFinite }
@@ -82,7 +83,8 @@ import Testing
 
     @Test func sixtyFourCouplings() throws {
         try check(
-            .realNVP(variables: 19, layers: 64, hidden: [32], limit: 1, normalization: .actNorm, startsAtIdentity: true),
+            .realNVP(
+                variables: 19, layers: 64, hidden: [32], limit: 1, normalization: .actNorm, startsAtIdentity: true),
             variables: 19)
     }
 

@@ -147,8 +147,11 @@ import Testing
             let spline = SplineTransformer(bins: 6, bound: 3)
             let (z, log) = spline.forward(
                 .input("x", [.batch, 5], element), given.blocks(spline.parameterCount))
-            let program = try CPUDevice(threads: 2).load(compile([z, log.sum(axes: [1])]), maximumBatch: 40, states: [:])
-            let feed = { (a: HostArray) in Feed.host(HostArray(Values(shape: a.shape, elements: a.doubles), as: element)) }
+            let program = try CPUDevice(threads: 2).load(
+                compile([z, log.sum(axes: [1])]), maximumBatch: 40, states: [:])
+            let feed = { (a: HostArray) in
+                Feed.host(HostArray(Values(shape: a.shape, elements: a.doubles), as: element))
+            }
             let found = try program.run(["x": feed(x), "p": feed(p)], batch: 40)
             try compare("spline", element, z: found[0], logProbability: found[1], isWhole: false)
         }

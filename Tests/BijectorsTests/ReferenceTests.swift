@@ -17,7 +17,9 @@ import Testing
         return result
     }
 
-    private func run(_ bijector: any Bijector, _ x: [[Double]]) throws -> (z: [[Double]], log: [Double], weights: [String: Values]) {
+    private func run(_ bijector: any Bijector, _ x: [[Double]]) throws -> (
+        z: [[Double]], log: [Double], weights: [String: Values]
+    ) {
         bijector.use(.float64)
         let weights = bindings(bijector)
         let d = x[0].count
@@ -31,7 +33,9 @@ import Testing
         )
     }
 
-    private func examples(_ d: Int) -> [[Double]] { (0..<6).map { row in numbers(d, seed: UInt64(row + 40)).map { $0 * 2 } } }
+    private func examples(_ d: Int) -> [[Double]] {
+        (0..<6).map { row in numbers(d, seed: UInt64(row + 40)).map { $0 * 2 } }
+    }
 
     /// A masked network of one hidden layer, unit by unit.
     private func network(_ x: [Double], _ weights: [String: Values], _ prefix: String, outputs: Int) -> [Double] {
@@ -83,7 +87,9 @@ import Testing
             for i in 0..<d {
                 var (value, slope) = (input[i], 1.0)
                 for layer in 0..<layers {
-                    func raw(_ kind: Int, _ unit: Int) -> Double { outputs[((layer * 3 + kind) * units + unit) * d + i] }
+                    func raw(_ kind: Int, _ unit: Int) -> Double {
+                        outputs[((layer * 3 + kind) * units + unit) * d + i]
+                    }
                     let a = (0..<units).map { Math.log(1 + Math.exp(raw(0, $0))) + 0.001 }
                     let exponentials = (0..<units).map { Math.exp(raw(2, $0)) }
                     let norm = exponentials.reduce(0) { $0 + $1 }
@@ -112,7 +118,8 @@ import Testing
         let flow = Sylvester(
             d,
             kind == "orthogonal"
-                ? .orthogonal(columns: 2) : kind == "householder" ? .householder(reflections: 3) : .triangular(reversed: true))
+                ? .orthogonal(columns: 2)
+                : kind == "householder" ? .householder(reflections: 3) : .triangular(reversed: true))
         let x = examples(d)
         let (z, log, weights) = try run(flow, x)
         // Q, `[d][columns]`.

@@ -132,10 +132,12 @@ private func bindings(_ small: SmallModel, batch: Int) -> [String: Values] {
             for mean in [-1.3, -1, -0.5, 0.0037, 0.9, 1, 1.2] {
                 let x = Tensor.input("x", [.batch, 1])
                 let parameters = Tensor.constant(
-                    HostArray([0.3, -0.4, mean, mean / 2, logScale, 0.5] as [Double], shape: [1, 6, 1]))
-                    .cast(to: .float32).broadcast(to: [.batch, 6, 1])
+                    HostArray([0.3, -0.4, mean, mean / 2, logScale, 0.5] as [Double], shape: [1, 6, 1])
+                )
+                .cast(to: .float32).broadcast(to: [.batch, 6, 1])
                 let values = Values(shape: [256, 1], elements: (0..<256).map { Double($0) })
-                let logs = try Interpreter(batch: 256, ["x": values]).run(mixture.logProbability(x, parameters)).elements
+                let logs = try Interpreter(batch: 256, ["x": values]).run(mixture.logProbability(x, parameters))
+                    .elements
                 let total = logs.reduce(0) { $0 + Math.exp($1) }
                 #expect(abs(total - 1) < 1e-7, "log scale \(logScale), mean \(mean): \(total)")
             }

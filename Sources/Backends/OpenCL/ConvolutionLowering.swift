@@ -219,7 +219,8 @@ struct ConvolutionLowering {
             let arguments: [LaunchArgument] =
                 pixelArguments(pass) + [
                     .integer(length), .extent(Extent(rows)), .extent(Extent(width)),
-                    .buffer(try lowering.upload(tables.blocks)), .buffer(try lowering.upload(tables.steps)), .scratch(0),
+                    .buffer(try lowering.upload(tables.blocks)), .buffer(try lowering.upload(tables.steps)),
+                    .scratch(0),
                 ]
             lowered.steps.append(
                 .launch(

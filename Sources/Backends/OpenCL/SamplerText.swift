@@ -198,7 +198,8 @@ struct SamplerText {
             family == .cpu
             ? "            float16 s0 = 0.0f, s1 = 0.0f, s2 = 0.0f, s3 = 0.0f;\n" : "            float s = 0.0f;\n"
         text += "            for (int r = T[\(starts) + row]; r < T[\(starts) + row + 1]; r++) {\n"
-        text += "                const int ea = baseA + T[\(segments) + 3 * r], eb = baseB + T[\(segments) + 3 * r + 1];\n"
+        text +=
+            "                const int ea = baseA + T[\(segments) + 3 * r], eb = baseB + T[\(segments) + 3 * r + 1];\n"
         text += "                const int length = T[\(segments) + 3 * r + 2];\n"
         if family == .cpu {
             let (aIsLane, bIsLane) = (isLane(a), isLane(b))

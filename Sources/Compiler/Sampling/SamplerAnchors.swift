@@ -219,7 +219,9 @@ extension SamplerBuilder {
 
     // MARK: tables
 
-    private mutating func whole(_ tensor: Tensor) -> SamplingProgram.Operand { operand(tensor, SamplerLayout(tensor.shape)) }
+    private mutating func whole(_ tensor: Tensor) -> SamplingProgram.Operand {
+        operand(tensor, SamplerLayout(tensor.shape))
+    }
 
     private func table(_ positions: [Int32]) -> SamplingProgram.Table {
         SamplingProgram.Table(positions: positions, channelStride: 0)
