@@ -38,7 +38,8 @@ let package = Package(
         .target(name: "Layers", dependencies: ["Graph", "Kernels"], path: "Sources/Layers"),
         .target(name: "Distributions", dependencies: ["Graph", "Layers"], path: "Sources/Distributions"),
         .target(
-            name: "Bijectors", dependencies: ["Graph", "Compiler", "Layers", "Distributions"], path: "Sources/Bijectors"),
+            name: "Bijectors", dependencies: ["Graph", "Compiler", "Layers", "Distributions"], path: "Sources/Bijectors"
+        ),
         // 5: models
         .target(
             name: "Models", dependencies: ["Compiler", "Layers", "Distributions", "Bijectors"], path: "Sources/Models"),

@@ -33,7 +33,7 @@ def stir(module, scale=1.0):
 
 
 def linears(module):
-    return [m for m in module.modules() if isinstance(m, nn.Linear)]
+    return [m for m in module.modules() if getattr(m, "weight", None) is not None and m.weight.dim() == 2]
 
 
 def blocks(rows, variables, parameters):

@@ -80,14 +80,16 @@ extension Experiment {
             let alphabet = Alphabet(of: text)
             let symbols = try alphabet.encode(text, name: path)
             guard alphabet.count == 65, symbols.count > 20 * steps else {
-                throw FileError(path, "has \(alphabet.count) characters in \(symbols.count); expected 65 of tiny Shakespeare")
+                throw FileError(
+                    path, "has \(alphabet.count) characters in \(symbols.count); expected 65 of tiny Shakespeare")
             }
             let border = symbols.count / 10 * 9
             @Sendable func windows(_ part: ArraySlice<UInt8>) -> HostArray {
                 HostArray(Array(part.prefix(part.count / steps * steps)), shape: [part.count / steps, steps])
             }
             let held = windows(symbols[border...])
-            let dataset = try Dataset(name: "tiny shakespeare", train: windows(symbols[..<border]), valid: held, test: held)
+            let dataset = try Dataset(
+                name: "tiny shakespeare", train: windows(symbols[..<border]), valid: held, test: held)
             var data = ExperimentData(dataset)
             // Every epoch cuts the text elsewhere.
             data.trainingExamples = { epoch in
@@ -128,7 +130,8 @@ extension Experiment {
             }
             var data = ExperimentData(
                 try Dataset(
-                    name: "reversal", train: pairs(5000, "train"), valid: pairs(500, "valid"), test: pairs(500, "test")))
+                    name: "reversal", train: pairs(5000, "train"), valid: pairs(500, "valid"), test: pairs(500, "test"))
+            )
             data.presentation = .text(Alphabet(bytes: Array("abcdefgh".utf8)))
             // The source is uniform; the target holds nothing new.
             data.optimum = { rows in [Double](repeating: -Double(length) * Math.log(8), count: rows.shape[0]) }

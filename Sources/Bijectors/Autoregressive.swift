@@ -55,7 +55,8 @@ public struct Autoregressive: Bijector {
             "autoregressive, \(transformer.name)", .triangular,
             determinant:
                 "the sum of the transformer's log-derivatives, as each variable reads only earlier ones and the Jacobian is triangular",
-            inverse: "variable after variable by the compiled incremental program, one pass in all; each by \(transformer.inverseFormula)",
+            inverse:
+                "variable after variable by the compiled incremental program, one pass in all; each by \(transformer.inverseFormula)",
             inversion: .sequential)
     }
 

@@ -96,7 +96,9 @@ public struct OrderClaim {
 extension Bijector {
     /// Proves every claim on examples of a shape: what `structure` says of the Jacobian is then true of the graph.
     /// - Throws: `DependencyLeak` naming the way by which a conditioner breaks its order.
-    @discardableResult public func proveStructure(_ shape: Shape, context: Tensor? = nil, element: ElementType = .float32)
+    @discardableResult public func proveStructure(
+        _ shape: Shape, context: Tensor? = nil, element: ElementType = .float32
+    )
         throws -> [(claim: String, proof: AutoregressiveProof)]
     {
         try claims(.input("x", shape, element), Pass(context: context)).map { ($0.name, try $0.prove()) }
@@ -139,7 +141,7 @@ public struct BijectorStructure: Sendable, CustomStringConvertible {
 
     public var description: String { lines().joined(separator: "\n") }
 
-    /// One line for each step; equal neighbours are counted.
+    /// A few lines for each step; what repeats is written once and counted.
     public func lines(indent: String = "") -> [String] {
         if parts.isEmpty {
             return [
@@ -147,25 +149,36 @@ public struct BijectorStructure: Sendable, CustomStringConvertible {
                 "\(indent)  determinant: \(determinant)", "\(indent)  inverse: \(inverse)",
             ]
         }
+        let all = parts.map { $0.lines(indent: indent + "  ") }
         var result = ["\(indent)\(name) of \(parts.count):"]
-        var previous: [String] = []
-        var repeats = 1
-        func flush() {
-            if previous.isEmpty { return }
-            if repeats > 1 { result.append("\(indent)  \(repeats) times:") }
-            result += previous
-        }
-        for part in parts {
-            let lines = part.lines(indent: indent + "  ")
-            if lines == previous {
-                repeats += 1
+        var next = 0
+        while next < all.count {
+            // The run of equal blocks, of up to four parts each, that covers most.
+            let (length, repeats) =
+                (1...4).map { length in (length, Self.repeats(all, next, length)) }
+                .max { ($0.1 > 1 ? $0.0 * $0.1 : 1, $1.0) < ($1.1 > 1 ? $1.0 * $1.1 : 1, $0.0) } ?? (1, 1)
+            if repeats > 1 {
+                result.append("\(indent)  \(repeats) times:")
+                result += all[next..<next + length].joined().map { "  " + $0 }
+                next += length * repeats
             } else {
-                flush()
-                (previous, repeats) = (lines, 1)
+                result += all[next]
+                next += 1
             }
         }
-        flush()
         return result
+    }
+
+    /// How often the block of `length` parts from `start` stands there in a row.
+    private static func repeats(_ all: [[String]], _ start: Int, _ length: Int) -> Int {
+        guard start + length <= all.count else { return 0 }
+        var count = 1
+        while start + (count + 1) * length <= all.count,
+            (0..<length).allSatisfy({ all[start + count * length + $0] == all[start + $0] })
+        {
+            count += 1
+        }
+        return count
     }
 }
 

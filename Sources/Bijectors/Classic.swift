@@ -108,7 +108,8 @@ public struct Radial: Bijector {
     public var structure: BijectorStructure {
         BijectorStructure(
             "radial", .lowRank,
-            determinant: "(1 + beta h)^(D-1) (1 + beta h + beta h' r), as the Jacobian is a multiple of the identity plus one outer product",
+            determinant:
+                "(1 + beta h)^(D-1) (1 + beta h + beta h' r), as the Jacobian is a multiple of the identity plus one outer product",
             inverse: "a quadratic equation for the distance from the centre")
     }
 }

@@ -36,7 +36,8 @@ public struct Chain: Bijector {
         for (index, layer) in layers.enumerated() {
             let own = Tensor.input("x", type.shape, type.element)
             result += layer.claims(own, pass).map {
-                OrderClaim("layer \(index), \($0.name)", $0.parameters, of: $0.x, order: $0.order, variables: $0.variables)
+                OrderClaim(
+                    "layer \(index), \($0.name)", $0.parameters, of: $0.x, order: $0.order, variables: $0.variables)
             }
             type = layer.forward(own, pass).value.type
         }
@@ -133,6 +134,7 @@ public struct Squeeze: Bijector {
 
     public var structure: BijectorStructure {
         BijectorStructure(
-            "squeeze", .permutation, determinant: "1, as elements only change their places", inverse: "the blocks put back")
+            "squeeze", .permutation, determinant: "1, as elements only change their places",
+            inverse: "the blocks put back")
     }
 }

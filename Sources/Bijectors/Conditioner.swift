@@ -150,7 +150,7 @@ public struct ConvolutionNetwork: Conditioner {
     public init(channels: [Int], kernels: [Int], activation: Activation = .relu, startsAtIdentity: Bool = true) {
         layers = kernels.indices.map {
             ConvolutionLayer(
-                channels[$0], channels[$0 + 1], kernel: kernels[$0],
+                channels[$0], channels[$0 + 1], kernel: [kernels[$0], kernels[$0]],
                 initializer: startsAtIdentity && $0 == kernels.count - 1 ? .zeros : nil)
         }
         self.activation = activation
@@ -163,24 +163,5 @@ public struct ConvolutionNetwork: Conditioner {
             if index < layers.count - 1 { h = activation(h) }
         }
         return h
-    }
-}
-
-/// A convolution with bias that keeps height and width.
-public struct ConvolutionLayer: Module {
-    public let weight: Parameter
-    public let bias: Parameter
-
-    public init(_ inputs: Int, _ outputs: Int, kernel: Int, initializer: Initializer? = nil) {
-        let initial = initializer ?? .fanIn(inputs * kernel * kernel)
-        weight = Parameter([outputs, inputs, kernel, kernel], initial)
-        bias = Parameter([outputs], initial)
-    }
-
-    public func callAsFunction(_ x: Tensor, file: StaticString = #fileID, line: UInt = #line) -> Tensor {
-        let margin = weight.shape[2] / 2
-        let y = x.convolution(
-            weight.tensor, padding: [(margin, margin), (margin, margin)], file: file, line: line)
-        return y + bias.tensor.reshaped([1, Extent(weight.shape[0]), 1, 1])
     }
 }

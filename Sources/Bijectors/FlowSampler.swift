@@ -106,7 +106,9 @@ public final class InverseProgram {
         }
         if z.doubles.allSatisfy(\.isFinite) {
             let bad = value.doubles.indices.filter { !value.doubles[$0].isFinite }
-            if let first = bad.first { throw InversionError(count: bad.count, example: first / max(1, value.count / batch)) }
+            if let first = bad.first {
+                throw InversionError(count: bad.count, example: first / max(1, value.count / batch))
+            }
         }
         return value
     }

@@ -242,7 +242,9 @@ private struct MissingContext: Operation {
     func outputTypes(for inputs: [TensorType]) throws(GraphError) -> [TensorType] {
         throw GraphError(operation: name, message: "this bijector is conditioned on a context, and the pass has none")
     }
-    func gradients(inputs: [Tensor], outputs: [Tensor], outputGradients: [Tensor?]) -> [Tensor?] { inputs.map { _ in nil } }
+    func gradients(inputs: [Tensor], outputs: [Tensor], outputGradients: [Tensor?]) -> [Tensor?] {
+        inputs.map { _ in nil }
+    }
     func relations(_ context: RelationContext) -> [Relation] { context.inputs.map { _ in .none } }
     func evaluate(_ inputs: [Values], outputs: inout [Values], elements: [Int]?, context: EvaluationContext) {}
 }

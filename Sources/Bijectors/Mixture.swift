@@ -45,7 +45,9 @@ public struct MixtureCDFTransformer: Transformer {
 
     public var name: String { "distribution function of \(components) logistics" }
     public var parameterCount: Int { 3 * components }
-    public var inverseFormula: String { "the root of an increasing function between two bounds, by guarded Newton steps" }
+    public var inverseFormula: String {
+        "the root of an increasing function between two bounds, by guarded Newton steps"
+    }
 
     private func parts(_ p: [Tensor]) -> (logWeights: [Tensor], means: [Tensor], logScales: [Tensor]) {
         (

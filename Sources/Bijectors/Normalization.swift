@@ -97,7 +97,8 @@ public struct BatchNormalization: Bijector {
     public func inverse(_ z: Tensor, _ pass: Pass) -> Mapped {
         let factor = logFactor(runningVariance.tensor)
         return Mapped(
-            (z - spread(shift.tensor, like: z)) * spread((-factor).exp(), like: z) + spread(runningMean.tensor, like: z),
+            (z - spread(shift.tensor, like: z)) * spread((-factor).exp(), like: z)
+                + spread(runningMean.tensor, like: z),
             (-factor.sum() * positions(z)).perExample(of: z))
     }
 

@@ -60,7 +60,9 @@ public struct Sylvester: Bijector {
         let (row, column, eye) = Tensor.square(columns, x.elementType)
         func triangle(_ weights: ConditionedWeights) -> Tensor {
             let raw = weights(x, pass).reshaped([n, m, m])
-            return .select(row.less(column).broadcast(to: raw.shape), raw, .select(row.equal(column).broadcast(to: raw.shape), raw.tanh(), 0))
+            return .select(
+                row.less(column).broadcast(to: raw.shape), raw,
+                .select(row.equal(column).broadcast(to: raw.shape), raw.tanh(), 0))
         }
         let (r, s, b) = (triangle(outer), triangle(inner), offset(x, pass))
         switch kind {
@@ -75,7 +77,8 @@ public struct Sylvester: Bijector {
                 return x - v * ((x * v).sum(axes: [1], keepingAxes: true) * 2 / norm)
             }
             return Parts(
-                project: { vectors.reduce($0, reflect) }, lift: { vectors.reversed().reduce($0, reflect) }, r: r, s: s, b: b)
+                project: { vectors.reduce($0, reflect) }, lift: { vectors.reversed().reduce($0, reflect) }, r: r, s: s,
+                b: b)
         case .orthogonal:
             var q = basis!(x, pass).reshaped([n, Extent(count), m])
             // The iteration converges when no singular value exceeds sqrt(3); the Frobenius norm bounds them all.
@@ -145,7 +148,8 @@ public struct Sylvester: Bijector {
             }
         return BijectorStructure(
             "Sylvester (\(name))", .lowRank,
-            determinant: "the product of 1 + h' r s over \(columns) coordinates, by Sylvester's identity, as R and S are triangular",
+            determinant:
+                "the product of 1 + h' r s over \(columns) coordinates, by Sylvester's identity, as R and S are triangular",
             inverse: "coordinate by coordinate, the root of one increasing function each, by guarded Newton steps")
     }
 }

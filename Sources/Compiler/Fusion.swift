@@ -171,11 +171,12 @@ struct Fusion {
         candidates.sort { ($0.anchor != nil ? 1 : 0, $0.rank) > ($1.anchor != nil ? 1 : 0, $1.rank) }
         let needed = Set(node.inputs.filter { !Simplifier.isCounted($0) })
         let joined = candidates.first { cluster in
-            cluster.hasRoom(nodes: 1, reading: needed.filter { home[$0] !== cluster }) && node.inputs.allSatisfy { input in
-                if home[input] === cluster { return true }
-                guard let source = source(input) else { return true }
-                return source !== cluster && !source.ancestors.contains(cluster.id)
-            }
+            cluster.hasRoom(nodes: 1, reading: needed.filter { home[$0] !== cluster })
+                && node.inputs.allSatisfy { input in
+                    if home[input] === cluster { return true }
+                    guard let source = source(input) else { return true }
+                    return source !== cluster && !source.ancestors.contains(cluster.id)
+                }
         }
         if let joined {
             let before = joined.ancestors

@@ -80,7 +80,8 @@ public struct FullNormal: Distribution {
         let shape = Shape([count, count])
         let (row, column) = (Tensor.iota(shape, axis: 0), Tensor.iota(shape, axis: 1))
         return Tensor.select(
-            column.less(row), lower.tensor, .select(column.equal(row), logDiagonal.tensor.exp().broadcast(to: shape), 0))
+            column.less(row), lower.tensor, .select(column.equal(row), logDiagonal.tensor.exp().broadcast(to: shape), 0)
+        )
     }
 
     public func logProbability(_ x: Tensor) -> Tensor {
@@ -132,7 +133,8 @@ public struct Uniform: Distribution {
 
     public func logProbability(_ x: Tensor) -> Tensor {
         let isInside = x.greaterOrEqual(.scalar(low, x.elementType)).and(x.less(.scalar(high, x.elementType)))
-        return Tensor.select(isInside, .scalar(-logWidth, x.elementType), .scalar(-.infinity, x.elementType)).overEvent()
+        return Tensor.select(isInside, .scalar(-logWidth, x.elementType), .scalar(-.infinity, x.elementType))
+            .overEvent()
     }
 
     public func sample(_ shape: Shape, _ random: RandomSource) -> Tensor {

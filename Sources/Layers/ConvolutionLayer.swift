@@ -18,17 +18,18 @@ public struct ConvolutionLayer: Module {
     /// - Parameters:
     ///   - padding: zeros before and after each axis; as many as keep the extent if not given.
     ///   - isTransposed: a transposed convolution, its weight `[in, out / groups, kernel..]`.
+    ///   - initializer: how weights and bias start, if not as PyTorch's.
     public init(
         _ inputs: Int, _ outputs: Int, kernel: [Int], stride: [Int] = [], padding: [(before: Int, after: Int)]? = nil,
         dilation: [Int] = [], groups: Int = 1, mask: ConvolutionMask? = nil, hasBias: Bool = true,
-        isNormalized: Bool = false, isTransposed: Bool = false
+        isNormalized: Bool = false, isTransposed: Bool = false, initializer: Initializer? = nil
     ) {
         let live = mask.map { $0.liveCount(outputs: outputs, inputs: inputs / groups) / max(1, outputs) }
         let fan = max(1, live ?? inputs / groups * kernel.reduce(1, *))
         let shape = isTransposed ? [inputs, outputs / groups] + kernel : [outputs, inputs / groups] + kernel
         weight = Parameter(
-            shape, isNormalized ? .normal(standardDeviation: 0.05) : .fanIn(fan), mask: mask)
-        bias = hasBias ? Parameter([outputs], isNormalized ? .zeros : .fanIn(fan)) : nil
+            shape, initializer ?? (isNormalized ? .normal(standardDeviation: 0.05) : .fanIn(fan)), mask: mask)
+        bias = hasBias ? Parameter([outputs], initializer ?? (isNormalized ? .zeros : .fanIn(fan))) : nil
         gain = isNormalized ? Parameter([outputs], .constant(1)) : nil
         self.stride = stride
         self.padding =

@@ -55,7 +55,8 @@ public struct MultiScale: Bijector {
         var (levels, shapes) = ([Chain](), [[Int]]())
         for index in 0..<count {
             let chain = level(index, shape)
-            let result = chain.outputShape(Shape([1] + shape)).resolved(batch: 1)
+            // Asked of a copy: a tensor fixes its parameter's name, and names are given to the finished flow.
+            let result = level(index, shape).outputShape(Shape([1] + shape)).resolved(batch: 1)
             shapes.append(Array(result.dropFirst()))
             levels.append(chain)
             shape = [result[1] / 2, result[2], result[3]]
@@ -75,7 +76,8 @@ public struct MultiScale: Bijector {
         for (index, level) in levels.enumerated() {
             let own = Tensor.input("x", type.shape, type.element)
             result += level.claims(own, pass).map {
-                OrderClaim("level \(index), \($0.name)", $0.parameters, of: $0.x, order: $0.order, variables: $0.variables)
+                OrderClaim(
+                    "level \(index), \($0.name)", $0.parameters, of: $0.x, order: $0.order, variables: $0.variables)
             }
             type = level.forward(own, pass).value.type
             type.shape.dimensions[1] = Extent(type.shape[1].coefficient / 2)

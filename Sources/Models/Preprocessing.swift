@@ -33,7 +33,8 @@ public struct VariationalDequantization: Dequantization {
 
     /// With couplings and x as their context.
     public init(variables: Int, levels: Int, layers: Int = 2, hidden: [Int] = [128]) {
-        let flow = Flow.realNVP(variables: variables, layers: layers, hidden: hidden, limit: 2, context: variables, startsAtIdentity: true)
+        let flow = Flow.realNVP(
+            variables: variables, layers: layers, hidden: hidden, limit: 2, context: variables, startsAtIdentity: true)
         self.init(flow.bijector, levels: levels)
     }
 

@@ -60,7 +60,10 @@ public struct VAE: Module {
         // Every example `count` times, side by side.
         func repeated(_ t: Tensor) -> Tensor {
             count == 1
-                ? t : t.reshaped([n, 1, t.shape[1]]).broadcast(to: [n, Extent(count), t.shape[1]]).reshaped([all, t.shape[1]])
+                ? t
+                : t.reshaped([n, 1, t.shape[1]]).broadcast(to: [n, Extent(count), t.shape[1]]).reshaped([
+                    all, t.shape[1],
+                ])
         }
         let h = encoder(x, Pass()).relu()
         let (m, s, c) = (repeated(mean(h)), repeated(logDeviation(h).clamped(limit: 10)), repeated(context(h)))

@@ -23,7 +23,8 @@ public enum Bench {
         public let peak_bytes: Int
     }
 
-    public static let workloads = ["made", "made-large"] + flows + ["matmul-2048", "matmul-100x784x500", "matmul-512x1024x1024"]
+    public static let workloads =
+        ["made", "made-large"] + flows + ["matmul-2048", "matmul-100x784x500", "matmul-512x1024x1024"]
 
     /// What each workload can time.
     public static func activities(_ workload: String) -> [String] {

@@ -49,7 +49,8 @@ extension Bench {
                 $0.levels = 0
             }
             return try model(
-                name, RunConfiguration(settings) { $0.batch = 16 }, examples: ExampleShape([3, 32, 32]), sampleBatch: 16,
+                name, RunConfiguration(settings) { $0.batch = 16 }, examples: ExampleShape([3, 32, 32]),
+                sampleBatch: 16,
                 what, device, seconds, { Float(random.uniform(example: $0)) })
         }
     }

@@ -19,8 +19,15 @@ public final class FlowModel: LatentModel {
     public var module: any Module { parts.dequantization is VariationalDequantization ? parts : parts.flow }
     public let evaluationBatch: Int
 
-    public init(_ flow: Flow, dequantization: (any Dequantization)? = nil, evaluationBatch: Int = 500) {
+    /// Whole numbers 0 ..< levels as data; 0 for real ones.
+    let levels: Int
+
+    /// - Parameter dequantization: for whole numbers 0 ..< `levels`.
+    public init(
+        _ flow: Flow, dequantization: (any Dequantization)? = nil, levels: Int = 0, evaluationBatch: Int = 500
+    ) {
         parts = Parts(flow: flow, dequantization: dequantization)
+        self.levels = levels
         self.evaluationBatch = evaluationBatch
         module.namedParameters()
     }
@@ -106,8 +113,10 @@ public final class FlowModel: LatentModel {
         }
         let variables = flow.exampleShape.reduce(1, *)
         let last = Tensor.input(Drawing.previous, exampleShape).reshaped([.batch, Extent(variables)])
-        if parts.dequantization != nil {
-            stages.append(.direct([last.apply(.floor)]))
+        if levels > 0 {
+            // Noise lies in [0, 1) above its number; a latent far out may lead outside of all.
+            let nearest = last.apply(.floor).maximum(.scalar(0)).minimum(.scalar(Double(levels - 1)))
+            stages.append(.direct([nearest]))
         } else if exampleShape.rank != 2 {
             stages.append(.direct([last]))
         }

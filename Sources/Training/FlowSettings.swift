@@ -55,7 +55,8 @@ public struct FlowSettings: ModelSettings {
     }
 
     public func makeModel(_ examples: ExampleShape, seed: UInt64) throws -> any TrainableModel {
-        FlowModel(try makeFlow(examples.count), dequantization: levels > 0 ? UniformDequantization() : nil)
+        FlowModel(
+            try makeFlow(examples.count), dequantization: levels > 0 ? UniformDequantization() : nil, levels: levels)
     }
 
     var bound: ScaleBound { limit > 0 ? .tanh(limit: limit) : .none }
@@ -63,7 +64,8 @@ public struct FlowSettings: ModelSettings {
     func makeActivation() throws -> Activation {
         guard let result = Activation(rawValue: activation) else {
             throw UsageError(
-                "activation: expected \(Activation.allCases.map(\.rawValue).joined(separator: ", ")), found “\(activation)”")
+                "activation: expected \(Activation.allCases.map(\.rawValue).joined(separator: ", ")), found “\(activation)”"
+            )
         }
         return result
     }
@@ -81,13 +83,15 @@ public struct FlowSettings: ModelSettings {
         switch (parts[0], number) {
         case ("affine", nil) where parts.count == 1:
             return AffineTransformer(flow == "coupling" ? .scaleThenShift : .standardize, bound: bound)
-        case ("spline", let bins?) where (2...64).contains(bins): return SplineTransformer(bins: bins, bound: splineBound)
+        case ("spline", let bins?) where (2...64).contains(bins):
+            return SplineTransformer(bins: bins, bound: splineBound)
         case ("mixture", let components?) where (1...32).contains(components):
             return MixtureCDFTransformer(components: components)
         case ("sigmoidal", let units?) where (1...32).contains(units): return DeepSigmoidTransformer(units: units)
         default:
             throw UsageError(
-                "transformer: expected affine, spline:BINS, mixture:COMPONENTS or sigmoidal:UNITS, found “\(transformer)”")
+                "transformer: expected affine, spline:BINS, mixture:COMPONENTS or sigmoidal:UNITS, found “\(transformer)”"
+            )
         }
     }
 
@@ -108,7 +112,9 @@ public struct FlowSettings: ModelSettings {
                     variables: variables, layers: layers, hidden: hidden, components: components, limit: limit,
                     normalization: normalization)
             case "iaf":
-                .iaf(variables: variables, layers: layers, hidden: hidden, limit: max(limit, 0.1), activation: activation)
+                .iaf(
+                    variables: variables, layers: layers, hidden: hidden, limit: max(limit, 0.1), activation: activation
+                )
             case "planar": .planar(variables: variables, layers: layers)
             case "radial": .radial(variables: variables, layers: layers)
             default:

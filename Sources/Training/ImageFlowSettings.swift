@@ -63,6 +63,6 @@ public struct ImageFlowSettings: ModelSettings {
         let noise: any Dequantization =
             dequantization == "uniform"
             ? UniformDequantization() : VariationalDequantization(variables: examples.count, levels: levels)
-        return FlowModel(whole, dequantization: noise, evaluationBatch: 100)
+        return FlowModel(whole, dequantization: noise, levels: levels, evaluationBatch: 100)
     }
 }

@@ -55,7 +55,8 @@ extension Run {
         }
         if let bad = result.firstIndex(where: { !$0.isFinite }) {
             throw UsageError(
-                "decode: row \(bad / examples.count) has no finite example: its latents lie outside what float32 can invert")
+                "decode: row \(bad / examples.count) has no finite example: its latents lie outside what float32 can invert"
+            )
         }
         return HostArray(result, shape: [latents.shape[0], examples.count])
     }

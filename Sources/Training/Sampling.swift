@@ -213,7 +213,8 @@ public final class Sampler {
     /// The incremental programs among the stages.
     public private(set) var programs: [SamplingProgram] = []
 
-    public convenience init(_ run: Run, _ request: DrawingRequest, _ options: SamplingOptions, maximumBatch: Int) throws {
+    public convenience init(_ run: Run, _ request: DrawingRequest, _ options: SamplingOptions, maximumBatch: Int) throws
+    {
         try self.init(run, try run.model.drawing(run.x, request), options, maximumBatch: maximumBatch)
     }
 

@@ -54,7 +54,8 @@ public struct VAESettings: ModelSettings {
 
     public func makeModel(_ examples: ExampleShape, seed: UInt64) throws -> any TrainableModel {
         VAEModel(
-            VAE(variables: examples.count, latents: latents, hidden: hidden, posterior: try makePosterior()), draws: draws)
+            VAE(variables: examples.count, latents: latents, hidden: hidden, posterior: try makePosterior()),
+            draws: draws)
     }
 }
 
@@ -85,7 +86,8 @@ public final class VAEModel: LatentModel {
         let proofs = try vae.flow.proveStructure(
             [.batch, Extent(vae.latents)], context: .input("context", [.batch, Extent(width)]))
         return proofs.isEmpty
-            ? "proved: nothing depends on an order" : "proved: \(proofs.count) conditioners of the posterior respect their orders"
+            ? "proved: nothing depends on an order"
+            : "proved: \(proofs.count) conditioners of the posterior respect their orders"
     }
 
     public func describe() -> ModelDescription {
@@ -101,7 +103,8 @@ public final class VAEModel: LatentModel {
 
     public func drawing(_ x: Tensor, _ request: DrawingRequest) throws -> Drawing {
         if request.observed != nil {
-            throw UsageError("complete: an autoencoder has no exact conditionals of its variables; draw samples instead")
+            throw UsageError(
+                "complete: an autoencoder has no exact conditionals of its variables; draw samples instead")
         }
         let z = RandomSource().normal([.batch, Extent(vae.latents)], stream: 5)
         return Drawing(

@@ -207,6 +207,10 @@ private func finish(
         let path = "\(folder.path)/samples-1.\(suffix)"
         try Output.write(drawn.examples, of: run, to: path)
         sheet = path
+    } else if run.examples.dimensions == [2] {
+        sheet = try PlanePictures.write(
+            run, samples: run.configuration.samples, seed: run.configuration.seed, folder: folder.path
+        ).joined(separator: ", ")
     }
     if isJSON {
         try printJSON(result)
@@ -217,12 +221,19 @@ private func finish(
     )
     if let optimum, let difference {
         print(
-            "the generator's own likelihood on the same images: \(fixed(optimum.mean, 3)) nats; difference \(fixed(difference.mean, 3)) ± \(fixed(difference.standardError, 3))"
+            "the generator's own likelihood on the same examples: \(fixed(optimum.mean, 3)) nats; difference \(fixed(difference.mean, 3)) ± \(fixed(difference.standardError, 3))"
         )
+    }
+    if case .real = run.configuration.model.domain {
+        // Densities of real data fail on outliers first.
+        let worst = nats.sorted(by: >).prefix(max(1, nats.count / 1000))
+        let mean = worst.reduce(0) { $0 + $1 } / Double(worst.count)
+        let finite = nats.allSatisfy(\.isFinite) ? "every density is finite" : "some densities are not finite"
+        print("worst 0.1 % of examples: \(fixed(mean, 2)) nats on average, \(fixed(worst[0], 2)) at most; \(finite)")
     }
     for baseline in result.baselines { print("\(baseline.name) on the same examples: \(fixed(baseline.nats, 3)) nats") }
     if let paper = experiment.paperNats { print("the paper's figure: \(fixed(paper, 2)) nats (\(experiment.paper))") }
-    if let sheet { print("samples: \(sheet)") }
+    if let sheet { print("pictures and samples: \(sheet)") }
     return result
 }
 

@@ -134,8 +134,29 @@ public final class CPUExecutable: Executable {
             let saved = martlet_flush_subnormals()
             defer { martlet_restore_arithmetic(saved) }
             var context = context
-            for group in groups { try group.run(&context, counts: counts) }
+            if debugLevel >= 4 {
+                try runTimed(groups, &context)
+            } else {
+                for group in groups { try group.run(&context, counts: counts) }
+            }
             return try schedule.outputs.map { try array(of: $0, batch: batch) }
+        }
+    }
+
+    /// Prints how long the groups took, those of one kind together.
+    private func runTimed(_ groups: [any BoundGroup], _ context: inout martlet_context) throws {
+        var times: [String: (milliseconds: Double, count: Int)] = [:]
+        let clock = ContinuousClock()
+        for (group, description) in zip(groups, schedule.groups) {
+            let time = try clock.measure { try group.run(&context, counts: counts) }
+            let (seconds, attoseconds) = time.components
+            let milliseconds = Double(seconds) * 1e3 + Double(attoseconds) * 1e-15
+            let place = description.location.map { " (\($0))" } ?? ""
+            let old = times[description.label + place] ?? (0, 0)
+            times[description.label + place] = (old.milliseconds + milliseconds, old.count + 1)
+        }
+        for (label, time) in times.sorted(by: { $0.value.milliseconds > $1.value.milliseconds }) {
+            debugLine("\((time.milliseconds * 1000).rounded() / 1000) ms, \(time.count) times: \(label)")
         }
     }
 

@@ -44,22 +44,48 @@ public struct MatrixOperation: Operation, Hashable {
     public static func decompose(_ a: inout [Double], _ n: Int) -> (order: [Int], sign: Double) {
         var order = Array(0..<n)
         var sign = 1.0
-        for k in 0..<n {
-            var pivot = k
-            for i in k + 1..<Swift.max(n, k + 1) where a[i * n + k].magnitude > a[pivot * n + k].magnitude { pivot = i }
-            if pivot != k {
-                for j in 0..<n { a.swapAt(k * n + j, pivot * n + j) }
-                order.swapAt(k, pivot)
-                sign = -sign
-            }
-            guard a[k * n + k] != 0 else { continue }
-            for i in k + 1..<Swift.max(n, k + 1) {
-                a[i * n + k] /= a[k * n + k]
-                let factor = a[i * n + k]
-                for j in k + 1..<Swift.max(n, k + 1) { a[i * n + j] -= factor * a[k * n + j] }
+        a.withUnsafeMutableBufferPointer { a in
+            for k in 0..<n {
+                var pivot = k
+                for i in k + 1..<Swift.max(n, k + 1) where a[i * n + k].magnitude > a[pivot * n + k].magnitude {
+                    pivot = i
+                }
+                if pivot != k {
+                    for j in 0..<n { a.swapAt(k * n + j, pivot * n + j) }
+                    order.swapAt(k, pivot)
+                    sign = -sign
+                }
+                guard a[k * n + k] != 0 else { continue }
+                let row = a.baseAddress! + k * n
+                for i in k + 1..<Swift.max(n, k + 1) {
+                    let target = a.baseAddress! + i * n
+                    target[k] /= row[k]
+                    let factor = target[k]
+                    for j in k + 1..<Swift.max(n, k + 1) { target[j] -= factor * row[j] }
+                }
             }
         }
         return (order, sign)
+    }
+
+    /// The inverse from a decomposition: all columns of the unit matrix at once, row after row.
+    private static func inverse(_ lu: [Double], _ order: [Int], _ n: Int) -> [Double] {
+        var x = [Double](repeating: 0, count: n * n)
+        for (row, source) in order.enumerated() { x[row * n + source] = 1 }
+        x.withUnsafeMutableBufferPointer { x in
+            lu.withUnsafeBufferPointer { lu in
+                func subtract(_ factor: Double, _ from: Int, _ into: Int) {
+                    let (source, target) = (x.baseAddress! + from * n, x.baseAddress! + into * n)
+                    for c in 0..<n { target[c] -= factor * source[c] }
+                }
+                for i in 0..<n { for j in 0..<i { subtract(lu[i * n + j], j, i) } }
+                for i in (0..<n).reversed() {
+                    for j in i + 1..<Swift.max(n, i + 1) { subtract(lu[i * n + j], j, i) }
+                    for c in 0..<n { x[i * n + c] /= lu[i * n + i] }
+                }
+            }
+        }
+        return x
     }
 
     public func evaluate(_ inputs: [Values], outputs: inout [Values], elements: [Int]?, context: EvaluationContext) {
@@ -74,15 +100,7 @@ public struct MatrixOperation: Operation, Hashable {
             case .logAbsoluteDeterminant:
                 outputs[0].elements[m] = (0..<n).reduce(0) { $0 + Math.log(a[$1 * n + $1].magnitude) }
             case .inverse:
-                for column in 0..<n {
-                    var x = order.map { $0 == column ? 1.0 : 0.0 }
-                    for i in 0..<n { for j in 0..<i { x[i] -= a[i * n + j] * x[j] } }
-                    for i in (0..<n).reversed() {
-                        for j in i + 1..<Swift.max(n, i + 1) { x[i] -= a[i * n + j] * x[j] }
-                        x[i] /= a[i * n + i]
-                    }
-                    for i in 0..<n { outputs[0].elements[(m * n + i) * n + column] = x[i] }
-                }
+                outputs[0].elements.replaceSubrange(m * n * n..<(m + 1) * n * n, with: Self.inverse(a, order, n))
             }
         }
     }

@@ -1,0 +1,120 @@
+import Bijectors
+import CPU
+import Compiler
+import Datasets
+import Distributions
+import Graph
+import Layers
+import Models
+import Testing
+
+@Suite struct DistributionTests {
+    private func bindings(_ distribution: any Distribution, seed: UInt64 = 2) -> [String: Values] {
+        var result: [String: Values] = [:]
+        for (index, (name, parameter)) in distribution.namedParameters().enumerated() {
+            let moved = numbers(parameter.shape.reduce(1, *), seed: seed + UInt64(index))
+            result[name] = Values(
+                shape: parameter.shape,
+                elements: zip(parameter.initialValue(seed: 1).doubles, moved).map { $0 + $1 * 0.4 })
+        }
+        return result
+    }
+
+    /// Draws, their mean log-probability, and the entropy's formula, which must be minus that mean.
+    private func entropyMatches(_ distribution: any Distribution, shape: [Int], tolerance: Double = 0.03) throws {
+        let count = 20_000
+        distribution.namedParameters()
+        let random = RandomSource()
+        let event = Shape([.batch] + shape.map { Extent($0) })
+        let x = distribution.sample(event, random)
+        var all = bindings(distribution)
+        for (name, feed) in RandomSource.feeds(seed: 5, examples: Array(0..<count)) { all[name] = feed.values }
+        let logs = try Interpreter(batch: count, all).run(distribution.logProbability(x)).elements
+        let isFinite = logs.allSatisfy { $0.isFinite }
+        #expect(isFinite, "\(distribution.name)")
+        let mean: Double = logs.reduce(0.0) { $0 + $1 } / Double(count)
+        if let entropy = distribution.entropy(shape) {
+            let value = try Interpreter(batch: 1, all.filter { !$0.key.hasPrefix("random.") }).run(entropy).elements[0]
+            #expect(abs(mean + value) <= tolerance * max(1, abs(value)), "\(distribution.name): \(mean) and \(value)")
+        }
+    }
+
+    @Test func entropies() throws {
+        try entropyMatches(DiagonalNormal(), shape: [3])
+        try entropyMatches(DiagonalNormal([3]), shape: [3])
+        try entropyMatches(FullNormal(3), shape: [3])
+        try entropyMatches(Logistic(), shape: [2])
+        try entropyMatches(Uniform(-1, 3), shape: [2])
+        try entropyMatches(BernoulliDistribution([4]), shape: [4])
+        try entropyMatches(CategoricalDistribution(variables: 3, levels: 4), shape: [3])
+        try entropyMatches(DiscretizedLogistic([2], levels: 16), shape: [2])
+        try entropyMatches(Mixture([DiagonalNormal([2]), DiagonalNormal([2])]), shape: [2])
+    }
+
+    /// Probabilities of everything that a discrete distribution can give add up to one.
+    @Test func discreteDistributionsSumToOne() throws {
+        let logistic = DiscretizedLogistic([1], levels: 16)
+        let all = Values(shape: [16, 1], elements: (0..<16).map { Double($0) })
+        var bound = bindings(logistic)
+        bound["x"] = all
+        let logs = try Interpreter(batch: 16, bound).run(logistic.logProbability(.input("x", [.batch, 1]))).elements
+        let total: Double = logs.reduce(0.0) { $0 + Math.exp($1) }
+        #expect(abs(total - 1) < 1e-12)
+    }
+
+    /// A full normal against the closed form of two dimensions.
+    @Test func fullNormal() throws {
+        let normal = FullNormal(2)
+        var bound = bindings(normal)
+        bound["x"] = Values(shape: [1, 2], elements: [0.3, -1.2])
+        let found = try Interpreter(batch: 1, bound).run(normal.logProbability(.input("x", [.batch, 2]))).elements[0]
+        let (m, l, d) = (bound["mean"]!.elements, bound["lower"]!.elements[2], bound["logDiagonal"]!.elements)
+        let first = (0.3 - m[0]) / Math.exp(d[0])
+        let second = (-1.2 - m[1] - l * first) / Math.exp(d[1])
+        let expected: Double = -0.5 * (first * first + second * second) - d[0] - d[1] - 2 * halfLogTwoPi
+        // The graph's constants are float32.
+        #expect(abs(found - expected) < 1e-6)
+    }
+
+    /// The classic baseline finds the mixture that its data were drawn from.
+    @Test func gaussianMixtureByEM() throws {
+        let density = PlanarDensity.eightGaussians
+        let data = density.draw(seed: 4, count: 3000)
+        let mixture = try GaussianMixture(fitting: data, components: 24, rounds: 60)
+        for (a, b) in zip(mixture.history, mixture.history.dropFirst()) { #expect(b >= a - 1e-9) }
+        let test = density.draw(seed: 4, start: 10_000, count: 2000)
+        let x = test.doubles
+        let model: Double = mixture.logProbability(test).reduce(0.0) { $0 + $1 } / 2000
+        let truth: Double = (0..<2000).reduce(0.0) { $0 + density.logDensity(x[2 * $1], x[2 * $1 + 1]) } / 2000
+        #expect(truth - model < 0.15, "\(truth) and \(model)")
+    }
+
+    /// Uniform noise costs nothing; a flow's noise costs log q, and both bounds agree with the exact probability of a model
+    /// whose density is constant on every unit cube.
+    @Test func dequantizationBounds() throws {
+        let (levels, d, batch) = (4, 2, 4000)
+        let x = Tensor.input("x", [.batch, Extent(d)])
+        let values = Values(shape: [batch, d], elements: (0..<batch * d).map { Double(($0 * 7 + $0 / 3) % levels) })
+        for noise in [
+            UniformDequantization() as any Dequantization,
+            VariationalDequantization(variables: d, levels: levels, hidden: [6]),
+        ] {
+            noise.namedParameters()
+            var bound: [String: Values] = ["x": values]
+            for (index, (name, parameter)) in noise.namedParameters().enumerated() {
+                let moved = numbers(parameter.shape.reduce(1, *), seed: UInt64(index))
+                var start = zip(parameter.initialValue(seed: 1).floats, moved).map { $0 + Float($1 * 0.3) }
+                parameter.clearDead(&start)
+                bound[name] = HostArray(start, shape: parameter.shape).values
+            }
+            for (name, feed) in RandomSource.feeds(seed: 5, examples: Array(0..<batch)) { bound[name] = feed.values }
+            let (y, log) = noise.dequantize(x, RandomSource())
+            let found = try Interpreter(batch: batch, bound).run([y, log])
+            for (a, b) in zip(found[0].elements, values.elements) { #expect(a >= b && a < b + 1) }
+            // E[1 / q] over draws of q is the volume of the cube.
+            let volume: Double = found[1].elements.reduce(0.0) { $0 + Math.exp(-$1) } / Double(batch)
+            #expect(abs(volume - 1) < 0.1, "\(volume)")
+        }
+        #expect(abs(bitsPerDimension(nats: -2 * Math.log(4), dimensions: 2) - 2) < 1e-12)
+    }
+}

@@ -1,0 +1,197 @@
+import CPU
+import Compiler
+import Distributions
+import Graph
+import Layers
+import Models
+import OpenCL
+import Testing
+
+@testable import Bijectors
+
+struct FlowCase: CustomTestStringConvertible, Sendable {
+    let name: String
+    /// Half the side of the square that holds the density's mass in two dimensions.
+    var reach = 12.0
+    /// Whether its inverse searches roots: unrolled, such a program takes OpenCL compilers minutes, so its samples are
+    /// tested on the CPU.
+    var searches = false
+    let make: @Sendable (_ variables: Int) -> Flow
+    var testDescription: String { name }
+}
+
+private let flowCases: [FlowCase] = [
+    FlowCase(name: "NICE") { .nice(variables: $0, layers: 4, hidden: [8]) },
+    FlowCase(name: "RealNVP") { .realNVP(variables: $0, layers: 4, hidden: [8], limit: 2) },
+    FlowCase(name: "MAF") { .maf(variables: $0, layers: 3, hidden: [8], limit: 3, normalization: .actNorm) },
+    FlowCase(name: "MAF, batch norm") {
+        .maf(variables: $0, layers: 2, hidden: [8], limit: 3, normalization: .batchNorm)
+    },
+    FlowCase(name: "MAF MoG") { .mafMoG(variables: $0, layers: 2, hidden: [8], components: 3, limit: 3) },
+    FlowCase(name: "IAF") { .iaf(variables: $0, layers: 2, hidden: [8]) },
+    FlowCase(name: "spline coupling") {
+        .coupling(variables: $0, layers: 2, hidden: [8], transformer: SplineTransformer(bins: 4))
+    },
+    FlowCase(name: "NAF", reach: 40, searches: true) {
+        .autoregressive(
+            variables: $0, layers: 1, hidden: [8], transformer: DeepSigmoidTransformer(units: 3), activation: .tanh)
+    },
+    FlowCase(name: "mixture coupling", searches: true) {
+        .coupling(variables: $0, layers: 2, hidden: [8], transformer: MixtureCDFTransformer(components: 2))
+    },
+    FlowCase(name: "planar") { .planar(variables: $0, layers: 4) },
+    FlowCase(name: "radial") { .radial(variables: $0, layers: 4) },
+]
+
+private func devices() throws -> [any Device] {
+    var result: [any Device] = [try CPUDevice(threads: 2)]
+    if let other = try? OpenCLDevice.named("opencl") { result.append(other) }
+    return result
+}
+
+private func states(_ flow: Flow, _ device: any Device, noise: Double = 0.3) throws -> [String: any DeviceBuffer] {
+    var result: [String: any DeviceBuffer] = [:]
+    for (index, (name, parameter)) in flow.namedParameters().enumerated() {
+        let moved = numbers(parameter.shape.reduce(1, *), seed: UInt64(index + 9)).map { Float($0 * noise) }
+        var values = zip(parameter.initialValue(seed: 4).floats, moved).map { parameter.isTrained ? $0 + $1 : $0 }
+        parameter.clearDead(&values)
+        let buffer = try device.makeBuffer(byteCount: values.count * 4)
+        try HostArray(values, shape: parameter.shape).withUnsafeBytes { try buffer.write($0) }
+        result[name] = buffer
+    }
+    return result
+}
+
+@Suite(.serialized) struct FlowTests {
+    /// Every two-dimensional density integrates to one on a grid.
+    @Test(arguments: flowCases) func integratesToOne(_ test: FlowCase) throws {
+        let device = try CPUDevice(threads: 2)
+        let flow = test.make(2)
+        let x = Tensor.input("x", [.batch, 2])
+        let side = test.reach > 20 ? 1200 : 500
+        let width = 2 * test.reach
+        let program = try device.load(
+            compile([flow.logProbability(x)]), maximumBatch: side * side, states: try states(flow, device))
+        var grid: [Float] = []
+        for i in 0..<side * side {
+            grid.append(Float((Double(i % side) + 0.5) / Double(side) * width - width / 2))
+            grid.append(Float((Double(i / side) + 0.5) / Double(side) * width - width / 2))
+        }
+        let logs = try program.run(["x": .host(HostArray(grid, shape: [side * side, 2]))], batch: side * side)[0]
+            .doubles
+        let cell = (width / Double(side)) * (width / Double(side))
+        let total = logs.reduce(0) { $0 + Math.exp($1) } * cell
+        #expect(abs(total - 1) < 1e-3, "\(total)")
+    }
+
+    /// Latents go back to where they came from, through formulas and compiled incremental programs, on every device.
+    @Test(arguments: flowCases) func inverseComesBack(_ test: FlowCase) throws {
+        let (count, batch) = (6, 70)
+        for device in test.searches ? [try CPUDevice(threads: 2)] : try devices() {
+            let flow = test.make(count)
+            let own = try states(flow, device)
+            let x = Tensor.input("x", flow.shape)
+            let forward = try device.load(
+                compile([flow.bijector.forward(x, Pass()).value]), maximumBatch: batch, states: own)
+            let given = HostArray(numbers(batch * count, seed: 77).map { Float($0 * 2) }, shape: [batch, count])
+            let z = try forward.run(["x": .host(given)], batch: batch)[0]
+            let inverse = try InverseProgram(
+                flow.bijector, example: flow.shape, device: device, maximumBatch: batch, states: own)
+            let back = try inverse.run(z)
+            for (a, b) in zip(back.floats, given.floats) {
+                #expect(abs(a - b) <= 1e-3 * max(1, abs(b)), "\(device.name)")
+            }
+        }
+    }
+
+    /// OpenCL against the CPU, group by group.
+    @Test(arguments: flowCases) func devicesAgree(_ test: FlowCase) throws {
+        let all = try devices()
+        guard all.count == 2 else { return }
+        let flow = test.make(6)
+        let x = Tensor.input("x", flow.shape)
+        let log = flow.logProbability(x)
+        let loss = -log.mean()
+        let schedule = try compile(
+            [log] + gradients(of: loss, with: flow.parameters.filter(\.isTrained).map(\.tensor)))
+        let given = HostArray(numbers(40 * 6, seed: 5).map { Float($0 * 2) }, shape: [40, 6])
+        var results: [[HostArray]] = []
+        for device in all {
+            let program = try device.load(schedule, maximumBatch: 40, states: try states(flow, device))
+            results.append(try program.run(["x": .host(given)], batch: 40))
+        }
+        for (a, b) in zip(results[0], results[1]) {
+            let scale = max(1, a.floats.map(\.magnitude).max() ?? 0)
+            let worst = zip(a.floats, b.floats).map { abs($0 - $1) }.max() ?? 0
+            #expect(worst <= 2e-5 * scale, "\(worst) of \(scale)")
+        }
+    }
+
+    /// A conditioner that reads what it must not is refused, and the way is named.
+    @Test func brokenConditionersAreRefused() throws {
+        let all = BitMatrix(rows: 7, columns: 4) { _, _ in true }
+        let out = BitMatrix(rows: 8, columns: 7) { _, _ in true }
+        let maf = Autoregressive(
+            .natural(4), AffineTransformer(), conditioner: MaskedMLP(masks: [all, out]))
+        let leak = #expect(throws: DependencyLeak.self) { try maf.proveStructure([.batch, 4]) }
+        #expect(leak?.description.contains("x[") == true)
+        let coupling = Coupling(
+            .alternating(keepsOdd: true), AffineTransformer(),
+            conditioner: PeekingConditioner())
+        #expect(throws: DependencyLeak.self) { try coupling.proveStructure([.batch, 4]) }
+        let device = try CPUDevice(threads: 1)
+        #expect(throws: DependencyLeak.self) {
+            try InverseProgram(
+                maf, example: [.batch, 4], device: device, maximumBatch: 1,
+                states: try states(Flow(maf, base: DiagonalNormal(), exampleShape: [4]), device))
+        }
+    }
+
+    /// Reads the mean of the batch: examples would leak into one another.
+    private struct PeekingConditioner: Conditioner {
+        func callAsFunction(_ x: Tensor, _ pass: Pass) -> Tensor {
+            let y = (x - x.mean(axes: [0]).broadcast(to: x.shape)).flipped(axes: [1])
+            return .concatenate([y, y], axis: 1)
+        }
+    }
+
+    /// ActNorm's first batch leaves mean 0 and variance 1; batch norm's statistics are the batch's in training and the running
+    /// ones else.
+    @Test func normalizationStatistics() throws {
+        let x = Tensor.input("x", [.batch, 3])
+        let values = Values(
+            shape: [50, 3], elements: numbers(150, seed: 8).enumerated().map { $1 * 3 + Double($0 % 3) })
+        let act = ActNorm(3)
+        act.namedParameters()
+        let pass = Pass(.initialize)
+        let z = try Interpreter(batch: 50, ["x": values]).run(act.forward(x, pass).value)
+        for c in 0..<3 {
+            let column = (0..<50).map { z.elements[$0 * 3 + c] }
+            let mean: Double = column.reduce(0.0) { $0 + $1 } * 0.02
+            let variance: Double = column.reduce(0.0) { $0 + $1 * $1 } * 0.02
+            #expect(abs(mean) < 1e-9)
+            #expect(abs(variance - 1) < 1e-5)
+        }
+        #expect(pass.updates.count == 2)
+        let norm = BatchNormalization(3)
+        norm.namedParameters()
+        let training = Pass(.train)
+        let output = norm.forward(x, training).value
+        #expect(training.updates.map(\.parameter.name) == ["runningMean", "runningVariance"])
+        var bound: [String: Values] = ["x": values]
+        for (name, parameter) in norm.namedParameters() { bound[name] = parameter.initialValue(seed: 1).values }
+        let trained = try Interpreter(batch: 50, bound).run([output] + training.updates.map(\.value))
+        let normalized: Double = (0..<50).reduce(0.0) { $0 + trained[0].elements[$1 * 3] }
+        #expect(abs(normalized) < 1e-9)
+        let mean: Double = (0..<50).reduce(0.0) { $0 + values.elements[$1 * 3] } * 0.02
+        let running = trained[1].elements[0]
+        #expect(abs(running - 0.1 * mean) < 1e-9)
+        // Evaluation is a function of each example alone.
+        let one = try Interpreter(
+            batch: 1, bound.merging(["x": Values(shape: [1, 3], elements: Array(values.elements[0..<3]))]) { $1 }
+        )
+        .run(norm.forward(x, Pass()).value)
+        let many = try Interpreter(batch: 50, bound).run(norm.forward(x, Pass()).value)
+        #expect(one.elements == Array(many.elements[0..<3]))
+    }
+}

@@ -1,0 +1,129 @@
+import Datasets
+import Graph
+import Training
+
+/// Grey MNIST digits, 0 to 255, 50000 to train on, in file order.
+private func greyMNIST(_ folder: String) throws -> ExperimentData {
+    let images = try ArrayFile.read("\(folder)/mnist/train-images-idx3-ubyte.gz")
+    let test = try ArrayFile.read("\(folder)/mnist/t10k-images-idx3-ubyte.gz")
+    guard images.shape == [60000, 28, 28] else {
+        throw FileError("\(folder)/mnist", "expected 60000 images of 28 x 28, found \(images.shape)")
+    }
+    return ExperimentData(
+        try Dataset(
+            name: "mnist", train: images.rows(0..<50000), valid: images.rows(50000..<60000), test: test,
+            exampleShape: [1, 28, 28]))
+}
+
+/// The first 4000 training images of CIFAR-10: enough to show shapes and training, not to compare with the paper.
+private func smallCIFAR(_ folder: String) throws -> ExperimentData {
+    let path = "\(folder)/cifar10/train_first4000.npz"
+    guard let images = try NumPy.read(npz: path)["images"], images.shape == [4000, 3, 32, 32] else {
+        throw FileError(path, "expected an array “images” of bytes [4000, 3, 32, 32]")
+    }
+    return ExperimentData(
+        try Dataset(
+            name: "cifar10", train: images.rows(0..<3400), valid: images.rows(3400..<3600),
+            test: images.rows(3600..<4000), exampleShape: [3, 32, 32]))
+}
+
+private func vector(
+    _ name: String, _ summary: String, _ paper: String, epochs: Int, rate: Double,
+    _ change: (inout FlowSettings) -> Void
+) -> Experiment {
+    Experiment(
+        name: name, summary: summary, paper: paper, paperNats: nil,
+        configuration: RunConfiguration(
+            FlowSettings {
+                $0.levels = 256
+                $0.alpha = 1e-6
+                change(&$0)
+            }, experiment: name
+        ) {
+            $0.batch = 100
+            $0.epochs = epochs
+            $0.rate = rate
+            $0.schedule = .cosine
+            $0.clipNorm = 100
+            $0.weightDecay = 1e-5
+            $0.samples = 100
+            $0.validationExamples = 2000
+        }, load: { _, folder in try greyMNIST(folder) })
+}
+
+private func image(
+    _ name: String, _ summary: String, _ paper: String, epochs: Int, settings: ImageFlowSettings,
+    load: @escaping @Sendable (String) throws -> ExperimentData
+) -> Experiment {
+    Experiment(
+        name: name, summary: summary, paper: paper, paperNats: nil,
+        configuration: RunConfiguration(settings, experiment: name) {
+            $0.batch = 32
+            $0.epochs = epochs
+            $0.rate = 0.001
+            $0.schedule = .cosine
+            $0.clipNorm = 50
+            $0.samples = 64
+            $0.validationExamples = 500
+        }, load: { _, folder in try load(folder) })
+}
+
+private func autoencoder(_ name: String, _ posterior: String, _ paper: String) -> Experiment {
+    Experiment(
+        name: name, summary: "variational autoencoder, posterior \(posterior), on the fixed binarization of MNIST",
+        paper: paper, paperNats: nil,
+        configuration: RunConfiguration(VAESettings { $0.posterior = posterior }, experiment: name) {
+            $0.epochs = 30
+            $0.rate = 0.001
+            $0.schedule = .cosine
+            $0.samples = 100
+            $0.validationExamples = 1000
+        }, load: { _, folder in try binarizedMNIST(folder) })
+}
+
+extension Experiment {
+    static let flowImages: [Experiment] = [
+        vector(
+            "nice-mnist", "NICE on grey MNIST, in the unit interval", "Dinh et al. 2015, table 3", epochs: 12,
+            rate: 0.001
+        ) {
+            $0.flow = "nice"
+            $0.layers = 4
+            $0.hidden = [512, 512]
+            $0.alpha = -1
+        },
+        vector(
+            "maf-mnist", "MAF of 5 layers on grey MNIST after the logit", "Papamakarios et al. 2017, table 2",
+            epochs: 10,
+            rate: 0.0005
+        ) {
+            $0.flow = "maf"
+            $0.layers = 5
+            $0.hidden = [512]
+            $0.limit = 3
+            $0.normalization = "actNorm"
+        },
+        image(
+            "realnvp-mnist", "multi-scale RealNVP on grey MNIST", "Dinh et al. 2017", epochs: 2,
+            settings: ImageFlowSettings {
+                $0.flow = "realnvp"
+                $0.hidden = 24
+            }, load: greyMNIST),
+        image(
+            "glow-mnist", "Glow on grey MNIST", "Kingma and Dhariwal 2018", epochs: 2,
+            settings: ImageFlowSettings {
+                $0.steps = 6
+                $0.hidden = 48
+            }, load: greyMNIST),
+        image(
+            "glow-cifar", "Glow on 4000 images of CIFAR-10 (a subset: its figure does not compare with the paper's)",
+            "Kingma and Dhariwal 2018, table 2: 3.35 bits on the full set", epochs: 8,
+            settings: ImageFlowSettings {
+                $0.scales = 3
+                $0.steps = 6
+                $0.hidden = 64
+            }, load: smallCIFAR),
+        autoencoder("vae-iaf-mnist", "iaf:4", "Kingma et al. 2016, algorithm 1"),
+        autoencoder("vae-planar-mnist", "planar:16", "Rezende and Mohamed 2015, table 2"),
+    ]
+}
