@@ -81,7 +81,8 @@ public struct Dependencies {
         )
     }
 
-    private func reach(_ seeds: [Tensor: [Bool]]) -> [Tensor: [Bool]] {
+    /// Which elements of every tensor the marked elements of some tensors are computed from.
+    public func reach(_ seeds: [Tensor: [Bool]]) -> [Tensor: [Bool]] {
         var marks = seeds
         for node in nodes.reversed() {
             for index in node.types.indices {

@@ -24,7 +24,9 @@ public enum Bench {
     }
 
     public static let workloads =
-        ["made", "made-large"] + flows + ["matmul-2048", "matmul-100x784x500", "matmul-512x1024x1024"]
+        ["made", "made-large"] + flows + [
+            "pixelcnn", "gated-pixelcnn", "wavenet", "matmul-2048", "matmul-100x784x500", "matmul-512x1024x1024",
+        ]
 
     /// What each workload can time.
     public static func activities(_ workload: String) -> [String] {
@@ -38,11 +40,33 @@ public enum Bench {
         case "matmul-2048": return try product(workload, 2048, 2048, 2048, device, seconds)
         case "matmul-100x784x500": return try product(workload, 100, 784, 500, device, seconds)
         case "matmul-512x1024x1024": return try product(workload, 512, 1024, 1024, device, seconds)
+        case "pixelcnn":
+            let configuration = RunConfiguration(PixelCNNSettings()) { $0.batch = 32 }
+            return try binary(workload, configuration, [1, 28, 28], what, device, seconds)
+        case "gated-pixelcnn":
+            let configuration = RunConfiguration(GatedPixelCNNSettings()) { $0.batch = 16 }
+            return try binary(workload, configuration, [1, 28, 28], what, device, seconds)
+        case "wavenet":
+            let random = HostRandom(seed: 0, stream: "bench")
+            return try model(
+                workload, RunConfiguration(WaveNetSettings()) { $0.batch = 1 }, examples: ExampleShape([8000]),
+                sampleBatch: 1, what, device, seconds, { Float(random.bits(example: $0) % 256) })
         case _ where flows.contains(workload): return try flow(workload, what, device, seconds)
         default:
             throw UsageError(
                 "bench: there is no workload “\(workload)”; there are \(workloads.joined(separator: ", "))")
         }
+    }
+
+    /// A model of binary images: training on its batch, 16 images drawn.
+    private static func binary(
+        _ name: String, _ configuration: RunConfiguration, _ shape: [Int], _ what: String, _ device: any Device,
+        _ seconds: Double
+    ) throws -> Row {
+        let random = HostRandom(seed: 0, stream: "bench")
+        return try model(
+            name, configuration, examples: ExampleShape(shape), sampleBatch: 16, what, device, seconds,
+            { Float(random.uniform(example: $0) < 0.13 ? 1 : 0) })
     }
 
     /// MADE 784-hidden-784, Bernoulli, natural order: a step of forward, backward and Adam, or 100 images drawn.

@@ -32,6 +32,9 @@ public final class CausalTask: TrainableModel {
 
     public func logProbability(_ x: Tensor) -> Tensor { model.logProbability(x, context) }
 
+    /// The parameters of every conditional.
+    func parameters(_ x: Tensor) -> Tensor { model.conditionalParameters(x, context) }
+
     public func initialization(_ x: Tensor, _ random: RandomSource) -> [StateUpdate] {
         var context = self.context
         let initialization = DataDependentInitialization()
@@ -50,9 +53,13 @@ public final class CausalTask: TrainableModel {
     }
 
     public func dependencies(_ x: Tensor) -> (output: Tensor, order: Order)? {
-        guard model.conditional.variablesPerSite == 1 else { return nil }
         let parameters = model.conditionalParameters(x, context)
-        return (parameters.sliced(axis: 1, from: 0, count: 1).reshaped(x.shape), model.order)
+        let first = parameters.sliced(axis: 1, from: 0, count: 1)
+        let sites = model.conditional.variablesPerSite
+        if sites == 1 { return (first.reshaped(x.shape), model.order) }
+        // The channels of a pixel share their parameters.
+        let shape = Shape([x.shape[0], Extent(sites), first.shape[2]])
+        return (first.broadcast(to: shape).reshaped(x.shape), model.order)
     }
 
     public func drawing(_ x: Tensor, _ request: DrawingRequest) throws -> Drawing {

@@ -19,6 +19,12 @@ struct Inspect: ParsableCommand {
     @OptionGroup var data: DataOptions
     @Option(name: .customLong("set"), help: "A setting as key=value; may be repeated.") var settings: [String] = []
     @Option(help: "Draw the structural Jacobian of the conditionals to this png.") var dependencies: String?
+    @Option(
+        name: .customLong("receptive-field"),
+        help:
+            "Draw to this png what a conditional may read, layer by layer: white what it reads, red what it should and does not."
+    ) var receptiveField: String?
+    @Option(help: "The variable of --receptive-field, counted from 0; the middle one if not given.") var variable: Int?
     @Flag(
         help: "Print JSON: names, shapes, the order and every layer's degrees, enough to rebuild the network elsewhere."
     )
@@ -84,6 +90,7 @@ struct Inspect: ParsableCommand {
             multiplyAdds: description.layers.reduce(0) { $0 + $1.multiplyAdds },
             liveMultiplyAdds: description.layers.reduce(0) { $0 + $1.liveMultiplyAdds }, proof: proof)
         if let dependencies { try drawDependencies(run, to: dependencies) }
+        let field = try receptiveField.map { try drawReceptiveField(run, to: $0) }
         if json {
             try printJSON(report)
             return
@@ -105,6 +112,28 @@ struct Inspect: ParsableCommand {
         for remark in description.remarks { print("  \(remark)") }
         print("  \(report.proof)")
         if let dependencies { print("  structural Jacobian: \(dependencies)") }
+        if let field, let receptiveField {
+            print(
+                "  receptive field of \(field.layers.count) layers: \(receptiveField); \(field.missing) earlier variables are not read, \(field.leaking) leak"
+            )
+        }
+    }
+
+    private func drawReceptiveField(_ run: Training.Run, to path: String) throws -> ReceptiveField {
+        guard let (output, order) = try run.model.dependencies(run.x) else {
+            throw UsageError("--receptive-field: \(run.configuration.experiment) has no conditional for each variable")
+        }
+        let shape = run.examples.dimensions
+        let count = run.examples.count
+        // The middle of an image's first channel, or of a sequence.
+        let middle = shape.count == 3 ? shape[1] / 2 * shape[2] + shape[2] / 2 : count / 2
+        let chosen = variable ?? middle
+        guard (0..<count).contains(chosen) else {
+            throw UsageError("--variable \(chosen): expected 0 to \(count - 1)")
+        }
+        let field = try ReceptiveField(output: output, of: run.x, order: order, shape: shape, variable: chosen)
+        try PNG.write(field.picture(), to: path)
+        return field
     }
 
     /// White where conditional `row` may read variable `column`; rows and columns in the order of drawing.

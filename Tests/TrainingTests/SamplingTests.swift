@@ -194,4 +194,68 @@ import Testing
             }
         }
     }
+
+    /// Models of convolutions: compiled, naive, and one seed on every device.
+    @Test func convolutionModelsDrawTheSame() throws {
+        let models: [(any ModelSettings, ExampleShape)] = [
+            (
+                PixelCNNSettings {
+                    $0.channels = 8
+                    $0.blocks = 2
+                }, ExampleShape([1, 8, 7])
+            ),
+            (
+                GatedPixelCNNSettings {
+                    $0.channels = 6
+                    $0.blocks = 2
+                    $0.headChannels = 4
+                }, ExampleShape([1, 7, 8], classes: 3)
+            ),
+            (
+                PixelCNNPlusPlusSettings {
+                    $0.channels = 4
+                    $0.scales = 2
+                    $0.blocks = 1
+                    $0.components = 2
+                }, ExampleShape([3, 4, 4])
+            ),
+            (
+                WaveNetSettings {
+                    $0.levels = 16
+                    $0.residual = 6
+                    $0.skip = 8
+                    $0.stacks = 1
+                    $0.layers = 4
+                }, ExampleShape([40])
+            ),
+        ]
+        for (settings, shape) in models {
+            var first: HostArray?
+            for device in try samplingDevices() {
+                let run = try Run(RunConfiguration(settings), examples: shape, device: device)
+                try run.initialize()
+                let compiled = try run.sample(
+                    count: 20, SamplingOptions(seed: 5, batch: 17, label: shape.classes.map { _ in 1 }))
+                func same(_ other: HostArray) -> Int {
+                    (0..<20).count { compiled.examples.rows($0..<$0 + 1) == other.rows($0..<$0 + 1) }
+                }
+                #expect(same(first ?? compiled.examples) >= 19, "\(device.summary)")
+                first = first ?? compiled.examples
+                // The loop on processors only: every pass of PoCL's GPU kernels takes its time.
+                guard device.name == "cpu" else { continue }
+                let naive = try run.sample(
+                    count: 20, SamplingOptions(seed: 5, isNaive: true, label: shape.classes.map { _ in 1 }))
+                #expect(same(naive.examples) >= 19)
+                let full = try device.load(
+                    compile([try #require(run.model as? CausalTask).parameters(run.x)]), maximumBatch: 20,
+                    states: run.states.buffers)
+                var feeds: [String: Feed] = ["x": .host(compiled.examples)]
+                if shape.classes != nil { feeds["label"] = .host(HostArray([Int32](repeating: 1, count: 20))) }
+                let logits = try full.run(feeds, batch: 20)[0].floats
+                let largest = max(1, logits.map { abs($0) }.max() ?? 0)
+                let worst = zip(compiled.outputs[0].floats, logits).map { abs($0 - $1) }.max() ?? 0
+                #expect(worst <= 4e-6 * largest, "\(worst)")
+            }
+        }
+    }
 }
