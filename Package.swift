@@ -8,7 +8,8 @@ let package = Package(
         .library(
             name: "Martlet",
             targets: [
-                "Graph", "Compiler", "CPU", "OpenCL", "Layers", "Distributions", "Models", "Datasets", "Training",
+                "Graph", "Compiler", "CPU", "OpenCL", "Layers", "Distributions", "Bijectors", "Models", "Datasets",
+                "Training",
             ]),
         .executable(name: "martlet", targets: ["martlet"]),
     ],
@@ -36,13 +37,16 @@ let package = Package(
         // 4: what models are made of
         .target(name: "Layers", dependencies: ["Graph", "Kernels"], path: "Sources/Layers"),
         .target(name: "Distributions", dependencies: ["Graph", "Layers"], path: "Sources/Distributions"),
+        .target(
+            name: "Bijectors", dependencies: ["Graph", "Compiler", "Layers", "Distributions"], path: "Sources/Bijectors"),
         // 5: models
-        .target(name: "Models", dependencies: ["Compiler", "Layers", "Distributions"], path: "Sources/Models"),
+        .target(
+            name: "Models", dependencies: ["Compiler", "Layers", "Distributions", "Bijectors"], path: "Sources/Models"),
         // 6: data and training
         .target(
             name: "Datasets", dependencies: ["Graph", "Kernels", "CZip", "CLZMA", "CPNG"], path: "Sources/Datasets"),
         .target(
-            name: "Training", dependencies: ["Compiler", "Layers", "Distributions", "Models", "Datasets"],
+            name: "Training", dependencies: ["Compiler", "Layers", "Distributions", "Bijectors", "Models", "Datasets"],
             path: "Sources/Training"),
         // 7: experiments and the command line
         .target(name: "Experiments", dependencies: ["Compiler", "Training"], path: "experiments"),
@@ -56,6 +60,9 @@ let package = Package(
         // tests mirror the floors
         .testTarget(name: "GraphTests", dependencies: ["Graph"]),
         .testTarget(name: "CompilerTests", dependencies: ["Compiler"]),
+        .testTarget(
+            name: "BijectorsTests", dependencies: ["Bijectors", "Models", "Datasets", "CPU", "OpenCL"],
+            exclude: ["Goldens"]),
         .testTarget(name: "ModelsTests", dependencies: ["Models"]),
         .testTarget(name: "BackendTests", dependencies: ["CPU", "OpenCL", "Datasets"], exclude: ["Goldens"]),
         .testTarget(name: "DatasetsTests", dependencies: ["Datasets"]),

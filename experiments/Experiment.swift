@@ -24,6 +24,9 @@ public struct Experiment: Sendable {
 
     /// Every experiment, by name.
     public static let all: [Experiment] = [madeGlyphs, madeMNIST, madeMNISTPaper] + madeUCI + [made] + pixelModels + sequenceModels
+        + flows
+
+    static let flows: [Experiment] = [mafBSDS300, realNVPBSDS300] + flowDensities
 
     public static func named(_ name: String) throws -> Experiment {
         guard let found = all.first(where: { $0.name == name }) else {

@@ -58,6 +58,7 @@ struct ScheduleBuilder {
     private let updates: [(state: Tensor, value: Tensor)]
     private let settled: [Tensor: WeightMask]
     private let fusion: Fusion
+    private let readers: [Tensor: Set<Int>]
     private var schedule = Schedule()
     private var valueOf: [Tensor: Int] = [:]
     /// Values that are written straight into a state.
@@ -70,6 +71,7 @@ struct ScheduleBuilder {
         self.updates = updates.map { (state: $0.0, value: $0.1) }
         self.settled = settled
         fusion = Fusion(outputs + updates.map(\.1))
+        readers = fusion.readers
     }
 
     mutating func build() -> Schedule {
@@ -239,12 +241,7 @@ struct ScheduleBuilder {
     /// Whether another group, or the caller, reads what a cluster computes for `tensor`.
     private func isRead(_ tensor: Tensor, outside cluster: Cluster) -> Bool {
         outputs.contains(tensor) || updates.contains { $0.value == tensor }
-            || fusion.clusters.contains { other in
-                other !== cluster
-                    && fusion.inputs(of: other).contains {
-                        if case .tensor(tensor) = fusion.view($0).base { true } else { false }
-                    }
-            }
+            || readers[tensor].map { $0.contains { $0 != cluster.id } } == true
     }
 
     // MARK: groups
@@ -313,7 +310,7 @@ struct ScheduleBuilder {
 
     private mutating func emitCopy(of tensor: Tensor) {
         // The copy's own memory must not be what it is copied from.
-        let view = View.of(tensor) { $0 != tensor && fusion.isComputed($0) }
+        let view = fusion.source(ofCopy: tensor)
         var builder = ProgramBuilder(anchor: nil)
         if Simplifier.isCounted(tensor), !(tensor.node.operation is Position) {
             supply(tensor, &builder, nil)

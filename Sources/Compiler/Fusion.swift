@@ -13,6 +13,8 @@ final class Cluster {
     var copied: Tensor?
     /// The iteration space of `nodes`.
     let shape: Shape
+    /// What the nodes read from outside of the cluster.
+    var reads = Set<Tensor>()
     /// Every cluster that must run before this one.
     var ancestors = Set<Int>()
     /// Place in the order in which the graph was built.
@@ -23,6 +25,14 @@ final class Cluster {
         self.anchor = anchor
         self.shape = shape
         self.rank = rank
+    }
+
+    /// A device takes so many operands in one kernel. Every node may turn out to be read by others, so nodes count too.
+    static let limit = (nodes: 56, reads: 40)
+
+    /// Whether the cluster can take more nodes that read `more`.
+    func hasRoom(nodes count: Int, reading more: Set<Tensor>) -> Bool {
+        nodes.count + prologue.count + count <= Self.limit.nodes && reads.union(more).count <= Self.limit.reads
     }
 
     /// Whether elementwise nodes can follow the anchor in the same group.
@@ -83,7 +93,23 @@ struct Fusion {
         home[tensor] != nil || tensor.node.operation is Placeholder || tensor.node.operation is Constant
     }
 
-    func view(_ tensor: Tensor) -> View { .of(tensor, isStored: isComputed) }
+    func view(_ tensor: Tensor) -> View {
+        let view = View.of(tensor, isStored: isComputed)
+        // Memory that something on the way was given since may lie so that no view of it will do; what it was copied from does.
+        if view.base == .tensor(tensor), !isComputed(tensor) { return .of(tensor, isStored: isOriginal) }
+        return view
+    }
+
+    /// The view that a copied tensor is of other memory than its own.
+    func source(ofCopy copied: Tensor) -> View {
+        let view = View.of(copied) { $0 != copied && isComputed($0) }
+        return view.base == .tensor(copied) ? .of(copied) { $0 != copied && isOriginal($0) } : view
+    }
+
+    /// Whether a tensor is computed or given, not copied.
+    private func isOriginal(_ tensor: Tensor) -> Bool {
+        isComputed(tensor) && home[tensor]?.copied != tensor
+    }
 
     /// The cluster that has to run before `tensor` can be read.
     func source(_ tensor: Tensor) -> Cluster? {
@@ -143,8 +169,9 @@ struct Fusion {
         }
         // A product or reduction first, whose result never has to leave its registers; then the latest.
         candidates.sort { ($0.anchor != nil ? 1 : 0, $0.rank) > ($1.anchor != nil ? 1 : 0, $1.rank) }
+        let needed = Set(node.inputs.filter { !Simplifier.isCounted($0) })
         let joined = candidates.first { cluster in
-            node.inputs.allSatisfy { input in
+            cluster.hasRoom(nodes: 1, reading: needed.filter { home[$0] !== cluster }) && node.inputs.allSatisfy { input in
                 if home[input] === cluster { return true }
                 guard let source = source(input) else { return true }
                 return source !== cluster && !source.ancestors.contains(cluster.id)
@@ -157,12 +184,14 @@ struct Fusion {
             if !new.isEmpty {
                 for other in clusters where other.ancestors.contains(joined.id) { other.ancestors.formUnion(new) }
             }
-            for other in candidates where other !== joined { absorb(other, into: joined) }
+            joined.reads.formUnion(needed.filter { home[$0] !== joined })
             joined.nodes.append(node)
             home[Tensor(node)] = joined
+            for other in candidates where other !== joined { absorb(other, into: joined) }
         } else {
             let cluster = make(anchor: nil, shape: node.types[0].shape, rank: rank, reading: node.inputs)
             cluster.nodes = [node]
+            cluster.reads = needed
             home[Tensor(node)] = cluster
         }
     }
@@ -171,10 +200,12 @@ struct Fusion {
     /// would have to wait for both.
     private mutating func absorb(_ cluster: Cluster, into target: Cluster) {
         guard cluster.anchor == nil, cluster.copied == nil, !cluster.ancestors.contains(target.id),
-            !target.ancestors.contains(where: { clusterByID[$0]?.ancestors.contains(cluster.id) == true })
+            !target.ancestors.contains(where: { clusterByID[$0]?.ancestors.contains(cluster.id) == true }),
+            target.hasRoom(nodes: cluster.nodes.count, reading: cluster.reads)
         else { return }
         target.nodes = cluster.nodes + target.nodes
         for node in cluster.nodes { home[Tensor(node)] = target }
+        target.reads = target.reads.union(cluster.reads).filter { home[$0] !== target }
         let inherited = cluster.ancestors
         cluster.nodes = []
         clusters.removeAll { $0 === cluster }
@@ -207,6 +238,7 @@ struct Fusion {
             guard let all = readers[cluster.id], let first = all.first,
                 all.allSatisfy({ $0.reader === first.reader && $0.direct && $0.tensor == first.tensor }),
                 first.reader.anchor?.operation is Reduction, first.reader.prologue.isEmpty,
+                first.reader.hasRoom(nodes: cluster.nodes.count, reading: cluster.reads),
                 !cluster.nodes.contains(where: { kept.contains(Tensor($0)) })
             else { continue }
             first.reader.prologue = cluster.nodes
@@ -230,12 +262,23 @@ struct Fusion {
         return result
     }
 
+    /// The clusters that read each stored tensor.
+    var readers: [Tensor: Set<Int>] {
+        var result: [Tensor: Set<Int>] = [:]
+        for cluster in clusters {
+            for input in Set(inputs(of: cluster)) {
+                if case .tensor(let base) = view(input).base { result[base, default: []].insert(cluster.id) }
+            }
+        }
+        return result
+    }
+
     /// Every tensor that a cluster's nodes take, its own included.
     func inputs(of cluster: Cluster) -> [Tensor] {
         let own = (cluster.prologue + cluster.nodes).flatMap(\.inputs)
         if let copied = cluster.copied {
             // What the view is of, not the memory that it is being given.
-            if case .tensor(let base) = View.of(copied, isStored: { $0 != copied && isComputed($0) }).base {
+            if case .tensor(let base) = source(ofCopy: copied).base {
                 return [base]
             }
             return []

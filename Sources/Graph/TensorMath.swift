@@ -8,7 +8,7 @@ extension Tensor: ExpressibleByFloatLiteral, ExpressibleByIntegerLiteral {
     /// The value of a scalar constant.
     var scalarConstant: Double? {
         guard let constant = node.operation as? Constant, constant.array.shape.isEmpty else { return nil }
-        return constant.array.doubles[0]
+        return constant.literal ?? constant.array.doubles[0]
     }
 
     /// The shape that NumPy's rule gives two operands, `nil` if there is none.

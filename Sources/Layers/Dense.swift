@@ -5,9 +5,10 @@ public struct Dense: Module {
     public let weight: Parameter
     public let bias: Parameter
 
-    public init(_ inputs: Int, _ outputs: Int) {
-        weight = Parameter([outputs, inputs], .fanIn(inputs))
-        bias = Parameter([outputs], .fanIn(inputs))
+    /// - Parameter initializer: how weights and bias start; `nil` as PyTorch's `Linear`.
+    public init(_ inputs: Int, _ outputs: Int, initializer: Initializer? = nil) {
+        weight = Parameter([outputs, inputs], initializer ?? .fanIn(inputs))
+        bias = Parameter([outputs], initializer ?? .fanIn(inputs))
     }
 
     public func callAsFunction(_ x: Tensor, file: StaticString = #fileID, line: UInt = #line) -> Tensor {
@@ -40,10 +41,14 @@ public struct MaskedDense: Module {
     public let weight: Parameter
     public let bias: Parameter?
 
-    /// - Parameter mask: for constant masks, so that dead weights start at zero; `nil` if degrees change from run to run.
-    public init(_ inputs: Int, _ outputs: Int, mask: MaskStructure? = nil, hasBias: Bool = true) {
-        weight = Parameter([outputs, inputs], .fanIn(inputs), mask: mask)
-        bias = hasBias ? Parameter([outputs], .fanIn(inputs)) : nil
+    /// - Parameters:
+    ///   - mask: for constant masks, so that dead weights start at zero; `nil` if degrees change from run to run.
+    ///   - initializer: how weights and bias start; `nil` as PyTorch's `Linear`.
+    public init(
+        _ inputs: Int, _ outputs: Int, mask: MaskStructure? = nil, hasBias: Bool = true, initializer: Initializer? = nil
+    ) {
+        weight = Parameter([outputs, inputs], initializer ?? .fanIn(inputs), mask: mask)
+        bias = hasBias ? Parameter([outputs], initializer ?? .fanIn(inputs)) : nil
     }
 
     public func callAsFunction(

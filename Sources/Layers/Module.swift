@@ -12,24 +12,32 @@ public final class Parameter {
     public let mask: WeightMask?
     /// The name in files: the path of properties that leads to it, as PyTorch would write it. Set by `namedParameters`.
     public internal(set) var name = ""
+    /// Whether gradients train it; else it is what a pass over data finds for it (running statistics), or stays.
+    public let isTrained: Bool
+    /// The working type; `Module.use(_:)` changes it before the first tensor is made.
+    public internal(set) var element = ElementType.float32
     private let identity: Int
     private static let count = Atomic<Int>(0)
-    public private(set) lazy var tensor = Tensor.state(name.isEmpty ? "parameter \(identity)" : name, Shape(shape))
+    public private(set) lazy var tensor = Tensor.state(
+        name.isEmpty ? "parameter \(identity)" : name, Shape(shape), element)
 
     /// - Parameter mask: of weights `[out, in]`.
-    public convenience init(_ shape: [Int], _ initializer: Initializer, mask: MaskStructure? = nil) {
-        self.init(shape, initializer, weightMask: mask.map { .dense($0) })
+    public convenience init(
+        _ shape: [Int], _ initializer: Initializer, mask: MaskStructure? = nil, isTrained: Bool = true
+    ) {
+        self.init(shape, initializer, weightMask: mask.map { .dense($0) }, isTrained: isTrained)
     }
 
     /// - Parameter mask: of the weights `[out, in / groups, kernel..]` of a convolution.
     public convenience init(_ shape: [Int], _ initializer: Initializer, mask: ConvolutionMask?) {
-        self.init(shape, initializer, weightMask: mask.map { .convolution($0) })
+        self.init(shape, initializer, weightMask: mask.map { .convolution($0) }, isTrained: true)
     }
 
-    private init(_ shape: [Int], _ initializer: Initializer, weightMask mask: WeightMask?) {
+    private init(_ shape: [Int], _ initializer: Initializer, weightMask mask: WeightMask?, isTrained: Bool) {
         self.shape = shape
         self.initializer = initializer
         self.mask = mask
+        self.isTrained = isTrained
         identity = Self.count.add(1, ordering: .relaxed).newValue
     }
 
@@ -53,6 +61,8 @@ public enum Initializer: Hashable, Sendable {
     /// Uniform in [-bound, bound].
     case uniform(bound: Float)
     case normal(standardDeviation: Float)
+    /// A random rotation, for square matrices: normal rows made orthonormal (Gram and Schmidt, in double precision).
+    case rotation(Int)
 
     public static let zeros = Initializer.constant(0)
 
@@ -60,6 +70,10 @@ public enum Initializer: Hashable, Sendable {
     public static func fanIn(_ inputs: Int) -> Initializer { .uniform(bound: 1 / Float(max(1, inputs)).squareRoot()) }
 
     func values(count: Int, seed: UInt64, stream: UInt32) -> [Float] {
+        if case .rotation(let n) = self {
+            let raw = Initializer.normal(standardDeviation: 1).values(count: count, seed: seed, stream: stream)
+            return Self.orthonormalRows(raw.map { Double($0) }, n).map { Float($0) }
+        }
         let (low, high) = (UInt32(truncatingIfNeeded: seed), UInt32(truncatingIfNeeded: seed >> 32))
         return (0..<count).map { i in
             switch self {
@@ -70,8 +84,25 @@ public enum Initializer: Hashable, Sendable {
             case .normal(let deviation):
                 return martlet_normal_from_bits(
                     martlet_philox_word0(low, high, UInt32(truncatingIfNeeded: i), 0, 0, stream)) * deviation
+            case .rotation: return 0
             }
         }
+    }
+
+    private static func orthonormalRows(_ rows: [Double], _ n: Int) -> [Double] {
+        var a = rows
+        for i in 0..<n {
+            // Twice, so that what rounding leaves of the earlier rows goes too.
+            for _ in 0..<2 {
+                for j in 0..<i {
+                    let product = (0..<n).reduce(0) { $0 + a[i * n + $1] * a[j * n + $1] }
+                    for k in 0..<n { a[i * n + k] -= product * a[j * n + k] }
+                }
+            }
+            let norm = (0..<n).reduce(0) { $0 + a[i * n + $1] * a[i * n + $1] }.squareRoot()
+            for k in 0..<n { a[i * n + k] /= norm }
+        }
+        return a
     }
 }
 
@@ -114,6 +145,11 @@ extension Module {
         }
         visit(self, "")
         return found.map { (name: $0.0, parameter: $0.1) }
+    }
+
+    /// Sets the working type of every parameter; ask before the first tensor is made.
+    public func use(_ element: ElementType) {
+        for (_, parameter) in namedParameters() { parameter.element = element }
     }
 
     public var parameters: [Parameter] { namedParameters().map(\.parameter) }

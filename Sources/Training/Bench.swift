@@ -23,7 +23,7 @@ public enum Bench {
         public let peak_bytes: Int
     }
 
-    public static let workloads = ["made", "made-large", "matmul-2048", "matmul-100x784x500", "matmul-512x1024x1024"]
+    public static let workloads = ["made", "made-large"] + flows + ["matmul-2048", "matmul-100x784x500", "matmul-512x1024x1024"]
 
     /// What each workload can time.
     public static func activities(_ workload: String) -> [String] {
@@ -37,6 +37,7 @@ public enum Bench {
         case "matmul-2048": return try product(workload, 2048, 2048, 2048, device, seconds)
         case "matmul-100x784x500": return try product(workload, 100, 784, 500, device, seconds)
         case "matmul-512x1024x1024": return try product(workload, 512, 1024, 1024, device, seconds)
+        case _ where flows.contains(workload): return try flow(workload, what, device, seconds)
         default:
             throw UsageError(
                 "bench: there is no workload “\(workload)”; there are \(workloads.joined(separator: ", "))")

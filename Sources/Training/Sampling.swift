@@ -213,10 +213,14 @@ public final class Sampler {
     /// The incremental programs among the stages.
     public private(set) var programs: [SamplingProgram] = []
 
-    public init(_ run: Run, _ request: DrawingRequest, _ options: SamplingOptions, maximumBatch: Int) throws {
+    public convenience init(_ run: Run, _ request: DrawingRequest, _ options: SamplingOptions, maximumBatch: Int) throws {
+        try self.init(run, try run.model.drawing(run.x, request), options, maximumBatch: maximumBatch)
+    }
+
+    public init(_ run: Run, _ drawing: Drawing, _ options: SamplingOptions, maximumBatch: Int) throws {
         self.run = run
         let (device, states) = (run.device, run.states.buffers)
-        for stage in try run.model.drawing(run.x, request).stages {
+        for stage in drawing.stages {
             switch stage {
             case .incremental(let variable, let drawn, let order, let outputs) where options.isNaive:
                 stages.append(

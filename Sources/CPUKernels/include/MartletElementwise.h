@@ -87,7 +87,7 @@ typedef struct {
 enum {
     /// Elements that a program handles at a time: registers stay in the first-level cache.
     MARTLET_CHUNK = 512,
-    MARTLET_MAXIMUM_REGISTERS = 256,
+    MARTLET_MAXIMUM_REGISTERS = 512,
     /// Inputs or outputs of a program.
     MARTLET_MAXIMUM_PORTS = 64,
 };

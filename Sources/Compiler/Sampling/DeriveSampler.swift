@@ -78,7 +78,7 @@ struct SamplerBuilder {
     let levels: [Tensor: [Int32]]
     let needed: [Tensor: [Bool]]
     /// The clusters that read a tensor's memory.
-    private var readers: [Tensor: Set<Int>] = [:]
+    private let readers: [Tensor: Set<Int>]
     private var values: [SamplingProgram.Value] = []
     private var valueOf: [Tensor: Int] = [:]
     private var works: [SamplingProgram.Work] = []
@@ -92,11 +92,7 @@ struct SamplerBuilder {
         dependencies = try Dependencies([drawn] + outputs)
         levels = dependencies.levels(of: variable, order: order.index)
         needed = dependencies.reach(from: [drawn] + outputs)
-        for cluster in fusion.clusters {
-            for input in fusion.inputs(of: cluster) {
-                if case .tensor(let base) = fusion.view(input).base { readers[base, default: []].insert(cluster.id) }
-            }
-        }
+        readers = fusion.readers
     }
 
     mutating func build() throws -> SamplingProgram {
@@ -186,7 +182,7 @@ struct SamplerBuilder {
 
     private mutating func emit(_ cluster: Cluster) throws {
         if let copied = cluster.copied {
-            let view = View.of(copied) { $0 != copied && fusion.isComputed($0) }
+            let view = fusion.source(ofCopy: copied)
             for layout in layouts([copied]) {
                 var builder = ProgramBuilder(anchor: nil)
                 if let scalar = Simplifier.scalar(copied) {

@@ -103,7 +103,8 @@ public struct Elementwise: Operation, Hashable {
             let b = inputs[1]
             let first = function == .maximum ? x.greater(b) : x.less(b)
             let tied = x.equal(b)
-            let share = Tensor.select(first, 1, .select(tied, 0.5, 0))
+            let number = { (value: Double) in Tensor.scalar(value, g.elementType) }
+            let share = Tensor.select(first, number(1), .select(tied, number(0.5), number(0)))
             return [g * share, g * (1 - share)]
         case .select:
             return [nil, .select(x, g, 0), .select(x, 0, g)]

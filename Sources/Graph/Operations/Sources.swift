@@ -17,6 +17,13 @@ public struct Placeholder: Operation, Hashable {
 /// An array that is part of the program.
 public struct Constant: Operation, Hashable {
     public let array: HostArray
+    /// What a literal stands for before it is rounded to the array's type: beside a tensor of another type it takes that one's.
+    public let literal: Double?
+
+    public init(array: HostArray, literal: Double? = nil) {
+        self.array = array
+        self.literal = literal
+    }
 
     public var name: String { "constant" }
 
@@ -89,7 +96,7 @@ extension Tensor {
 
     /// A scalar of any element type.
     public static func scalar(_ value: Double, _ element: ElementType = .float32) -> Tensor {
-        Tensor(Constant(array: HostArray(Values(shape: [], elements: [value]), as: element)), [])
+        Tensor(Constant(array: HostArray(Values(shape: [], elements: [value]), as: element), literal: value), [])
     }
 
     /// `0, 1, 2, ..` along `axis` of `shape`, int32.

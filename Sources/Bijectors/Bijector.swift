@@ -1,0 +1,186 @@
+import Graph
+import Layers
+
+/// An invertible map with the logarithm of its Jacobian's determinant.
+///
+/// `forward` goes the way in which densities are evaluated, from data x to latents z, so that
+/// log p(x) = log p(z) + log|det dz/dx|; `inverse` goes the way in which samples are made. Both work on examples
+/// `[batch, ..]`, in float32 or float64, and are ordinary graphs: they can be differentiated, fused and compiled.
+public protocol Bijector: Module {
+    /// z and log|det dz/dx|.
+    func forward(_ x: Tensor, _ pass: Pass) -> Mapped
+    /// x and log|det dx/dz|, as one graph. Where `structure.inversion` is sequential this costs as many passes as there are
+    /// variables; `FlowSampler` compiles the incremental program instead.
+    func inverse(_ z: Tensor, _ pass: Pass) -> Mapped
+    /// How determinant and inverse are found, and why that is right.
+    var structure: BijectorStructure { get }
+    /// The conditioners whose dependencies have to respect an order for `structure` to hold, built on x.
+    func claims(_ x: Tensor, _ pass: Pass) -> [OrderClaim]
+    /// The bijectors that this one applies one after the other; itself, if it is one step.
+    var steps: [any Bijector] { get }
+    /// For a sequential inverse: variable t of x as a function of z and of the variables of x before t.
+    func solve(_ z: Tensor, given x: Tensor, _ pass: Pass) -> (drawn: Tensor, order: Order)?
+}
+
+extension Bijector {
+    public func claims(_ x: Tensor, _ pass: Pass) -> [OrderClaim] { [] }
+    public var steps: [any Bijector] { [self] }
+    public func solve(_ z: Tensor, given x: Tensor, _ pass: Pass) -> (drawn: Tensor, order: Order)? { nil }
+
+    /// The shape of z for examples of a shape.
+    public func outputShape(_ input: Shape, context: Tensor? = nil) -> Shape {
+        forward(.input("shape", input), Pass(context: context)).value.shape
+    }
+}
+
+/// A mapped tensor and the logarithm of the absolute determinant of the map's Jacobian, `[batch]`, in nats.
+public struct Mapped {
+    public var value: Tensor
+    public var logDeterminant: Tensor
+
+    public init(_ value: Tensor, _ logDeterminant: Tensor) {
+        self.value = value
+        self.logDeterminant = logDeterminant
+    }
+}
+
+/// What one traversal of a stack of bijectors shares: the context it is conditioned on, and whether statistics of the batch
+/// are wanted.
+public final class Pass {
+    public enum Mode: Sendable {
+        /// Parameters and running statistics as they are.
+        case evaluate
+        /// Batch norm uses the batch's statistics and updates the running ones.
+        case train
+        /// ActNorm replaces its parameters by what normalises this batch (Kingma and Dhariwal 2018, section 3.1).
+        case initialize
+    }
+
+    public let mode: Mode
+    /// `[batch, features]`, or nothing.
+    public let context: Tensor?
+    /// What the traversal found for parameters that are not trained by gradients.
+    public private(set) var updates: [(parameter: Parameter, value: Tensor)] = []
+
+    public init(_ mode: Mode = .evaluate, context: Tensor? = nil) {
+        self.mode = mode
+        self.context = context
+    }
+
+    public func update(_ parameter: Parameter, _ value: Tensor) { updates.append((parameter, value)) }
+}
+
+/// The parameters that a conditioner computes for the elements of x, and the order that they must respect.
+public struct OrderClaim {
+    public let name: String
+    public let parameters: Tensor
+    public let x: Tensor
+    public let order: Order
+    /// For each element of `parameters` (of one example) the element of x that it transforms.
+    public let variables: [Int32]
+
+    public init(_ name: String, _ parameters: Tensor, of x: Tensor, order: Order, variables: [Int32]) {
+        self.name = name
+        self.parameters = parameters
+        self.x = x
+        self.order = order
+        self.variables = variables
+    }
+
+    /// - Throws: `DependencyLeak` with the path of the first parameter that reads what it must not.
+    public func prove() throws -> AutoregressiveProof {
+        try AutoregressiveProof([ConditionalParameters(name, parameters, variables: variables)], of: x, order: order)
+    }
+}
+
+extension Bijector {
+    /// Proves every claim on examples of a shape: what `structure` says of the Jacobian is then true of the graph.
+    /// - Throws: `DependencyLeak` naming the way by which a conditioner breaks its order.
+    @discardableResult public func proveStructure(_ shape: Shape, context: Tensor? = nil, element: ElementType = .float32)
+        throws -> [(claim: String, proof: AutoregressiveProof)]
+    {
+        try claims(.input("x", shape, element), Pass(context: context)).map { ($0.name, try $0.prove()) }
+    }
+}
+
+/// What is known of a bijector's Jacobian, and what follows for determinant and inverse.
+public struct BijectorStructure: Sendable, CustomStringConvertible {
+    public enum Jacobian: String, Sendable {
+        case identity, diagonal, triangular, permutation, lowRank = "low rank", orthogonal, dense, composition
+    }
+
+    public enum Inversion: String, Sendable {
+        /// A formula, or a root that is found element by element.
+        case direct
+        /// Variable after variable, in the order of the conditioner.
+        case sequential
+    }
+
+    public var name: String
+    public var jacobian: Jacobian
+    /// Which determinant is used, and why.
+    public var determinant: String
+    /// Which inverse is used, and why.
+    public var inverse: String
+    public var inversion: Inversion
+    public var parts: [BijectorStructure]
+
+    public init(
+        _ name: String, _ jacobian: Jacobian, determinant: String, inverse: String, inversion: Inversion = .direct,
+        parts: [BijectorStructure] = []
+    ) {
+        self.name = name
+        self.jacobian = jacobian
+        self.determinant = determinant
+        self.inverse = inverse
+        self.inversion = inversion
+        self.parts = parts
+    }
+
+    public var description: String { lines().joined(separator: "\n") }
+
+    /// One line for each step; equal neighbours are counted.
+    public func lines(indent: String = "") -> [String] {
+        if parts.isEmpty {
+            return [
+                "\(indent)\(name): \(jacobian.rawValue) Jacobian",
+                "\(indent)  determinant: \(determinant)", "\(indent)  inverse: \(inverse)",
+            ]
+        }
+        var result = ["\(indent)\(name) of \(parts.count):"]
+        var previous: [String] = []
+        var repeats = 1
+        func flush() {
+            if previous.isEmpty { return }
+            if repeats > 1 { result.append("\(indent)  \(repeats) times:") }
+            result += previous
+        }
+        for part in parts {
+            let lines = part.lines(indent: indent + "  ")
+            if lines == previous {
+                repeats += 1
+            } else {
+                flush()
+                (previous, repeats) = (lines, 1)
+            }
+        }
+        flush()
+        return result
+    }
+}
+
+extension Tensor {
+    /// The sum over everything but the batch, `[batch]`.
+    func summedOverEvent() -> Tensor { shape.rank > 1 ? sum(axes: Array(1..<shape.rank)) : self }
+
+    /// Zero for every example, of this tensor's element type.
+    public func zeroPerExample() -> Tensor { Tensor.scalar(0, elementType).broadcast(to: [shape[0]]) }
+
+    /// A scalar of the graph for every example of `x`.
+    func perExample(of x: Tensor) -> Tensor { broadcast(to: [x.shape[0]]) }
+
+    /// The value between two numbers; outside no gradient flows.
+    func clamped(_ low: Double, _ high: Double) -> Tensor {
+        maximum(.scalar(low, elementType)).minimum(.scalar(high, elementType))
+    }
+}

@@ -1,0 +1,114 @@
+import Graph
+import Layers
+
+/// Scalar products of the rows of two matrices, `[batch, 1]`.
+private func dot(_ a: Tensor, _ b: Tensor) -> Tensor { (a * b).sum(axes: [1], keepingAxes: true) }
+
+/// `z = x + u tanh(w . x + b)` (Rezende and Mohamed 2015, equation 10), with u moved along w until w . u > -1, which makes it
+/// invertible (their appendix A.1). Vectors `[batch, D]`; with a context u, w and b are computed for every example.
+public struct Planar: Bijector {
+    public let direction: ConditionedWeights
+    public let normal: ConditionedWeights
+    public let offset: ConditionedWeights
+
+    public init(_ count: Int, context: Int = 0) {
+        direction = ConditionedWeights(count, context: context, .normal(standardDeviation: 0.3))
+        // w . u > -1 moves u by w over its squared length: a short w would start far from the identity.
+        normal = ConditionedWeights(count, context: context, .normal(standardDeviation: 1))
+        offset = ConditionedWeights(1, context: context, .zeros)
+    }
+
+    /// w, b, the admissible u, and w . u of that u.
+    private func parts(_ x: Tensor, _ pass: Pass) -> (w: Tensor, b: Tensor, u: Tensor, product: Tensor) {
+        let (u, w, b) = (direction(x, pass), normal(x, pass), offset(x, pass))
+        let product = dot(w, u)
+        let allowed = product.softplus() - 1
+        // w = 0 leaves u alone.
+        let norm = w.squared().sum(axes: [1], keepingAxes: true) + FloatLimits(x.elementType).least
+        return (w, b, u + w * ((allowed - product) / norm), allowed)
+    }
+
+    private func logDeterminant(_ slope: Tensor, _ product: Tensor) -> Tensor {
+        (slope * product).log1p().reshaped([slope.shape[0]])
+    }
+
+    public func forward(_ x: Tensor, _ pass: Pass) -> Mapped {
+        let (w, b, u, product) = parts(x, pass)
+        let h = (dot(w, x) + b).tanh()
+        return Mapped(x + u * h, logDeterminant(1 - h * h, product))
+    }
+
+    /// a = w . x solves w . z = a + (w . u) tanh(a + b), an increasing function of a; then x = z - u tanh(a + b).
+    public func inverse(_ z: Tensor, _ pass: Pass) -> Mapped {
+        let (w, b, u, product) = parts(z, pass)
+        let target = dot(w, z)
+        let reach = product.absolute()
+        let a = monotoneRoot(target, low: target - reach, high: target + reach) { a in
+            let h = (a + b).tanh()
+            return (a + product * h, 1 + product * (1 - h * h))
+        }
+        let h = (a + b).tanh()
+        return Mapped(z - u * h, -logDeterminant(1 - h * h, product))
+    }
+
+    public var structure: BijectorStructure {
+        BijectorStructure(
+            "planar", .lowRank, determinant: "1 + h' w . u, as the Jacobian is the identity plus one outer product",
+            inverse: "the root of one increasing function along w, by guarded Newton steps")
+    }
+}
+
+/// `z = x + beta (x - x0) / (alpha + |x - x0|)` with beta > -alpha (Rezende and Mohamed 2015, equation 14, appendix A.2).
+public struct Radial: Bijector {
+    public let centre: ConditionedWeights
+    public let rawAlpha: ConditionedWeights
+    public let rawBeta: ConditionedWeights
+    public let count: Int
+
+    public init(_ count: Int, context: Int = 0) {
+        self.count = count
+        centre = ConditionedWeights(count, context: context)
+        rawAlpha = ConditionedWeights(1, context: context)
+        rawBeta = ConditionedWeights(1, context: context)
+    }
+
+    private func parts(_ x: Tensor, _ pass: Pass) -> (centre: Tensor, alpha: Tensor, beta: Tensor) {
+        let alpha = rawAlpha(x, pass).softplus()
+        return (centre(x, pass), alpha, rawBeta(x, pass).softplus() - alpha)
+    }
+
+    /// The distance from the centre; its gradient at the centre is zero instead of undefined.
+    private func length(_ v: Tensor) -> Tensor {
+        (v.squared().sum(axes: [1], keepingAxes: true) + FloatLimits(v.elementType).least).sqrt()
+    }
+
+    private func logDeterminant(_ r: Tensor, _ alpha: Tensor, _ beta: Tensor) -> Tensor {
+        let h = 1 / (alpha + r)
+        return ((beta * h).log1p() * Double(count - 1) + (beta * alpha * h * h).log1p()).reshaped([r.shape[0]])
+    }
+
+    public func forward(_ x: Tensor, _ pass: Pass) -> Mapped {
+        let (centre, alpha, beta) = parts(x, pass)
+        let v = x - centre
+        let r = length(v)
+        return Mapped(x + v * (beta / (alpha + r)), logDeterminant(r, alpha, beta))
+    }
+
+    /// The distance r solves |z - x0| = r (1 + beta / (alpha + r)), a quadratic equation with one positive root.
+    public func inverse(_ z: Tensor, _ pass: Pass) -> Mapped {
+        let (centre, alpha, beta) = parts(z, pass)
+        let v = z - centre
+        let far = length(v)
+        let p = far - alpha - beta
+        let root = (p * p + far * alpha * 4).sqrt()
+        let r = Tensor.select(p.greater(0), (p + root) * 0.5, far * alpha * 2 / (root - p))
+        return Mapped(centre + v * ((alpha + r) / (alpha + r + beta)), -logDeterminant(r, alpha, beta))
+    }
+
+    public var structure: BijectorStructure {
+        BijectorStructure(
+            "radial", .lowRank,
+            determinant: "(1 + beta h)^(D-1) (1 + beta h + beta h' r), as the Jacobian is a multiple of the identity plus one outer product",
+            inverse: "a quadratic equation for the distance from the centre")
+    }
+}

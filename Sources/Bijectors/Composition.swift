@@ -1,0 +1,138 @@
+import Graph
+import Layers
+
+/// Bijectors one after the other; the first is the nearest to the data.
+public struct Chain: Bijector {
+    public let layers: [any Bijector]
+
+    public init(_ layers: [any Bijector]) { self.layers = layers }
+
+    public func forward(_ x: Tensor, _ pass: Pass) -> Mapped {
+        layers.reduce(Mapped(x, x.zeroPerExample())) { so, layer in
+            let next = layer.forward(so.value, pass)
+            return Mapped(next.value, so.logDeterminant + next.logDeterminant)
+        }
+    }
+
+    public func inverse(_ z: Tensor, _ pass: Pass) -> Mapped {
+        layers.reversed().reduce(Mapped(z, z.zeroPerExample())) { so, layer in
+            let next = layer.inverse(so.value, pass)
+            return Mapped(next.value, so.logDeterminant + next.logDeterminant)
+        }
+    }
+
+    public var structure: BijectorStructure {
+        BijectorStructure(
+            "composition", .composition, determinant: "the sum of the parts', by the chain rule",
+            inverse: "the parts' inverses in the opposite order",
+            inversion: layers.contains { $0.structure.inversion == .sequential } ? .sequential : .direct,
+            parts: layers.map(\.structure))
+    }
+
+    /// Each layer's claims on an input of its own, so that a proof is as small as the layer.
+    public func claims(_ x: Tensor, _ pass: Pass) -> [OrderClaim] {
+        var result: [OrderClaim] = []
+        var type = x.type
+        for (index, layer) in layers.enumerated() {
+            let own = Tensor.input("x", type.shape, type.element)
+            result += layer.claims(own, pass).map {
+                OrderClaim("layer \(index), \($0.name)", $0.parameters, of: $0.x, order: $0.order, variables: $0.variables)
+            }
+            type = layer.forward(own, pass).value.type
+        }
+        return result
+    }
+
+    public var steps: [any Bijector] { layers.flatMap(\.steps) }
+}
+
+/// A bijector used the other way round: what was fast for densities is now fast for samples (IAF against MAF).
+public struct Inverted: Bijector {
+    public let original: any Bijector
+
+    public init(_ original: any Bijector) { self.original = original }
+
+    public func forward(_ x: Tensor, _ pass: Pass) -> Mapped { original.inverse(x, pass) }
+    public func inverse(_ z: Tensor, _ pass: Pass) -> Mapped { original.forward(z, pass) }
+
+    public var structure: BijectorStructure {
+        let inner = original.structure
+        return BijectorStructure(
+            "inverse of \(inner.name)", inner.jacobian, determinant: "minus that of the original: \(inner.determinant)",
+            inverse: "the original, in one pass", inversion: .direct, parts: [])
+    }
+
+    public func claims(_ x: Tensor, _ pass: Pass) -> [OrderClaim] { original.claims(x, pass) }
+}
+
+/// Elements of each example in another order: z[i] = x[order[i]] along axis 1.
+public struct Permutation: Bijector {
+    public let order: [Int]
+
+    public init(_ order: [Int]) { self.order = order }
+
+    public static func reversal(_ count: Int) -> Permutation { Permutation((0..<count).reversed()) }
+
+    private func permuted(_ x: Tensor, _ order: [Int]) -> Tensor {
+        if order == Array(order.indices.reversed()) { return x.flipped(axes: [1]) }
+        return x.gathered(.constant(HostArray(order.map { Int32($0) })), axis: 1)
+    }
+
+    public func forward(_ x: Tensor, _ pass: Pass) -> Mapped { Mapped(permuted(x, order), x.zeroPerExample()) }
+
+    public func inverse(_ z: Tensor, _ pass: Pass) -> Mapped {
+        Mapped(permuted(z, order.indices.sorted { order[$0] < order[$1] }), z.zeroPerExample())
+    }
+
+    public var structure: BijectorStructure {
+        BijectorStructure(
+            "permutation", .permutation, determinant: "1, as a permutation keeps volumes",
+            inverse: "the opposite permutation")
+    }
+}
+
+/// The same elements under another shape; shapes are those of one example.
+public struct Reshaped: Bijector {
+    public let from: [Int]
+    public let to: [Int]
+
+    public init(from: [Int], to: [Int]) {
+        self.from = from
+        self.to = to
+    }
+
+    private func shaped(_ x: Tensor, _ shape: [Int]) -> Mapped {
+        Mapped(x.reshaped(Shape([x.shape[0]] + shape.map { Extent($0) })), x.zeroPerExample())
+    }
+
+    public func forward(_ x: Tensor, _ pass: Pass) -> Mapped { shaped(x, to) }
+    public func inverse(_ z: Tensor, _ pass: Pass) -> Mapped { shaped(z, from) }
+
+    public var structure: BijectorStructure {
+        BijectorStructure(
+            "reshape", .permutation, determinant: "1, as elements only change their places", inverse: "the old shape")
+    }
+}
+
+/// Blocks of 2 x 2 pixels become channels: `[batch, c, h, w]` to `[batch, 4 c, h / 2, w / 2]`, channel `4 c + 2 i + j` holding
+/// pixel (i, j) of each block (Dinh et al. 2017, section 3.6).
+public struct Squeeze: Bijector {
+    public init() {}
+
+    public func forward(_ x: Tensor, _ pass: Pass) -> Mapped {
+        let (n, c, h, w) = (x.shape[0], x.shape[1], x.shape[2].coefficient, x.shape[3].coefficient)
+        let blocks = x.reshaped([n, c, Extent(h / 2), 2, Extent(w / 2), 2]).transposed([0, 1, 3, 5, 2, 4])
+        return Mapped(blocks.reshaped([n, c * 4, Extent(h / 2), Extent(w / 2)]), x.zeroPerExample())
+    }
+
+    public func inverse(_ z: Tensor, _ pass: Pass) -> Mapped {
+        let (n, c, h, w) = (z.shape[0], z.shape[1].coefficient / 4, z.shape[2], z.shape[3])
+        let pixels = z.reshaped([n, Extent(c), 2, 2, h, w]).transposed([0, 1, 4, 2, 5, 3])
+        return Mapped(pixels.reshaped([n, Extent(c), h * 2, w * 2]), z.zeroPerExample())
+    }
+
+    public var structure: BijectorStructure {
+        BijectorStructure(
+            "squeeze", .permutation, determinant: "1, as elements only change their places", inverse: "the blocks put back")
+    }
+}

@@ -1,0 +1,123 @@
+import Compiler
+import Distributions
+import Graph
+import Layers
+
+/// One piece of a bijector's inverse, in the order in which the pieces run.
+public enum InverseStage {
+    /// A graph that maps the stage's input to its output.
+    case direct(Tensor)
+    /// An incremental program: each variable as a function of the stage's input and of earlier variables.
+    case sequential(variable: Tensor, drawn: Tensor, order: Order)
+}
+
+extension Bijector {
+    /// The inverse in pieces: what has a formula is joined into one graph, what is sequential is handed to the sampler.
+    ///
+    /// - Parameters:
+    ///   - example: the shape of the data, `[.batch, ..]`.
+    ///   - input: the name of each stage's input, which is the latents for the first and the stage before for the others.
+    public func inverseStages(_ example: Shape, context: Tensor? = nil, input: String, element: ElementType = .float32)
+        throws -> [InverseStage]
+    {
+        let pass = Pass(context: context)
+        // Shapes on the way from the data to the latents, one more than steps.
+        var shapes = [example]
+        for step in steps { shapes.append(step.outputShape(shapes[shapes.count - 1], context: context)) }
+        var stages: [InverseStage] = []
+        var value = Tensor.input(input, shapes[shapes.count - 1], element)
+        var isFresh = true
+        for (index, step) in steps.enumerated().reversed() {
+            guard step.structure.inversion == .sequential else {
+                value = step.inverse(value, pass).value
+                isFresh = false
+                continue
+            }
+            if !isFresh { stages.append(.direct(value)) }
+            let (x, z) = (Tensor.input("x", shapes[index], element), Tensor.input(input, shapes[index + 1], element))
+            guard let (drawn, order) = step.solve(z, given: x, pass) else {
+                throw GraphError(operation: step.structure.name, message: "its sequential inverse has no step")
+            }
+            stages.append(.sequential(variable: x, drawn: drawn, order: order))
+            value = Tensor.input(input, shapes[index], element)
+            isFresh = true
+        }
+        if !isFresh { stages.append(.direct(value)) }
+        return stages
+    }
+}
+
+/// The inverse of a bijector on a device: what has a formula runs as compiled graphs, what is sequential as compiled
+/// incremental programs of about one pass each.
+public final class InverseProgram {
+    private enum Stage {
+        case graph(any Executable)
+        case sequential(any SamplingExecutable)
+    }
+
+    private let stages: [Stage]
+    /// Bytes of device memory that the programs hold beside the states.
+    public let plannedBytes: Int
+
+    /// - Parameters:
+    ///   - bijector: its parameters' states are found in `states` by name.
+    ///   - example: the shape of the data, `[.batch, ..]`.
+    /// - Throws: `DependencyLeak` if a conditioner breaks its order.
+    public init(
+        _ bijector: any Bijector, example: Shape, context: Int = 0, device: any Device, maximumBatch: Int,
+        states: [String: any DeviceBuffer]
+    ) throws {
+        let given = context > 0 ? Tensor.input("context", [.batch, Extent(context)]) : nil
+        var planned = 0
+        stages = try bijector.inverseStages(example, context: given, input: "z").map { stage in
+            switch stage {
+            case .direct(let x):
+                let program = try device.load(compile([x]), maximumBatch: maximumBatch, states: states)
+                planned += program.plannedBytes
+                return .graph(program)
+            case .sequential(let variable, let drawn, let order):
+                let program = try SamplingProgram(variable: variable, drawn: drawn, order: order)
+                let sampler = try device.load(program, maximumBatch: maximumBatch, states: states)
+                planned += sampler.plannedBytes
+                return .sequential(sampler)
+            }
+        }
+        plannedBytes = planned
+    }
+
+    /// x for latents `[batch, ..]`; a context if the bijector has one.
+    /// - Throws: `InversionError` if an iterative solve did not reach rounding for some element.
+    public func run(_ z: HostArray, context: HostArray? = nil) throws -> HostArray {
+        let batch = z.shape[0]
+        var value = z
+        for stage in stages {
+            var feeds = ["z": value]
+            if let context { feeds["context"] = context }
+            switch stage {
+            case .graph(let program):
+                let names = Set(program.schedule.inputs.map { program.schedule.values[$0].label })
+                value = try program.run(
+                    feeds.filter { names.contains($0.key) }.mapValues { Feed.host($0) }, batch: batch)[0]
+            case .sequential(let sampler):
+                let names = Set(
+                    sampler.program.values.compactMap { if case .input(let name) = $0.storage { name } else { nil } })
+                value = try sampler.run(feeds.filter { names.contains($0.key) }, batch: batch)[0]
+            }
+        }
+        if z.doubles.allSatisfy(\.isFinite) {
+            let bad = value.doubles.indices.filter { !value.doubles[$0].isFinite }
+            if let first = bad.first { throw InversionError(count: bad.count, example: first / max(1, value.count / batch)) }
+        }
+        return value
+    }
+}
+
+/// Elements whose inverse was not found, or is not a finite number.
+public struct InversionError: Error, CustomStringConvertible, Sendable {
+    public let count: Int
+    public let example: Int
+
+    public var description: String {
+        "the inverse is not finite in \(count) elements, first in example \(example): the latent lies outside the range that this precision can invert"
+    }
+}

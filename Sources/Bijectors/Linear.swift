@@ -1,0 +1,248 @@
+import Graph
+import Layers
+
+/// A matrix applied to axis 1 of every example, at every position of the axes behind it: an invertible 1x1 convolution
+/// (Kingma and Dhariwal 2018, section 3.2), or a linear map of vectors.
+public protocol LinearBijector: Bijector {
+    /// Rows and columns.
+    var count: Int { get }
+    /// `[count, count]`.
+    var matrix: Tensor { get }
+    /// `[count, count]`.
+    var inverseMatrix: Tensor { get }
+    /// A scalar.
+    var logDeterminant: Tensor { get }
+}
+
+extension LinearBijector {
+    public func forward(_ x: Tensor, _ pass: Pass) -> Mapped {
+        Mapped(apply(matrix, to: x), (logDeterminant * positions(x)).perExample(of: x))
+    }
+
+    public func inverse(_ z: Tensor, _ pass: Pass) -> Mapped {
+        Mapped(apply(inverseMatrix, to: z), (-logDeterminant * positions(z)).perExample(of: z))
+    }
+
+    private func positions(_ x: Tensor) -> Double {
+        Double(x.shape.dimensions.dropFirst(2).reduce(1) { $0 * $1.coefficient })
+    }
+
+    private func apply(_ matrix: Tensor, to x: Tensor) -> Tensor {
+        if x.shape.rank == 2 { return x.matmul(matrix.matrixTransposed()) }
+        let flat = x.reshaped([x.shape[0], x.shape[1], Extent(Int(positions(x)))])
+        return matrix.reshaped([1, Extent(count), Extent(count)]).matmul(flat).reshaped(x.shape)
+    }
+}
+
+/// Any invertible matrix, a random rotation at the start. Determinant and inverse come from an LU decomposition with partial
+/// pivoting, in double precision.
+public struct DenseLinear: LinearBijector {
+    public let count: Int
+    public let weight: Parameter
+
+    public init(_ count: Int) {
+        self.count = count
+        weight = Parameter([count, count], .rotation(count))
+    }
+
+    public var matrix: Tensor { weight.tensor }
+    public var inverseMatrix: Tensor { weight.tensor.inverse() }
+    public var logDeterminant: Tensor { weight.tensor.logAbsoluteDeterminant() }
+
+    public var structure: BijectorStructure {
+        BijectorStructure(
+            "dense linear, \(count) x \(count)", .dense,
+            determinant: "log|det W| by LU, once for all positions, as nothing is known of W",
+            inverse: "the inverse matrix by LU, applied in one product")
+    }
+}
+
+/// `W = P L (U + diag(s))` with a fixed permutation P, ones on L's diagonal, and s = sign exp(log|s|) (Kingma and Dhariwal
+/// 2018, equation 10): the determinant is a sum.
+public struct PLULinear: LinearBijector {
+    public let count: Int
+    public let lower: Parameter
+    public let upper: Parameter
+    public let logDiagonal: Parameter
+    public let permutation: [Int]
+
+    /// - Parameter permutation: row i of L U becomes row `permutation[i]` of W; reversed if not given.
+    public init(_ count: Int, permutation: [Int]? = nil) {
+        self.count = count
+        self.permutation = permutation ?? Array((0..<count).reversed())
+        lower = Parameter([count, count], .normal(standardDeviation: 0.1 / Float(count)))
+        upper = Parameter([count, count], .normal(standardDeviation: 0.1 / Float(count)))
+        logDiagonal = Parameter([count], .zeros)
+    }
+
+    private var parts: (lower: Tensor, upper: Tensor, permutation: Tensor) {
+        let (row, column, eye) = Tensor.square(count, lower.element)
+        let l = Tensor.select(column.less(row), lower.tensor, 0) + eye
+        let u = Tensor.select(row.less(column), upper.tensor, 0) + eye * logDiagonal.tensor.exp()
+        var bits = [Double](repeating: 0, count: count * count)
+        for (from, to) in permutation.enumerated() { bits[to * count + from] = 1 }
+        return (l, u, .constant(HostArray(Values(shape: [count, count], elements: bits), as: lower.element)))
+    }
+
+    public var matrix: Tensor {
+        let (l, u, p) = parts
+        return p.matmul(l.matmul(u))
+    }
+
+    public var inverseMatrix: Tensor {
+        let (l, u, p) = parts
+        return u.triangularSolve(l.triangularSolve(p.matrixTransposed(), isLower: true), isLower: false)
+    }
+
+    public var logDeterminant: Tensor { logDiagonal.tensor.sum() }
+
+    public var structure: BijectorStructure {
+        BijectorStructure(
+            "PLU linear, \(count) x \(count)", .dense,
+            determinant: "the sum of log|s|, as the factors are triangular", inverse: "two triangular solves")
+    }
+}
+
+/// A lower triangular matrix with a positive diagonal.
+public struct TriangularLinear: LinearBijector {
+    public let count: Int
+    public let lower: Parameter
+    public let logDiagonal: Parameter
+
+    public init(_ count: Int) {
+        self.count = count
+        lower = Parameter([count, count], .normal(standardDeviation: 0.1 / Float(count)))
+        logDiagonal = Parameter([count], .zeros)
+    }
+
+    public var matrix: Tensor {
+        let (row, column, eye) = Tensor.square(count, lower.element)
+        return Tensor.select(column.less(row), lower.tensor, 0) + eye * logDiagonal.tensor.exp()
+    }
+
+    public var inverseMatrix: Tensor {
+        matrix.triangularSolve(Tensor.square(count, lower.element).eye, isLower: true)
+    }
+
+    public var logDeterminant: Tensor { logDiagonal.tensor.sum() }
+
+    public var structure: BijectorStructure {
+        BijectorStructure(
+            "triangular linear, \(count) x \(count)", .triangular,
+            determinant: "the sum of the diagonal's logarithms", inverse: "a triangular solve")
+    }
+}
+
+/// A rotation `(I - A)(I + A)^-1` with `A = B - B transposed` (Cayley's map).
+public struct OrthogonalLinear: LinearBijector {
+    public let count: Int
+    public let generator: Parameter
+
+    public init(_ count: Int) {
+        self.count = count
+        generator = Parameter([count, count], .normal(standardDeviation: 0.5 / Float(count).squareRoot()))
+    }
+
+    public var matrix: Tensor {
+        let eye = Tensor.square(count, generator.element).eye
+        let skew = generator.tensor - generator.tensor.matrixTransposed()
+        return (eye - skew).matmul((eye + skew).inverse())
+    }
+
+    public var inverseMatrix: Tensor { matrix.matrixTransposed() }
+    public var logDeterminant: Tensor { .scalar(0, generator.element) }
+
+    public var structure: BijectorStructure {
+        BijectorStructure(
+            "orthogonal linear, \(count) x \(count)", .orthogonal, determinant: "1, as rotations keep volumes",
+            inverse: "the transpose")
+    }
+}
+
+extension Tensor {
+    /// Row and column numbers and the unit matrix, `[n, n]`.
+    static func square(_ n: Int, _ element: ElementType) -> (row: Tensor, column: Tensor, eye: Tensor) {
+        let shape = Shape([n, n])
+        let (row, column) = (Tensor.iota(shape, axis: 0), Tensor.iota(shape, axis: 1))
+        return (row, column, row.equal(column).cast(to: element))
+    }
+}
+
+/// Reflections `x - 2 v (v . x) / (v . v)` of vectors, one after the other. With a context the first vector is computed from
+/// it and each next one from the one before (Tomczak and Welling 2016, section 3.2): the Householder flow.
+public struct Householder: Bijector {
+    public let vectors: [ConditionedWeights]
+    public let links: [Dense]
+    public let count: Int
+
+    public init(_ count: Int, reflections: Int, context: Int = 0) {
+        self.count = count
+        vectors = (0..<(context > 0 ? 1 : reflections)).map { _ in
+            ConditionedWeights(count, context: context, .normal(standardDeviation: 1))
+        }
+        links = context > 0 ? (1..<max(reflections, 1)).map { _ in Dense(count, count) } : []
+    }
+
+    private func all(_ x: Tensor, _ pass: Pass) -> [Tensor] {
+        guard !links.isEmpty else { return vectors.map { $0(x, pass) } }
+        return links.reduce(into: [vectors[0](x, pass)]) { $0.append($1($0.last!)) }
+    }
+
+    private func reflect(_ x: Tensor, _ v: Tensor) -> Tensor {
+        let norm = v.squared().sum(axes: [1], keepingAxes: true)
+        return x - v * ((x * v).sum(axes: [1], keepingAxes: true) * 2 / norm)
+    }
+
+    public func forward(_ x: Tensor, _ pass: Pass) -> Mapped {
+        Mapped(all(x, pass).reduce(x, reflect), x.zeroPerExample())
+    }
+
+    public func inverse(_ z: Tensor, _ pass: Pass) -> Mapped {
+        Mapped(all(z, pass).reversed().reduce(z, reflect), z.zeroPerExample())
+    }
+
+    public var structure: BijectorStructure {
+        BijectorStructure(
+            "Householder, \(max(vectors.count, links.count + 1)) reflections", .orthogonal,
+            determinant: "1 in absolute value, as reflections keep volumes",
+            inverse: "the same reflections in the opposite order")
+    }
+}
+
+/// Numbers that are trained, or computed from a context for every example (amortized).
+public struct ConditionedWeights: Module {
+    public let free: Parameter?
+    public let computed: Dense?
+    public let count: Int
+
+    public init(_ count: Int, context: Int = 0, _ initializer: Initializer = .normal(standardDeviation: 0.1)) {
+        self.count = count
+        free = context > 0 ? nil : Parameter([count], initializer)
+        computed = context > 0 ? Dense(context, count) : nil
+    }
+
+    /// `[batch, count]`.
+    public func callAsFunction(_ x: Tensor, _ pass: Pass) -> Tensor {
+        let shape = Shape([x.shape[0], Extent(count)])
+        if let computed {
+            guard let context = pass.context else {
+                return Tensor(
+                    Node(MissingContext(), [x], at: x.location))
+            }
+            return computed(context)
+        }
+        return (free?.tensor ?? .scalar(0, x.elementType)).broadcast(to: shape)
+    }
+}
+
+/// Stands where a context is needed and none was given, so that the mistake is reported like any other of a graph.
+private struct MissingContext: Operation {
+    var name: String { "context" }
+    var key: AnyHashable? { nil }
+    func outputTypes(for inputs: [TensorType]) throws(GraphError) -> [TensorType] {
+        throw GraphError(operation: name, message: "this bijector is conditioned on a context, and the pass has none")
+    }
+    func gradients(inputs: [Tensor], outputs: [Tensor], outputGradients: [Tensor?]) -> [Tensor?] { inputs.map { _ in nil } }
+    func relations(_ context: RelationContext) -> [Relation] { context.inputs.map { _ in .none } }
+    func evaluate(_ inputs: [Values], outputs: inout [Values], elements: [Int]?, context: EvaluationContext) {}
+}

@@ -1,0 +1,52 @@
+import Graph
+
+/// The root of increasing functions, element by element: Newton's step where it stays inside the bracket and shrinks at least
+/// by half, the middle of the bracket else. The count is fixed, so that the solve is an ordinary graph of elementwise
+/// operations: it fuses, it runs inside samplers, and every device finds the same root.
+///
+/// An element whose residual has not come down to the rounding of the function itself becomes NaN rather than a wrong
+/// number.
+///
+/// - Parameters:
+///   - target: the value that the function is to take.
+///   - low: where it is at most the target.
+///   - high: where it is at least the target.
+///   - function: value and derivative at x.
+func monotoneRoot(
+    _ target: Tensor, low: Tensor, high: Tensor, _ function: (_ x: Tensor) -> (value: Tensor, derivative: Tensor)
+) -> Tensor {
+    let type = target.elementType
+    let tolerance: Double = 64 * FloatLimits(type).epsilon
+    let count = type == .float64 ? 80 : 40
+    // Roots carry no gradient of the search; the last Newton step below gives the implicit one.
+    let goal = target.stoppingGradient()
+    var (low, high) = (low.stoppingGradient(), high.stoppingGradient())
+    var x = (low + high) * 0.5
+    var step = high - low
+    var before = step
+    for _ in 0..<count {
+        let (value, derivative) = function(x)
+        let (miss, d) = (value.stoppingGradient() - goal, derivative.stoppingGradient())
+        let isBelow = miss.less(0)
+        low = .select(isBelow, x, low)
+        high = .select(isBelow, high, x)
+        let newton = x - miss / d
+        let isFast = (miss * 2).absolute().lessOrEqual((before * d).absolute())
+            .and(newton.greaterOrEqual(low)).and(newton.lessOrEqual(high))
+        before = step
+        step = .select(isFast, miss / d, (high - low) * 0.5)
+        x = .select(isFast, newton, low + (high - low) * 0.5)
+    }
+    // dx/dtarget = 1 / f', dx/dparameters = -(df/dparameters) / f': one more step, through which gradients flow.
+    let root = x.stoppingGradient()
+    let (value, derivative) = function(root)
+    let d = derivative.stoppingGradient()
+    let polished = root - (value - target) / d
+    // A flat function says nothing about its argument: then the bracket, not the residual, decides.
+    let residual = (value - target).absolute().stoppingGradient()
+    let slack = (target.absolute().maximum(.scalar(1, type)) + d * root.absolute()) * tolerance
+    let isNarrow = (high - low).lessOrEqual(root.absolute().maximum(.scalar(1, type)) * tolerance)
+    let isFound = residual.lessOrEqual(slack.stoppingGradient()).or(isNarrow)
+    let answer = Tensor.select(polished.isFinite(), polished, root)
+    return .select(isFound, answer, .scalar(.nan, type))
+}

@@ -1,0 +1,151 @@
+import Graph
+import Layers
+
+/// `z = x + Q R tanh(S transposed(Q) x + b)` with orthonormal columns Q `[D, M]` and upper triangular R, S `[M, M]` whose
+/// diagonals lie in (-1, 1), which makes it invertible (van den Berg et al. 2018, equation 13 and theorem 2).
+/// Vectors `[batch, D]`; with a context everything is computed for every example.
+public struct Sylvester: Bijector {
+    public enum Kind: Hashable, Sendable {
+        /// Q from any D x M matrix by `Q <- Q (I + (I - transposed(Q) Q) / 2)`, repeated (section 4.1).
+        case orthogonal(columns: Int)
+        /// Q a product of reflections, M = D (section 4.2).
+        case householder(reflections: Int)
+        /// Q the identity or the reversal of the variables, M = D (section 4.3).
+        case triangular(reversed: Bool)
+    }
+
+    public let kind: Kind
+    public let count: Int
+    public let columns: Int
+    public let basis: ConditionedWeights?
+    public let outer: ConditionedWeights
+    public let inner: ConditionedWeights
+    public let offset: ConditionedWeights
+
+    public init(_ count: Int, _ kind: Kind, context: Int = 0) {
+        self.kind = kind
+        self.count = count
+        switch kind {
+        case .orthogonal(let m):
+            columns = m
+            basis = ConditionedWeights(count * m, context: context, .normal(standardDeviation: 1))
+        case .householder(let h):
+            columns = count
+            basis = ConditionedWeights(count * h, context: context, .normal(standardDeviation: 1))
+        case .triangular:
+            columns = count
+            basis = nil
+        }
+        outer = ConditionedWeights(columns * columns, context: context)
+        inner = ConditionedWeights(columns * columns, context: context)
+        offset = ConditionedWeights(columns, context: context, .zeros)
+    }
+
+    private struct Parts {
+        /// From x to its M coordinates, and back.
+        var project: (Tensor) -> Tensor
+        var lift: (Tensor) -> Tensor
+        /// `[batch, M, M]`, zero below the diagonal.
+        var r, s: Tensor
+        var b: Tensor
+    }
+
+    /// Products of a matrix for each example with a vector for each example.
+    private func apply(_ matrix: Tensor, _ v: Tensor) -> Tensor {
+        matrix.matmul(v.reshaped([v.shape[0], v.shape[1], 1])).reshaped([v.shape[0], matrix.shape[1]])
+    }
+
+    private func parts(_ x: Tensor, _ pass: Pass) -> Parts {
+        let (n, m) = (x.shape[0], Extent(columns))
+        let (row, column, eye) = Tensor.square(columns, x.elementType)
+        func triangle(_ weights: ConditionedWeights) -> Tensor {
+            let raw = weights(x, pass).reshaped([n, m, m])
+            return .select(row.less(column).broadcast(to: raw.shape), raw, .select(row.equal(column).broadcast(to: raw.shape), raw.tanh(), 0))
+        }
+        let (r, s, b) = (triangle(outer), triangle(inner), offset(x, pass))
+        switch kind {
+        case .triangular(let reversed):
+            let flip = { (v: Tensor) in reversed ? v.flipped(axes: [1]) : v }
+            return Parts(project: flip, lift: flip, r: r, s: s, b: b)
+        case .householder(let h):
+            let all = basis!(x, pass)
+            let vectors = (0..<h).map { all.sliced(axis: 1, from: $0 * count, count: count) }
+            let reflect = { (x: Tensor, v: Tensor) -> Tensor in
+                let norm = v.squared().sum(axes: [1], keepingAxes: true)
+                return x - v * ((x * v).sum(axes: [1], keepingAxes: true) * 2 / norm)
+            }
+            return Parts(
+                project: { vectors.reduce($0, reflect) }, lift: { vectors.reversed().reduce($0, reflect) }, r: r, s: s, b: b)
+        case .orthogonal:
+            var q = basis!(x, pass).reshaped([n, Extent(count), m])
+            // The iteration converges when no singular value exceeds sqrt(3); the Frobenius norm bounds them all.
+            q = q / q.squared().sum(axes: [1, 2], keepingAxes: true).sqrt()
+            for _ in 0..<(x.elementType == .float64 ? 40 : 30) {
+                let gram = q.matrixTransposed().matmul(q)
+                q = q.matmul((eye * 1.5).broadcast(to: gram.shape) - gram * 0.5)
+            }
+            let basis = q
+            return Parts(
+                project: { apply(basis.matrixTransposed(), $0) }, lift: { apply(basis, $0) }, r: r, s: s, b: b)
+        }
+    }
+
+    private func diagonal(_ matrix: Tensor) -> Tensor {
+        let (_, _, eye) = Tensor.square(columns, matrix.elementType)
+        return (matrix * eye.broadcast(to: matrix.shape)).sum(axes: [2])
+    }
+
+    private func logDeterminant(_ h: Tensor, _ p: Parts) -> Tensor {
+        ((1 - h * h) * diagonal(p.r) * diagonal(p.s)).log1p().summedOverEvent()
+    }
+
+    public func forward(_ x: Tensor, _ pass: Pass) -> Mapped {
+        let p = parts(x, pass)
+        let h = (apply(p.s, p.project(x)) + p.b).tanh()
+        return Mapped(x + p.lift(apply(p.r, h)), logDeterminant(h, p))
+    }
+
+    /// In the coordinates v = transposed(Q) x the map is triangular: from the last coordinate to the first each is the root of
+    /// one increasing function.
+    public func inverse(_ z: Tensor, _ pass: Pass) -> Mapped {
+        let p = parts(z, pass)
+        let target = p.project(z)
+        let n = z.shape[0]
+        func element(_ matrix: Tensor, _ i: Int, _ j: Int) -> Tensor {
+            matrix.sliced(axis: 1, from: i, count: 1).sliced(axis: 2, from: j, count: 1).reshaped([n, 1])
+        }
+        var v: [Tensor] = []
+        var h: [Tensor] = []
+        for i in (0..<columns).reversed() {
+            // v and h hold the coordinates behind i, the nearest last.
+            var (known, push) = (p.b.sliced(axis: 1, from: i, count: 1), target.sliced(axis: 1, from: i, count: 1))
+            for (offset, j) in (i + 1..<max(columns, i + 1)).reversed().enumerated() {
+                known = known + element(p.s, i, j) * v[offset]
+                push = push - element(p.r, i, j) * h[offset]
+            }
+            let (r, s) = (element(p.r, i, i), element(p.s, i, i))
+            let reach = r.absolute()
+            let root = monotoneRoot(push, low: push - reach, high: push + reach) { a in
+                let t = (a * s + known).tanh()
+                return (a + r * t, 1 + r * s * (1 - t * t))
+            }
+            v.append(root)
+            h.append((root * s + known).tanh())
+        }
+        let all = Tensor.concatenate(h.reversed(), axis: 1)
+        return Mapped(z - p.lift(apply(p.r, all)), -logDeterminant(all, p))
+    }
+
+    public var structure: BijectorStructure {
+        let name =
+            switch kind {
+            case .orthogonal(let m): "orthogonal, \(m) columns"
+            case .householder(let h): "Householder, \(h) reflections"
+            case .triangular(let reversed): "triangular\(reversed ? ", reversed" : "")"
+            }
+        return BijectorStructure(
+            "Sylvester (\(name))", .lowRank,
+            determinant: "the product of 1 + h' r s over \(columns) coordinates, by Sylvester's identity, as R and S are triangular",
+            inverse: "coordinate by coordinate, the root of one increasing function each, by guarded Newton steps")
+    }
+}

@@ -1,0 +1,108 @@
+import Graph
+
+/// An increasing function of one variable whose parameters a conditioner computes, for every element at once. It knows its
+/// derivative and its inverse; coupling and autoregressive bijectors are made of one and a conditioner.
+public protocol Transformer: Sendable {
+    var name: String { get }
+    /// Numbers that a conditioner computes for each element.
+    var parameterCount: Int { get }
+    /// In words, for `inspect`: how the inverse is found.
+    var inverseFormula: String { get }
+    /// z and log dz/dx; every parameter has x's shape.
+    func forward(_ x: Tensor, _ parameters: [Tensor]) -> (value: Tensor, logDerivative: Tensor)
+    /// x and log dx/dz.
+    func inverse(_ z: Tensor, _ parameters: [Tensor]) -> (value: Tensor, logDerivative: Tensor)
+}
+
+/// How a raw output of a conditioner becomes a log-scale. An unbounded one overflows in deep stacks and on outliers.
+public enum ScaleBound: Hashable, Sendable {
+    /// The output as it is.
+    case none
+    /// `limit * tanh(output / limit)`: scales lie in exp(-limit) ... exp(limit) (RealNVP, Dinh et al. 2017, section 4.1, has
+    /// a tanh times a learned limit).
+    case tanh(limit: Double)
+    /// `output / (1 + |output| / limit)`: scales lie in exp(-limit) ... exp(limit), reached more slowly (zuko's).
+    case softClip(limit: Double)
+    /// `log sigmoid(output + shift)`: scales lie in 0 ... 1 and start near 1 (Glow's code, shift = 2; also IAF's gate).
+    case sigmoid(shift: Double)
+
+    func logScale(_ raw: Tensor) -> Tensor {
+        switch self {
+        case .none: raw
+        case .tanh(let limit): limit == 1 ? raw.tanh() : (raw / limit).tanh() * limit
+        case .softClip(let limit): raw / (raw.absolute() / limit + 1)
+        case .sigmoid(let shift): -(-(raw + shift)).softplus()
+        }
+    }
+
+    public var description: String {
+        switch self {
+        case .none: "log-scale unbounded"
+        case .tanh(let limit), .softClip(let limit): "|log-scale| < \(limit)"
+        case .sigmoid: "scale in (0, 1)"
+        }
+    }
+}
+
+/// `z = x + shift` (NICE, Dinh et al. 2015, equation 6). Parameter: shift.
+public struct AdditiveTransformer: Transformer {
+    public init() {}
+    public var name: String { "additive" }
+    public var parameterCount: Int { 1 }
+    public var inverseFormula: String { "z - shift" }
+
+    public func forward(_ x: Tensor, _ p: [Tensor]) -> (value: Tensor, logDerivative: Tensor) {
+        (x + p[0], Tensor.scalar(0, x.elementType).broadcast(to: x.shape))
+    }
+
+    public func inverse(_ z: Tensor, _ p: [Tensor]) -> (value: Tensor, logDerivative: Tensor) {
+        (z - p[0], Tensor.scalar(0, z.elementType).broadcast(to: z.shape))
+    }
+}
+
+/// A scale and a shift. Parameters: shift, raw log-scale.
+public struct AffineTransformer: Transformer {
+    public enum Form: Hashable, Sendable {
+        /// `z = exp(s) x + t` (RealNVP, Dinh et al. 2017, equation 4).
+        case scaleThenShift
+        /// `z = exp(s) (x + t)` (Glow's code).
+        case shiftThenScale
+        /// `z = (x - t) exp(-s)`: t is the mean and s the log standard deviation of a Gaussian conditional (MAF,
+        /// Papamakarios et al. 2017, equation 4).
+        case standardize
+        /// `z = exp(s) x + (1 - exp(s)) t`, s a log-sigmoid: the gated update of IAF (Kingma et al. 2016, equation 14).
+        case gated
+    }
+
+    public let form: Form
+    public let bound: ScaleBound
+
+    public init(_ form: Form = .scaleThenShift, bound: ScaleBound = .tanh(limit: 3)) {
+        self.form = form
+        self.bound = bound
+    }
+
+    public var name: String { "affine (\(bound.description))" }
+    public var parameterCount: Int { 2 }
+    public var inverseFormula: String { "shift and scale taken back" }
+
+    public func forward(_ x: Tensor, _ p: [Tensor]) -> (value: Tensor, logDerivative: Tensor) {
+        let (t, s) = (p[0], bound.logScale(p[1]))
+        switch form {
+        case .scaleThenShift: return (x * s.exp() + t, s)
+        case .shiftThenScale: return ((x + t) * s.exp(), s)
+        case .standardize: return ((x - t) * (-s).exp(), -s)
+        case .gated: return ((x - t) * s.exp() + t, s)
+        }
+    }
+
+    public func inverse(_ z: Tensor, _ p: [Tensor]) -> (value: Tensor, logDerivative: Tensor) {
+        let (t, s) = (p[0], bound.logScale(p[1]))
+        switch form {
+        case .scaleThenShift: return ((z - t) * (-s).exp(), -s)
+        case .shiftThenScale: return (z * (-s).exp() - t, -s)
+        case .standardize: return (z * s.exp() + t, s)
+        case .gated: return ((z - t) * (-s).exp() + t, -s)
+        }
+    }
+}

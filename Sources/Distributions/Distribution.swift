@@ -1,0 +1,263 @@
+import Graph
+import Layers
+
+/// A distribution over examples: its density, draws, and entropy where that is known.
+public protocol Distribution: Module {
+    var name: String { get }
+    /// log p(x) in nats, `[batch]`, of x `[batch, ..]`.
+    func logProbability(_ x: Tensor) -> Tensor
+    /// Draws of a shape `[batch, ..]`.
+    func sample(_ shape: Shape, _ random: RandomSource) -> Tensor
+    /// In nats for an example of a shape, a scalar; `nil` where no formula is known.
+    func entropy(_ example: [Int]) -> Tensor?
+}
+
+extension Distribution {
+    public func entropy(_ example: [Int]) -> Tensor? { nil }
+}
+
+/// log(2 pi) / 2
+public let halfLogTwoPi = 0.9189385332046727
+
+extension Tensor {
+    fileprivate func overEvent() -> Tensor { shape.rank > 1 ? sum(axes: Array(1..<shape.rank)) : self }
+}
+
+/// Independent normals; standard if it has no parameters.
+public struct DiagonalNormal: Distribution {
+    public let mean: Parameter?
+    public let logDeviation: Parameter?
+
+    public init() {
+        mean = nil
+        logDeviation = nil
+    }
+
+    /// With trained means and standard deviations for examples of a shape.
+    public init(_ shape: [Int]) {
+        mean = Parameter(shape, .zeros)
+        logDeviation = Parameter(shape, .zeros)
+    }
+
+    public var name: String { mean == nil ? "standard normal" : "diagonal normal" }
+
+    public func logProbability(_ x: Tensor) -> Tensor {
+        let centred = mean.map { x - $0.tensor } ?? x
+        let z = logDeviation.map { centred * (-$0.tensor).exp() } ?? centred
+        let terms = z.squared() * -0.5 - halfLogTwoPi
+        return (logDeviation.map { terms - $0.tensor.broadcast(to: x.shape) } ?? terms).overEvent()
+    }
+
+    public func sample(_ shape: Shape, _ random: RandomSource) -> Tensor {
+        let z = random.normal(shape, stream: 3)
+        let scaled = logDeviation.map { z * $0.tensor.exp() } ?? z
+        return mean.map { scaled + $0.tensor } ?? scaled
+    }
+
+    public func entropy(_ example: [Int]) -> Tensor? {
+        let constant = Double(example.reduce(1, *)) * (halfLogTwoPi + 0.5)
+        return logDeviation.map { $0.tensor.sum() + constant } ?? .scalar(constant)
+    }
+}
+
+/// A normal with any covariance `L transposed(L)`, L lower triangular with diagonal exp(logDiagonal). Vectors `[batch, D]`.
+public struct FullNormal: Distribution {
+    public let mean: Parameter
+    public let lower: Parameter
+    public let logDiagonal: Parameter
+    public let count: Int
+
+    public init(_ count: Int) {
+        self.count = count
+        mean = Parameter([count], .zeros)
+        lower = Parameter([count, count], .zeros)
+        logDiagonal = Parameter([count], .zeros)
+    }
+
+    public var name: String { "normal with full covariance" }
+
+    private var factor: Tensor {
+        let shape = Shape([count, count])
+        let (row, column) = (Tensor.iota(shape, axis: 0), Tensor.iota(shape, axis: 1))
+        return Tensor.select(
+            column.less(row), lower.tensor, .select(column.equal(row), logDiagonal.tensor.exp().broadcast(to: shape), 0))
+    }
+
+    public func logProbability(_ x: Tensor) -> Tensor {
+        // One solve with a unit matrix, not one for each example.
+        let eye = Tensor.iota([Extent(count), Extent(count)], axis: 0)
+            .equal(.iota([Extent(count), Extent(count)], axis: 1)).cast(to: x.elementType)
+        let whiten = factor.triangularSolve(eye, isLower: true)
+        let z = (x - mean.tensor).matmul(whiten.matrixTransposed())
+        return (z.squared() * -0.5 - halfLogTwoPi).overEvent() - logDiagonal.tensor.sum()
+    }
+
+    public func sample(_ shape: Shape, _ random: RandomSource) -> Tensor {
+        random.normal(shape, stream: 3).matmul(factor.matrixTransposed()) + mean.tensor
+    }
+
+    public func entropy(_ example: [Int]) -> Tensor? {
+        logDiagonal.tensor.sum() + Double(count) * (halfLogTwoPi + 0.5)
+    }
+}
+
+/// Independent standard logistics, the base of NICE (Dinh et al. 2015, section 3.4): log p = -softplus(x) - softplus(-x).
+public struct Logistic: Distribution {
+    public init() {}
+    public var name: String { "standard logistic" }
+
+    public func logProbability(_ x: Tensor) -> Tensor { (-(x.softplus() + (-x).softplus())).overEvent() }
+
+    public func sample(_ shape: Shape, _ random: RandomSource) -> Tensor {
+        let u = random.uniform(shape, stream: 3) + 0x1p-25
+        return u.log() - (-u).log1p()
+    }
+
+    public func entropy(_ example: [Int]) -> Tensor? { .scalar(2 * Double(example.reduce(1, *))) }
+}
+
+/// Independent uniforms on [low, high); minus infinity outside.
+public struct Uniform: Distribution {
+    public let low: Double
+    public let high: Double
+
+    public init(_ low: Double = 0, _ high: Double = 1) {
+        precondition(low < high, "an empty interval has no uniform distribution")
+        self.low = low
+        self.high = high
+    }
+
+    public var name: String { "uniform on [\(low), \(high))" }
+    private var logWidth: Double { Math.log(high - low) }
+
+    public func logProbability(_ x: Tensor) -> Tensor {
+        let isInside = x.greaterOrEqual(.scalar(low, x.elementType)).and(x.less(.scalar(high, x.elementType)))
+        return Tensor.select(isInside, .scalar(-logWidth, x.elementType), .scalar(-.infinity, x.elementType)).overEvent()
+    }
+
+    public func sample(_ shape: Shape, _ random: RandomSource) -> Tensor {
+        random.uniform(shape, stream: 3) * (high - low) + low
+    }
+
+    public func entropy(_ example: [Int]) -> Tensor? { .scalar(Double(example.reduce(1, *)) * logWidth) }
+}
+
+/// Independent binary variables with trained logits.
+public struct BernoulliDistribution: Distribution {
+    public let logits: Parameter
+
+    public init(_ shape: [Int]) { logits = Parameter(shape, .zeros) }
+
+    public var name: String { "independent Bernoullis" }
+
+    public func logProbability(_ x: Tensor) -> Tensor {
+        (x * logits.tensor - logits.tensor.softplus()).overEvent()
+    }
+
+    public func sample(_ shape: Shape, _ random: RandomSource) -> Tensor {
+        random.bernoulli(logits.tensor.sigmoid().broadcast(to: shape), stream: 0)
+    }
+
+    public func entropy(_ example: [Int]) -> Tensor? {
+        let l = logits.tensor
+        return (l.softplus() - l * l.sigmoid()).sum()
+    }
+}
+
+/// One of some levels 0 ..< n for each variable, independently, with trained logits `[variables, levels]`; x `[batch, variables]`.
+public struct CategoricalDistribution: Distribution {
+    public let logits: Parameter
+    public let levels: Int
+
+    public init(variables: Int, levels: Int) {
+        self.levels = levels
+        logits = Parameter([variables, levels], .zeros)
+    }
+
+    public var name: String { "independent categories of \(levels)" }
+
+    private func parameters(_ batch: Extent) -> Tensor {
+        let l = logits.tensor.matrixTransposed()
+        return l.broadcast(to: Shape([batch] + l.shape.dimensions))
+    }
+
+    public func logProbability(_ x: Tensor) -> Tensor {
+        Categorical(levels: levels).logProbability(x, parameters(x.shape[0])).overEvent()
+    }
+
+    public func sample(_ shape: Shape, _ random: RandomSource) -> Tensor {
+        Categorical(levels: levels).sample(parameters(shape[0]), random)
+    }
+
+    public func entropy(_ example: [Int]) -> Tensor? {
+        let l = logits.tensor.logSoftmax(axis: 1)
+        return -(l.exp() * l).sum()
+    }
+}
+
+/// Whole numbers 0 ..< levels: a logistic's mass in the unit interval around each, the ends taking the tails (Kingma et al.
+/// 2016, equation 17; Salimans et al. 2017, equation 2). Trained means and log-scales for examples of a shape.
+public struct DiscretizedLogistic: Distribution {
+    public let mean: Parameter
+    public let logScale: Parameter
+    public let levels: Int
+
+    public init(_ shape: [Int], levels: Int) {
+        self.levels = levels
+        mean = Parameter(shape, .constant(Float(levels - 1) / 2))
+        logScale = Parameter(shape, .constant(Float(Math.log(Double(levels) / 8))))
+    }
+
+    public var name: String { "discretized logistics of \(levels) levels" }
+
+    public func logProbability(_ x: Tensor) -> Tensor {
+        let inverse = (-logScale.tensor).exp()
+        let upper = (x + 0.5 - mean.tensor) * inverse
+        let lower = (x - 0.5 - mean.tensor) * inverse
+        // log(sigmoid(upper) - sigmoid(lower)), from logarithms of both tails so that nothing cancels:
+        // sigmoid(u) - sigmoid(l) = sigmoid(u) sigmoid(-l) (1 - exp(l - u)).
+        let middle = -(-upper).softplus() - lower.softplus() + (-(-inverse).apply(.expm1)).log()
+        let isFirst = x.less(.scalar(0.5, x.elementType))
+        let isLast = x.greater(.scalar(Double(levels) - 1.5, x.elementType))
+        return Tensor.select(
+            isFirst, -(-upper).softplus(), .select(isLast, -lower.softplus(), middle)
+        ).overEvent()
+    }
+
+    public func sample(_ shape: Shape, _ random: RandomSource) -> Tensor {
+        let u = random.uniform(shape, stream: 3) + 0x1p-25
+        let x = mean.tensor + (u.log() - (-u).log1p()) * logScale.tensor.exp()
+        return (x + 0.5).apply(.floor).maximum(.scalar(0)).minimum(.scalar(Double(levels - 1)))
+    }
+}
+
+/// A weighted choice between distributions of one shape.
+public struct Mixture: Distribution {
+    public let components: [any Distribution]
+    public let logits: Parameter
+
+    public init(_ components: [any Distribution]) {
+        self.components = components
+        logits = Parameter([components.count], .zeros)
+    }
+
+    public var name: String { "mixture of \(components.count)" }
+
+    public func logProbability(_ x: Tensor) -> Tensor {
+        let n = x.shape[0]
+        let parts = components.map { $0.logProbability(x).reshaped([n, 1]) }
+        let joined = parts.count > 1 ? Tensor.concatenate(parts, axis: 1) : parts[0]
+        return (joined + logits.tensor.logSoftmax(axis: 0)).logSumExp(axes: [1])
+    }
+
+    public func sample(_ shape: Shape, _ random: RandomSource) -> Tensor {
+        let flat = logits.tensor.reshaped([1, Extent(components.count), 1])
+            .broadcast(to: [shape[0], Extent(components.count), 1])
+        let chosen = Categorical(levels: components.count).sample(flat, random)
+            .reshaped(Shape([shape[0]] + shape.dimensions.dropFirst().map { _ in 1 })).broadcast(to: shape)
+        let draws = components.map { $0.sample(shape, random) }
+        return draws.enumerated().dropFirst().reduce(draws[0]) { so, next in
+            .select(chosen.equal(.scalar(Double(next.offset))), next.element, so)
+        }
+    }
+}

@@ -1,0 +1,78 @@
+import Compiler
+import Datasets
+import Distributions
+import Graph
+
+/// A model whose examples have latents: a flow, exactly; a variational autoencoder, by its posterior's middle.
+public protocol LatentModel: TrainableModel {
+    /// Numbers of one latent vector.
+    var latentCount: Int { get }
+    /// Latents `[batch, latentCount]` of examples `[batch, variables]`.
+    func encode(_ x: Tensor) -> Tensor
+    /// From latents, in `Drawing.previous`, to examples.
+    func decodingStages() throws -> [Drawing.Stage]
+}
+
+extension Run {
+    private func latentModel() throws -> any LatentModel {
+        guard let model = model as? any LatentModel else {
+            throw UsageError("\(configuration.experiment) has no latents; flows and autoencoders have")
+        }
+        return model
+    }
+
+    /// The latents of examples `[rows, variables]`, `[rows, latents]`.
+    public func encode(_ rows: HostArray) throws -> HostArray {
+        let model = try latentModel()
+        let batch = min(model.evaluationBatch, max(1, rows.shape[0]))
+        let program = try device.load(compile([model.encode(x)]), maximumBatch: batch, states: states.buffers)
+        var result: [Float] = []
+        for start in stride(from: 0, to: rows.shape[0], by: batch) {
+            let part = rows.rows(start..<min(rows.shape[0], start + batch))
+            let feed = ["x": HostArray(part.floats, shape: part.shape)]
+            result += try program.run(feed.known(to: program), batch: part.shape[0])[0].floats
+        }
+        return HostArray(result, shape: [rows.shape[0], model.latentCount])
+    }
+
+    /// Examples `[rows, variables]` of latents `[rows, latents]`.
+    /// - Throws: `UsageError` for latents of another width, or where no finite example has such latents.
+    public func decode(_ latents: HostArray, seed: UInt64 = 0) throws -> HostArray {
+        let model = try latentModel()
+        guard latents.shape.count == 2, latents.shape[1] == model.latentCount, latents.doubles.allSatisfy(\.isFinite)
+        else {
+            throw UsageError("decode: expected finite latents [rows, \(model.latentCount)], found \(latents.shape)")
+        }
+        let batch = min(256, max(1, latents.shape[0]))
+        let stages = try model.decodingStages()
+        let sampler = try Sampler(self, Drawing(stages), SamplingOptions(seed: seed), maximumBatch: batch)
+        var result: [Float] = []
+        for start in stride(from: 0, to: latents.shape[0], by: batch) {
+            let part = latents.rows(start..<min(latents.shape[0], start + batch))
+            var feeds = RandomSource.feeds(seed: seed, examples: Array(start..<start + part.shape[0]))
+            feeds[Drawing.previous] = HostArray(part.floats, shape: part.shape)
+            result += try sampler.run(feeds, batch: part.shape[0]).examples.floats
+        }
+        if let bad = result.firstIndex(where: { !$0.isFinite }) {
+            throw UsageError(
+                "decode: row \(bad / examples.count) has no finite example: its latents lie outside what float32 can invert")
+        }
+        return HostArray(result, shape: [latents.shape[0], examples.count])
+    }
+
+    /// `count` examples on the straight line between the latents of two, ends included.
+    public func interpolate(_ a: HostArray, _ b: HostArray, count: Int) throws -> HostArray {
+        let width = examples.count
+        guard a.count == width, b.count == width, count >= 2 else {
+            throw UsageError("interpolate: expected two examples of \(width) variables and a count of 2 or more")
+        }
+        let ends = try encode(HostArray(a.floats + b.floats, shape: [2, width])).floats
+        let latents = ends.count / 2
+        var line: [Float] = []
+        for step in 0..<count {
+            let share = Float(step) / Float(count - 1)
+            for i in 0..<latents { line.append(ends[i] * (1 - share) + ends[latents + i] * share) }
+        }
+        return try decode(HostArray(line, shape: [count, latents]))
+    }
+}

@@ -1,0 +1,211 @@
+import CPU
+import Compiler
+import Graph
+import Layers
+import Testing
+
+@testable import Bijectors
+
+/// Every bijector passes the same tests; a new one adds a line.
+let bijectorCases: [BijectorCase] = {
+    let natural = Order.natural(5)
+    let shuffled = Order.sequence([3, 0, 4, 2, 1])
+    var list: [BijectorCase] = [
+        BijectorCase(name: "fixed affine", shape: [3], range: 1000) { FixedAffine(scale: -2.5, shift: 1) },
+        BijectorCase(name: "affine", shape: [3], range: 1000) { ElementwiseAffine([3]) },
+        BijectorCase(name: "exp", shape: [3], range: 80) { Exp() },
+        // d(logit)/dz = 1 / (z (1 - z)), up to 3000 at |x| = 8.
+        BijectorCase(name: "sigmoid", shape: [3], range: 8, condition: 3000) { Sigmoid() },
+        BijectorCase(name: "logit", shape: [3], range: 0.999, condition: 1000) { Chain([FixedAffine(scale: 0.5, shift: 0.5), Logit(alpha: 1e-6)]) },
+        BijectorCase(name: "tanh", shape: [3], range: 4, condition: 800) { Tanh() },
+        BijectorCase(name: "softplus", shape: [3], range: 8, condition: 8) { Softplus() },
+        BijectorCase(name: "leaky ReLU", shape: [3], range: 1000) { LeakyReLU(slope: 0.1) },
+        BijectorCase(name: "permutation", shape: [5]) { Permutation([3, 0, 4, 2, 1]) },
+        BijectorCase(name: "reversal", shape: [5]) { Permutation.reversal(5) },
+        BijectorCase(name: "reshape", shape: [2, 3]) { Reshaped(from: [2, 3], to: [6]) },
+        BijectorCase(name: "squeeze", shape: [2, 4, 2]) { Squeeze() },
+        BijectorCase(name: "dense linear", shape: [4], condition: 20) { DenseLinear(4) },
+        BijectorCase(name: "1x1 convolution", shape: [3, 2, 2], condition: 20) { DenseLinear(3) },
+        BijectorCase(name: "PLU", shape: [3, 2, 2], condition: 20) { PLULinear(3, permutation: [1, 2, 0]) },
+        BijectorCase(name: "triangular", shape: [4], condition: 20) { TriangularLinear(4) },
+        BijectorCase(name: "orthogonal", shape: [4], condition: 4) { OrthogonalLinear(4) },
+        BijectorCase(name: "Householder", shape: [4], condition: 4) { Householder(4, reflections: 3) },
+        BijectorCase(name: "Householder flow", shape: [4], context: 3, condition: 4) {
+            Householder(4, reflections: 3, context: 3)
+        },
+        BijectorCase(name: "ActNorm", shape: [3, 2, 2]) { ActNorm(3) },
+        BijectorCase(name: "batch normalisation", shape: [3, 2, 2]) { BatchNormalization(3) },
+        BijectorCase(name: "planar", shape: [3], condition: 10) { Planar(3) },
+        BijectorCase(name: "planar, amortized", shape: [3], context: 2, condition: 30) { Planar(3, context: 2) },
+        BijectorCase(name: "radial", shape: [3], condition: 10) { Radial(3) },
+        BijectorCase(name: "radial, amortized", shape: [3], context: 2, condition: 10) { Radial(3, context: 2) },
+        BijectorCase(name: "Sylvester, orthogonal", shape: [4], condition: 50) { Sylvester(4, .orthogonal(columns: 2)) },
+        BijectorCase(name: "Sylvester, Householder", shape: [4], context: 2, condition: 50) {
+            Sylvester(4, .householder(reflections: 2), context: 2)
+        },
+        BijectorCase(name: "Sylvester, triangular", shape: [4], condition: 50) { Sylvester(4, .triangular(reversed: true)) },
+    ]
+    let transformers: [(String, Double, any Transformer)] = [
+        ("additive", 2, AdditiveTransformer()),
+        ("affine", 30, AffineTransformer()),
+        ("affine, standardize", 30, AffineTransformer(.standardize, bound: .tanh(limit: 2))),
+        ("affine, Glow", 30, AffineTransformer(.shiftThenScale, bound: .sigmoid(shift: 2))),
+        ("affine, gated", 30, AffineTransformer(.gated, bound: .sigmoid(shift: 2))),
+        ("mixture CDF", 100, MixtureCDFTransformer(components: 3)),
+        ("deep sigmoidal", 100, DeepSigmoidTransformer(units: 3, layers: 2)),
+        ("spline", 100, SplineTransformer(bins: 5)),
+    ]
+    for (name, condition, transformer) in transformers {
+        list.append(
+            BijectorCase(name: "coupling, half, \(name)", shape: [5], condition: condition) {
+                Coupling(
+                    .half(keepsSecond: true), transformer,
+                    conditioner: DenseNetwork(3, hidden: [7], outputs: 2 * transformer.parameterCount, activation: .tanh))
+            })
+        list.append(
+            BijectorCase(name: "coupling, alternating, \(name)", shape: [5], context: 2, condition: condition) {
+                Coupling(
+                    .alternating(keepsOdd: false), transformer,
+                    conditioner: MaskedMLP.coupling(
+                        kept: Partition.alternating(keepsOdd: false).kept([5]), hidden: [7, 6],
+                        parameters: transformer.parameterCount, context: 2, activation: .tanh))
+            })
+        list.append(
+            BijectorCase(name: "autoregressive, \(name)", shape: [5], condition: condition * 10) {
+                Autoregressive(shuffled, transformer, hidden: [9, 8], activation: .tanh)
+            })
+        list.append(
+            BijectorCase(name: "inverse autoregressive, \(name)", shape: [5], context: 2, condition: condition * 10) {
+                Inverted(Autoregressive(natural, transformer, hidden: [9], context: 2, activation: .tanh))
+            })
+    }
+    list.append(
+        BijectorCase(name: "composition", shape: [4], condition: 100) {
+            Chain([
+                Coupling(
+                    .half(keepsSecond: false), AffineTransformer(), conditioner: DenseNetwork(2, hidden: [6], outputs: 4)),
+                Permutation([2, 0, 3, 1]), ActNorm(4),
+                Autoregressive(.natural(4), SplineTransformer(bins: 4), hidden: [8]),
+            ])
+        })
+    return list
+}()
+
+@Suite struct BijectorTests {
+    private func input(_ test: BijectorCase, batch: Int, _ element: ElementType, seed: UInt64 = 11) -> [String: HostArray] {
+        let count = test.shape.reduce(1, *)
+        var feeds = [
+            "x": HostArray(
+                Values(shape: [batch] + test.shape, elements: numbers(batch * count, seed: seed).map { $0 * test.range }),
+                as: element)
+        ]
+        if test.context > 0 {
+            feeds["context"] = HostArray(
+                Values(shape: [batch, test.context], elements: numbers(batch * test.context, seed: seed + 1)), as: element)
+        }
+        return feeds
+    }
+
+    private func pass(_ test: BijectorCase, _ element: ElementType) -> Pass {
+        Pass(context: test.context > 0 ? .input("context", [.batch, Extent(test.context)], element) : nil)
+    }
+
+    /// |x - inverse(forward(x))| is at most 64 units in the last place times the condition number, in both types, and the
+    /// log-determinants of both ways cancel.
+    @Test(arguments: bijectorCases) func comesBack(_ test: BijectorCase) throws {
+        for element in [ElementType.float32, .float64] {
+            let bench = try Bench(test, element)
+            let x = Tensor.input("x", test.exampleShape, element)
+            let forward = bench.bijector.forward(x, pass(test, element))
+            let back = bench.bijector.inverse(forward.value, pass(test, element))
+            let batch = 50
+            let feeds = input(test, batch: batch, element)
+            let found = try bench.run(
+                [back.value, forward.logDeterminant, back.logDeterminant, forward.value], feeds, batch: batch)
+            let unit = element == .float64 ? 0x1p-52 : 0x1p-23
+            let given = feeds["x"]!.doubles
+            let scale = given.map(\.magnitude).max()!
+            for (a, b) in zip(found[0].doubles, given) {
+                let allowed = 64 * unit * test.condition * max(abs(b), test.condition > 1 ? min(1, scale) : abs(b))
+                #expect(abs(a - b) <= max(allowed, unit * 4), "\(element): \(a) for \(b), \(abs(a - b) / (unit * max(abs(b), 1e-30))) ulp")
+            }
+            for (a, b) in zip(found[1].doubles, found[2].doubles) {
+                #expect(abs(a + b) <= 1e3 * unit * test.condition * max(1, abs(a)), "\(element): log-determinants \(a) and \(b)")
+            }
+        }
+    }
+
+    /// The log-determinant against that of the Jacobian: by central differences of the double interpreter for 1e-9, which the
+    /// gradient graph gives exactly.
+    @Test(arguments: bijectorCases) func logDeterminantIsTheJacobians(_ test: BijectorCase) throws {
+        for element in [ElementType.float32, .float64] {
+            let bench = try Bench(test, element)
+            let x = Tensor.input("x", test.exampleShape, element)
+            let forward = bench.bijector.forward(x, pass(test, element))
+            let count = test.shape.reduce(1, *)
+            // Row i of the Jacobian is the gradient of output i.
+            let flat = forward.value.reshaped([.batch, Extent(count)])
+            let rows = try (0..<count).map { i in
+                try gradients(of: flat.sliced(axis: 1, from: i, count: 1).sum(), with: [x])[0].reshaped([.batch, Extent(count)])
+            }
+            let batch = 6
+            let found = try bench.run([forward.logDeterminant] + rows, input(test, batch: batch, element), batch: batch)
+            for b in 0..<batch {
+                var matrix = (0..<count).flatMap { i in found[1 + i].rows(b..<b + 1).doubles }
+                _ = MatrixOperation.decompose(&matrix, count)
+                let brute = (0..<count).reduce(0.0) { $0 + Math.log(abs(matrix[$1 * count + $1])) }
+                let value = found[0].doubles[b]
+                let tolerance = element == .float64 ? 1e-9 : 1e-5
+                // The float32 Jacobian itself is rounded; its condition is the map's.
+                let slack = element == .float64 ? 1 : max(1, test.condition / 10)
+                #expect(abs(value - brute) <= tolerance * slack * max(1, abs(brute)), "\(element): \(value) against \(brute)")
+            }
+        }
+    }
+
+    /// Gradients of log p under a standard normal, with respect to every parameter and to x, against central differences in
+    /// double precision.
+    @Test(arguments: bijectorCases) func gradientsMatchFiniteDifferences(_ test: BijectorCase) throws {
+        let bench = try Bench(test, .float64)
+        let x = Tensor.input("x", test.exampleShape, .float64)
+        let batch = 3
+        var feeds = input(test, batch: batch, .float64)
+        for (name, value) in feeds where name == "x" {
+            feeds[name] = HostArray(Values(shape: value.shape, elements: value.doubles.map { $0 * 0.5 }), as: .float64)
+        }
+        let forward = bench.bijector.forward(x, pass(test, .float64))
+        let bent = forward.value / Double(max(1, test.range))
+        let loss = (bent.squared() * -0.5).sum() + forward.logDeterminant.sum()
+        let variables = bench.parameters.map(\.parameter.tensor) + [x]
+        let exact = try bench.run(try gradients(of: loss, with: variables), feeds, batch: batch)
+        var bindings = feeds.mapValues(\.values)
+        for (name, value) in bench.values { bindings[name] = value.values }
+        let names = bench.parameters.map(\.name) + ["x"]
+        for (name, gradient) in zip(names, exact) {
+            let value = bindings[name]!
+            let picked = stride(from: 0, to: value.elements.count, by: max(1, value.elements.count / 6))
+            for e in picked {
+                let step = 1e-6 * max(1, abs(value.elements[e]))
+                let sides = try [step, -step].map { move in
+                    var moved = bindings
+                    moved[name]!.elements[e] += move
+                    return try Interpreter(batch: batch, moved).run(loss).elements[0]
+                }
+                let numeric = (sides[0] - sides[1]) / (2 * step)
+                #expect(
+                    abs(numeric - gradient.doubles[e]) <= 2e-6 * max(1, abs(numeric), abs(sides[0]) * 1e-3),
+                    "\(name)[\(e)]: \(gradient.doubles[e]) against \(numeric)")
+            }
+        }
+    }
+
+    /// What a bijector says of its Jacobian holds for its graph.
+    @Test(arguments: bijectorCases) func structureIsProved(_ test: BijectorCase) throws {
+        let bijector = test.make()
+        bijector.namedParameters()
+        let context = test.context > 0 ? Tensor.input("context", [.batch, Extent(test.context)]) : nil
+        let proofs = try bijector.proveStructure(test.exampleShape, context: context)
+        if test.name.contains("coupling") || test.name.contains("autoregressive") { #expect(proofs.count == 1) }
+        #expect(!bijector.structure.description.isEmpty)
+    }
+}
