@@ -63,6 +63,8 @@ struct ScheduleBuilder {
     private var valueOf: [Tensor: Int] = [:]
     /// Values that are written straight into a state.
     private var inPlace: [Tensor: Tensor] = [:]
+    /// Values that are written straight into a part of the concatenation that alone reads them.
+    private var parts: [Tensor: (whole: Tensor, axis: Int, start: Int)] = [:]
 
     init(outputs: [Tensor], updates: [(Tensor, Tensor)], settled: [Tensor: WeightMask]) {
         self.outputs = outputs
@@ -85,6 +87,7 @@ struct ScheduleBuilder {
             if placeholder.role == .input { schedule.inputs.append(id) } else { schedule.states.append(id) }
         }
         for (value, state) in inPlace { valueOf[value] = valueOf[state] }
+        findParts()
         for cluster in order { emit(cluster) }
         copyRemainingUpdates()
         schedule.outputs = outputs.map { value($0) }
@@ -145,6 +148,28 @@ struct ScheduleBuilder {
         return order
     }
 
+    /// Finds what is computed for one concatenation only, by a group that can write anywhere.
+    private mutating func findParts() {
+        var readers: [Tensor: Int] = [:]
+        for cluster in fusion.clusters {
+            for input in fusion.inputs(of: cluster) where fusion.home[input] !== cluster {
+                if case .tensor(let base) = fusion.view(input).base { readers[base, default: 0] += 1 }
+            }
+        }
+        for cluster in fusion.clusters {
+            guard let anchor = cluster.anchor, let concatenate = anchor.operation as? Concatenate else { continue }
+            var start = 0
+            for input in anchor.inputs {
+                if let home = fusion.home[input], home.takesEpilogue, readers[input] == 1, inPlace[input] == nil,
+                    !outputs.contains(input), !updates.contains(where: { $0.value == input })
+                {
+                    parts[input] = (Tensor(anchor), concatenate.axis, start)
+                }
+                start += input.shape[concatenate.axis].coefficient
+            }
+        }
+    }
+
     private mutating func copyRemainingUpdates() {
         // All new values are computed by now; a value that is itself a state's old content goes through a temporary, so that
         // states can be exchanged.
@@ -202,9 +227,15 @@ struct ScheduleBuilder {
         return operand
     }
 
-    /// A whole value, written in row-major order.
+    /// A whole value, written in row-major order, or its place in a concatenation.
     private mutating func target(_ tensor: Tensor) -> Operand {
-        Operand(.value(value(tensor)), strides: tensor.shape.strides, element: tensor.elementType)
+        if let part = parts[tensor] {
+            let strides = part.whole.shape.strides
+            return Operand(
+                .value(value(part.whole)), offset: part.start == 0 ? [] : [strides[part.axis] * Extent(part.start)],
+                strides: strides, element: tensor.elementType)
+        }
+        return Operand(.value(value(tensor)), strides: tensor.shape.strides, element: tensor.elementType)
     }
 
     /// Whether another group, or the caller, reads what a cluster computes for `tensor`.
@@ -426,10 +457,11 @@ struct ScheduleBuilder {
         let result = Tensor(anchor)
         var start = 0
         for input in anchor.inputs {
+            defer { start += input.shape[concatenate.axis].coefficient }
+            if parts[input] != nil { continue }
             var output = target(result)
             if start != 0 { output.offset = [output.strides[concatenate.axis] * Extent(start)] }
             appendMove(of: input, into: output, label: "concatenate", anchor.location)
-            start += input.shape[concatenate.axis].coefficient
         }
     }
 

@@ -76,8 +76,27 @@ struct Simplifier {
         return Tensor(tensor.node.operation, tensor.node.inputs.map { move($0, by: movement) }, at: movement.location)
     }
 
+    /// The sum of two tensors padded with zeros that lie side by side, as the gradients of slices do: one behind the other.
+    private static func join(_ inputs: [Tensor]) -> Tensor? {
+        let pads = inputs.compactMap { $0.node.operation as? Pad }
+        guard pads.count == 2, inputs[0].node !== inputs[1].node,
+            pads.allSatisfy({ $0.fill == 0 && $0.interior.allSatisfy { $0 == 0 } })
+        else { return nil }
+        let (low, high) = (pads.map(\.low), pads.map(\.high))
+        let differing = low[0].indices.filter { low[0][$0] != low[1][$0] || high[0][$0] != high[1][$0] }
+        guard differing.count == 1, let axis = differing.first else { return nil }
+        let parts = inputs.map { $0.node.inputs[0] }
+        let first = low[0][axis] < low[1][axis] ? 0 : 1
+        let second = 1 - first
+        guard low[first][axis] + parts[first].shape[axis].coefficient == low[second][axis] else { return nil }
+        let joined = Tensor.concatenate([parts[first], parts[second]], axis: axis)
+        return (low[first] + high[second]).allSatisfy { $0 == 0 }
+            ? joined : joined.padded(low: low[first], high: high[second])
+    }
+
     private static func shorten(_ e: Elementwise, _ node: Node, _ inputs: [Tensor]) -> Tensor? {
         let type = node.types[0]
+        if e.function == .add, let joined = join(inputs) { return joined }
         let constants = inputs.map(scalar)
         if constants.allSatisfy({ $0 != nil }) {
             let operands = constants.enumerated().map { Values(shape: [], elements: [$1!]) }

@@ -101,6 +101,22 @@ func numbers(_ count: Int, seed: UInt64) -> [Double] {
                 with: [line]))
     }
 
+    @Test func concatenationsAreWrittenInParts() throws {
+        let x = Tensor.input("x", [.batch, 4, 6])
+        try check([.concatenate([x.tanh(), x.sliced(axis: 2, from: 0, count: 2).exp()], axis: 2)], groups: 2)
+        // Read elsewhere, handed back, or taken twice: a part is a value of its own.
+        let t = x.tanh()
+        try check([.concatenate([t, t], axis: 1), .concatenate([x.sigmoid(), t], axis: 2) * 2])
+        try check([t, .concatenate([t, x], axis: 0 + 1)])
+        let sums = Tensor.concatenate(
+            [x.sum(axes: [2]), x.matmul(.input("w", [1, 6, 1])).reshaped([.batch, 4])], axis: 1)
+        try check([sums, sums.exp()])
+        // The gradients of three slices lie behind one another.
+        let parts = [(0, 2), (2, 1), (3, 3)].map { x.tanh().sliced(axis: 2, from: $0.0, count: $0.1) }
+        try check(
+            try gradients(of: (parts[0].exp().sum() + parts[1].sigmoid().sum() + parts[2].squared().sum()), with: [x]))
+    }
+
     @Test func trainingStepUpdatesInPlace() throws {
         let x = Tensor.input("x", [.batch, 4])
         let masks = [
