@@ -61,6 +61,8 @@ struct ScheduleBuilder {
     private let readers: [Tensor: Set<Int>]
     private var schedule = Schedule()
     private var valueOf: [Tensor: Int] = [:]
+    /// Pieces of a concatenation that are written straight to their place in it.
+    private var placed: [Tensor: (whole: Tensor, axis: Int, start: Int)] = [:]
     /// Values that are written straight into a state.
     private var inPlace: [Tensor: Tensor] = [:]
 
@@ -85,6 +87,7 @@ struct ScheduleBuilder {
             if placeholder.role == .input { schedule.inputs.append(id) } else { schedule.states.append(id) }
         }
         for (value, state) in inPlace { valueOf[value] = valueOf[state] }
+        for cluster in order { placePieces(of: cluster) }
         for cluster in order { emit(cluster) }
         copyRemainingUpdates()
         schedule.outputs = outputs.map { value($0) }
@@ -202,9 +205,31 @@ struct ScheduleBuilder {
         return operand
     }
 
-    /// A whole value, written in row-major order.
+    /// Finds the pieces of a concatenation that nothing else reads and that elementwise groups compute: they need no memory of
+    /// their own.
+    private mutating func placePieces(of cluster: Cluster) {
+        guard let anchor = cluster.anchor, let concatenate = anchor.operation as? Concatenate else { return }
+        let whole = Tensor(anchor)
+        guard inPlace[whole] == nil else { return }
+        var start = 0
+        for input in anchor.inputs {
+            defer { start += input.shape[concatenate.axis].coefficient }
+            guard let home = fusion.home[input], home.anchor == nil, home.copied == nil, readers[input] == [cluster.id],
+                anchor.inputs.count(where: { $0 == input }) == 1, !outputs.contains(input),
+                !updates.contains(where: { $0.value == input || $0.state == input })
+            else { continue }
+            placed[input] = (whole, concatenate.axis, start)
+        }
+    }
+
+    /// A whole value, written in row-major order; or a piece of one.
     private mutating func target(_ tensor: Tensor) -> Operand {
-        Operand(.value(value(tensor)), strides: tensor.shape.strides, element: tensor.elementType)
+        if let (whole, axis, start) = placed[tensor] {
+            var operand = Operand(.value(value(whole)), strides: whole.shape.strides, element: tensor.elementType)
+            if start != 0 { operand.offset = [operand.strides[axis] * Extent(start)] }
+            return operand
+        }
+        return Operand(.value(value(tensor)), strides: tensor.shape.strides, element: tensor.elementType)
     }
 
     /// Whether another group, or the caller, reads what a cluster computes for `tensor`.
@@ -426,10 +451,11 @@ struct ScheduleBuilder {
         let result = Tensor(anchor)
         var start = 0
         for input in anchor.inputs {
+            defer { start += input.shape[concatenate.axis].coefficient }
+            if placed[input] != nil { continue }
             var output = target(result)
             if start != 0 { output.offset = [output.strides[concatenate.axis] * Extent(start)] }
             appendMove(of: input, into: output, label: "concatenate", anchor.location)
-            start += input.shape[concatenate.axis].coefficient
         }
     }
 

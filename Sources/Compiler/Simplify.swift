@@ -89,6 +89,9 @@ struct Simplifier {
             let value = type.element == .float32 ? Double(Float(result[0].elements[0])) : result[0].elements[0]
             return Tensor.scalar(value, type.element).broadcast(to: type.shape)
         }
+        if e.function == .add, let joined = joinPadded(inputs[0], inputs[1]) ?? joinPadded(inputs[1], inputs[0]) {
+            return joined
+        }
         switch (e.function, constants.first ?? nil, constants.count > 1 ? constants[1] : nil) {
         case (.add, 0, _): return inputs[1]
         case (.add, _, 0), (.subtract, _, 0): return inputs[0]
@@ -107,6 +110,29 @@ struct Simplifier {
             return nil
         default: return nil
         }
+    }
+
+    /// The sum of two tensors that are zero but for neighbouring pieces of one axis (what the gradients of slices come to): the
+    /// pieces side by side.
+    private static func joinPadded(_ first: Tensor, _ second: Tensor) -> Tensor? {
+        guard let a = first.node.operation as? Pad, let b = second.node.operation as? Pad, a.fill == 0, b.fill == 0,
+            (a.interior + b.interior).allSatisfy({ $0 == 0 })
+        else { return nil }
+        let differing = a.low.indices.filter { a.low[$0] != b.low[$0] || a.high[$0] != b.high[$0] }
+        let (left, right) = (first.node.inputs[0], second.node.inputs[0])
+        guard differing.count == 1, let axis = differing.first, left.shape[axis].isStatic,
+            b.low[axis] == a.low[axis] + left.shape[axis].coefficient,
+            left.shape.removing(axes: [axis]) == right.shape.removing(axes: [axis])
+        else { return nil }
+        // A chain of slices is joined piece by piece; its parts stay in one concatenation.
+        let parts = [left, right].flatMap { part in
+            (part.node.operation as? Concatenate)?.axis == axis ? part.node.inputs : [part]
+        }
+        let joined = Tensor(Concatenate(axis: axis), parts, at: first.location)
+        var high = a.high
+        high[axis] = b.high[axis]
+        if (a.low + high).allSatisfy({ $0 == 0 }) { return joined }
+        return Tensor(Pad(low: a.low, high: high, interior: a.interior, fill: 0), [joined], at: first.location)
     }
 
     /// The value of a tensor whose elements are all one constant.
