@@ -135,7 +135,9 @@ struct SamplerText {
         var text = "        // \(work.label)\n"
         text += "        for (int i = T[\(starts) + step]; i < T[\(starts) + step + 1]; i++) {\n"
         text += "            const int e = T[\(order) + i];\n"
-        if work.channels > 1 { text += "            for (int c = 0; c < \(work.channels); c++) {\n" }
+        text +=
+            work.channels > 1
+            ? "            for (int c = 0; c < \(work.channels); c++) {\n" : "            const int c = 0;\n"
         text += "            const int o = \(place(work.target));\n"
         var hasAnchor = true
         switch work.anchor {
