@@ -57,7 +57,7 @@ let package = Package(
                 "CPU", "OpenCL", "Experiments", .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ], path: "Sources/martlet"),
         // times of single kernels
-        .executableTarget(name: "kernel-bench", dependencies: ["CPU"], path: "Sources/KernelBench"),
+        .executableTarget(name: "kernel-bench", dependencies: ["CPU", "OpenCL"], path: "Sources/KernelBench"),
         // tests mirror the floors
         .testTarget(name: "GraphTests", dependencies: ["Graph"]),
         .testTarget(name: "CompilerTests", dependencies: ["Compiler"]),
@@ -65,7 +65,7 @@ let package = Package(
             name: "BijectorsTests", dependencies: ["Bijectors", "Models", "Datasets", "CPU", "OpenCL"],
             exclude: ["Goldens"]),
         .testTarget(name: "ModelsTests", dependencies: ["Models"]),
-        .testTarget(name: "BackendTests", dependencies: ["CPU", "OpenCL"]),
+        .testTarget(name: "BackendTests", dependencies: ["CPU", "OpenCL", "Datasets"], exclude: ["Goldens"]),
         .testTarget(name: "DatasetsTests", dependencies: ["Datasets"]),
         .testTarget(name: "TrainingTests", dependencies: ["Training", "CPU", "OpenCL"]),
         .testTarget(name: "CPUTests", dependencies: ["CPU", "CPUKernels", "Kernels"]),

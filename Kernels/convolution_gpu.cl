@@ -11,9 +11,11 @@
 // `steps`, (reach along three axes, plane); `weights`, where a step's weight lies; `live` (CHANNELS), which of a tile's rows
 // a step reaches, two words a step.
 //
-// Macros: TILE, DEPTH; UNIT_A where a tile's weights are neighbours along the terms; A_ and B_PARAMETERS; strides
-// A_IMAGE, A_CHANNEL, A_0, A_1, A_2 and the same for B (SUMS: A is the weight, with WEIGHT_BASE and WEIGHT_ROW);
-// EPILOGUE_PARAMETERS and EPILOGUE_ARGUMENTS of the function KERNEL_epilogue1(image, row, position, value, ..).
+// b are the planes, a the weight (SUMS) or the gradient of the result (GRADIENT); b_s0 to b_s4 are strides over image, plane
+// and three axes.
+//
+// Macros: TILE, DEPTH; UNIT_A where a tile's weights are neighbours along the terms; OPERAND_PARAMETERS; WEIGHT_ROW, the
+// stride of the weight's rows; EPILOGUE_PARAMETERS and EPILOGUE_ARGUMENTS of the function KERNEL_epilogue1(image, row, position, value, ..).
 
 #define SIDE (TILE / 16)
 #define LOADS (TILE * DEPTH / 256)
@@ -58,14 +60,14 @@
     _Pragma("unroll") for (int l = 0; l < LOADS; l++) { \
         const int ka = (k0) + depthA(l), kb = (k0) + depthB(l); \
         nextA[l] = ka < terms && rowA(l) < rows && REACHES(first + ka, rowA(l)) \
-                       ? a[WEIGHT_BASE + weights[first + ka] + (weightRow + rowA(l)) * WEIGHT_ROW] \
+                       ? a[a_o + weights[first + ka] + (weightRow + rowA(l)) * WEIGHT_ROW] \
                        : 0.0f; \
         nextB[l] = 0.0f; \
         if (kb < terms && isPixel) { \
             const int4 step = steps[first + kb]; \
             const int q0 = at0 + step.x, q1 = at1 + step.y, q2 = at2 + step.z; \
             if ((uint)q0 < (uint)source0 && (uint)q1 < (uint)source1 && (uint)q2 < (uint)source2) { \
-                nextB[l] = fromB[step.w * B_CHANNEL + q0 * B_0 + q1 * B_1 + q2 * B_2]; \
+                nextB[l] = fromB[step.w * b_s1 + q0 * b_s2 + q1 * b_s3 + q2 * b_s4]; \
             } \
         } \
     }
@@ -74,7 +76,7 @@ __kernel __attribute__((reqd_work_group_size(16, 16, 1)))
 void KERNEL(
     PIXEL_PARAMETERS, const int resultStep0, const int resultStep1, const int resultStep2, const int phase0,
     const int phase1, const int phase2, const int result1, const int result2, __global const int* blocks,
-    __global const int4* steps, __global const int* weights LIVE_PARAMETER A_PARAMETERS B_PARAMETERS EPILOGUE_PARAMETERS) {
+    __global const int4* steps, __global const int* weights LIVE_PARAMETER OPERAND_PARAMETERS EPILOGUE_PARAMETERS) {
     __local float sliceA[DEPTH * PITCH];
     __local float sliceB[DEPTH * PITCH];
     const int x = get_local_id(0), y = get_local_id(1);
@@ -86,7 +88,7 @@ void KERNEL(
     const int isPixel = p < pixels;
     const int image = min(p, pixels - 1) / count, m = min(p, pixels - 1) % count;
     const int at0 = m / (c1 * c2) * sourceStep0, at1 = m / c2 % c1 * sourceStep1, at2 = m % c2 * sourceStep2;
-    __global const float* fromB = b + b_o + image * B_IMAGE;
+    __global const float* fromB = b + b_o + image * b_s0;
     float sum[SIDE][SIDE];
     _Pragma("unroll") for (int i = 0; i < SIDE; i++) {
         _Pragma("unroll") for (int j = 0; j < SIDE; j++) sum[i][j] = 0.0f;
@@ -137,15 +139,15 @@ void KERNEL(
         const int p = (k0) + depth; \
         const int image = min(p, pixels - 1) / count, m = min(p, pixels - 1) % count; \
         const int m0 = m / (c1 * c2), m1 = m / c2 % c1, m2 = m % c2; \
-        __global const float* fromA = a + a_o + image * A_IMAGE + m0 * A_0 + m1 * A_1 + m2 * A_2; \
-        __global const float* fromB = b + b_o + image * B_IMAGE; \
+        __global const float* fromA = a + a_o + image * a_s0 + m0 * a_s2 + m1 * a_s3 + m2 * a_s4; \
+        __global const float* fromB = b + b_o + image * b_s0; \
         _Pragma("unroll") for (int l = 0; l < LOADS; l++) { \
-            nextA[l] = p < end && line(l) < rows ? fromA[(firstRow + line(l)) * A_CHANNEL] : 0.0f; \
+            nextA[l] = p < end && line(l) < rows ? fromA[(firstRow + line(l)) * a_s1] : 0.0f; \
             const int q0 = m0 * sourceStep0 + column[l].x, q1 = m1 * sourceStep1 + column[l].y; \
             const int q2 = m2 * sourceStep2 + column[l].z; \
             nextB[l] = 0.0f; \
             if (p < end && (uint)q0 < (uint)source0 && (uint)q1 < (uint)source1 && (uint)q2 < (uint)source2) { \
-                nextB[l] = fromB[column[l].w * B_CHANNEL + q0 * B_0 + q1 * B_1 + q2 * B_2]; \
+                nextB[l] = fromB[column[l].w * b_s1 + q0 * b_s2 + q1 * b_s3 + q2 * b_s4]; \
             } \
         } \
     }
@@ -153,7 +155,7 @@ void KERNEL(
 __kernel __attribute__((reqd_work_group_size(16, 16, 1)))
 void KERNEL(
     PIXEL_PARAMETERS, const int partLength, const int allRows, const int width, __global const int* blocks,
-    __global const int4* steps, __global float* partial A_PARAMETERS B_PARAMETERS) {
+    __global const int4* steps, __global float* partial OPERAND_PARAMETERS) {
     __local float sliceA[DEPTH * PITCH];
     __local float sliceB[DEPTH * PITCH];
     const int x = get_local_id(0), y = get_local_id(1);

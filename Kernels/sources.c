@@ -43,6 +43,11 @@ static const char kernel_product_gpu[] = {
 };
 EMBEDDED(kernel_product_gpu)
 
+static const char kernel_convolution_cpu[] = {
+#embed "convolution_cpu.cl" suffix(, 0)
+};
+EMBEDDED(kernel_convolution_cpu)
+
 static const char kernel_convolution_gpu[] = {
 #embed "convolution_gpu.cl" suffix(, 0)
 };

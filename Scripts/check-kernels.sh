@@ -1,7 +1,7 @@
 #!/bin/bash
 # Checks every OpenCL kernel, in both families, without a GPU: under the oclgrind simulator (races, memory that was never
 # written, accesses out of bounds, divergent barriers), and by assembling the GPU family for NVIDIA sm_90. For each product
-# kernel of the GPU family it prints registers, shared memory, spills and multiply-adds for each byte of global memory.
+# and convolution kernel of the GPU family it prints registers, shared memory, spills and multiply-adds for each byte of global memory.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,4 +1,4 @@
-"""Reads what ptxas said of the GPU family's programs and fails where a product kernel is not what it should be.
+"""Reads what ptxas said of the GPU family's programs and fails where a product or convolution kernel is not what it should be.
 
 For SOURCE.cl the report SOURCE.ptxas lies one folder up. A tile of T by T elements takes T*T multiply-adds and fetches
 2*T floats of global memory for each step of k.
@@ -15,7 +15,7 @@ for path in map(pathlib.Path, sys.argv[1:]):
     report = (path.parent.parent / (path.stem + ".ptxas")).read_text()
     tiles = {
         name: int(tile)
-        for name, tile in re.findall(r"#define KERNEL (product_\d+)\n(?:(?!#undef KERNEL)[\s\S])*?#define TILE (\d+)", source)
+        for name, tile in re.findall(r"#define KERNEL ((?:product|convolution)_\d+)\n(?:(?!#undef KERNEL)[\s\S])*?#define TILE (\d+)", source)
     }
     entries = re.findall(
         r"Compiling entry function '(\w+)'[\s\S]*?(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads"

@@ -25,6 +25,19 @@ static void copy_plane(
             c->window - low);
         return;
     }
+    if (c->rank == 2 && stride[1] * step[1] == 1) {
+        const int64_t low = minimum(c->window, maximum(0, -start));
+        const int64_t high = maximum(low, minimum(c->window, present[0] - start));
+        memset(target, 0, (size_t)(low * c->pitch[0]) * sizeof(float));
+        if (high > low) {
+            j->level->copy_rows(
+                target + low * c->pitch[0], c->pitch[0],
+                source + ((start + low) * step[0] + phase[0]) * stride[0] + phase[1] * stride[1], step[0] * stride[0],
+                high - low, present[1], 1);
+        }
+        memset(target + high * c->pitch[0], 0, (size_t)((c->window - high) * c->pitch[0]) * sizeof(float));
+        return;
+    }
     for (int64_t m = 0; m < c->window; m++, target += c->pitch[0]) {
         const int64_t at = start + m;
         if (at < 0 || at >= present[0]) {
@@ -117,12 +130,18 @@ static void pack_block(void *argument, int64_t index, int32_t worker) {
     }
 }
 
+enum { chunk_steps = 288 };
+
 // All blocks of a pass over the pixels of a slab. Sums of a row lie `stride` behind those of the row before.
 static void run_pass(
     const convolution_job *j, const martlet_convolution_pass *pass, const slab_source *source, int64_t pixels,
     float *sums, int64_t stride) {
     const martlet_convolution *c = j->c;
     const int64_t width = j->level->width;
+    int64_t longest = 0;
+    for (int64_t b = pass->firstBlock; b < pass->firstBlock + pass->blockCount; b++) {
+        longest = maximum(longest, c->blocks[b].stepCount);
+    }
     int32_t vectors;
     for (int64_t at = 0; at < pixels; at += vectors * width) {
         vectors = (int32_t)minimum(j->level->conv_vectors, divide_up(pixels - at, width));
@@ -132,11 +151,18 @@ static void run_pass(
             vectors = (int32_t)minimum(vectors, pixels / width);
             from = minimum(at, pixels - vectors * width);
         }
-        for (int64_t b = pass->firstBlock; b < pass->firstBlock + pass->blockCount; b++) {
-            const martlet_convolution_block *block = &c->blocks[b];
-            j->level->convolution_sums(
-                block->rows, vectors, block->stepCount, (const float *)(void *)j->context->shared + block->packed,
-                source->base + from, source->offsets + block->firstStep, sums + block->first * stride + from, stride);
+        // The planes of a chunk of steps and its weights stay in the first-level cache for all blocks; the sums go on where
+        // they were.
+        for (int64_t start = 0; start == 0 || start < longest; start += chunk_steps) {
+            for (int64_t b = pass->firstBlock; b < pass->firstBlock + pass->blockCount; b++) {
+                const martlet_convolution_block *block = &c->blocks[b];
+                const int64_t steps = minimum(chunk_steps, block->stepCount - start);
+                if (start > 0 && steps <= 0) continue;
+                j->level->convolution_sums(
+                    block->rows, vectors, steps,
+                    (const float *)(void *)j->context->shared + block->packed + start * block->rows, source->base + from,
+                    source->offsets + block->firstStep + start, sums + block->first * stride + from, stride, start > 0);
+            }
         }
     }
 }
@@ -149,6 +175,10 @@ static void compact_row(
     const int64_t stride[3] = {c->result[1] * c->result[2], c->result[2], 1};
     const int64_t counts[3] = {rows, pass->counts[1], pass->counts[2]};
     for (int a = 0; a < 3; a++) target += pass->phase[a] * stride[a];
+    if (c->rank == 2 && c->resultStep[0] == 1 && c->resultStep[1] == 1) {
+        j->level->copy_rows(target, stride[0], sums, c->pitch[0], rows, counts[1], 0);
+        return;
+    }
     for (int64_t m = 0; m < (inner == 0 ? 1 : counts[0]); m++) {
         for (int64_t i = 0; i < (inner == 2 ? counts[1] : 1); i++) {
             const float *from = sums + m * c->pitch[0] + i * c->pitch[1];

@@ -20,15 +20,15 @@
 enum { DOT_ROWS = 8 };
 
 // target[r][..] = sum over steps k of weights[k][r] * source[offsets[k] ..]: neighbouring pixels are neighbours in memory, so
-// a vector of them is a load from anywhere.
+// a vector of them is a load from anywhere. With `continues` the sums go on from what the target holds.
 INLINE void sum_body(
     const int rows, const int vectors, int64_t steps, const float *weights, const float *source, const int32_t *offsets,
-    float *target, int64_t stride) {
+    float *target, int64_t stride, int continues) {
     vf sums[CONV_ROWS][CONV_VECTORS];
 #pragma clang loop unroll(full)
     for (int r = 0; r < rows; r++) {
 #pragma clang loop unroll(full)
-        for (int v = 0; v < vectors; v++) sums[r][v] = splat(0);
+        for (int v = 0; v < vectors; v++) sums[r][v] = continues ? LOAD_F(target, r * stride + v * WIDTH) : splat(0);
     }
     for (int64_t k = 0; k < steps; k++) {
         const float *s = source + offsets[k];
@@ -53,8 +53,8 @@ INLINE void sum_body(
 #define SUM(rows, vectors)                                                                                   \
     static void sum_##rows##_##vectors(                                                                      \
         int64_t steps, const float *weights, const float *source, const int32_t *offsets, float *target,     \
-        int64_t stride) {                                                                                    \
-        sum_body(rows, vectors, steps, weights, source, offsets, target, stride);                            \
+        int64_t stride, int continues) {                                                                     \
+        sum_body(rows, vectors, steps, weights, source, offsets, target, stride, continues);                 \
     }
 #if CONV_VECTORS > 2
 #define SUMS(rows) SUM(rows, 1) SUM(rows, 2) SUM(rows, 3)
@@ -64,7 +64,8 @@ INLINE void sum_body(
 #define SUM_ENTRY(rows) [rows] = {NULL, sum_##rows##_1, sum_##rows##_2}
 #endif
 typedef void (*sum_function)(
-    int64_t steps, const float *weights, const float *source, const int32_t *offsets, float *target, int64_t stride);
+    int64_t steps, const float *weights, const float *source, const int32_t *offsets, float *target, int64_t stride,
+    int continues);
 SUMS(1)
 SUMS(2)
 SUMS(3)
@@ -87,8 +88,8 @@ static const sum_function sum_functions[CONV_ROWS + 1][CONV_VECTORS + 1] = {
 
 static void convolution_sums(
     int32_t rows, int32_t vectors, int64_t steps, const float *weights, const float *source, const int32_t *offsets,
-    float *target, int64_t stride) {
-    sum_functions[rows][vectors](steps, weights, source, offsets, target, stride);
+    float *target, int64_t stride, int continues) {
+    sum_functions[rows][vectors](steps, weights, source, offsets, target, stride, continues);
 }
 
 // target[r][columns] += sum over pixels of sources[r][pixel] * columns[pixel][..]; pixels are `lines` rows of `length`, `pitch`
@@ -233,6 +234,25 @@ static void copy_row(float *target, const float *source, int64_t stride, int64_t
         for (; i < count; i++) target[i] = source[i * stride];
     }
     for (i = count; i < width; i++) target[i] = 0;
+}
+
+// Rows of `count` neighbours, `from` apart in the source and `to` apart in the target; with `fills`, zeros behind each row up
+// to the next. Whole vectors are stored where what they write too much is overwritten by the rows that follow.
+static void copy_rows(
+    float *target, int64_t to, const float *source, int64_t from, int64_t rows, int64_t count, int fills) {
+    const int64_t whole = count / WIDTH * WIDTH, rest = count - whole, reach = rest ? whole + WIDTH : whole;
+    const int64_t end = (rows - 1) * to + (fills ? to : count);
+    for (int64_t r = 0; r < rows; r++, target += to, source += from) {
+        for (int64_t i = 0; i < whole; i += WIDTH) STORE_F(target, i, LOAD_F(source, i));
+        if (rest) {
+            const vf x = load_first(source + whole, rest);
+            if (r * to + reach <= end && (fills || reach <= to + count)) STORE_F(target, whole, x);
+            else store_first(target + whole, rest, x);
+        }
+        if (fills) {
+            for (int64_t i = r * to + reach <= end ? reach : count; i < to; i++) target[i] = 0;
+        }
+    }
 }
 
 // target[i] += source[i]

@@ -53,13 +53,15 @@ typedef struct {
     int32_t (*gradient_rows)(int32_t vectors);
     void (*convolution_sums)(
         int32_t rows, int32_t vectors, int64_t steps, const float *weights, const float *source, const int32_t *offsets,
-        float *target, int64_t stride);
+        float *target, int64_t stride, int continues);
     void (*convolution_gradient)(
         int32_t rows, int32_t vectors, const float *const *sources, int64_t lines, int64_t length, int64_t pitch,
         const float *columns, float *target);
     void (*convolution_dots)(
         int32_t rows, const float *line, const float *source, const int32_t *offsets, int64_t count, float *target);
     void (*copy_row)(float *target, const float *source, int64_t stride, int64_t count, int64_t width);
+    void (*copy_rows)(
+        float *target, int64_t to, const float *source, int64_t from, int64_t rows, int64_t count, int fills);
     void (*add_row)(float *target, const float *source, int64_t count);
 } martlet_level_functions;
 

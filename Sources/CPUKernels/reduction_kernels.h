@@ -47,5 +47,5 @@ static void add_rows(float *sums, const float *source, int64_t rows, int64_t str
         .conv_rows = CONV_ROWS, .conv_vectors = CONV_VECTORS, .gradient_vectors = GRADIENT_VECTORS,            \
         .gradient_rows = gradient_rows, .convolution_sums = convolution_sums,                                  \
         .convolution_gradient = convolution_gradient, .convolution_dots = convolution_dots,                    \
-        .copy_row = copy_row, .add_row = add_row                                                               \
+        .copy_row = copy_row, .copy_rows = copy_rows, .add_row = add_row                                       \
     }

@@ -10,17 +10,22 @@ struct LogisticBins {
     let levels: Int
 
     /// The value in [-1, 1] that stands for a level.
-    func centre(_ x: Tensor) -> Tensor { x * (2 / Double(levels - 1)) - 1 }
+    func centre(_ x: Tensor) -> Tensor {
+        // Stated as a number: a quotient of literals beside a tensor would be one of the graph's operations.
+        let spacing: Double = 2 / Double(levels - 1)
+        return x * spacing - 1
+    }
 
     /// log p of level x where the distribution has some means and log scales; all of one shape.
     func logProbability(_ x: Tensor, mean: Tensor, logScale: Tensor) -> Tensor {
         let inverse = (-logScale).exp()
-        let half = 1 / Double(levels - 1)
+        let half: Double = 1 / Double(levels - 1)
+        let width: Double = -2 * half
         let distance = centre(x) - mean
         let (upper, lower) = ((distance + half) * inverse, (distance - half) * inverse)
         let below = -(-upper).softplus()
         let above = -lower.softplus()
-        let between = (-(inverse * (-2 * half)).apply(.expm1)).log()
+        let between = (-(inverse * width).apply(.expm1)).log()
         return .select(
             x.less(0.5), below,
             .select(x.greater(.scalar(Double(levels) - 1.5, x.elementType)), above, below + above + between))
@@ -28,7 +33,8 @@ struct LogisticBins {
 
     /// The level in whose bin a value of [-1, 1] lies; values beyond belong to the outer bins.
     func level(_ value: Tensor) -> Tensor {
-        ((value + 1) * (Double(levels - 1) / 2) + 0.5).apply(.floor).maximum(0).minimum(
+        let bins: Double = Double(levels - 1) / 2
+        return ((value + 1) * bins + 0.5).apply(.floor).maximum(0).minimum(
             .scalar(Double(levels - 1), value.elementType))
     }
 

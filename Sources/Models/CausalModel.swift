@@ -67,7 +67,10 @@ extension Tensor {
     }
 
     /// Whole numbers 0 ..< levels in [-1, 1]; binary variables stay 0 and 1.
-    func centred(levels: Int) -> Tensor { levels == 2 ? self : self * (2 / Double(levels - 1)) - 1 }
+    func centred(levels: Int) -> Tensor {
+        let spacing: Double = 2 / Double(levels - 1)
+        return levels == 2 ? self : self * spacing - 1
+    }
 
     /// Feature maps `[batch, channels * count, height, width]`, the maps of a channel together, as parameters
     /// `[batch, count, channels * height * width]`.

@@ -31,6 +31,47 @@ import Testing
         }
     }
 
+    /// Convolutions on tiny shapes: padded and not, strided, grouped, masked by taps and by channels, all three roles.
+    @Test(arguments: KernelFamily.allCases)
+    func convolutions(family: KernelFamily) throws {
+        let colours = ConvolutionMask.causal(.b, kernel: [3, 3], outputs: 9, inputs: 6, channelGroups: 3)
+        let (image, line) = (Tensor.input("image", [.batch, 6, 5, 4]), Tensor.input("line", [.batch, 3, 20]))
+        let results = [
+            image.convolution(.input("w0", [9, 6, 3, 3]), padding: [(1, 1), (1, 1)], mask: colours),
+            image.convolution(.input("w1", [8, 3, 2, 3]), stride: [2, 1], padding: [(1, 0), (0, 2)], groups: 2),
+            image.convolution(.input("w2", [3, 6, 1, 1])),
+            line.convolution(.input("w3", [2, 3, 2]), padding: [(3, 0)], dilation: [3]),
+            image.transposedConvolution(.input("w4", [6, 2, 2, 2]), stride: [2, 2]),
+        ]
+        let weights = topologicalOrder(results).filter { Tensor($0).placeholder?.label.hasPrefix("w") == true }.map {
+            Tensor($0)
+        }
+        let loss = results.enumerated().map { ($1 * .input("d\($0)", $1.shape)).sum() }.reduce(.scalar(0), +)
+        let outputs = results.map { ($0 + 0.5).tanh() } + (try gradients(of: loss, with: [image, line] + weights))
+        // Wide enough for the large tiles of the GPU family, which the simulator is spared.
+        let executable = try OpenCLExecutable(
+            OpenCLDevice.named(kernels: family), compile(outputs), maximumBatch: 2, states: [:])
+        let feeds = randomFeeds(executable.schedule, batch: 2)
+        let found = try executable.run(feeds.mapValues { .host($0) }, batch: 2)
+        let expected = try Interpreter(batch: 2, feeds.mapValues { $0.values }).run(outputs)
+        for (index, (a, b)) in zip(expected, found).enumerated() {
+            expectClose(b.doubles, a.elements, tolerance: 1e-5, "\(family) convolution \(index)")
+        }
+        try writeSource(executable, "\(family)-convolutions")
+        // The large tiles are assembled, not run.
+        let wide = Tensor.input("wide", [.batch, 128, 24, 24])
+        let large = wide.convolution(.input("v", [128, 128, 3, 3]), padding: [(1, 1), (1, 1)])
+        let assembled = try OpenCLExecutable(
+            OpenCLDevice.named(kernels: family), compile([large]), maximumBatch: 64, states: [:])
+        try writeSource(assembled, "\(family)-convolutions-wide")
+    }
+
+    /// Leaves a program for the assembler.
+    private func writeSource(_ executable: OpenCLExecutable, _ name: String) throws {
+        guard let folder = ProcessInfo.processInfo.environment["MARTLET_KERNEL_SOURCES"] else { return }
+        try executable.source.write(toFile: "\(folder)/\(name).cl", atomically: true, encoding: .utf8)
+    }
+
     private func check(
         _ schedule: Schedule, _ family: KernelFamily, _ name: String, batch: Int = 3, planned: Int = 3,
         feeds: [String: HostArray] = [:]
@@ -43,9 +84,7 @@ import Testing
         for (value, result) in zip(schedule.outputs, results) {
             expectClose(result.doubles, reference.arrays[value]!, tolerance: 1e-5, "\(family) \(name)")
         }
-        if let folder = ProcessInfo.processInfo.environment["MARTLET_KERNEL_SOURCES"] {
-            try executable.source.write(toFile: "\(folder)/\(family)-\(name).cl", atomically: true, encoding: .utf8)
-        }
+        try writeSource(executable, "\(family)-\(name)")
     }
 
     private func elementwise() -> Schedule {

@@ -48,7 +48,10 @@ struct ConvolutionLowering {
 
     func lower(_ lowering: inout LoweringContext) throws -> LoweredGroup {
         if ProgramText.usesRandom(group.epilogue) { lowering.library.useRandom() }
-        return try lowerGPU(&lowering)
+        switch lowering.family {
+        case .gpu: return try lowerGPU(&lowering)
+        case .cpu: return try lowerCPU(&lowering)
+        }
     }
 
     // MARK: - What both families share
@@ -133,8 +136,16 @@ struct ConvolutionLowering {
 
     // MARK: - GPU
 
-    private func planeMacros(_ name: String, _ operand: OperandText) -> [(String, String)] {
-        [("IMAGE", 0), ("CHANNEL", 1), ("0", 2), ("1", 3), ("2", 4)].map { ("\(name)_\($0.0)", operand.stride($0.1)) }
+    /// The memory, offset and strides of a and b, all as parameters, so that one text serves every shape.
+    func operandParameters() -> ParameterList {
+        var list = ParameterList()
+        for text in [a, b] {
+            guard let value = text.operand.value else { continue }
+            list.pointer("float", text.name, .value(value), constant: true)
+            list.integer("\(text.name)_o", .sum(text.operand.offset))
+            for (axis, stride) in text.strides.enumerated() { list.integer("\(text.name)_s\(axis)", .extent(stride)) }
+        }
+        return list
     }
 
     /// Pixels of a pass and the source that they read.
@@ -147,12 +158,10 @@ struct ConvolutionLowering {
     private func lowerGPU(_ lowering: inout LoweringContext) throws -> LoweredGroup {
         var lowered = LoweredGroup()
         let strides = try weightStrides()
-        var (aList, bList) = (ParameterList(), ParameterList())
-        a.addParameters(to: &aList, isOutput: false)
-        b.addParameters(to: &bList, isOutput: false)
-        let macros = [("A_PARAMETERS", joined(aList)), ("B_PARAMETERS", joined(bList))] + planeMacros("B", b)
+        let operands = operandParameters()
+        let macros = [("OPERAND_PARAMETERS", joined(operands))]
         if group.role == .weightGradient {
-            try lowerGradient(&lowered, macros + planeMacros("A", a), aList.arguments + bList.arguments, &lowering)
+            try lowerGradient(&lowered, macros, operands.arguments, &lowering)
             return lowered
         }
         let epilogue = epilogueParameters
@@ -162,8 +171,8 @@ struct ConvolutionLowering {
             let tables = ConvolutionTables(walk, pass, tile: tile, weightStrides: strides)
             var own =
                 macros + epilogueMacros(epilogue) + [
-                    ("SUMS", "1"), ("TILE", "\(tile)"), ("DEPTH", tile == 128 ? "8" : "16"), ("WEIGHT_BASE", "a_o"),
-                    ("WEIGHT_ROW", a.stride(walk.isTransposed ? 1 : 0)),
+                    ("SUMS", "1"), ("TILE", "\(tile)"), ("DEPTH", tile == 128 ? "8" : "16"),
+                    ("WEIGHT_ROW", walk.isTransposed ? "a_s1" : "a_s0"),
                     ("LIVE_PARAMETER", walk.hasChannelMask ? ", __global const uint* live" : ""),
                 ]
             if !walk.isTransposed { own.append(("UNIT_A", "1")) }
@@ -179,7 +188,7 @@ struct ConvolutionLowering {
                 .launch(
                     Launch(
                         kernel: lowering.library.add(text, prefix: "convolution"),
-                        arguments: arguments + aList.arguments + bList.arguments + epilogue.arguments,
+                        arguments: arguments + operands.arguments + epilogue.arguments,
                         groups: { [(pixels.resolved(batch: $0) + tile - 1) / tile, blocks] }, local: [16, 16, 1])))
         }
         return lowered

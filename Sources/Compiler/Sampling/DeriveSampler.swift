@@ -89,10 +89,10 @@ struct SamplerBuilder {
         self.order = order
         self.outputs = outputs
         fusion = Fusion([drawn] + outputs)
-        readers = fusion.readers
         dependencies = try Dependencies([drawn] + outputs)
         levels = dependencies.levels(of: variable, order: order.index)
         needed = dependencies.reach(from: [drawn] + outputs)
+        readers = fusion.readers
     }
 
     mutating func build() throws -> SamplingProgram {
