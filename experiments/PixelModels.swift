@@ -26,32 +26,29 @@ extension Experiment {
 
     /// A preset for two cores and half an hour.
     static let pixelCNNMNIST = Experiment(
-        name: "pixelcnn-mnist", summary: "PixelCNN of 32 feature maps on the fixed binarization of MNIST",
+        name: "pixelcnn-mnist", summary: "PixelCNN of 64 feature maps on the fixed binarization of MNIST",
         paper: "van den Oord et al. 2016, table 4: PixelCNN", paperNats: 81.30,
         configuration: RunConfiguration(
             PixelCNNSettings {
-                $0.channels = 32
-                $0.blocks = 5
+                $0.channels = 64
+                $0.blocks = 7
             }, experiment: "pixelcnn-mnist"
         ) {
-            $0.epochs = 6
+            $0.epochs = 10
             $0.batch = 50
-            $0.rate = 0.002
+            $0.rate = 0.0015
             $0.schedule = .cosine
             $0.validationExamples = 2000
         }, load: { _, folder in try binarizedMNIST(folder) })
 
     /// As large as two cores can train in some hours; resumable.
     static let pixelCNNMNISTLong = Experiment(
-        name: "pixelcnn-mnist-long", summary: "PixelCNN of 64 feature maps on the fixed binarization of MNIST",
+        name: "pixelcnn-mnist-long", summary: "PixelCNN of 128 feature maps on the fixed binarization of MNIST",
         paper: "van den Oord et al. 2016, table 4: PixelCNN", paperNats: 81.30,
         configuration: RunConfiguration(
-            PixelCNNSettings {
-                $0.channels = 64
-                $0.blocks = 7
-            }, experiment: "pixelcnn-mnist-long"
+            PixelCNNSettings(), experiment: "pixelcnn-mnist-long"
         ) {
-            $0.epochs = 20
+            $0.epochs = 30
             $0.batch = 50
             $0.rate = 0.002
             $0.schedule = .cosine

@@ -76,27 +76,8 @@ struct Simplifier {
         return Tensor(tensor.node.operation, tensor.node.inputs.map { move($0, by: movement) }, at: movement.location)
     }
 
-    /// The sum of two tensors padded with zeros that lie side by side, as the gradients of slices do: one behind the other.
-    private static func join(_ inputs: [Tensor]) -> Tensor? {
-        let pads = inputs.compactMap { $0.node.operation as? Pad }
-        guard pads.count == 2, inputs[0].node !== inputs[1].node,
-            pads.allSatisfy({ $0.fill == 0 && $0.interior.allSatisfy { $0 == 0 } })
-        else { return nil }
-        let (low, high) = (pads.map(\.low), pads.map(\.high))
-        let differing = low[0].indices.filter { low[0][$0] != low[1][$0] || high[0][$0] != high[1][$0] }
-        guard differing.count == 1, let axis = differing.first else { return nil }
-        let parts = inputs.map { $0.node.inputs[0] }
-        let first = low[0][axis] < low[1][axis] ? 0 : 1
-        let second = 1 - first
-        guard low[first][axis] + parts[first].shape[axis].coefficient == low[second][axis] else { return nil }
-        let joined = Tensor.concatenate([parts[first], parts[second]], axis: axis)
-        return (low[first] + high[second]).allSatisfy { $0 == 0 }
-            ? joined : joined.padded(low: low[first], high: high[second])
-    }
-
     private static func shorten(_ e: Elementwise, _ node: Node, _ inputs: [Tensor]) -> Tensor? {
         let type = node.types[0]
-        if e.function == .add, let joined = join(inputs) { return joined }
         let constants = inputs.map(scalar)
         if constants.allSatisfy({ $0 != nil }) {
             let operands = constants.enumerated().map { Values(shape: [], elements: [$1!]) }
@@ -107,6 +88,9 @@ struct Simplifier {
             // Folding in double precision must not say more than the working type can.
             let value = type.element == .float32 ? Double(Float(result[0].elements[0])) : result[0].elements[0]
             return Tensor.scalar(value, type.element).broadcast(to: type.shape)
+        }
+        if e.function == .add, let joined = joinPadded(inputs[0], inputs[1]) ?? joinPadded(inputs[1], inputs[0]) {
+            return joined
         }
         switch (e.function, constants.first ?? nil, constants.count > 1 ? constants[1] : nil) {
         case (.add, 0, _): return inputs[1]
@@ -126,6 +110,30 @@ struct Simplifier {
             return nil
         default: return nil
         }
+    }
+
+    /// The sum of two tensors that are zero but for neighbouring pieces of one axis (what the gradients of slices come to): the
+    /// pieces side by side.
+    private static func joinPadded(_ first: Tensor, _ second: Tensor) -> Tensor? {
+        guard let a = first.node.operation as? Pad, let b = second.node.operation as? Pad, a.fill == 0, b.fill == 0,
+            first.node !== second.node,
+            (a.interior + b.interior).allSatisfy({ $0 == 0 })
+        else { return nil }
+        let differing = a.low.indices.filter { a.low[$0] != b.low[$0] || a.high[$0] != b.high[$0] }
+        let (left, right) = (first.node.inputs[0], second.node.inputs[0])
+        guard differing.count == 1, let axis = differing.first, left.shape[axis].isStatic,
+            b.low[axis] == a.low[axis] + left.shape[axis].coefficient,
+            left.shape.removing(axes: [axis]) == right.shape.removing(axes: [axis])
+        else { return nil }
+        // A chain of slices is joined piece by piece; its parts stay in one concatenation.
+        let parts = [left, right].flatMap { part in
+            (part.node.operation as? Concatenate)?.axis == axis ? part.node.inputs : [part]
+        }
+        let joined = Tensor(Concatenate(axis: axis), parts, at: first.location)
+        var high = a.high
+        high[axis] = b.high[axis]
+        if (a.low + high).allSatisfy({ $0 == 0 }) { return joined }
+        return Tensor(Pad(low: a.low, high: high, interior: a.interior, fill: 0), [joined], at: first.location)
     }
 
     /// The value of a tensor whose elements are all one constant.

@@ -157,6 +157,31 @@ func numbers(_ count: Int, seed: UInt64) -> [Double] {
         try check([x * Tensor.iota([.batch], axis: 0).cast(to: .float32).reshaped([.batch, 1])], groups: 1)
     }
 
+    /// Pieces that only a concatenation reads are written to their place in it, and the gradients of slices are put side by
+    /// side: a coupling moves each element once.
+    @Test func piecesAreWrittenInPlace() throws {
+        let x = Tensor.input("x", [.batch, 6, 2])
+        let kept = x.sliced(axis: 1, from: 0, count: 3)
+        let moved = (x.sliced(axis: 1, from: 3, count: 3) * 2 + kept).tanh()
+        // The kept half is copied, the other one written straight.
+        try check([.concatenate([kept, moved], axis: 1)], groups: 2)
+        // Read elsewhere, handed back, or put in twice, it keeps memory of its own.
+        try check([.concatenate([kept, moved], axis: 1), moved])
+        try check([.concatenate([moved, moved], axis: 1)])
+        try check([.concatenate([moved, kept], axis: 1), moved.matmul(moved.matrixTransposed())])
+        let thirds = (0..<3).map { x.sliced(axis: 1, from: 2 * $0, count: 2) }
+        let loss = (thirds[0].exp() * thirds[1] * thirds[2]).sum()
+        let gradient = try gradients(of: loss, with: [x])[0]
+        try check([gradient])
+        let labels = try compile([gradient]).groups.map(\.label)
+        #expect(!labels.contains { $0.hasPrefix("pad") }, "\(labels)")
+        // A copy that was given memory after a view of it was made.
+        let blocks = x.reshaped([.batch, 3, 2, 2, 1]).transposed([0, 1, 3, 2, 4])
+        let flat = blocks.reshaped([.batch, 12])
+        let back = flat.reshaped([.batch, 3, 2, 2, 1]).transposed([0, 1, 3, 2, 4]).reshaped([.batch, 6, 2])
+        try check([back, flat])
+    }
+
     @Test func statesCanBeExchanged() throws {
         let a = Tensor.state("a", [3])
         let b = Tensor.state("b", [3])

@@ -199,6 +199,10 @@ public struct Pad: MovementOperation, Hashable {
     public let interior: [Int]
     public let fill: Double
 
+    public init(low: [Int], high: [Int], interior: [Int], fill: Double) {
+        (self.low, self.high, self.interior, self.fill) = (low, high, interior, fill)
+    }
+
     public var name: String { "pad" }
 
     public func outputTypes(for inputs: [TensorType]) throws(GraphError) -> [TensorType] {
@@ -248,6 +252,8 @@ public struct Pad: MovementOperation, Hashable {
 /// The inputs one after the other along an axis.
 public struct Concatenate: Operation, Hashable {
     public let axis: Int
+
+    public init(axis: Int) { self.axis = axis }
 
     public var name: String { "concatenate" }
 
