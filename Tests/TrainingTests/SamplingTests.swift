@@ -195,7 +195,7 @@ import Testing
         }
     }
 
-    /// Models of convolutions: compiled, naive, and one seed on every device.
+    /// Models of convolutions: compiled and naive, logits against the full pass.
     @Test func convolutionModelsDrawTheSame() throws {
         let models: [(any ModelSettings, ExampleShape)] = [
             (
@@ -231,7 +231,8 @@ import Testing
         ]
         for (settings, shape) in models {
             var first: HostArray?
-            for device in try samplingDevices() {
+            // One thread and two draw the same bits. (PoCL takes minutes to compile samplers of this size.)
+            for device in [try CPUDevice(threads: 1), try CPUDevice(threads: 2)] {
                 let run = try Run(RunConfiguration(settings), examples: shape, device: device)
                 try run.initialize()
                 let compiled = try run.sample(
@@ -239,10 +240,8 @@ import Testing
                 func same(_ other: HostArray) -> Int {
                     (0..<20).count { compiled.examples.rows($0..<$0 + 1) == other.rows($0..<$0 + 1) }
                 }
-                #expect(same(first ?? compiled.examples) >= 19, "\(device.summary)")
+                #expect(same(first ?? compiled.examples) == 20)
                 first = first ?? compiled.examples
-                // The loop on processors only: every pass of PoCL's GPU kernels takes its time.
-                guard device.name == "cpu" else { continue }
                 let naive = try run.sample(
                     count: 20, SamplingOptions(seed: 5, isNaive: true, label: shape.classes.map { _ in 1 }))
                 #expect(same(naive.examples) >= 19)
