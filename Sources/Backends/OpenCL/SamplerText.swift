@@ -135,9 +135,11 @@ struct SamplerText {
         var text = "        // \(work.label)\n"
         text += "        for (int i = T[\(starts) + step]; i < T[\(starts) + step + 1]; i++) {\n"
         text += "            const int e = T[\(order) + i];\n"
+        // The number of channels comes from a table: a constant would have the loop unrolled, random numbers and all.
         text +=
             work.channels > 1
-            ? "            for (int c = 0; c < \(work.channels); c++) {\n" : "            const int c = 0;\n"
+            ? "            for (int c = 0; c < T[\(add([Int32(work.channels)]))]; c++) {\n"
+            : "            const int c = 0;\n"
         text += "            const int o = \(place(work.target));\n"
         var hasAnchor = true
         switch work.anchor {

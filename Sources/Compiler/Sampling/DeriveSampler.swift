@@ -77,6 +77,8 @@ struct SamplerBuilder {
     let dependencies: Dependencies
     let levels: [Tensor: [Int32]]
     let needed: [Tensor: [Bool]]
+    /// Whether there are convolutions: without them loops over channels gain nothing.
+    private let hasChannels: Bool
     /// The clusters that read a tensor's memory.
     private let readers: [Tensor: Set<Int>]
     private var values: [SamplingProgram.Value] = []
@@ -93,6 +95,7 @@ struct SamplerBuilder {
         levels = dependencies.levels(of: variable, order: order.index)
         needed = dependencies.reach(from: [drawn] + outputs)
         readers = fusion.readers
+        hasChannels = dependencies.nodes.contains { $0.operation is Convolution }
     }
 
     mutating func build() throws -> SamplingProgram {
@@ -153,7 +156,7 @@ struct SamplerBuilder {
     /// - Parameter kinds: further numbers by which channels differ.
     private func layouts(_ tensors: [Tensor], kinds: [Int]? = nil) -> [SamplerLayout] {
         let shape = tensors[0].shape
-        guard SamplerLayout.splits(shape) else { return [SamplerLayout(shape)] }
+        guard hasChannels, SamplerLayout.splits(shape) else { return [SamplerLayout(shape)] }
         let resolved = shape.resolved(batch: 1)
         let (channels, width) = (resolved[1], resolved[2...].reduce(1, *))
         var starts = [0]
@@ -312,7 +315,7 @@ struct SamplerBuilder {
         let (input, result) = (anchor.inputs[0], Tensor(anchor))
         var (from, to) = (input.shape.resolved(batch: 1), result.shape.resolved(batch: 1))
         let keepsChannels =
-            SamplerLayout.splits(result.shape) && pad.low[1] == 0 && pad.high[1] == 0 && pad.interior[1] == 0
+            hasChannels && SamplerLayout.splits(result.shape) && pad.low[1] == 0 && pad.high[1] == 0 && pad.interior[1] == 0
         if keepsChannels { (from[1], to[1]) = (1, 1) }
         let sources = pad.sources(inputShape: from, outputShape: to)
         let places = sources.indices.filter { sources[$0] >= 0 }
