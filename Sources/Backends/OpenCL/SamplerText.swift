@@ -239,7 +239,8 @@ struct SamplerText {
     }
 
     private mutating func reduction(_ r: SamplingProgram.Reduction) -> String {
-        let offsets = add(r.offsets)
+        // Its length too comes from a table, so that the loop stays one.
+        let (offsets, count) = (add(r.offsets), add([Int32(r.offsets.count)]))
         let type = family == .cpu ? "float16" : "float"
         let start = r.kind == .sum ? "0.0f" : r.kind == .maximum ? "-INFINITY" : "INFINITY"
         let value = load(r.value, "base + T[\(offsets) + k]", width: family == .cpu ? 16 : 1, lane: "")
@@ -248,7 +249,7 @@ struct SamplerText {
         return """
                         \(type) anchor = (\(type))(\(start));
                         const int base = \(place(r.base));
-                        for (int k = 0; k < \(r.offsets.count); k++) {
+                        for (int k = 0; k < T[\(count)]; k++) {
                             const \(type) y = \(value);
                             anchor = \(combined);
                         }

@@ -315,7 +315,8 @@ struct SamplerBuilder {
         let (input, result) = (anchor.inputs[0], Tensor(anchor))
         var (from, to) = (input.shape.resolved(batch: 1), result.shape.resolved(batch: 1))
         let keepsChannels =
-            hasChannels && SamplerLayout.splits(result.shape) && pad.low[1] == 0 && pad.high[1] == 0 && pad.interior[1] == 0
+            hasChannels && SamplerLayout.splits(result.shape) && pad.low[1] == 0 && pad.high[1] == 0
+            && pad.interior[1] == 0
         if keepsChannels { (from[1], to[1]) = (1, 1) }
         let sources = pad.sources(inputShape: from, outputShape: to)
         let places = sources.indices.filter { sources[$0] >= 0 }
