@@ -112,14 +112,30 @@ struct Sample: ParsableCommand {
     @Flag(help: "Run the whole network once for every variable instead of the compiled sampler; the same draw.")
     var naive = false
     @Option(help: "Weights (safetensors) instead of the run's.") var weights: String?
+    @Option(
+        help:
+            "Write the nearest training example of each draw to this file, in the same order, and print how far it is.")
+    var nearest: String?
+    @Option(help: "The folder of the real data sets, if it has moved; for --nearest.") var data: String?
 
     func run() throws {
         guard (1...1 << 24).contains(count) else { throw UsageError("--count: expected 1 to 16777216, found \(count)") }
         let loaded = try LoadedRun(folder, device: device.make(), weights: weights)
-        try Output.check(out, loaded.run.examples)
+        for path in [out, nearest].compactMap({ $0 }) { try Output.check(path, loaded.run.examples) }
+        let train = try nearest.map { _ in
+            try loaded.experiment.data(loaded.run.configuration, dataFolder: data ?? loaded.stored.dataFolder).dataset
+                .train
+        }
         let drawn = try loaded.run.sample(
             count: count, SamplingOptions(seed: seed, isNaive: naive, label: label, temperature: temperature))
         try Output.write(drawn.examples, of: loaded.run, to: out)
+        guard let nearest, let train else { return }
+        let found = try NearestExamples(to: drawn.examples, in: train, on: loaded.run.device)
+        try Output.write(found.examples(of: train), of: loaded.run, to: nearest)
+        let sorted = found.distances.sorted()
+        print(
+            "distance to the nearest training example: least \(fixed(sorted[0], 3)), median \(fixed(sorted[count / 2], 3)), most \(fixed(sorted[count - 1], 3)); \(sorted.count { $0 == 0 }) of \(count) are training examples"
+        )
     }
 }
 

@@ -1,5 +1,6 @@
 import CPU
 import Compiler
+import Datasets
 import Distributions
 import Graph
 import Models
@@ -68,6 +69,27 @@ import Testing
             let many = try run.sample(count: 50, SamplingOptions(seed: 1)).examples
             let few = try run.sample(count: 7, SamplingOptions(seed: 1, batch: 3)).examples
             #expect(few == many.rows(0..<7), "\(device.summary)")
+        }
+    }
+
+    /// Against a search by hand, over more rows than one chunk holds.
+    @Test func nearestTrainingExamples() throws {
+        let draw = { (rows: Int, seed: Int) -> HostArray in
+            let random = HostRandom(seed: UInt64(seed), stream: "nearest")
+            return HostArray(
+                (0..<rows * 6).map { Float(random.bits(example: $0 / 6, variable: $0 % 6) % 9) }, shape: [rows, 6])
+        }
+        let (examples, train) = (draw(300, 1), draw(5003, 2))
+        let (a, b) = (examples.floats, train.floats)
+        for device in try testDevices() {
+            let found = try NearestExamples(to: examples, in: train, on: device)
+            for i in stride(from: 0, to: 300, by: 10) {
+                let least = (0..<5003).map { row in
+                    (0..<6).reduce(0) { $0 + (a[i * 6 + $1] - b[row * 6 + $1]) * (a[i * 6 + $1] - b[row * 6 + $1]) }
+                }.min()!
+                #expect(abs(found.distances[i] - Double(least).squareRoot()) < 1e-9, "\(device.summary)")
+            }
+            #expect(found.examples(of: train).rows(7..<8) == train.rows(found.rows[7]..<found.rows[7] + 1))
         }
     }
 
