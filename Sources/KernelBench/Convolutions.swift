@@ -70,30 +70,9 @@ extension KernelBench {
                 mask: test.mask)
             let dy = Tensor.state("dy", y.shape)
             let grads = try gradients(of: (y * dy).sum(), with: [x, w])
+            let dense = y.shape.count.coefficient * w.shape.count.coefficient / test.channels.output
             for (role, result) in zip(Convolution.Role.allCases, [y] + grads) {
-                let out = Tensor.state("out", result.shape)
-                let schedule = try compile([], updates: [StateUpdate(out, result)])
-                var states: [String: any DeviceBuffer] = [:]
-                for value in schedule.states {
-                    let count = schedule.values[value].type.shape.count.coefficient
-                    let buffer = try device.makeBuffer(byteCount: 4 * count)
-                    let values = HostArray((0..<count).map { (i: Int) -> Float in Float(i % 17) / 8 - 1 })
-                    try values.withUnsafeBytes { try buffer.write($0) }
-                    states[schedule.values[value].label] = buffer
-                }
-                let executable = try device.load(schedule, maximumBatch: 1, states: states)
-                let counter = executable as? CPUExecutable
-                _ = try executable.run([:], batch: 1)
-                counter?.resetCounters()
-                _ = try executable.run([:], batch: 1)
-                let dense = y.shape.count.coefficient * w.shape.count.coefficient / test.channels.output
-                let live = test.mask.map { Double($0.liveTaps.count) / Double($0.taps.count) } ?? 1
-                let executed = counter.map { Double($0.executedMultiplyAdds) } ?? Double(dense) * live
-                let t = try time(0.3) { _ = try executable.run([:], batch: 1) }
-                print(
-                    "\(test.name), batch \(test.batch), \(role): \(milliseconds(t.minimum)) ms (median "
-                        + "\(milliseconds(t.median))), \(Int(2 * executed / t.minimum / 1e9)) GFLOP/s, "
-                        + "\(schedule.groups.count) group")
+                try show("\(test.name), batch \(test.batch), \(role)", measure(result, on: device), dense: dense)
             }
         }
     }
