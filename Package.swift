@@ -70,6 +70,7 @@ let package = Package(
         .testTarget(name: "TrainingTests", dependencies: ["Training", "CPU", "OpenCL"]),
         .testTarget(name: "CPUTests", dependencies: ["CPU", "CPUKernels", "Kernels"]),
         .testTarget(name: "OpenCLTests", dependencies: ["OpenCL", "CPU"]),
+        .testTarget(name: "CommandLineTests", dependencies: ["martlet", "Datasets", "Graph"]),
     ],
     swiftLanguageModes: [.v6],
     cLanguageStandard: .gnu2x

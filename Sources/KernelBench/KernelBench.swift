@@ -48,7 +48,8 @@ import OpenCL
             let first = 0.9 * m + 0.1 * g
             let second = 0.999 * v + 0.001 * g * g
             let updates = [
-                StateUpdate(w, w - 0.001 * first / (second.sqrt() + 1e-8)), StateUpdate(m, first), StateUpdate(v, second),
+                StateUpdate(w, w - 0.001 * first / (second.sqrt() + 1e-8)), StateUpdate(m, first),
+                StateUpdate(v, second),
             ]
             try run("adam", updates, elements: count, bytes: 28)
         }

@@ -41,7 +41,8 @@ extension KernelBench {
                 let time = try measure(result, on: device, values: ["degrees": HostArray(shuffled)])
                 if mask == nil { denseTimes.append(time.minimum) }
                 try show(
-                    "\(name) \(["forward", "input gradient", "weight gradient"][index]) \(width)x\(width), \(rows) rows", time,
+                    "\(name) \(["forward", "input gradient", "weight gradient"][index]) \(width)x\(width), \(rows) rows",
+                    time,
                     dense: width * width * rows, ratio: time.minimum / denseTimes[index])
             }
         }
@@ -55,7 +56,9 @@ extension KernelBench {
         var multiplyAdds: Int?
     }
 
-    static func measure(_ result: Tensor, on device: any Device, values: [String: HostArray] = [:]) throws -> Measurement {
+    static func measure(_ result: Tensor, on device: any Device, values: [String: HostArray] = [:]) throws
+        -> Measurement
+    {
         try measure([StateUpdate(Tensor.state("result", result.shape), result)], on: device, values: values)
     }
 

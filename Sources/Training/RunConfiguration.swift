@@ -62,6 +62,7 @@ public struct RunConfiguration: Sendable {
         let key = String(assignment[..<split])
         let text = String(assignment[assignment.index(after: split)...])
         var fields = try self.fields()
+        fields["experiment"] = nil
         guard let old = fields[key] else {
             throw UsageError(
                 "--set \(key): there is no such setting; there are \(fields.keys.sorted().joined(separator: ", "))")

@@ -76,9 +76,9 @@ struct Run: ParsableCommand {
         let run = try Training.Run(settings, examples: data.examples, device: device)
         // A model that reads ahead would train to a meaningless figure.
         _ = try run.model.prove()
-        let folder = RunFolder(try makeFolder(suffix))
         try run.initialize(data.dataset.train, labels: data.dataset.labels(.train))
         if let weights { try run.load(weights: weights) }
+        let folder = RunFolder(try makeFolder(suffix))
         try folder.write(
             config: StoredRun(
                 settings, examples: data.examples, dataFolder: self.data.folder, device: device.name))

@@ -1,0 +1,125 @@
+import Datasets
+import Graph
+import Testing
+
+#if canImport(Glibc)
+    import Glibc
+#endif
+
+/// What people type, from end to end.
+@Suite(.serialized) struct CommandLineTests {
+    private func train(_ session: CommandLineSession, _ name: String, _ more: [String] = []) throws -> String {
+        let arguments = ["run", "made", "--runs", session.folder, "--name", name, "--epochs", "3"]
+        let status = try session.start(arguments + ["--set", "hidden=24,17"] + more + session.data()).wait()
+        let errors = try session.text("errors")
+        #expect(status == 0, "\(errors)")
+        return session.path(name)
+    }
+
+    @Test func aRunIsEvaluatedSampledCompletedAndInspected() throws {
+        let session = try CommandLineSession()
+        let run = try train(session, "a")
+        // The figure is that of the examples one by one.
+        let nats = session.path("nats.npy")
+        let evaluated = try session.run("evaluate", run, "--json", "--per-example", nats)
+        let values = try NumPy.read(npy: nats).doubles
+        #expect(evaluated.status == 0 && values.count == 300)
+        let mean: Double = values.reduce(0, +) / 300
+        #expect(evaluated.output.contains("\"mean_nats\""))
+        #expect(mean > 0 && mean < 9 * 0.6931472)
+        // The compiled sampler and the loop over full passes draw the same.
+        let (fast, naive) = (session.path("fast.npy"), session.path("naive.npy"))
+        #expect(try session.run("sample", run, "--count", "50", "--out", fast).status == 0)
+        #expect(try session.run("sample", run, "--count", "50", "--out", naive, "--naive").status == 0)
+        #expect(try Files.read(fast) == Files.read(naive))
+        // Observed entries come back unchanged.
+        let mask = session.path("mask.npy")
+        try NumPy.write(
+            HostArray((0..<450).map { $0 % 9 < 4 ? 1 : 0 } as [UInt8], shape: [50, 9]), npy: mask)
+        let completed = session.path("completed.npy")
+        let result = try session.run("complete", run, "--input", fast, "--observed", mask, "--out", completed)
+        #expect(result.status == 0, "\(result.errors)")
+        let (before, after) = try (NumPy.read(npy: fast).floats, NumPy.read(npy: completed).floats)
+        #expect((0..<450).allSatisfy { $0 % 9 >= 4 || before[$0] == after[$0] })
+        let inspected = try session.run("inspect", run, "--json")
+        #expect(inspected.status == 0 && inspected.output.contains("layers.0.weight"))
+    }
+
+    /// Killed at several moments, a run ends with the bits of one that was never stopped.
+    @Test func killedRunsEndTheSame() throws {
+        let session = try CommandLineSession()
+        let whole = try train(session, "whole", ["--set", "batch=20"])
+        let killed = session.path("killed")
+        let arguments = ["run", "made", "--runs", session.folder, "--name", "killed", "--epochs", "3"]
+        let settings = ["--set", "hidden=24,17", "--set", "batch=20"]
+        var process = try session.start(arguments + settings + session.data())
+        // Until there is something to go on from.
+        while !Files.exists("\(killed)/state.safetensors") { usleep(500) }
+        for delay in [0, 2_000, 9_000, 23_000] as [UInt32] {
+            usleep(delay)
+            kill(process.id, SIGKILL)
+            _ = process.wait()
+            process = try session.start(["resume", killed])
+        }
+        let status = process.wait()
+        let errors = try session.text("errors")
+        #expect(status == 0, "\(errors)")
+        #expect(try Files.read("\(whole)/model.safetensors") == Files.read("\(killed)/model.safetensors"))
+        let lines = { (folder: String) in
+            String(decoding: try Files.read("\(folder)/metrics.jsonl"), as: UTF8.self).split(separator: "\n")
+                .map { $0.split(separator: ",").filter { !$0.contains("seconds") } }
+        }
+        #expect(try lines(whole) == lines(killed))
+    }
+
+    @Test func badInputIsRefusedInOneLine() throws {
+        let session = try CommandLineSession()
+        let data = try session.data()
+        let run = ["run", "made", "--runs", session.path("runs")]
+        let broken = session.path("broken.npy")
+        try Files.write(Array(Files.read(session.path("train.npy")).prefix(100)), to: broken)
+        let weights = session.path("weights.safetensors")
+        try Files.write([255, 255, 255, 255, 255, 255, 255, 127, 123, 125] as [UInt8], to: weights)
+        let cases: [(arguments: [String], environment: [String], says: String)] = [
+            (["run", "nothing"], [], "martlet list"),
+            (run + ["--train", broken, "--valid", broken, "--test", broken], [], "broken.npy"),
+            (run + ["--train", session.path("absent.npy")], [], "absent.npy"),
+            (run + data + ["--set", "hiden=3"], [], "hidden"),
+            (run + data + ["--set", "hidden=-3"], [], "-3"),
+            (run + data + ["--set", "batch=0"], [], "batch"),
+            (run + data + ["--device", "opencl:99"], [], "opencl:99"),
+            (run + data + ["--device", "opencl"], ["OCL_ICD_VENDORS=/nothing"], "OpenCL"),
+            (run + data + ["--weights", weights], [], "weights.safetensors"),
+            (["run", "made", "--runs", "/proc/nothing"] + data, [], "/proc/nothing"),
+            (["sample", session.path("absent"), "--count", "1", "--out", "x.npy"], [], "absent"),
+            (["bench", "--only", "nothing"], [], "nothing"),
+        ]
+        for entry in cases {
+            let status = try session.start(entry.arguments, environment: entry.environment).wait()
+            let errors = try session.text("errors")
+            #expect(status > 0, "\(entry.arguments): \(status)")
+            #expect(errors.contains(entry.says), "\(entry.arguments): \(errors)")
+            #expect(errors.split(separator: "\n").count == 1, "\(entry.arguments): \(errors)")
+        }
+        #expect(!Files.isFolder(session.path("runs")), "a refused run left a folder")
+    }
+
+    /// Where nothing more can be written, a run says so and the checkpoint of before stays whole.
+    @Test func aFullDiskLosesNothing() throws {
+        let session = try CommandLineSession()
+        let run = session.path("full")
+        let arguments = ["run", "made", "--runs", session.folder, "--name", "full", "--epochs", "40"]
+        let process = try session.start(arguments + ["--set", "hidden=24,17"] + session.data())
+        while !Files.exists("\(run)/state.safetensors") { usleep(500) }
+        kill(process.id, SIGKILL)
+        _ = process.wait()
+        let files = ["\(run)/model.safetensors", "\(run)/state.safetensors"]
+        let before = try files.map { try Files.read($0) }
+        // Files of 2 KiB at most, which neither of the two fits.
+        let limited = try session.start(["resume", run], shell: "trap '' XFSZ; ulimit -f 4; exec \"$0\" \"$@\"").wait()
+        let errors = try session.text("errors")
+        #expect(limited > 0 && errors.contains("cannot be written"), "\(limited): \(errors)")
+        #expect(try files.map { try Files.read($0) } == before)
+        #expect(try session.run("resume", run).status == 0)
+    }
+}
