@@ -52,6 +52,23 @@ static inline int32_t panel_width(const product_job *j, int64_t column) {
     return j->p->n - column <= width / 2 ? width / 2 : width;
 }
 
+/// Rows whose columns are put back in their own order before they go through the epilogue together.
+static inline int64_t martlet_rows_in_order(const martlet_product *p) { return maximum(1, 2048 / maximum(1, p->n)); }
+
+/// target[i - from] = source at order[i], or at i where the order is the identity, for i in [from, to).
+static inline void martlet_gather(
+    float *target, const float *source, const int32_t *order, int64_t stride, int64_t from, int64_t to) {
+    if (!order && stride == 1) {
+        memcpy(target, source + from, (size_t)(to - from) * sizeof(float));
+    } else if (!order) {
+        for (int64_t i = from; i < to; i++) *target++ = source[i * stride];
+    } else if (stride == 1) {
+        for (int64_t i = from; i < to; i++) *target++ = source[order[i]];
+    } else {
+        for (int64_t i = from; i < to; i++) *target++ = source[order[i] * stride];
+    }
+}
+
 /// The first element of an operand for one batch index.
 const float *martlet_product_base(const product_job *j, const martlet_operand *operand, int64_t batch);
 
