@@ -70,7 +70,7 @@ struct ScheduleBuilder {
         self.outputs = outputs
         self.updates = updates.map { (state: $0.0, value: $0.1) }
         self.settled = settled
-        fusion = Fusion(outputs + updates.map(\.1))
+        fusion = Fusion(outputs + updates.map(\.1), storesPrologues: true)
         readers = fusion.readers
     }
 
@@ -126,7 +126,7 @@ struct ScheduleBuilder {
             let ownReads = fusion.inputs(of: writer).filter {
                 if case .tensor(state) = fusion.view($0).base { true } else { false }
             }
-            let anchorReads = (writer.anchor?.inputs ?? []) + writer.prologue.flatMap(\.inputs)
+            let anchorReads = writer.anchor?.inputs ?? []
             guard ownReads.allSatisfy({ $0 == state }),
                 !anchorReads.contains(where: { if case .tensor(state) = fusion.view($0).base { true } else { false } }),
                 // A later reader of the new value reads the state's memory, which another update must not have replaced.
@@ -228,14 +228,16 @@ struct ScheduleBuilder {
     }
 
     /// A whole value, written in row-major order, or its place in a concatenation.
-    private mutating func target(_ tensor: Tensor) -> Operand {
+    private mutating func target(_ tensor: Tensor, axes: [Int]? = nil) -> Operand {
+        var target = Operand(.value(value(tensor)), strides: tensor.shape.strides, element: tensor.elementType)
         if let part = parts[tensor] {
             let strides = part.whole.shape.strides
-            return Operand(
+            target = Operand(
                 .value(value(part.whole)), offset: part.start == 0 ? [] : [strides[part.axis] * Extent(part.start)],
                 strides: strides, element: tensor.elementType)
         }
-        return Operand(.value(value(tensor)), strides: tensor.shape.strides, element: tensor.elementType)
+        if let axes { target.strides = axes.map { target.strides[$0] } }
+        return target
     }
 
     /// Whether another group, or the caller, reads what a cluster computes for `tensor`.
@@ -334,11 +336,8 @@ struct ScheduleBuilder {
         let keptAxes = (0..<input.shape.rank).filter { !reduction.axes.contains($0) }
         let axes = keptAxes + reduction.axes
         var front = ProgramBuilder(anchor: nil)
-        if cluster.prologue.isEmpty {
-            supply(input, &front, axes)
-        } else {
-            _ = build(cluster.prologue, &front, cluster, axes: axes)
-        }
+        if cluster.prologue.isEmpty { supply(input, &front, axes) }
+        let kept = build(cluster.prologue, &front, cluster, axes: axes)
         let (back, stored) = epilogue(anchor, cluster)
         append(
             .reduction(
@@ -346,7 +345,7 @@ struct ScheduleBuilder {
                     kind: ReductionGroup.Kind(rawValue: reduction.kind.rawValue) ?? .sum,
                     kept: keptAxes.map { input.shape[$0] },
                     reduced: reduction.axes.map { input.shape[$0] }, inputs: front.operands,
-                    prologue: front.program([input]),
+                    prologue: front.program([input] + kept), stored: kept.map { target($0, axes: axes) },
                     epilogueInputs: back.operands, epilogue: back.program(stored), outputs: stored.map { target($0) })),
             cluster)
     }

@@ -9,7 +9,7 @@ import OpenCL
     import Musl
 #endif
 
-/// Times of the CPU's groups: `kernel-bench [products|layers|convolutions|convolutions-opencl|made|made-large|elementwise|all] [threads] [portable|avx2|avx512]`.
+/// Times of the CPU's groups: `kernel-bench [products|layers|convolutions|convolutions-opencl|couplings|made|made-large|elementwise|all] [threads] [portable|avx2|avx512]`.
 @main struct KernelBench {
     static func main() throws {
         let arguments = CommandLine.arguments
@@ -22,6 +22,7 @@ import OpenCL
         if what == "all" || what == "layers" { try layers(device) }
         if what == "all" || what == "convolutions" { try convolutions(device) }
         if what == "convolutions-opencl" { try convolutions(OpenCLDevice.named("opencl")) }
+        if what == "couplings" { try couplings([device, OpenCLDevice.named("opencl")]) }
         if what == "all" || what == "elementwise" { try elementwise(device) }
         if what == "all" || what == "made" { try made([784, 500, 500, 784], batch: 100, device) }
         if what == "all" || what == "made-large" { try made([784, 4096, 4096, 784], batch: 256, device) }
