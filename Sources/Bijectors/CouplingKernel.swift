@@ -9,41 +9,32 @@ public struct CouplingKernel {
 
     public let direction: Direction
     public let outputs: [Tensor]
-    /// Elements that have to be read or written at least, for each example.
-    public let compulsoryElements: Int
     /// Shapes of the inputs that are fed, by name.
     public let inputs: [(name: String, shape: Shape)]
 
     /// - Parameter shape: of one example.
     public init(_ direction: Direction, _ partition: Partition, _ transformer: any Transformer, shape: [Int]) throws {
         let example = Shape([.batch] + shape.map { Extent($0) })
-        var (rawShape, transformed) = (example, shape.reduce(1, *))
+        var rawShape = example
         if case .half(let second) = partition {
             // The half that is not kept.
-            let channels = second ? shape[0] / 2 : shape[0] - shape[0] / 2
-            transformed = transformed / shape[0] * channels
-            rawShape.dimensions[1] = Extent(channels)
+            rawShape.dimensions[1] = Extent(second ? shape[0] / 2 : shape[0] - shape[0] / 2)
         }
         rawShape.dimensions[1] = rawShape.dimensions[1] * Extent(transformer.parameterCount)
-        let all = shape.reduce(1, *)
         let raw = Tensor.input("raw", rawShape)
         let x = Tensor.input("x", example)
         let coupling = Coupling(partition, transformer, conditioner: GivenParameters(raw: raw))
         self.direction = direction
-        let parameters = transformed * transformer.parameterCount
         switch direction {
         case .forward, .inverse:
             let mapped = direction == .forward ? coupling.forward(x, Pass()) : coupling.inverse(x, Pass())
             outputs = [mapped.value, mapped.logDeterminant]
-            compulsoryElements = 2 * all + parameters + 1
             inputs = [("x", example), ("raw", rawShape)]
         case .backward:
             let mapped = coupling.forward(x, Pass())
             let (dz, dlog) = (Tensor.input("dz", example), Tensor.input("dlog", [.batch]))
             let loss = (mapped.value * dz).sum() + (mapped.logDeterminant * dlog).sum()
             outputs = try gradients(of: loss, with: [x, raw])
-            // x where it is transformed, dz, dx, the raw output and its gradient.
-            compulsoryElements = transformed + 2 * all + 2 * parameters + 1
             inputs = [("x", example), ("raw", rawShape), ("dz", example), ("dlog", [.batch])]
         }
     }

@@ -25,8 +25,8 @@ extension KernelBench {
             for direction in CouplingKernel.Direction.allCases {
                 let kernel = try CouplingKernel(direction, coupling.partition, coupling.form, shape: coupling.shape)
                 let schedule = try compile(kernel.outputs)
-                let moved = schedule.groups.reduce(0) { $0 + ($1.movedBytes(batch: coupling.batch) ?? 0) }
-                let compulsory = 4 * coupling.batch * kernel.compulsoryElements
+                let moved = schedule.movedBytes(batch: coupling.batch)
+                let compulsory = schedule.compulsoryBytes(batch: coupling.batch)
                 print(
                     "\(coupling.name) \(coupling.shape) x \(coupling.batch), \(direction.rawValue): compulsory \(compulsory), "
                         + "moved \(moved), ratio \(milliseconds(Double(moved) / Double(compulsory) / 1e3))")
