@@ -15,81 +15,6 @@ const float *martlet_product_base(const product_job *j, const martlet_operand *o
     return (const float *)(void *)j->context->values[operand->source] + offset;
 }
 
-enum {
-    // Inner steps of an operand whose lines are contiguous that are packed into all panels before the next are read: a line of
-    // memory is fetched once, and in order.
-    steps_of_a_piece = 16,
-    // Panels of rows that are packed at a time otherwise.
-    panels_of_a_piece = 4,
-};
-
-// Inner steps [from, to) of the panels [low, high) of the rows [first, first + rows) of a; `target` holds the inner range
-// [start, start + depth) of all panels.
-static void pack_a_piece(
-    const product_job *j, float *target, const float *base, int64_t first, int64_t rows, int64_t start, int64_t depth,
-    int64_t low, int64_t high, int64_t from, int64_t to) {
-    const martlet_product *p = j->p;
-    const int64_t inner = p->a.strides[p->batchRank + 1], line = p->a.strides[p->batchRank];
-    for (int64_t i = low; i < high; i++) {
-        const row_panel panel = panel_of_rows(rows, j->level->tile_rows, i);
-        j->level->pack(
-            target + panel.first * depth + (from - start) * panel.height,
-            base + from * inner + (first + panel.first) * line, to - from, inner, panel.height, line, panel.height);
-    }
-}
-
-// Packs rows [first, first + rows) of a, panel after panel, for one inner range.
-static void pack_a(
-    const product_job *j, float *target, const float *base, int64_t first, int64_t rows, int64_t start, int64_t depth) {
-    const int64_t count = row_panel_count(rows, j->level->tile_rows), end = start + depth;
-    const int64_t step = j->p->a.strides[j->p->batchRank] == 1 ? steps_of_a_piece : depth;
-    for (int64_t k = start; k < end; k += step) {
-        pack_a_piece(j, target, base, first, rows, start, depth, 0, count, k, minimum(k + step, end));
-    }
-}
-
-// Packs inner rows [start, start + depth) of panel `index` of b.
-static void pack_b(
-    const product_job *j, float *target, const float *base, int64_t index, int64_t start, int64_t depth) {
-    const martlet_product *p = j->p;
-    const int64_t column = index * j->level->tile_columns;
-    const int32_t width = panel_width(j, column), live = (int32_t)minimum(j->level->tile_columns, p->n - column);
-    const int64_t inner = p->b.strides[p->batchRank], line = p->b.strides[p->batchRank + 1];
-    j->level->pack(target, base + start * inner + column * line, depth, inner, live, line, width);
-}
-
-// Packs a few inner rows of a weight gradient into all panels of the shared a and b, with rows and columns in the order of
-// the mask: an inner row is gathered whole, while it is in the first-level cache.
-static void pack_sorted(void *argument, int64_t index, int32_t worker) {
-    (void)worker;
-    const product_job *j = argument;
-    const martlet_product *p = j->p;
-    const int32_t rank = p->batchRank;
-    const int64_t tile = j->level->tile_columns;
-    const float *base_a = martlet_product_base(j, &p->a, j->batch), *base_b = martlet_product_base(j, &p->b, j->batch);
-    for (int64_t k = index * steps_of_a_piece; k < minimum(p->k, (index + 1) * steps_of_a_piece); k++) {
-        const float *s = base_b + k * p->b.strides[rank];
-        for (int64_t column = 0; column < p->n; column += tile) {
-            const int32_t width = panel_width(j, column), live = (int32_t)minimum(tile, p->n - column);
-            float *d = j->shared_b + column * p->k + k * width;
-            martlet_gather(d, s, j->column_order, p->b.strides[rank + 1], column, column + live);
-            for (int32_t i = live; i < width; i++) d[i] = 0;
-        }
-        const int64_t start = k / p->depthBlock * p->depthBlock, depth = minimum(p->depthBlock, p->k - start);
-        s = base_a + k * p->a.strides[rank + 1];
-        for (int64_t m0 = 0; m0 < p->m; m0 += p->rowBlock) {
-            const int64_t rows = minimum(p->rowBlock, p->m - m0), panels = row_panel_count(rows, j->level->tile_rows);
-            float *block = j->shared_a + p->m * start + m0 * depth;
-            for (int64_t i = 0; i < panels; i++) {
-                const row_panel rp = panel_of_rows(rows, j->level->tile_rows, i);
-                martlet_gather(
-                    block + rp.first * depth + (k - start) * rp.height, s, j->row_order, p->a.strides[rank],
-                    m0 + rp.first, m0 + rp.first + rp.height);
-            }
-        }
-    }
-}
-
 void martlet_product_epilogue(
     const product_job *j, int64_t batch, const float *block, int64_t stride, int64_t m0, int64_t rows, int64_t n0,
     int64_t columns, char *work) {
@@ -149,8 +74,16 @@ static void finish_sorted_gradient(
             for (int64_t n = 0; n < p->mask->extents[m0 + row + r]; n++) line[j->column_order[n]] = sorted[n];
         }
         if (p->directC) continue;
+        // Columns that are settled in all of these rows are left out at both ends; the last row has most live ones.
+        int64_t low = p->settled ? p->n : 0, high = p->settled ? 0 : p->n;
+        for (int64_t n = 0; p->settled && n < p->mask->extents[m0 + row + count - 1]; n++) {
+            low = minimum(low, j->column_order[n]);
+            high = maximum(high, j->column_order[n] + 1);
+        }
+        if (low >= high) continue;
         martlet_product_epilogue(
-            j, batch, lines, p->n, m0 + row, count, 0, p->n, work + round_up(martlet_rows_in_order(p) * p->n * 4, 64));
+            j, batch, lines + low, p->n, m0 + row, count, low, high - low,
+            work + round_up(martlet_rows_in_order(p) * p->n * 4, 64));
     }
 }
 
@@ -272,7 +205,7 @@ static void run_panel(block_job *x, int64_t panel, int64_t from, int64_t to, int
     } else if (p->directB && full && live == width) {
         run_tiles(x, x->base_b + from * inner + column, inner, column, from, to, accumulate);
     } else {
-        pack_b(j, x->packed_b, x->base_b, panel, from, to - from);
+        martlet_pack_b(j, x->packed_b, x->base_b, panel, from, to - from);
         if (!full) martlet_mask_clear_panel(p->mask, x->packed_b, from, to, column, live, width);
         run_tiles(x, x->packed_b, width, column, from, to, accumulate);
     }
@@ -350,7 +283,7 @@ static void run_block(void *argument, int64_t index, int32_t worker) {
         if (p->sharesA) {
             x.packed_a = j->shared_a + p->m * x.start + x.m0 * x.depth;
         } else if (!p->directA) {
-            pack_a(j, packed_a, x.base_a, x.m0, x.rows, x.start, x.depth);
+            martlet_pack_a(j, packed_a, x.base_a, x.m0, x.rows, x.start, x.depth);
             x.packed_a = packed_a;
         }
         if (p->thin) {
@@ -376,69 +309,6 @@ static void run_block(void *argument, int64_t index, int32_t worker) {
         finish_gradient(j, x.batch, x.sums, x.stride, x.m0, x.rows, x.n0, x.columns, rest);
     } else if (!stores_directly(p)) {
         martlet_product_epilogue(j, x.batch, x.sums, x.stride, x.m0, x.rows, x.n0, x.columns, rest);
-    }
-}
-
-// Pieces that packing one block of rows of a for one inner range is cut into.
-static int64_t pieces_of_a(const martlet_product *p, int64_t rows, int32_t tile_rows) {
-    return p->a.strides[p->batchRank] == 1 ? divide_up(p->depthBlock, steps_of_a_piece)
-                                           : divide_up(row_panel_count(rows, tile_rows), panels_of_a_piece);
-}
-
-static void pack_shared_a(void *argument, int64_t index, int32_t worker) {
-    (void)worker;
-    const product_job *j = argument;
-    const martlet_product *p = j->p;
-    const int64_t pieces = pieces_of_a(p, p->rowBlock, j->level->tile_rows), piece = index % pieces;
-    index /= pieces;
-    const int64_t start = index / j->row_blocks * p->depthBlock, m0 = index % j->row_blocks * p->rowBlock;
-    const int64_t depth = minimum(p->depthBlock, p->k - start), rows = minimum(p->rowBlock, p->m - m0);
-    float *target = j->shared_a + p->m * start + m0 * depth;
-    const float *base = martlet_product_base(j, &p->a, 0);
-    const int64_t panels = row_panel_count(rows, j->level->tile_rows);
-    if (p->a.strides[p->batchRank] == 1) {
-        const int64_t from = start + piece * steps_of_a_piece, to = minimum(from + steps_of_a_piece, start + depth);
-        if (from < to) pack_a_piece(j, target, base, m0, rows, start, depth, 0, panels, from, to);
-    } else {
-        const int64_t low = piece * panels_of_a_piece, high = minimum(low + panels_of_a_piece, panels);
-        pack_a_piece(j, target, base, m0, rows, start, depth, low, high, start, start + depth);
-    }
-}
-
-// Inner rows [start, end) of panel `index` of the shared b, as far as the panel reads them.
-static void pack_shared_panel(const product_job *j, int64_t index, int64_t start, int64_t end) {
-    const martlet_product *p = j->p;
-    const martlet_mask *mask = p->role == MARTLET_WEIGHT_GRADIENT ? NULL : p->mask;
-    const int64_t tile = j->level->tile_columns, column = index * tile, live = minimum(tile, p->n - column);
-    const int32_t width = panel_width(j, column);
-    float *target = j->shared_b + column * p->k;
-    const float *base = martlet_product_base(j, &p->b, 0);
-    if (!mask) {
-        pack_b(j, target + start * width, base, index, start, end - start);
-        return;
-    }
-    for (int32_t i = mask->panels[index]; i < mask->panels[index + 1]; i++) {
-        const martlet_interval *v = &mask->intervals[i];
-        const int64_t from = maximum(v->start, start), to = minimum(v->end, end);
-        if (from >= to) continue;
-        float *place = target + from * width;
-        pack_b(j, place, base, index, from, to - from);
-        if (!v->full) martlet_mask_clear_panel(mask, place, from, to, column, live, width);
-    }
-}
-
-static void pack_shared_panels(void *argument, int64_t index, int32_t worker) {
-    (void)worker;
-    const product_job *j = argument;
-    pack_shared_panel(j, index, 0, j->p->k);
-}
-
-static void pack_shared_steps(void *argument, int64_t index, int32_t worker) {
-    (void)worker;
-    const product_job *j = argument;
-    const int64_t panels = divide_up(j->p->n, j->level->tile_columns), from = index * steps_of_a_piece;
-    for (int64_t panel = 0; panel < panels; panel++) {
-        pack_shared_panel(j, panel, from, minimum(from + steps_of_a_piece, j->p->k));
     }
 }
 
@@ -476,19 +346,11 @@ void martlet_product_run(const martlet_product *p, const martlet_context *contex
     j.shared_b = j.shared_a + (p->sharesA ? round_up(p->m * p->k, 16) : 0);
     if (p->sortsResult) {
         for (j.batch = 0; j.batch < batches; j.batch++) {
-            martlet_product_pieces(&j, divide_up(p->k, steps_of_a_piece), pack_sorted);
+            martlet_pack_sorted(&j);
             martlet_product_pieces(&j, j.row_blocks, run_block);
         }
         return;
     }
-    if (p->sharesA) {
-        const int64_t pieces = pieces_of_a(p, p->rowBlock, j.level->tile_rows);
-        martlet_product_pieces(&j, j.row_blocks * divide_up(p->k, p->depthBlock) * pieces, pack_shared_a);
-    }
-    if (p->sharesB && p->b.strides[p->batchRank + 1] == 1) {
-        martlet_product_pieces(&j, divide_up(p->k, steps_of_a_piece), pack_shared_steps);
-    } else if (p->sharesB) {
-        martlet_product_pieces(&j, divide_up(p->n, j.level->tile_columns), pack_shared_panels);
-    }
+    martlet_pack_shared(&j);
     martlet_product_pieces(&j, batches * j.row_blocks * j.column_blocks, run_block);
 }

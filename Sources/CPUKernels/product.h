@@ -72,6 +72,16 @@ static inline void martlet_gather(
 /// The first element of an operand for one batch index.
 const float *martlet_product_base(const product_job *j, const martlet_operand *operand, int64_t batch);
 
+/// Packs rows [first, first + rows) of a, panel after panel, for the inner range [start, start + depth).
+void martlet_pack_a(
+    const product_job *j, float *target, const float *base, int64_t first, int64_t rows, int64_t start, int64_t depth);
+/// Packs inner rows [start, start + depth) of panel `index` of b.
+void martlet_pack_b(
+    const product_job *j, float *target, const float *base, int64_t index, int64_t start, int64_t depth);
+/// Packs what all workers share, as far as the plan says so; and both operands of a weight gradient that has to be sorted.
+void martlet_pack_shared(const product_job *j);
+void martlet_pack_sorted(const product_job *j);
+
 /// The epilogue on rows x columns of the product, which lie in `block`.
 void martlet_product_epilogue(
     const product_job *j, int64_t batch, const float *block, int64_t stride, int64_t m0, int64_t rows, int64_t n0,

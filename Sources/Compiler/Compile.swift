@@ -240,11 +240,12 @@ struct ScheduleBuilder {
     private mutating func targets(_ tensors: [Tensor], axes: [Int]? = nil) -> (tensors: [Tensor], operands: [Operand]) {
         var (written, operands) = ([Tensor](), [Operand]())
         for tensor in tensors {
-            var own = parts[tensor]?.map { part in
-                var operand = target(part.whole)
-                if part.start != 0 { operand.offset = [operand.strides[part.axis] * Extent(part.start)] }
-                return operand
-            } ?? [target(tensor)]
+            var own =
+                parts[tensor]?.map { part in
+                    var operand = target(part.whole)
+                    if part.start != 0 { operand.offset = [operand.strides[part.axis] * Extent(part.start)] }
+                    return operand
+                } ?? [target(tensor)]
             if let axes { for index in own.indices { own[index].strides = axes.map { own[index].strides[$0] } } }
             written += own.map { _ in tensor }
             operands += own
@@ -403,7 +404,8 @@ struct ScheduleBuilder {
         let (back, stored) = epilogue(anchor, cluster)
         let degrees = anchor.inputs.count == 4 ? (input: value(anchor.inputs[2]), output: value(anchor.inputs[3])) : nil
         let program = back.program(stored.tensors)
-        let settled = role == .weightGradient && leavesDeadZeros(.dense(masked.mask), program, back.operands, stored.tensors)
+        let settled =
+            role == .weightGradient && leavesDeadZeros(.dense(masked.mask), program, back.operands, stored.tensors)
         append(
             .product(
                 ProductGroup(

@@ -6,18 +6,21 @@ import OpenCL
 
 extension KernelBench {
     /// The couplings of the workloads `realnvp` and `glow`.
-    private static let couplings: [(name: String, partition: Partition, form: AffineTransformer, shape: [Int], batch: Int)] =
-        [
-            (
-                "realnvp", .alternating(keepsOdd: true), AffineTransformer(.scaleThenShift, bound: .tanh(limit: 1)), [63],
-                512
-            )
-        ]
-        + [[12, 16, 16], [24, 8, 8], [48, 4, 4]].map {
-            (
-                "glow", .half(keepsSecond: true), AffineTransformer(.shiftThenScale, bound: .sigmoid(shift: 2)), $0, 16
-            )
-        }
+    private static let couplings:
+        [(name: String, partition: Partition, form: AffineTransformer, shape: [Int], batch: Int)] =
+            [
+                (
+                    "realnvp", .alternating(keepsOdd: true), AffineTransformer(.scaleThenShift, bound: .tanh(limit: 1)),
+                    [63],
+                    512
+                )
+            ]
+            + [[12, 16, 16], [24, 8, 8], [48, 4, 4]].map {
+                (
+                    "glow", .half(keepsSecond: true), AffineTransformer(.shiftThenScale, bound: .sigmoid(shift: 2)), $0,
+                    16
+                )
+            }
 
     /// Bytes that couplings move beside those that they have to, and how fast.
     static func couplings(_ devices: [any Device]) throws {

@@ -18,7 +18,8 @@ import Testing
 
     static let cases: [Case] = {
         let forms: [(String, any Transformer)] = [
-            ("additive", AdditiveTransformer()), ("realnvp", AffineTransformer(.scaleThenShift, bound: .tanh(limit: 1))),
+            ("additive", AdditiveTransformer()),
+            ("realnvp", AffineTransformer(.scaleThenShift, bound: .tanh(limit: 1))),
             ("clipped", AffineTransformer(.standardize, bound: .softClip(limit: 2))),
             ("glow", AffineTransformer(.shiftThenScale, bound: .sigmoid(shift: 2))),
             ("gated", AffineTransformer(.gated, bound: .sigmoid(shift: 1))),
