@@ -18,7 +18,8 @@ struct ReductionPlan: GroupPlan {
         self.group = group
         self.context = context
         element = group.prologue.element(of: group.prologue.outputs[0])
-        prologue = try context.compile(group.prologue, inputs: group.inputs.map(\.value), outputs: [nil] + group.stored.map(\.value))
+        prologue = try context.compile(
+            group.prologue, inputs: group.inputs.map(\.value), outputs: [nil] + group.stored.map(\.value))
         epilogue = try context.compile(
             group.epilogue, inputs: [nil] + group.epilogueInputs.map(\.value), outputs: group.outputs.map(\.value))
     }
@@ -88,7 +89,8 @@ final class BoundReduction: BoundGroup {
             kind: kind, element: Int32(plan.element.kernels.rawValue), keptRank: Int32(kept.extents.count),
             reducedRank: Int32(reduced.extents.count), extents: martlet_nest.noExtents, prologue: plan.prologue.pointer,
             inputs: memory.keep(Array(kernelInputs.prefix(group.inputs.count))),
-            stored: memory.keep(Array(kernelInputs.dropFirst(group.inputs.count))), epilogue: epilogue, byColumns: byColumns ? 1 : 0, keptCount: 0,
+            stored: memory.keep(Array(kernelInputs.dropFirst(group.inputs.count))), epilogue: epilogue,
+            byColumns: byColumns ? 1 : 0, keptCount: 0,
             outerReduced: 0, segments: 0, segmentLength: 0, rowBlock: 0, sharedBytes: 0, workBytes: 0)
         setExtents(&value.extents, kept.extents + reduced.extents)
         martlet_reduction_plan(&value)
