@@ -57,7 +57,8 @@ let package = Package(
                 "CPU", "OpenCL", "Experiments", .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ], path: "Sources/martlet"),
         // times of single kernels
-        .executableTarget(name: "kernel-bench", dependencies: ["CPU", "OpenCL"], path: "Sources/KernelBench"),
+        .executableTarget(
+            name: "kernel-bench", dependencies: ["CPU", "OpenCL", "Bijectors"], path: "Sources/KernelBench"),
         // tests mirror the floors
         .testTarget(name: "GraphTests", dependencies: ["Graph"]),
         .testTarget(name: "CompilerTests", dependencies: ["Compiler"]),

@@ -2,7 +2,7 @@
 #include "kernels.h"
 
 // Elements of a piece of work. Below a few of these a job is not worth handing over.
-static const int64_t piece_elements = 16384;
+static const int64_t piece_elements = 8192;
 
 typedef struct {
     const martlet_nest *nest;

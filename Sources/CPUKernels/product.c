@@ -15,68 +15,6 @@ const float *martlet_product_base(const product_job *j, const martlet_operand *o
     return (const float *)(void *)j->context->values[operand->source] + offset;
 }
 
-// Packs rows [first, first + rows) of a, panel after panel, for one inner range.
-static void pack_a(
-    const product_job *j, float *target, const float *base, int64_t first, int64_t rows, int64_t start, int64_t depth) {
-    const martlet_product *p = j->p;
-    const int64_t inner = p->a.strides[p->batchRank + 1], line = p->a.strides[p->batchRank];
-    const int64_t count = row_panel_count(rows, j->level->tile_rows);
-    for (int64_t i = 0; i < count; i++) {
-        const row_panel panel = panel_of_rows(rows, j->level->tile_rows, i);
-        float *place = target + panel.first * depth;
-        j->level->pack(
-            place, base + start * inner + (first + panel.first) * line, depth, inner, panel.height, line, panel.height);
-    }
-}
-
-// Packs inner rows [start, start + depth) of panel `index` of b.
-static void pack_b(
-    const product_job *j, float *target, const float *base, int64_t index, int64_t start, int64_t depth) {
-    const martlet_product *p = j->p;
-    const int64_t column = index * j->level->tile_columns;
-    const int32_t width = panel_width(j, column), live = (int32_t)minimum(j->level->tile_columns, p->n - column);
-    const int64_t inner = p->b.strides[p->batchRank], line = p->b.strides[p->batchRank + 1];
-    j->level->pack(target, base + start * inner + column * line, depth, inner, live, line, width);
-}
-
-enum { rows_of_a_piece = 8 };
-
-// Packs a few inner rows of a weight gradient into all panels of the shared a and b, with rows and columns in the order of
-// the mask: an inner row is gathered whole, while it is in the first-level cache.
-static void pack_sorted(void *argument, int64_t index, int32_t worker) {
-    (void)worker;
-    const product_job *j = argument;
-    const martlet_product *p = j->p;
-    const int32_t rank = p->batchRank;
-    const int64_t tile = j->level->tile_columns;
-    const float *base_a = martlet_product_base(j, &p->a, j->batch), *base_b = martlet_product_base(j, &p->b, j->batch);
-    for (int64_t k = index * rows_of_a_piece; k < minimum(p->k, (index + 1) * rows_of_a_piece); k++) {
-        const float *s = base_b + k * p->b.strides[rank];
-        for (int64_t column = 0; column < p->n; column += tile) {
-            const int32_t width = panel_width(j, column), live = (int32_t)minimum(tile, p->n - column);
-            float *d = j->shared_b + column * p->k + k * width;
-            for (int32_t i = 0; i < live; i++) {
-                d[i] = s[(j->column_order ? j->column_order[column + i] : column + i) * p->b.strides[rank + 1]];
-            }
-            for (int32_t i = live; i < width; i++) d[i] = 0;
-        }
-        const int64_t start = k / p->depthBlock * p->depthBlock, depth = minimum(p->depthBlock, p->k - start);
-        s = base_a + k * p->a.strides[rank + 1];
-        for (int64_t m0 = 0; m0 < p->m; m0 += p->rowBlock) {
-            const int64_t rows = minimum(p->rowBlock, p->m - m0), panels = row_panel_count(rows, j->level->tile_rows);
-            float *block = j->shared_a + p->m * start + m0 * depth;
-            for (int64_t i = 0; i < panels; i++) {
-                const row_panel rp = panel_of_rows(rows, j->level->tile_rows, i);
-                float *d = block + rp.first * depth + (k - start) * rp.height;
-                for (int32_t r = 0; r < rp.height; r++) {
-                    const int64_t m = m0 + rp.first + r;
-                    d[r] = s[(j->row_order ? j->row_order[m] : m) * p->a.strides[rank]];
-                }
-            }
-        }
-    }
-}
-
 void martlet_product_epilogue(
     const product_job *j, int64_t batch, const float *block, int64_t stride, int64_t m0, int64_t rows, int64_t n0,
     int64_t columns, char *work) {
@@ -120,17 +58,32 @@ void martlet_product_epilogue(
 static void finish_sorted_gradient(
     const product_job *j, int64_t batch, const float *block, int64_t stride, int64_t m0, int64_t rows, char *work) {
     const martlet_product *p = j->p;
-    for (int64_t row = 0; row < rows; row++) {
-        const float *sorted = block + row * stride;
-        float *line = (float *)(void *)work;
+    // Permuted rows go one by one, others together.
+    const int64_t step = p->directC || j->row_order ? 1 : martlet_rows_in_order(p);
+    for (int64_t row = 0; row < rows; row += step) {
+        const int64_t count = minimum(step, rows - row);
+        float *lines = (float *)(void *)work;
         if (p->directC) {
             const int64_t m = j->row_order ? j->row_order[m0 + row] : m0 + row;
-            line = (float *)(uintptr_t)martlet_product_base(j, &p->outputs[0], batch) + m * p->outputs[0].strides[p->batchRank];
+            lines = (float *)(uintptr_t)martlet_product_base(j, &p->outputs[0], batch) + m * p->outputs[0].strides[p->batchRank];
         }
-        memset(line, 0, (size_t)p->n * sizeof(float));
-        for (int64_t n = 0; n < p->mask->extents[m0 + row]; n++) line[j->column_order[n]] = sorted[n];
+        memset(lines, 0, (size_t)(count * p->n) * sizeof(float));
+        for (int64_t r = 0; r < count; r++) {
+            const float *sorted = block + (row + r) * stride;
+            float *line = lines + r * p->n;
+            for (int64_t n = 0; n < p->mask->extents[m0 + row + r]; n++) line[j->column_order[n]] = sorted[n];
+        }
         if (p->directC) continue;
-        martlet_product_epilogue(j, batch, line, p->n, m0 + row, 1, 0, p->n, work + round_up(p->n * 4, 64));
+        // Columns that are settled in all of these rows are left out at both ends; the last row has most live ones.
+        int64_t low = p->settled ? p->n : 0, high = p->settled ? 0 : p->n;
+        for (int64_t n = 0; p->settled && n < p->mask->extents[m0 + row + count - 1]; n++) {
+            low = minimum(low, j->column_order[n]);
+            high = maximum(high, j->column_order[n] + 1);
+        }
+        if (low >= high) continue;
+        martlet_product_epilogue(
+            j, batch, lines + low, p->n, m0 + row, count, low, high - low,
+            work + round_up(martlet_rows_in_order(p) * p->n * 4, 64));
     }
 }
 
@@ -252,7 +205,7 @@ static void run_panel(block_job *x, int64_t panel, int64_t from, int64_t to, int
     } else if (p->directB && full && live == width) {
         run_tiles(x, x->base_b + from * inner + column, inner, column, from, to, accumulate);
     } else {
-        pack_b(j, x->packed_b, x->base_b, panel, from, to - from);
+        martlet_pack_b(j, x->packed_b, x->base_b, panel, from, to - from);
         if (!full) martlet_mask_clear_panel(p->mask, x->packed_b, from, to, column, live, width);
         run_tiles(x, x->packed_b, width, column, from, to, accumulate);
     }
@@ -330,7 +283,7 @@ static void run_block(void *argument, int64_t index, int32_t worker) {
         if (p->sharesA) {
             x.packed_a = j->shared_a + p->m * x.start + x.m0 * x.depth;
         } else if (!p->directA) {
-            pack_a(j, packed_a, x.base_a, x.m0, x.rows, x.start, x.depth);
+            martlet_pack_a(j, packed_a, x.base_a, x.m0, x.rows, x.start, x.depth);
             x.packed_a = packed_a;
         }
         if (p->thin) {
@@ -356,37 +309,6 @@ static void run_block(void *argument, int64_t index, int32_t worker) {
         finish_gradient(j, x.batch, x.sums, x.stride, x.m0, x.rows, x.n0, x.columns, rest);
     } else if (!stores_directly(p)) {
         martlet_product_epilogue(j, x.batch, x.sums, x.stride, x.m0, x.rows, x.n0, x.columns, rest);
-    }
-}
-
-static void pack_shared_a(void *argument, int64_t index, int32_t worker) {
-    (void)worker;
-    const product_job *j = argument;
-    const martlet_product *p = j->p;
-    const int64_t start = index / j->row_blocks * p->depthBlock, m0 = index % j->row_blocks * p->rowBlock;
-    const int64_t depth = minimum(p->depthBlock, p->k - start), rows = minimum(p->rowBlock, p->m - m0);
-    float *target = j->shared_a + p->m * start + m0 * depth;
-    pack_a(j, target, martlet_product_base(j, &p->a, 0), m0, rows, start, depth);
-}
-
-static void pack_shared_b(void *argument, int64_t index, int32_t worker) {
-    (void)worker;
-    const product_job *j = argument;
-    const martlet_product *p = j->p;
-    const martlet_mask *mask = p->role == MARTLET_WEIGHT_GRADIENT ? NULL : p->mask;
-    const int64_t tile = j->level->tile_columns, column = index * tile, live = minimum(tile, p->n - column);
-    const int32_t width = panel_width(j, column);
-    float *target = j->shared_b + column * p->k;
-    const float *base = martlet_product_base(j, &p->b, 0);
-    if (!mask) {
-        pack_b(j, target, base, index, 0, p->k);
-        return;
-    }
-    for (int32_t i = mask->panels[index]; i < mask->panels[index + 1]; i++) {
-        const martlet_interval *v = &mask->intervals[i];
-        float *place = target + (int64_t)v->start * width;
-        pack_b(j, place, base, index, v->start, v->end - v->start);
-        if (!v->full) martlet_mask_clear_panel(mask, place, v->start, v->end, column, live, width);
     }
 }
 
@@ -424,12 +346,11 @@ void martlet_product_run(const martlet_product *p, const martlet_context *contex
     j.shared_b = j.shared_a + (p->sharesA ? round_up(p->m * p->k, 16) : 0);
     if (p->sortsResult) {
         for (j.batch = 0; j.batch < batches; j.batch++) {
-            martlet_product_pieces(&j, divide_up(p->k, rows_of_a_piece), pack_sorted);
+            martlet_pack_sorted(&j);
             martlet_product_pieces(&j, j.row_blocks, run_block);
         }
         return;
     }
-    if (p->sharesA) martlet_product_pieces(&j, j.row_blocks * divide_up(p->k, p->depthBlock), pack_shared_a);
-    if (p->sharesB) martlet_product_pieces(&j, divide_up(p->n, j.level->tile_columns), pack_shared_b);
+    martlet_pack_shared(&j);
     martlet_product_pieces(&j, batches * j.row_blocks * j.column_blocks, run_block);
 }

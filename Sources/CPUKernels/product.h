@@ -52,8 +52,35 @@ static inline int32_t panel_width(const product_job *j, int64_t column) {
     return j->p->n - column <= width / 2 ? width / 2 : width;
 }
 
+/// Rows whose columns are put back in their own order before they go through the epilogue together.
+static inline int64_t martlet_rows_in_order(const martlet_product *p) { return maximum(1, 2048 / maximum(1, p->n)); }
+
+/// target[i - from] = source at order[i], or at i where the order is the identity, for i in [from, to).
+static inline void martlet_gather(
+    float *target, const float *source, const int32_t *order, int64_t stride, int64_t from, int64_t to) {
+    if (!order && stride == 1) {
+        memcpy(target, source + from, (size_t)(to - from) * sizeof(float));
+    } else if (!order) {
+        for (int64_t i = from; i < to; i++) *target++ = source[i * stride];
+    } else if (stride == 1) {
+        for (int64_t i = from; i < to; i++) *target++ = source[order[i]];
+    } else {
+        for (int64_t i = from; i < to; i++) *target++ = source[order[i] * stride];
+    }
+}
+
 /// The first element of an operand for one batch index.
 const float *martlet_product_base(const product_job *j, const martlet_operand *operand, int64_t batch);
+
+/// Packs rows [first, first + rows) of a, panel after panel, for the inner range [start, start + depth).
+void martlet_pack_a(
+    const product_job *j, float *target, const float *base, int64_t first, int64_t rows, int64_t start, int64_t depth);
+/// Packs inner rows [start, start + depth) of panel `index` of b.
+void martlet_pack_b(
+    const product_job *j, float *target, const float *base, int64_t index, int64_t start, int64_t depth);
+/// Packs what all workers share, as far as the plan says so; and both operands of a weight gradient that has to be sorted.
+void martlet_pack_shared(const product_job *j);
+void martlet_pack_sorted(const product_job *j);
 
 /// The epilogue on rows x columns of the product, which lie in `block`.
 void martlet_product_epilogue(

@@ -5,6 +5,9 @@
 // Lines a multiple of 256 bytes apart fall on few sets of the first-level cache and are better packed.
 static int lies_well(int64_t stride) { return stride % 64 != 0; }
 
+// What stays in the second-level cache.
+enum { cached_bytes = 1 << 21 };
+
 void martlet_product_plan(martlet_product *p, int32_t threads, int32_t permutes) {
     const martlet_level_functions *level = martlet_level_table(p->level);
     const int64_t tile = level->tile_columns, batches = martlet_product_batches(p);
@@ -42,14 +45,14 @@ void martlet_product_plan(martlet_product *p, int32_t threads, int32_t permutes)
         // The epilogue wants whole rows, to put their columns in order.
         columns = all_panels;
         rows = maximum(1, minimum((1 << 18) / (all_panels * tile * level->tile_rows), divide_up(row_panels, wanted)));
-    } else if (depth_blocks <= 1 && row_panels > 8) {
-        // Much result for little depth, as in a weight gradient: long rows for the epilogue.
-        columns = minimum(all_panels, 1024 / tile);
+    } else if (row_panels > (depth_blocks <= 1 ? 8 : 24)) {
+        // Much result for little depth, or many rows: long rows for the epilogue, and shared panels.
+        columns = minimum(all_panels, (depth_blocks <= 1 ? 1024 : 512) / tile);
         rows = minimum(divide_up(row_panels, divide_up(wanted, divide_up(all_panels, columns))), 12);
     } else {
-        // Few rows take b as it comes, a panel at a time; many share packed panels, and small blocks stay in cache.
-        rows = divide_up(row_panels, p->m <= 512 ? 1 : divide_up(p->m, 128));
-        columns = minimum(512 / tile, divide_up(all_panels, divide_up(wanted, divide_up(row_panels, rows))));
+        // Few rows take b as it comes, a panel at a time.
+        rows = row_panels;
+        columns = minimum(512 / tile, divide_up(all_panels, wanted));
     }
     p->rowBlock = minimum(p->m, rows * level->tile_rows);
     if (p->rowBlock < 1) p->rowBlock = 1;
@@ -59,13 +62,17 @@ void martlet_product_plan(martlet_product *p, int32_t threads, int32_t permutes)
     const int64_t row_blocks = divide_up(p->m, p->rowBlock), column_blocks = divide_up(p->n, p->columnBlock);
     if (row_blocks > 0 && !full_rows) p->rowBlock = divide_up(p->m, row_blocks);
     // A sorted gradient goes through its batch elements one by one.
-    p->sharesA = full_rows || (!p->directA && batches == 1 && column_blocks > 1);
-    p->sharesB = full_rows || (!p->directB && batches == 1 && row_blocks > 1);
+    // Lines that are contiguous across the inner axis are read in order when all panels are packed at once.
+    const int64_t fitting = cached_bytes / 4 / maximum(1, p->k);
+    const int a_in_order = p->a.strides[p->batchRank] == 1 && row_blocks > 1 && p->m <= fitting;
+    const int b_in_order = in_rows && all_panels > 1 && p->n <= fitting;
+    p->sharesA = full_rows || (!p->directA && batches == 1 && (column_blocks > 1 || a_in_order));
+    p->sharesB = full_rows || (!p->directB && batches == 1 && (row_blocks > 1 || b_in_order));
     p->sharedBytes = (p->sharesA ? round_up(p->m * p->k, 16) * 4 : 0) + (p->sharesB ? all_panels * tile * p->k * 4 : 0);
     int64_t floats = stores_directly(p) ? 0 : p->rowBlock * p->columnBlock;
     if (!p->sharesA && !p->directA) floats += round_up(p->rowBlock * p->depthBlock, 16);
     if (!p->sharesB) floats += tile * p->depthBlock;
     if (p->thin) floats += p->rowBlock * p->columnBlock;
-    p->workBytes = floats * 4 + (permuted ? round_up(p->n * 4, 64) : 0) +
+    p->workBytes = floats * 4 + (permuted ? round_up(martlet_rows_in_order(p) * p->n * 4, 64) : 0) +
                    (int64_t)p->epilogue->slotCount * p->epilogue->slotBytes;
 }

@@ -8,16 +8,6 @@
 // Lines of one panel of b, or of one panel of rows of a, before they are packed; a little apart from a power of two.
 static int64_t line_stride(const martlet_product *p) { return round_up(p->k, 16) + 16; }
 
-static void gather_line(float *target, const float *source, const int32_t *order, int64_t stride, int64_t from, int64_t to) {
-    if (!order) {
-        for (int64_t k = from; k < to; k++) target[k] = source[k * stride];
-    } else if (stride == 1) {
-        for (int64_t k = from; k < to; k++) target[k] = source[order[k]];
-    } else {
-        for (int64_t k = from; k < to; k++) target[k] = source[order[k] * stride];
-    }
-}
-
 // One panel of rows of a: sorted and packed, chunk after chunk.
 static void pack_rows(void *argument, int64_t index, int32_t worker) {
     const product_job *j = argument;
@@ -26,14 +16,19 @@ static void pack_rows(void *argument, int64_t index, int32_t worker) {
     const int64_t stride = line_stride(p);
     const row_panel rp = panel_of_rows(p->m, j->level->tile_rows, index);
     const float *base = martlet_product_base(j, &p->a, j->batch);
-    for (int32_t r = 0; r < rp.height; r++) {
-        gather_line(
-            lines + r * stride, base + (rp.first + r) * p->a.strides[p->batchRank], j->inner_order, p->a.strides[p->batchRank + 1], 0, p->k);
+    const int64_t line = p->a.strides[p->batchRank], inner = p->a.strides[p->batchRank + 1];
+    for (int32_t r = 0; j->inner_order && r < rp.height; r++) {
+        martlet_gather(lines + r * stride, base + (rp.first + r) * line, j->inner_order, inner, 0, p->k);
     }
     for (int64_t start = 0; start < p->k; start += p->depthBlock) {
         const int64_t depth = minimum(p->depthBlock, p->k - start);
-        j->level->pack(
-            j->shared_a + p->m * start + rp.first * depth, lines + start, depth, 1, rp.height, stride, rp.height);
+        float *target = j->shared_a + p->m * start + rp.first * depth;
+        if (j->inner_order) {
+            j->level->pack(target, lines + start, depth, 1, rp.height, stride, rp.height);
+        } else {
+            j->level->pack(
+                target, base + rp.first * line + start * inner, depth, inner, rp.height, line, rp.height);
+        }
     }
 }
 
@@ -81,7 +76,9 @@ static void run_columns(void *argument, int64_t index, int32_t worker) {
     const int64_t low = mask->intervals[first].start, high = mask->intervals[last - 1].end;
     for (int64_t c = 0; c < live; c++) {
         const int64_t own = j->column_order ? j->column_order[column + c] : column + c;
-        gather_line(lines + c * stride, base + own * p->b.strides[p->batchRank + 1], j->inner_order, p->b.strides[p->batchRank], low, high);
+        martlet_gather(
+            lines + c * stride + low, base + own * p->b.strides[p->batchRank + 1], j->inner_order,
+            p->b.strides[p->batchRank], low, high);
     }
     int64_t executed = 0;
     for (int64_t start = low / p->depthBlock * p->depthBlock; start < high; start += p->depthBlock) {
@@ -125,7 +122,7 @@ static void pack_chunk(void *argument, int64_t index, int32_t worker) {
             float *d = j->shared_b + panel * tile * p->depthBlock + k * width;
             const int64_t from = maximum(low - column, 0), to = minimum(high - column, columns);
             for (int64_t c = 0; c < from; c++) d[c] = 0;
-            for (int64_t c = from; c < to; c++) d[c] = s[(j->column_order ? j->column_order[column + c] : column + c) * stride];
+            martlet_gather(d + from, s, j->column_order, stride, column + from, column + to);
             for (int64_t c = to; c < width; c++) d[c] = 0;
         }
     }
@@ -162,19 +159,30 @@ static void run_chunk(void *argument, int64_t index, int32_t worker) {
     j->counts[8 * worker] += executed;
 }
 
-// The second pass: a row of the product, put in order, through the epilogue.
-static void finish_row(void *argument, int64_t row, int32_t worker) {
+enum { rows_of_a_finish = 32 };
+
+// The second pass: some rows of the product, put in order, through the epilogue.
+static void finish_rows(void *argument, int64_t index, int32_t worker) {
     const product_job *j = argument;
     const martlet_product *p = j->p;
-    const float *sorted = j->raw + row * round_up(p->n, j->level->tile_columns);
+    const int64_t stride = round_up(p->n, j->level->tile_columns), together = martlet_rows_in_order(p);
+    const int64_t end = minimum((index + 1) * rows_of_a_finish, p->m);
     char *work = j->context->work + worker * j->context->workBytes;
-    char *rest = work + round_up(p->n * 4, 64);
-    if (j->column_order) {
-        float *line = (float *)(void *)work;
-        for (int64_t n = 0; n < p->n; n++) line[j->column_order[n]] = sorted[n];
-        sorted = line;
+    char *rest = work + round_up(together * p->n * 4, 64);
+    if (!j->column_order) {
+        const int64_t row = index * rows_of_a_finish;
+        martlet_product_epilogue(j, j->batch, j->raw + row * stride, stride, row, end - row, 0, p->n, rest);
+        return;
     }
-    martlet_product_epilogue(j, j->batch, sorted, p->n, row, 1, 0, p->n, rest);
+    for (int64_t row = index * rows_of_a_finish; row < end; row += together) {
+        const int64_t count = minimum(together, end - row);
+        for (int64_t r = 0; r < count; r++) {
+            const float *sorted = j->raw + (row + r) * stride;
+            float *line = (float *)(void *)work + r * p->n;
+            for (int64_t n = 0; n < p->n; n++) line[j->column_order[n]] = sorted[n];
+        }
+        martlet_product_epilogue(j, j->batch, (const float *)(void *)work, p->n, row, count, 0, p->n, rest);
+    }
 }
 
 void martlet_sorted_product_plan(martlet_product *p) {
@@ -187,7 +195,7 @@ void martlet_sorted_product_plan(martlet_product *p) {
     const int64_t packs_columns = p->b.strides[p->batchRank] != 1;
     p->sharedBytes = 4 * (round_up(p->m * p->k, 16) + p->m * wide + (packs_columns ? wide * p->depthBlock : 0));
     const int64_t gather = 4 * (tile * line_stride(p) + tile * p->depthBlock);
-    const int64_t finish = round_up(p->n * 4, 64) + (int64_t)p->epilogue->slotCount * p->epilogue->slotBytes;
+    const int64_t finish = round_up(martlet_rows_in_order(p) * p->n * 4, 64) + (int64_t)p->epilogue->slotCount * p->epilogue->slotBytes;
     p->workBytes = maximum(gather, finish);
 }
 
@@ -207,7 +215,7 @@ static void run_batch(product_job *j) {
             martlet_product_pieces(j, pieces * j->row_blocks, run_chunk);
         }
     }
-    martlet_product_pieces(j, p->m, finish_row);
+    martlet_product_pieces(j, divide_up(p->m, rows_of_a_finish), finish_rows);
 }
 
 void martlet_sorted_product_run(product_job *j, int64_t batches) {

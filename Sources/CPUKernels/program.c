@@ -10,8 +10,17 @@ typedef struct {
     int64_t rows, columns;
 } chunk;
 
-// Rows shorter than this are put together into chunks, at the price of copying operands that are not contiguous.
-static const int64_t shortest_row = 48;
+// Rows shorter than this are put together into chunks, at the price of copying operands that are not contiguous; which pays
+// the sooner the more instructions there are to start.
+static inline int64_t shortest_row(const martlet_program *p) { return p->instructionCount > 6 ? 160 : 48; }
+
+// Whether the rows of a block follow one another as the columns of one long row do.
+static inline int is_one_row(const martlet_block *blocks, int32_t count, int64_t columns) {
+    for (int32_t i = 0; i < count; i++) {
+        if (blocks[i].rowStride != columns * blocks[i].columnStride) return 0;
+    }
+    return 1;
+}
 
 static inline int is_contiguous(const martlet_block *b, const chunk *c) {
     return b->base != NULL && (b->columnStride == 1 || c->columns == 1) && (c->rows == 1 || b->rowStride == c->columns);
@@ -140,7 +149,11 @@ void martlet_program_run(
         registers[p->inputCount + i] = &p->constants[i];
         scalars[p->inputCount + i] = 1;
     }
-    if (columns >= shortest_row || rows == 1) {
+    if (is_one_row(inputs, p->inputCount, columns) && is_one_row(outputs, p->outputCount, columns)) {
+        columns *= rows;
+        rows = columns > 0 ? 1 : 0;
+    }
+    if (columns >= shortest_row(p) || rows == 1) {
         // Down the rows of a strip of columns, so that an operand that walks across memory stays in cache.
         for (int64_t column = 0; column < columns; column += MARTLET_CHUNK) {
             const int64_t width = columns - column < MARTLET_CHUNK ? columns - column : MARTLET_CHUNK;

@@ -89,12 +89,17 @@ static partial reduce_line(const job *j, const char *source, int64_t count) {
     return total;
 }
 
-// The blocks of the prologue's inputs at a place in the iteration space.
-static void locate(const job *j, const int64_t *place, int32_t row_axis, int32_t column_axis, martlet_block *blocks) {
+// The prologue's operands at a place in the iteration space: what it reads, then what it stores.
+typedef struct {
+    martlet_block all[2 * MARTLET_MAXIMUM_PORTS];
+} operand_blocks;
+
+static void locate(const job *j, const int64_t *place, int32_t row_axis, int32_t column_axis, operand_blocks *operands) {
     const martlet_reduction *r = j->r;
-    const int32_t rank = r->keptRank + r->reducedRank;
-    for (int32_t i = 0; i < r->prologue->inputCount; i++) {
-        const martlet_operand *operand = &r->inputs[i];
+    const int32_t rank = r->keptRank + r->reducedRank, inputs = r->prologue->inputCount;
+    martlet_block *blocks = operands->all;
+    for (int32_t i = 0; i < inputs + r->prologue->outputCount - 1; i++) {
+        const martlet_operand *operand = i < inputs ? &r->inputs[i] : &r->stored[i - inputs];
         int64_t offset = operand->offset;
         for (int32_t axis = 0; axis < rank; axis++) offset += place[axis] * operand->strides[axis];
         blocks[i].rowStride = row_axis >= 0 ? operand->strides[row_axis] : 0;
@@ -107,10 +112,11 @@ static void locate(const job *j, const int64_t *place, int32_t row_axis, int32_t
 }
 
 // Whether the prologue only hands on an input that can be read where it lies.
-static int is_direct(const job *j, const martlet_block *blocks) {
+static int is_direct(const job *j, const operand_blocks *operands) {
     const martlet_program *p = j->r->prologue;
-    return p->instructionCount == 0 && p->inputCount == 1 && p->outputs[0] == 0 && blocks[0].base &&
-           blocks[0].columnStride == 1;
+    const martlet_block *first = operands->all;
+    return p->instructionCount == 0 && p->inputCount == 1 && p->outputCount == 1 && p->outputs[0] == 0 && first->base &&
+           first->columnStride == 1;
 }
 
 static martlet_block shifted(const martlet_block *block, int32_t element, int64_t rows, int64_t columns) {
@@ -121,19 +127,22 @@ static martlet_block shifted(const martlet_block *block, int32_t element, int64_
     return b;
 }
 
-// Rows x columns of the prologue's output, dense, in `buffer`; or where they lie in memory.
+// Rows x columns of what is reduced, dense, in `buffer`; or where they lie in memory.
 static const char *produce(
-    const job *j, const martlet_block *blocks, int64_t row, int64_t rows, int64_t column, int64_t columns, char *buffer,
+    const job *j, const operand_blocks *operands, int64_t row, int64_t rows, int64_t column, int64_t columns, char *buffer,
     char *work, int64_t *stride) {
     const martlet_program *p = j->r->prologue;
-    martlet_block here[MARTLET_MAXIMUM_PORTS];
-    for (int32_t i = 0; i < p->inputCount; i++) here[i] = shifted(&blocks[i], p->inputElements[i], row, column);
-    if (is_direct(j, blocks)) {
+    martlet_block here[MARTLET_MAXIMUM_PORTS], targets[MARTLET_MAXIMUM_PORTS];
+    for (int32_t i = 0; i < p->inputCount; i++) here[i] = shifted(&operands->all[i], p->inputElements[i], row, column);
+    if (is_direct(j, operands)) {
         *stride = here[0].rowStride;
         return here[0].base;
     }
-    const martlet_block target = {buffer, 0, columns, 1};
-    martlet_program_run(p, here, &target, rows, columns, work);
+    targets[0] = (martlet_block){buffer, 0, columns, 1};
+    for (int32_t i = 1; i < p->outputCount; i++) {
+        targets[i] = shifted(&operands->all[p->inputCount + i - 1], p->outputElements[i], row, column);
+    }
+    martlet_program_run(p, here, targets, rows, columns, work);
     *stride = columns;
     return buffer;
 }
@@ -186,10 +195,10 @@ static void run_rows(void *argument, int64_t index, int32_t worker) {
     int64_t place[MARTLET_MAXIMUM_RANK] = {0};
     set_kept(j, place, outer_kept);
     if (row_axis >= 0) place[row_axis] = first;
-    martlet_block blocks[MARTLET_MAXIMUM_PORTS];
+    operand_blocks operands;
     for (int64_t o = outer[0]; o < outer[1]; o++) {
         set_reduced(j, place, o);
-        locate(j, place, row_axis, column_axis, blocks);
+        locate(j, place, row_axis, column_axis, &operands);
         const int64_t width = minimum(inner[1] - inner[0], buffer_elements);
         const int64_t step = width > 0 ? buffer_elements / width : 1;
         for (int64_t row = 0; row < rows; row += step) {
@@ -197,7 +206,7 @@ static void run_rows(void *argument, int64_t index, int32_t worker) {
             for (int64_t column = inner[0]; column < inner[1]; column += width) {
                 const int64_t columns = minimum(width, inner[1] - column);
                 int64_t stride;
-                const char *x = produce(j, blocks, row, height, column, columns, buffer, rest, &stride);
+                const char *x = produce(j, &operands, row, height, column, columns, buffer, rest, &stride);
                 for (int64_t i = 0; i < height; i++) {
                     sums[row + i] = combine(
                         r->kind, r->element, sums[row + i], reduce_line(j, x + i * stride * size, columns));
@@ -228,14 +237,14 @@ static void run_columns(void *argument, int64_t index, int32_t worker) {
     int64_t place[MARTLET_MAXIMUM_RANK] = {0};
     set_kept(j, place, outer_kept);
     place[column_axis] = first;
-    martlet_block blocks[MARTLET_MAXIMUM_PORTS];
+    operand_blocks operands;
     for (int64_t o = outer[0]; o < outer[1]; o++) {
         set_reduced(j, place, o);
-        locate(j, place, row_axis, column_axis, blocks);
+        locate(j, place, row_axis, column_axis, &operands);
         for (int64_t row = inner[0]; row < inner[1]; row += column_rows) {
             const int64_t rows = minimum(column_rows, inner[1] - row);
             int64_t stride;
-            const char *x = produce(j, blocks, row, rows, 0, columns, buffer, rest, &stride);
+            const char *x = produce(j, &operands, row, rows, 0, columns, buffer, rest, &stride);
             if (r->element == MARTLET_FLOAT32 && r->kind == MARTLET_SUM) {
                 memset(floats, 0, (size_t)columns * sizeof(float));
                 j->level->add_rows(floats, (const float *)(const void *)x, rows, stride, columns);
@@ -286,7 +295,7 @@ void martlet_reduction_plan(martlet_reduction *r) {
     if (r->outerReduced <= 1) r->segmentLength = divide_up(r->segmentLength, row_chunk) * row_chunk / (r->byColumns ? 32 : 1);
     r->segments = steps > 0 ? divide_up(steps, r->segmentLength) : 1;
     const int64_t per_row = minimum(segment_elements, length * r->outerReduced);
-    r->rowBlock = per_row > 0 ? segment_elements / 4 / per_row : row_block_limit;
+    r->rowBlock = per_row > 0 ? segment_elements / 8 / per_row : row_block_limit;
     if (r->rowBlock > row_block_limit) r->rowBlock = row_block_limit;
     if (r->rowBlock < 1) r->rowBlock = 1;
     r->sharedBytes = (r->keptCount * 8 + 63) / 64 * 64 + r->segments * r->keptCount * (int64_t)sizeof(partial);
@@ -311,7 +320,7 @@ void martlet_reduction_run(const martlet_reduction *r, const martlet_context *co
         j.row_blocks = divide_up(j.row_extent, r->byColumns ? column_block : r->rowBlock);
         const int64_t pieces = r->keptCount / j.row_extent * j.row_blocks * r->segments;
         const martlet_task task = r->byColumns ? run_columns : run_rows;
-        if (elements < 32768) {
+        if (elements < 16384) {
             for (int64_t i = 0; i < pieces; i++) task(&j, i, 0);
         } else {
             martlet_pool_run(context->pool, pieces, task, &j);

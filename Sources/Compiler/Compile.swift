@@ -63,14 +63,14 @@ struct ScheduleBuilder {
     private var valueOf: [Tensor: Int] = [:]
     /// Values that are written straight into a state.
     private var inPlace: [Tensor: Tensor] = [:]
-    /// Values that are written straight into a part of the concatenation that alone reads them.
-    private var parts: [Tensor: (whole: Tensor, axis: Int, start: Int)] = [:]
+    /// Values that are written straight into their parts of the concatenations that alone read them.
+    private var parts: [Tensor: [(whole: Tensor, axis: Int, start: Int)]] = [:]
 
     init(outputs: [Tensor], updates: [(Tensor, Tensor)], settled: [Tensor: WeightMask]) {
         self.outputs = outputs
         self.updates = updates.map { (state: $0.0, value: $0.1) }
         self.settled = settled
-        fusion = Fusion(outputs + updates.map(\.1))
+        fusion = Fusion(outputs + updates.map(\.1), storesPrologues: true)
         readers = fusion.readers
     }
 
@@ -126,7 +126,7 @@ struct ScheduleBuilder {
             let ownReads = fusion.inputs(of: writer).filter {
                 if case .tensor(state) = fusion.view($0).base { true } else { false }
             }
-            let anchorReads = (writer.anchor?.inputs ?? []) + writer.prologue.flatMap(\.inputs)
+            let anchorReads = writer.anchor?.inputs ?? []
             guard ownReads.allSatisfy({ $0 == state }),
                 !anchorReads.contains(where: { if case .tensor(state) = fusion.view($0).base { true } else { false } }),
                 // A later reader of the new value reads the state's memory, which another update must not have replaced.
@@ -148,7 +148,7 @@ struct ScheduleBuilder {
         return order
     }
 
-    /// Finds what is computed for one concatenation only, by a group that can write anywhere.
+    /// Finds what is computed for concatenations only, by a group that can write anywhere.
     private mutating func findParts() {
         var readers: [Tensor: Int] = [:]
         for cluster in fusion.clusters {
@@ -160,14 +160,16 @@ struct ScheduleBuilder {
             guard let anchor = cluster.anchor, let concatenate = anchor.operation as? Concatenate else { continue }
             var start = 0
             for input in anchor.inputs {
-                if let home = fusion.home[input], home.takesEpilogue, readers[input] == 1, inPlace[input] == nil,
+                if let home = fusion.home[input], home.takesEpilogue, inPlace[input] == nil,
                     !outputs.contains(input), !updates.contains(where: { $0.value == input })
                 {
-                    parts[input] = (Tensor(anchor), concatenate.axis, start)
+                    parts[input, default: []].append((Tensor(anchor), concatenate.axis, start))
                 }
                 start += input.shape[concatenate.axis].coefficient
             }
         }
+        // Whoever else reads it reads memory of its own.
+        parts = parts.filter { readers[$0.key] == $0.value.count }
     }
 
     private mutating func copyRemainingUpdates() {
@@ -227,15 +229,28 @@ struct ScheduleBuilder {
         return operand
     }
 
-    /// A whole value, written in row-major order, or its place in a concatenation.
+    /// A whole value, written in row-major order.
     private mutating func target(_ tensor: Tensor) -> Operand {
-        if let part = parts[tensor] {
-            let strides = part.whole.shape.strides
-            return Operand(
-                .value(value(part.whole)), offset: part.start == 0 ? [] : [strides[part.axis] * Extent(part.start)],
-                strides: strides, element: tensor.elementType)
+        Operand(.value(value(tensor)), strides: tensor.shape.strides, element: tensor.elementType)
+    }
+
+    /// Where each of some tensors is written: to a value of its own, or to its places in concatenations.
+    ///
+    /// - Parameter axes: the order of the axes in the group's iteration.
+    private mutating func targets(_ tensors: [Tensor], axes: [Int]? = nil) -> (tensors: [Tensor], operands: [Operand]) {
+        var (written, operands) = ([Tensor](), [Operand]())
+        for tensor in tensors {
+            var own =
+                parts[tensor]?.map { part in
+                    var operand = target(part.whole)
+                    if part.start != 0 { operand.offset = [operand.strides[part.axis] * Extent(part.start)] }
+                    return operand
+                } ?? [target(tensor)]
+            if let axes { for index in own.indices { own[index].strides = axes.map { own[index].strides[$0] } } }
+            written += own.map { _ in tensor }
+            operands += own
         }
-        return Operand(.value(value(tensor)), strides: tensor.shape.strides, element: tensor.elementType)
+        return (written, operands)
     }
 
     /// Whether another group, or the caller, reads what a cluster computes for `tensor`.
@@ -265,13 +280,12 @@ struct ScheduleBuilder {
             }
         } else {
             var builder = ProgramBuilder(anchor: nil)
-            let stored = build(cluster.nodes, &builder, cluster, axes: nil)
+            let stored = targets(build(cluster.nodes, &builder, cluster, axes: nil))
             append(
                 .elementwise(
                     ElementwiseGroup(
                         iteration: cluster.shape.dimensions, inputs: builder.operands,
-                        program: builder.program(stored.map(\.self)),
-                        outputs: stored.map { target($0) })), cluster)
+                        program: builder.program(stored.tensors), outputs: stored.operands)), cluster)
         }
     }
 
@@ -334,11 +348,8 @@ struct ScheduleBuilder {
         let keptAxes = (0..<input.shape.rank).filter { !reduction.axes.contains($0) }
         let axes = keptAxes + reduction.axes
         var front = ProgramBuilder(anchor: nil)
-        if cluster.prologue.isEmpty {
-            supply(input, &front, axes)
-        } else {
-            _ = build(cluster.prologue, &front, cluster, axes: axes)
-        }
+        if cluster.prologue.isEmpty { supply(input, &front, axes) }
+        let kept = targets(build(cluster.prologue, &front, cluster, axes: axes), axes: axes)
         let (back, stored) = epilogue(anchor, cluster)
         append(
             .reduction(
@@ -346,17 +357,19 @@ struct ScheduleBuilder {
                     kind: ReductionGroup.Kind(rawValue: reduction.kind.rawValue) ?? .sum,
                     kept: keptAxes.map { input.shape[$0] },
                     reduced: reduction.axes.map { input.shape[$0] }, inputs: front.operands,
-                    prologue: front.program([input]),
-                    epilogueInputs: back.operands, epilogue: back.program(stored), outputs: stored.map { target($0) })),
+                    prologue: front.program([input] + kept.tensors), stored: kept.operands,
+                    epilogueInputs: back.operands, epilogue: back.program(stored.tensors), outputs: stored.operands)),
             cluster)
     }
 
-    private mutating func epilogue(_ anchor: Node, _ cluster: Cluster) -> (ProgramBuilder, [Tensor]) {
+    private mutating func epilogue(_ anchor: Node, _ cluster: Cluster) -> (
+        ProgramBuilder, (tensors: [Tensor], operands: [Operand])
+    ) {
         let result = Tensor(anchor)
         var back = ProgramBuilder(anchor: result)
         var stored = build(cluster.nodes, &back, cluster, axes: nil)
         if isRead(result, outside: cluster) { stored.insert(result, at: 0) }
-        return (back, stored)
+        return (back, targets(stored))
     }
 
     private mutating func emitProduct(_ anchor: Node, _ cluster: Cluster) {
@@ -367,7 +380,7 @@ struct ScheduleBuilder {
             .product(
                 ProductGroup(
                     batch: Array(left.dimensions.dropLast(2)), m: left[-2], n: right[-1], k: left[-1], a: a, b: b,
-                    epilogueInputs: back.operands, epilogue: back.program(stored), outputs: stored.map { target($0) })),
+                    epilogueInputs: back.operands, epilogue: back.program(stored.tensors), outputs: stored.operands)),
             cluster)
     }
 
@@ -390,14 +403,15 @@ struct ScheduleBuilder {
         }
         let (back, stored) = epilogue(anchor, cluster)
         let degrees = anchor.inputs.count == 4 ? (input: value(anchor.inputs[2]), output: value(anchor.inputs[3])) : nil
-        let program = back.program(stored)
-        let settled = role == .weightGradient && leavesDeadZeros(.dense(masked.mask), program, back.operands, stored)
+        let program = back.program(stored.tensors)
+        let settled =
+            role == .weightGradient && leavesDeadZeros(.dense(masked.mask), program, back.operands, stored.tensors)
         append(
             .product(
                 ProductGroup(
                     m: extents.m, n: extents.n, k: extents.k, a: a, b: b,
                     mask: ProductGroup.Mask(masked.mask, role, runtimeDegrees: degrees, deadOutputsAreSettled: settled),
-                    epilogueInputs: back.operands, epilogue: program, outputs: stored.map { target($0) })), cluster)
+                    epilogueInputs: back.operands, epilogue: program, outputs: stored.operands)), cluster)
     }
 
     private mutating func emit(_ convolution: Convolution, _ anchor: Node, _ cluster: Cluster) {
@@ -411,8 +425,8 @@ struct ScheduleBuilder {
                 ConvolutionGroup(
                     role: convolution.role, geometry: geometry, mask: convolution.mask,
                     batch: anchor.inputs[0].shape[0],
-                    a: a, b: b, epilogueInputs: back.operands, epilogue: back.program(stored),
-                    outputs: stored.map { target($0) })), cluster)
+                    a: a, b: b, epilogueInputs: back.operands, epilogue: back.program(stored.tensors),
+                    outputs: stored.operands)), cluster)
     }
 
     /// Whether an epilogue that updates settled states in place writes zeros wherever the gradient and the states are zero.

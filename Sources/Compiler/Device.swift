@@ -128,7 +128,7 @@ extension Group {
     public var writes: [Int] {
         switch kind {
         case .elementwise(let g): g.outputs.compactMap(\.value)
-        case .reduction(let g): g.outputs.compactMap(\.value)
+        case .reduction(let g): (g.stored + g.outputs).compactMap(\.value)
         case .product(let g): g.outputs.compactMap(\.value)
         case .convolution(let g): g.outputs.compactMap(\.value)
         case .operation(let g): g.outputs

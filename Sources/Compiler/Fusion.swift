@@ -7,7 +7,7 @@ final class Cluster {
     let anchor: Node?
     /// Elementwise nodes, inputs before users.
     var nodes: [Node] = []
-    /// Elementwise nodes in front of a reduction.
+    /// Elementwise nodes in front of a reduction; what others read of them is stored on the way.
     var prologue: [Node] = []
     /// A view that is copied out as it is.
     var copied: Tensor?
@@ -57,7 +57,8 @@ struct Fusion {
     private var clusterByID: [Int: Cluster] = [:]
     private var nextID = 0
 
-    init(_ outputs: [Tensor]) {
+    /// - Parameter storesPrologues: whether a group that reduces may store what it computes in front.
+    init(_ outputs: [Tensor], storesPrologues: Bool = false) {
         let nodes = topologicalOrder(outputs)
         let returned = Set(outputs)
         for (rank, node) in nodes.enumerated() {
@@ -86,6 +87,7 @@ struct Fusion {
             }
         }
         fuseIntoReductions(outputs)
+        if storesPrologues { storeInReductions() }
     }
 
     /// Whether a tensor has memory of its own, or is computed.
@@ -207,17 +209,8 @@ struct Fusion {
         target.nodes = cluster.nodes + target.nodes
         for node in cluster.nodes { home[Tensor(node)] = target }
         target.reads = target.reads.union(cluster.reads).filter { home[$0] !== target }
-        let inherited = cluster.ancestors
         cluster.nodes = []
-        clusters.removeAll { $0 === cluster }
-        clusterByID[cluster.id] = nil
-        target.ancestors.formUnion(inherited)
-        target.ancestors.remove(cluster.id)
-        for other in clusters
-        where other !== target && (other.ancestors.contains(cluster.id) || other.ancestors.contains(target.id)) {
-            other.ancestors.remove(cluster.id)
-            other.ancestors.formUnion(target.ancestors.union([target.id]))
-        }
+        replace(cluster, by: target)
     }
 
     /// An elementwise cluster whose only reader is one reduction becomes the front of that reduction's group.
@@ -247,6 +240,36 @@ struct Fusion {
             cluster.nodes = []
         }
         clusters.removeAll { $0.anchor == nil && $0.copied == nil && $0.nodes.isEmpty }
+    }
+
+    /// An elementwise cluster that a reduction reads among others becomes the front of that reduction's group and stores what
+    /// the others read, unless something between the two would have to wait for both.
+    private mutating func storeInReductions() {
+        for reduction in clusters where reduction.anchor?.operation is Reduction && reduction.prologue.isEmpty {
+            guard let input = reduction.anchor?.inputs.first, let cluster = home[input], cluster.anchor == nil,
+                cluster.copied == nil,
+                reduction.hasRoom(nodes: cluster.nodes.count, reading: cluster.reads),
+                !reduction.ancestors.contains(where: { clusterByID[$0]?.ancestors.contains(cluster.id) == true }),
+                !reduction.nodes.flatMap(\.inputs).contains(where: { source($0) === cluster })
+            else { continue }
+            reduction.prologue = cluster.nodes
+            for node in cluster.nodes { home[Tensor(node)] = reduction }
+            cluster.nodes = []
+            replace(cluster, by: reduction)
+        }
+    }
+
+    /// Takes a cluster whose nodes are now another's out of the clusters and of everything that waits for it.
+    private mutating func replace(_ cluster: Cluster, by target: Cluster) {
+        clusters.removeAll { $0 === cluster }
+        clusterByID[cluster.id] = nil
+        target.ancestors.formUnion(cluster.ancestors)
+        target.ancestors.remove(cluster.id)
+        for other in clusters
+        where other !== target && (other.ancestors.contains(cluster.id) || other.ancestors.contains(target.id)) {
+            other.ancestors.remove(cluster.id)
+            other.ancestors.formUnion(target.ancestors.union([target.id]))
+        }
     }
 
     /// The clusters, each after all that it waits for.

@@ -153,7 +153,7 @@ public struct ElementwiseGroup: Sendable {
     }
 }
 
-/// For every index of `kept`: `r = reduce over all of `reduced` of prologue(inputs)`, then
+/// For every index of `kept`: `(x, stored) = prologue(inputs)` over all of `reduced`, `r = reduce x`, then
 /// `outputs = epilogue(r, epilogueInputs)`. The order of summation is a fixed tree that depends on the extents alone.
 public struct ReductionGroup: Sendable {
     public enum Kind: String, Hashable, Sendable, CaseIterable { case sum, maximum, minimum }
@@ -163,8 +163,10 @@ public struct ReductionGroup: Sendable {
     public var reduced: [Extent]
     /// Over `kept + reduced`.
     public var inputs: [Operand]
-    /// One output: what is reduced.
+    /// Its first output is what is reduced, the others are written to `stored`.
     public var prologue: Program
+    /// Over `kept + reduced`. What holds for an elementwise group's outputs holds for them.
+    public var stored: [Operand]
     /// Over `kept`.
     public var epilogueInputs: [Operand]
     /// Register 0 is the reduced value; the others are `epilogueInputs`.
@@ -173,7 +175,7 @@ public struct ReductionGroup: Sendable {
     public var outputs: [Operand]
 
     public init(
-        kind: Kind, kept: [Extent], reduced: [Extent], inputs: [Operand], prologue: Program,
+        kind: Kind, kept: [Extent], reduced: [Extent], inputs: [Operand], prologue: Program, stored: [Operand] = [],
         epilogueInputs: [Operand], epilogue: Program, outputs: [Operand]
     ) {
         self.kind = kind
@@ -181,6 +183,7 @@ public struct ReductionGroup: Sendable {
         self.reduced = reduced
         self.inputs = inputs
         self.prologue = prologue
+        self.stored = stored
         self.epilogueInputs = epilogueInputs
         self.epilogue = epilogue
         self.outputs = outputs

@@ -18,3 +18,18 @@ extension Schedule: CustomStringConvertible {
         }.joined(separator: "\n") + "\noutputs " + outputs.map(name).joined(separator: ", ")
     }
 }
+
+extension Group {
+    /// How much it works on: `m x n x k` of a product, the axes of everything else.
+    public var extents: String {
+        let axes: [Extent] =
+            switch kind {
+            case .elementwise(let group): group.iteration
+            case .reduction(let group): group.kept + group.reduced
+            case .product(let group): group.batch + [group.m, group.n, group.k]
+            case .convolution(let group): group.shape
+            case .operation: []
+            }
+        return axes.map(\.description).joined(separator: " x ")
+    }
+}

@@ -9,7 +9,7 @@ import OpenCL
     import Musl
 #endif
 
-/// Times of single groups: `kernel-bench products|layers|convolutions|elementwise [cpu|opencl|opencl:N] [threads] [portable|avx2|avx512]`;
+/// Times of single groups: `kernel-bench products|layers|convolutions|couplings|elementwise [cpu|opencl|opencl:N] [threads] [portable|avx2|avx512]`;
 /// `MARTLET_KERNELS=gpu` makes an OpenCL processor run the kernels of GPUs.
 @main struct KernelBench {
     static func main() throws {
@@ -25,8 +25,9 @@ import OpenCL
         case "products": try products(device)
         case "layers": try layers(device)
         case "convolutions": try convolutions(device)
+        case "couplings": try couplings(device)
         case "elementwise": try elementwise(device)
-        default: print("expected products, layers, convolutions or elementwise, found '\(what)'")
+        default: print("expected products, layers, convolutions, couplings or elementwise, found '\(what)'")
         }
     }
 

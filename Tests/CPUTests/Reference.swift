@@ -55,7 +55,11 @@ struct Reference {
         case .reduction(let g):
             let reduced = indices(g.reduced)
             for kept in indices(g.kept) {
-                let terms = reduced.map { inner in evaluate(g.prologue, g.inputs.map { read($0, kept + inner) })[0] }
+                let terms = reduced.map { inner in
+                    let results = evaluate(g.prologue, g.inputs.map { read($0, kept + inner) })
+                    write(Array(results.dropFirst()), g.stored, kept + inner)
+                    return results[0]
+                }
                 let nan = terms.contains { $0.isNaN }
                 let r: Double =
                     switch g.kind {

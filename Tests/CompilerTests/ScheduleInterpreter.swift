@@ -60,7 +60,11 @@ struct ScheduleInterpreter {
             for i in indices(g.iteration) { write(g.outputs, i, g.program.evaluate(g.inputs.map { read($0, i) })) }
         case .reduction(let g):
             for i in indices(g.kept) {
-                let terms = indices(g.reduced).map { j in g.prologue.evaluate(g.inputs.map { read($0, i + j) })[0] }
+                let terms = indices(g.reduced).map { j in
+                    let results = g.prologue.evaluate(g.inputs.map { read($0, i + j) })
+                    write(g.stored, i + j, Array(results.dropFirst()))
+                    return results[0]
+                }
                 let value =
                     switch g.kind {
                     case .sum: terms.reduce(0) { $0 + $1 }

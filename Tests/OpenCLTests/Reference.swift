@@ -61,7 +61,9 @@ struct Reference {
         for kept in indices(g.kept) {
             var result: Double = g.kind == .sum ? 0 : g.kind == .maximum ? -.infinity : .infinity
             for r in reduced {
-                let x = Self.evaluate(g.prologue, g.inputs.map { load($0, kept + r) })[0]
+                let results = Self.evaluate(g.prologue, g.inputs.map { load($0, kept + r) })
+                store(Array(results.dropFirst()), g.stored, kept + r)
+                let x = results[0]
                 switch g.kind {
                 case .sum: result += x
                 case .maximum: result = result.isNaN || x.isNaN ? .nan : max(result, x)

@@ -152,8 +152,9 @@ public final class CPUExecutable: Executable {
             let (seconds, attoseconds) = time.components
             let milliseconds = Double(seconds) * 1e3 + Double(attoseconds) * 1e-15
             let place = description.location.map { " (\($0))" } ?? ""
-            let old = times[description.label + place] ?? (0, 0)
-            times[description.label + place] = (old.milliseconds + milliseconds, old.count + 1)
+            let label = "\(description.label) [\(description.extents)]\(place)"
+            let old = times[label] ?? (0, 0)
+            times[label] = (old.milliseconds + milliseconds, old.count + 1)
         }
         for (label, time) in times.sorted(by: { $0.value.milliseconds > $1.value.milliseconds }) {
             debugLine("\((time.milliseconds * 1000).rounded() / 1000) ms, \(time.count) times: \(label)")

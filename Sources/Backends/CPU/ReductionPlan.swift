@@ -10,16 +10,16 @@ struct ReductionPlan: GroupPlan {
     let context: PlanContext
 
     init(_ group: ReductionGroup, _ context: PlanContext) throws(CPUError) {
-        try context.check(group.inputs, rank: group.kept.count + group.reduced.count)
+        try context.check(group.inputs + group.stored, rank: group.kept.count + group.reduced.count)
         try context.check(group.epilogueInputs + group.outputs, rank: group.kept.count)
-        guard group.prologue.outputs.count == 1 else {
-            throw CPUError.invalidSchedule(
-                "'\(context.group.label)' reduces \(group.prologue.outputs.count) values at once")
+        guard !group.prologue.outputs.isEmpty else {
+            throw CPUError.invalidSchedule("'\(context.group.label)' reduces nothing")
         }
         self.group = group
         self.context = context
         element = group.prologue.element(of: group.prologue.outputs[0])
-        prologue = try context.compile(group.prologue, inputs: group.inputs.map(\.value), outputs: [nil])
+        prologue = try context.compile(
+            group.prologue, inputs: group.inputs.map(\.value), outputs: [nil] + group.stored.map(\.value))
         epilogue = try context.compile(
             group.epilogue, inputs: [nil] + group.epilogueInputs.map(\.value), outputs: group.outputs.map(\.value))
     }
@@ -37,10 +37,10 @@ final class BoundReduction: BoundGroup {
     init(_ plan: ReductionPlan, batch: Int) throws(CPUError) {
         self.plan = plan
         let group = plan.group
-        let inputs = group.inputs.map { ResolvedOperand($0, batch: batch) }
+        let inputs = (group.inputs + group.stored).map { ResolvedOperand($0, batch: batch) }
         let after = (group.outputs + group.epilogueInputs).map { ResolvedOperand($0, batch: batch) }
         let keptCount = group.kept.count
-        // Kept axes are walked together by the inputs and by the epilogue's operands.
+        // Kept axes are walked together by the inputs, by what is stored and by the epilogue's operands.
         let kept = ResolvedAxes(
             group.kept.map { $0.resolved(batch: batch) },
             inputs.map { Array($0.strides[..<keptCount]) } + after.map(\.strides))
@@ -88,7 +88,9 @@ final class BoundReduction: BoundGroup {
         var value = martlet_reduction(
             kind: kind, element: Int32(plan.element.kernels.rawValue), keptRank: Int32(kept.extents.count),
             reducedRank: Int32(reduced.extents.count), extents: martlet_nest.noExtents, prologue: plan.prologue.pointer,
-            inputs: memory.keep(kernelInputs), epilogue: epilogue, byColumns: byColumns ? 1 : 0, keptCount: 0,
+            inputs: memory.keep(Array(kernelInputs.prefix(group.inputs.count))),
+            stored: memory.keep(Array(kernelInputs.dropFirst(group.inputs.count))), epilogue: epilogue,
+            byColumns: byColumns ? 1 : 0, keptCount: 0,
             outerReduced: 0, segments: 0, segmentLength: 0, rowBlock: 0, sharedBytes: 0, workBytes: 0)
         setExtents(&value.extents, kept.extents + reduced.extents)
         martlet_reduction_plan(&value)

@@ -15,6 +15,7 @@ struct ReductionLowering {
     private let kept: LoopNest
     private let reduced: LoopNest
     private let inputs: [OperandText]
+    private let stored: [OperandText]
     private let epilogueInputs: [OperandText]
     private let outputs: [OperandText]
     private var element: ElementType { group.prologue.element(of: group.prologue.outputs[0]) }
@@ -24,22 +25,23 @@ struct ReductionLowering {
         self.family = family
         self.device = device
         let keptRank = group.kept.count
+        let before = group.inputs + group.stored
         kept = LoopNest(
             group.kept,
-            group.inputs.map { Array($0.strides.prefix(keptRank)) }
-                + (group.epilogueInputs + group.outputs).map(\.strides))
-        reduced = LoopNest(group.reduced, group.inputs.map { Array($0.strides.dropFirst(keptRank)) })
+            before.map { Array($0.strides.prefix(keptRank)) } + (group.epilogueInputs + group.outputs).map(\.strides))
+        reduced = LoopNest(group.reduced, before.map { Array($0.strides.dropFirst(keptRank)) })
         let (kept, reduced) = (kept, reduced)
-        inputs = group.inputs.enumerated().map {
-            OperandText(name: "i\($0)", operand: $1, strides: kept.strides[$0] + reduced.strides[$0])
+        let whole = before.indices.map { kept.strides[$0] + reduced.strides[$0] }
+        inputs = group.inputs.enumerated().map { OperandText(name: "i\($0)", operand: $1, strides: whole[$0]) }
+        stored = group.stored.enumerated().map {
+            OperandText(name: "s\($0)", operand: $1, strides: whole[group.inputs.count + $0])
         }
         epilogueInputs = group.epilogueInputs.enumerated().map {
-            OperandText(name: "e\($0)", operand: $1, strides: kept.strides[group.inputs.count + $0])
+            OperandText(name: "e\($0)", operand: $1, strides: kept.strides[before.count + $0])
         }
         outputs = group.outputs.enumerated().map {
             OperandText(
-                name: "o\($0)", operand: $1, strides: kept.strides[group.inputs.count + group.epilogueInputs.count + $0]
-            )
+                name: "o\($0)", operand: $1, strides: kept.strides[before.count + group.epilogueInputs.count + $0])
         }
     }
 
@@ -75,6 +77,7 @@ struct ReductionLowering {
         let twoStage = (1...max(1, min(maximumBatch, 4096))).contains { segments($0) > 1 } || segments(maximumBatch) > 1
         var list = ParameterList()
         for operand in inputs { operand.addParameters(to: &list, isOutput: false) }
+        for operand in stored { operand.addParameters(to: &list, isOutput: true) }
         for axis in 0..<kept.rank { list.integer("n\(axis)", .extent(kept.extents[axis])) }
         for axis in 0..<reduced.rank { list.integer("n\(kept.rank + axis)", .extent(reduced.extents[axis])) }
         list.integer("results", .extent(kept.count))
@@ -163,8 +166,11 @@ struct ReductionLowering {
 
     private func type(_ width: Int) -> String { (element == .float32 ? "float" : "int") + (width == 1 ? "" : "16") }
 
-    /// Loads and prologue at inner reduced index `j`, with the vector along that axis or along the kept one.
-    private func accumulate(width: Int, along axis: Int, into target: String, indent: String) throws -> String {
+    /// Loads and prologue at inner reduced index `j`, with the vector along that axis or along the kept one; where `condition`
+    /// holds, the prologue's other results are stored.
+    private func accumulate(
+        width: Int, along axis: Int, into target: String, indent: String, storingIf condition: String? = nil
+    ) throws -> String {
         let innermost = kept.rank + reduced.rank - 1
         var text = ""
         var names: [String] = []
@@ -178,7 +184,14 @@ struct ReductionLowering {
         }
         let (statements, results) = try ProgramText(program: group.prologue, width: width)
             .statements(inputs: names, indent: indent)
-        return text + statements + "\(indent)\(target) = \(combine(target, results[0]));\n"
+        text += statements + "\(indent)\(target) = \(combine(target, results[0]));\n"
+        for (operand, result) in zip(stored, results.dropFirst()) {
+            let store = operand.store(
+                result, operand.position([(innermost, "j")], from: "\(operand.name)_b"), width: width,
+                stride: operand.strides[axis], strideText: operand.stride(axis))
+            text += indent + (condition.map { "if (\($0)) " } ?? "") + store + "\n"
+        }
+        return text
     }
 
     /// The epilogue for the result in `total`, at positions `<name>_e` with `width` results along the innermost kept axis.
@@ -255,7 +268,7 @@ struct ReductionLowering {
             \(decode("row", Array(reduced.extents.dropLast()), to: "x", innermost: nil, first: kept.rank))
 
             """
-        for operand in inputs {
+        for operand in inputs + stored {
             text += basePosition(operand, axes: kept.rank + reduced.rank - 1, indent: indent)
         }
         return text
@@ -393,10 +406,10 @@ struct ReductionLowering {
             \(decode("row", Array(reduced.extents.dropLast()), to: "x", innermost: nil, first: kept.rank))
 
             """
-        for operand in inputs { text += basePosition(operand, axes: innermost, indent: "        ") }
+        for operand in inputs + stored { text += basePosition(operand, axes: innermost, indent: "        ") }
         text += """
                     for (int j = start + sharer; j < stop; j += \(sharers)) {
-            \(try accumulate(width: 1, along: innermost, into: "part", indent: "            "))
+            \(try accumulate(width: 1, along: innermost, into: "part", indent: "            ", storingIf: "wanted < results"))
                     }
                 }
                 shared[sharer * \(lanes) + lane] = part;

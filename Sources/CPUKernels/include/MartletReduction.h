@@ -9,7 +9,7 @@ typedef enum {
     MARTLET_MINIMUM_OF,
 } martlet_reduction_kind;
 
-/// r[kept] = reduce over the reduced axes of prologue(inputs), then the epilogue, whose register 0 is r.
+/// (x, stored) = prologue(inputs), r[kept] = reduce x over the reduced axes, then the epilogue, whose register 0 is r.
 typedef struct {
     martlet_reduction_kind kind;
     /// The type of what is reduced.
@@ -20,6 +20,8 @@ typedef struct {
     const martlet_program *_Nonnull prologue;
     /// Over all axes.
     const martlet_operand *_Nonnull inputs;
+    /// What the prologue writes beside what is reduced, over all axes.
+    const martlet_operand *_Nonnull stored;
     /// Over the kept axes; its first input has the source `MARTLET_SOURCE_WORK` and is contiguous.
     martlet_nest epilogue;
     /// Whether the inner loop runs along the last kept axis instead of the last reduced one.

@@ -1,0 +1,182 @@
+// Packing of a product's operands: for one block, or once for all workers; as they come, or in the order of a mask.
+#include "product.h"
+
+enum {
+    // Inner steps of an operand whose lines are contiguous that are packed into all panels before the next are read: a line of
+    // memory is fetched once, and in order.
+    steps_of_a_piece = 16,
+    // Panels of rows that are packed at a time otherwise.
+    panels_of_a_piece = 4,
+};
+
+// Inner steps [from, to) of the panels [low, high) of the rows [first, first + rows) of a; `target` holds the inner range
+// [start, start + depth) of all panels.
+static void pack_a_piece(
+    const product_job *j, float *target, const float *base, int64_t first, int64_t rows, int64_t start, int64_t depth,
+    int64_t low, int64_t high, int64_t from, int64_t to) {
+    const martlet_product *p = j->p;
+    const int64_t inner = p->a.strides[p->batchRank + 1], line = p->a.strides[p->batchRank];
+    for (int64_t i = low; i < high; i++) {
+        const row_panel panel = panel_of_rows(rows, j->level->tile_rows, i);
+        j->level->pack(
+            target + panel.first * depth + (from - start) * panel.height,
+            base + from * inner + (first + panel.first) * line, to - from, inner, panel.height, line, panel.height);
+    }
+}
+
+void martlet_pack_a(
+    const product_job *j, float *target, const float *base, int64_t first, int64_t rows, int64_t start, int64_t depth) {
+    const int64_t count = row_panel_count(rows, j->level->tile_rows), end = start + depth;
+    const int64_t step = j->p->a.strides[j->p->batchRank] == 1 ? steps_of_a_piece : depth;
+    for (int64_t k = start; k < end; k += step) {
+        pack_a_piece(j, target, base, first, rows, start, depth, 0, count, k, minimum(k + step, end));
+    }
+}
+
+void martlet_pack_b(
+    const product_job *j, float *target, const float *base, int64_t index, int64_t start, int64_t depth) {
+    const martlet_product *p = j->p;
+    const int64_t column = index * j->level->tile_columns;
+    const int32_t width = panel_width(j, column), live = (int32_t)minimum(j->level->tile_columns, p->n - column);
+    const int64_t inner = p->b.strides[p->batchRank], line = p->b.strides[p->batchRank + 1];
+    j->level->pack(target, base + start * inner + column * line, depth, inner, live, line, width);
+}
+
+// Inner rows [from, to) of a weight gradient's b, with columns in the order of the mask: a row is gathered whole, while it is
+// in the first-level cache.
+static void pack_sorted_b(const product_job *j, int64_t from, int64_t to) {
+    const martlet_product *p = j->p;
+    const int64_t tile = j->level->tile_columns, inner = p->b.strides[p->batchRank], line = p->b.strides[p->batchRank + 1];
+    const float *base = martlet_product_base(j, &p->b, j->batch);
+    if (!j->column_order) {
+        for (int64_t column = 0; column < p->n; column += tile) {
+            float *target = j->shared_b + column * p->k + from * panel_width(j, column);
+            martlet_pack_b(j, target, base, column / tile, from, to - from);
+        }
+        return;
+    }
+    for (int64_t k = from; k < to; k++) {
+        for (int64_t column = 0; column < p->n; column += tile) {
+            const int32_t width = panel_width(j, column), live = (int32_t)minimum(tile, p->n - column);
+            float *d = j->shared_b + column * p->k + k * width;
+            martlet_gather(d, base + k * inner, j->column_order, line, column, column + live);
+            for (int32_t i = live; i < width; i++) d[i] = 0;
+        }
+    }
+}
+
+// The same for a, whose rows are sorted; [from, to) lies in the chunk [start, start + depth).
+static void pack_sorted_a(const product_job *j, int64_t start, int64_t depth, int64_t from, int64_t to) {
+    const martlet_product *p = j->p;
+    const int64_t inner = p->a.strides[p->batchRank + 1], line = p->a.strides[p->batchRank];
+    const float *base = martlet_product_base(j, &p->a, j->batch);
+    for (int64_t m0 = 0; m0 < p->m; m0 += p->rowBlock) {
+        const int64_t rows = minimum(p->rowBlock, p->m - m0), panels = row_panel_count(rows, j->level->tile_rows);
+        float *block = j->shared_a + p->m * start + m0 * depth;
+        if (!j->row_order) {
+            pack_a_piece(j, block, base, m0, rows, start, depth, 0, panels, from, to);
+            continue;
+        }
+        for (int64_t k = from; k < to; k++) {
+            for (int64_t i = 0; i < panels; i++) {
+                const row_panel rp = panel_of_rows(rows, j->level->tile_rows, i);
+                martlet_gather(
+                    block + rp.first * depth + (k - start) * rp.height, base + k * inner, j->row_order, line,
+                    m0 + rp.first, m0 + rp.first + rp.height);
+            }
+        }
+    }
+}
+
+// A few inner rows of both.
+static void pack_sorted(void *argument, int64_t index, int32_t worker) {
+    (void)worker;
+    const product_job *j = argument;
+    const int64_t step = j->p->depthBlock, end = minimum((index + 1) * steps_of_a_piece, j->p->k);
+    pack_sorted_b(j, index * steps_of_a_piece, end);
+    for (int64_t from = index * steps_of_a_piece; from < end;) {
+        const int64_t start = from / step * step, depth = minimum(step, j->p->k - start), to = minimum(start + depth, end);
+        pack_sorted_a(j, start, depth, from, to);
+        from = to;
+    }
+}
+
+// Pieces that packing one block of rows of a for one inner range is cut into.
+static int64_t pieces_of_a(const martlet_product *p, int64_t rows, int32_t tile_rows) {
+    return p->a.strides[p->batchRank] == 1 ? divide_up(p->depthBlock, steps_of_a_piece)
+                                           : divide_up(row_panel_count(rows, tile_rows), panels_of_a_piece);
+}
+
+static void pack_shared_a(void *argument, int64_t index, int32_t worker) {
+    (void)worker;
+    const product_job *j = argument;
+    const martlet_product *p = j->p;
+    const int64_t pieces = pieces_of_a(p, p->rowBlock, j->level->tile_rows), piece = index % pieces;
+    index /= pieces;
+    const int64_t start = index / j->row_blocks * p->depthBlock, m0 = index % j->row_blocks * p->rowBlock;
+    const int64_t depth = minimum(p->depthBlock, p->k - start), rows = minimum(p->rowBlock, p->m - m0);
+    float *target = j->shared_a + p->m * start + m0 * depth;
+    const float *base = martlet_product_base(j, &p->a, 0);
+    const int64_t panels = row_panel_count(rows, j->level->tile_rows);
+    if (p->a.strides[p->batchRank] == 1) {
+        const int64_t from = start + piece * steps_of_a_piece, to = minimum(from + steps_of_a_piece, start + depth);
+        if (from < to) pack_a_piece(j, target, base, m0, rows, start, depth, 0, panels, from, to);
+    } else {
+        const int64_t low = piece * panels_of_a_piece, high = minimum(low + panels_of_a_piece, panels);
+        pack_a_piece(j, target, base, m0, rows, start, depth, low, high, start, start + depth);
+    }
+}
+
+// Inner rows [start, end) of panel `index` of the shared b, as far as the panel reads them.
+static void pack_shared_panel(const product_job *j, int64_t index, int64_t start, int64_t end) {
+    const martlet_product *p = j->p;
+    const martlet_mask *mask = p->role == MARTLET_WEIGHT_GRADIENT ? NULL : p->mask;
+    const int64_t tile = j->level->tile_columns, column = index * tile, live = minimum(tile, p->n - column);
+    const int32_t width = panel_width(j, column);
+    float *target = j->shared_b + column * p->k;
+    const float *base = martlet_product_base(j, &p->b, 0);
+    if (!mask) {
+        martlet_pack_b(j, target + start * width, base, index, start, end - start);
+        return;
+    }
+    for (int32_t i = mask->panels[index]; i < mask->panels[index + 1]; i++) {
+        const martlet_interval *v = &mask->intervals[i];
+        const int64_t from = maximum(v->start, start), to = minimum(v->end, end);
+        if (from >= to) continue;
+        float *place = target + from * width;
+        martlet_pack_b(j, place, base, index, from, to - from);
+        if (!v->full) martlet_mask_clear_panel(mask, place, from, to, column, live, width);
+    }
+}
+
+static void pack_shared_panels(void *argument, int64_t index, int32_t worker) {
+    (void)worker;
+    const product_job *j = argument;
+    pack_shared_panel(j, index, 0, j->p->k);
+}
+
+static void pack_shared_steps(void *argument, int64_t index, int32_t worker) {
+    (void)worker;
+    const product_job *j = argument;
+    const int64_t panels = divide_up(j->p->n, j->level->tile_columns), from = index * steps_of_a_piece;
+    for (int64_t panel = 0; panel < panels; panel++) {
+        pack_shared_panel(j, panel, from, minimum(from + steps_of_a_piece, j->p->k));
+    }
+}
+
+void martlet_pack_shared(const product_job *j) {
+    const martlet_product *p = j->p;
+    if (p->sharesA) {
+        const int64_t pieces = pieces_of_a(p, p->rowBlock, j->level->tile_rows);
+        martlet_product_pieces(j, j->row_blocks * divide_up(p->k, p->depthBlock) * pieces, pack_shared_a);
+    }
+    if (p->sharesB && p->b.strides[p->batchRank + 1] == 1) {
+        martlet_product_pieces(j, divide_up(p->k, steps_of_a_piece), pack_shared_steps);
+    } else if (p->sharesB) {
+        martlet_product_pieces(j, divide_up(p->n, j->level->tile_columns), pack_shared_panels);
+    }
+}
+
+void martlet_pack_sorted(const product_job *j) {
+    martlet_product_pieces(j, divide_up(j->p->k, steps_of_a_piece), pack_sorted);
+}
