@@ -31,17 +31,17 @@ final class OpenCLSampler: SamplingExecutable {
         prelude =
             program.prelude.isEmpty
             ? nil : try device.load(compile(program.prelude.map(\.tensor)), maximumBatch: 1, states: states)
-        let group = SamplerText.lanesPerGroup
+        let group = SamplerTables.lanesPerGroup
         lanes = (maximumBatch + group - 1) / group * group
-        var text = try SamplerText(program, family: device.family)
-        laneValues = Set(text.laneValues)
+        var layout = try SamplerTables(program, family: device.family)
+        laneValues = Set(layout.laneValues)
 
         let alignment = max(256, device.description.baseAlignment)
         var offsets: [Int: Int] = [:]
         var total = 0
-        for (place, id) in text.laneValues.enumerated() {
+        for (place, id) in layout.laneValues.enumerated() {
             offsets[id] = total
-            text.setPlace(place, total / 64)
+            layout.setPlace(place, total / 64)
             let bytes = program.values[id].count * lanes * program.values[id].element.byteCount
             total += (bytes + alignment - 1) / alignment * alignment
         }
@@ -91,13 +91,13 @@ final class OpenCLSampler: SamplingExecutable {
                 memory.append(buffer)
             }
         }
-        let tables = try OpenCLBuffer(device, byteCount: text.tables.count * 4, zeroed: false)
-        try HostArray(text.tables).withUnsafeBytes { try tables.write($0) }
+        let tables = try OpenCLBuffer(device, byteCount: layout.words.count * 4, zeroed: false)
+        try HostArray(layout.words).withUnsafeBytes { try tables.write($0) }
         plannedBytes += tables.byteCount
         kept = [block, tables]
         var library = KernelLibrary()
-        if text.usesRandom { library.useRandom() }
-        library.addOnce(text.source)
+        if layout.usesRandom { library.useRandom() }
+        library.addOnce(try layout.source())
         source = library.source
         if debugLevel >= 3 { printError("// \(device.name): \(device.summary)\n\(source)") }
         compiled = try CompiledProgram(device, source: source)
@@ -113,7 +113,7 @@ final class OpenCLSampler: SamplingExecutable {
         var lanes = cl_int(self.lanes)
         try device.check(clSetKernelArg(kernel, index, MemoryLayout<cl_int>.size, &lanes), "clSetKernelArg")
         index += 1
-        for id in text.pointers { try set(memory[id]) }
+        for id in layout.pointers { try set(memory[id]) }
         try device.finish()
     }
 
@@ -138,7 +138,7 @@ final class OpenCLSampler: SamplingExecutable {
             let given = laneValues.contains(id) ? transposed(array, to: value.count, batch: batch) : array
             try given.withUnsafeBytes { try memory[id].write($0) }
         }
-        let groups = (batch + SamplerText.lanesPerGroup - 1) / SamplerText.lanesPerGroup
+        let groups = (batch + SamplerTables.lanesPerGroup - 1) / SamplerTables.lanesPerGroup
         var local = device.family == .cpu ? 1 : 64
         var global = groups * local
         try device.check(
