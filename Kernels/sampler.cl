@@ -11,7 +11,7 @@
 
 // In the order of SamplerTables.
 typedef struct {
-    int anchor, channels, stepStart, order, target, targetStride;
+    int anchor, channels, stepStart, order;
     int a, aBase, aStride, aChannelStride, b, bBase, bStride, bChannelStride, row, rowStart, segments;
     int offsets, offsetCount;
     int operandCount, operands, constantCount, constants, instructionCount, instructions, outputCount, outputs;
@@ -20,6 +20,10 @@ typedef struct {
 typedef struct {
     int value, table, channelStride, batchStride;
 } martlet_work_operand;
+
+typedef struct {
+    int value, table, channelStride, source;
+} martlet_work_output;
 
 typedef struct {
     int code, x[6], target;
@@ -224,14 +228,14 @@ void martlet_sample(__global uchar *memory, __global const int *T, const int lan
                     for (int n = 0; n < w->instructionCount; n++) {
                         martlet_execute((__global const martlet_work_instruction *)(T + w->instructions) + n, registers);
                     }
-                    const size_t at = (size_t)(T[w->target + e] + c * w->targetStride) * lanes + lane;
                     for (int n = 0; n < w->outputCount; n++) {
-                        const int value = T[w->outputs + 2 * n];
-                        const MARTLET_INTS x = MARTLET_GET(T[w->outputs + 2 * n + 1]);
-                        if (kinds[value] == MARTLET_LANE_WORDS) {
-                            MARTLET_STORE(x, values[value], at);
+                        __global const martlet_work_output *o = (__global const martlet_work_output *)(T + w->outputs) + n;
+                        const size_t at = (size_t)(T[o->table + e] + c * o->channelStride) * lanes + lane;
+                        const MARTLET_INTS x = MARTLET_GET(o->source);
+                        if (kinds[o->value] == MARTLET_LANE_WORDS) {
+                            MARTLET_STORE(x, values[o->value], at);
                         } else {
-                            MARTLET_STORE_BYTES(x, values[value], at);
+                            MARTLET_STORE_BYTES(x, values[o->value], at);
                         }
                     }
                 }

@@ -144,10 +144,12 @@ final class OpenCLSampler: SamplingExecutable {
         try device.check(
             clEnqueueNDRangeKernel(device.queue, kernel, 1, nil, &global, &local, 0, nil, nil),
             "clEnqueueNDRangeKernel(martlet_sample)")
-        return try ([(program.variable, program.exampleShape)] + program.outputs).map { id, shape in
-            let value = program.values[id]
-            let all = try HostArray(reading: memory[id], type: value.element, shape: [value.count, lanes])
-            return move(all, rows: value.count, columns: lanes, keeping: batch, shape: [batch] + shape)
+        return try program.results.map { output in
+            let value = program.values[output.value]
+            let all = try HostArray(reading: memory[output.value], type: value.element, shape: [value.count, lanes])
+            return move(
+                all, rows: value.count, columns: lanes, keeping: batch, shape: [batch] + output.exampleShape,
+                places: output.places)
         }
     }
 
@@ -170,16 +172,20 @@ final class OpenCLSampler: SamplingExecutable {
     }
 
     /// The first `keeping` columns of a matrix, as rows.
-    private func move(_ array: HostArray, rows: Int, columns: Int, keeping: Int, shape: [Int]) -> HostArray {
+    /// - Parameter places: the rows in the order in which they are taken, if not their own.
+    private func move(
+        _ array: HostArray, rows: Int, columns: Int, keeping: Int, shape: [Int], places: [Int32]? = nil
+    ) -> HostArray {
+        let starts = places.map { $0.map { Int($0) * columns } } ?? (0..<rows).map { $0 * columns }
         var result = HostArray(type: array.type, shape: shape)
         let size = array.type.byteCount
         array.withUnsafeBytes { source in
             result.withUnsafeMutableBytes { target in
                 if size == 4 {
                     let (from, to) = (source.bindMemory(to: UInt32.self), target.bindMemory(to: UInt32.self))
-                    for c in 0..<keeping { for r in 0..<rows { to[c * rows + r] = from[r * columns + c] } }
+                    for c in 0..<keeping { for r in 0..<rows { to[c * rows + r] = from[starts[r] + c] } }
                 } else {
-                    for c in 0..<keeping { for r in 0..<rows { target[c * rows + r] = source[r * columns + c] } }
+                    for c in 0..<keeping { for r in 0..<rows { target[c * rows + r] = source[starts[r] + c] } }
                 }
             }
         }

@@ -111,7 +111,6 @@ struct SamplerTables {
             (a, aBase) = (r.value, place(r.base))
             (offsets, offsetCount) = (addOnce(r.offsets), r.offsets.count)
         }
-        let target = place(work.target)
         let operands = work.operands.flatMap { operand -> [Int32] in
             let (table, channelStride) = place(operand.table)
             switch operand.source {
@@ -132,9 +131,12 @@ struct SamplerTables {
         }
         registerCount = max(registerCount, inputs + work.program.instructions.count)
         usesRandom = usesRandom || ProgramText.usesRandom(work.program)
-        let outputs = zip(work.outputs, work.program.outputs).flatMap { [Int32($0), Int32($1)] }
+        let outputs = work.outputs.indices.flatMap { index -> [Int32] in
+            let (table, channelStride) = place(work.targets[index])
+            return [Int32(work.outputs[index]), Int32(table), Int32(channelStride), Int32(work.program.outputs[index])]
+        }
         return [
-            anchor, work.channels, addOnce(work.stepStart), addOnce(work.order), target.table, target.channelStride,
+            anchor, work.channels, addOnce(work.stepStart), addOnce(work.order),
             a, aBase.0, aStride, aBase.1, b, bBase.0, bStride, bBase.1, row, rowStart, segments, offsets, offsetCount,
             work.operands.count, addOnce(operands), constants.count, addOnce(constants),
             work.program.instructions.count, addOnce(instructions), work.outputs.count, addOnce(outputs),
