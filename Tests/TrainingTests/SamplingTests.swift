@@ -200,6 +200,44 @@ import Testing
         }
     }
 
+    /// One lane or several, one thread or a team: vectors hold channels or examples, and every example is the same to the bit.
+    @Test func fewLanesDrawTheSameBits() throws {
+        let models: [(any ModelSettings, ExampleShape)] = [
+            (
+                WaveNetSettings {
+                    $0.levels = 11
+                    $0.residual = 67
+                    $0.skip = 35
+                    $0.stacks = 1
+                    $0.layers = 6
+                }, ExampleShape([70])
+            ),
+            (
+                GatedPixelCNNSettings {
+                    $0.channels = 37
+                    $0.blocks = 2
+                    $0.headChannels = 5
+                }, ExampleShape([1, 5, 6])
+            ),
+        ]
+        for (settings, shape) in models {
+            func draw(threads: Int, count: Int, batch: Int) throws -> Run.Drawn {
+                let run = try Run(RunConfiguration(settings), examples: shape, device: CPUDevice(threads: threads))
+                try run.initialize()
+                return try run.sample(count: count, SamplingOptions(seed: 2, batch: batch))
+            }
+            let many = try draw(threads: 2, count: 20, batch: 20)
+            for (threads, batch) in [(1, 1), (2, 1), (2, 3), (1, 4), (3, 4), (2, 16), (1, 20)] {
+                let other = try draw(threads: threads, count: 4, batch: batch)
+                let what = "\(threads) threads, batches of \(batch)"
+                #expect(other.examples == many.examples.rows(0..<4), "\(what)")
+                #expect(other.outputs[0] == many.outputs[0].rows(0..<4), "\(what)")
+            }
+            let team = try draw(threads: 2, count: 16, batch: 16)
+            #expect(team.examples == many.examples.rows(0..<16) && team.outputs[0] == many.outputs[0].rows(0..<16))
+        }
+    }
+
     /// Models of convolutions: compiled and naive, logits against the full pass.
     @Test func convolutionModelsDrawTheSame() throws {
         let models: [(any ModelSettings, ExampleShape)] = [
