@@ -53,6 +53,11 @@ static const char kernel_convolution_gpu[] = {
 };
 EMBEDDED(kernel_convolution_gpu)
 
+static const char kernel_sampler[] = {
+#embed "sampler.cl" suffix(, 0)
+};
+EMBEDDED(kernel_sampler)
+
 static const char random[] = {
 #embed "include/MartletRandom.h" suffix(, 0)
 };

@@ -40,13 +40,18 @@ typedef struct {
     /// The fixed trees of sums: 512 elements at most.
     float (*sum)(const float *source, int64_t count);
     void (*add_rows)(float *sums, const float *source, int64_t rows, int64_t stride, int64_t columns);
-    /// Four partial sums for each of 16 lanes of products of lanes with a shared number, or with lanes.
+    /// Four partial sums for each of 16 lanes of products of lanes with a shared number, or with lanes; for one lane; and for one
+    /// lane of one or two blocks of 16 channels whose weights are packed.
     void (*add_shared_products_of_four)(
         float *sums, const float *a, int64_t aStride, const float *b, int64_t bStride, int64_t bRow, int64_t count);
     void (*add_shared_products)(
         float *sums, const float *a, int64_t aStride, const float *b, int64_t bStride, int64_t count);
     void (*add_lane_products)(
         float *sums, const float *a, int64_t aStride, const float *b, int64_t bStride, int64_t count);
+    void (*add_products)(
+        float *sums, const float *a, int64_t aStride, const float *b, int64_t bStride, int64_t count);
+    void (*add_packed_products)(
+        float *sums, const float *a, int64_t aStride, const float *packed, int64_t count, int64_t blocks);
     /// Convolutions: the largest tile of sums (rows, vectors), the widest tile of a weight gradient (vectors) and its rows,
     /// and the tiles themselves (convolution_kernels.h).
     int32_t conv_rows, conv_vectors, gradient_vectors;

@@ -64,3 +64,49 @@ static void add_shared_products_of_four(
                     *(vf_at *)(sums + ((r0 + r) * 4 + p) * 16 + v * WIDTH) = s[r][p][v];
     }
 }
+
+/// sums[4] += over j of a[j * aStride] * b[j * bStride].
+static void add_products(
+    float *sums, const float *a, int64_t aStride, const float *b, int64_t bStride, int64_t count) {
+    for (int64_t j = 0; j < count; j++) sums[j & 3] = FMA(a[j * aStride], b[j * bStride], sums[j & 3]);
+}
+
+/// sums[block][4][16] += over j of a[j * aStride] * packed[block][j][16].
+static void add_packed_products(
+    float *sums, const float *a, int64_t aStride, const float *packed, int64_t count, int64_t blocks) {
+    // As many blocks at once as leave their sums in registers.
+    enum { BLOCKS = LANE_VECTORS == 1 ? 2 : 1 };
+    for (int64_t first = 0; first < blocks; first += BLOCKS) {
+        const int64_t n = blocks - first < BLOCKS ? 1 : BLOCKS;
+        vf s[BLOCKS][4][LANE_VECTORS];
+        const float *y[BLOCKS];
+        for (int k = 0; k < BLOCKS; k++) {
+            // A block that is not there repeats the last one and is not stored.
+            const int64_t block = first + (k < n ? k : 0);
+            y[k] = packed + block * count * 16;
+            for (int p = 0; p < 4; p++)
+                for (int v = 0; v < LANE_VECTORS; v++)
+                    s[k][p][v] = *(const vf_at *)(sums + (block * 4 + p) * 16 + v * WIDTH);
+        }
+        int64_t j = 0;
+        for (; j + 4 <= count; j += 4) {
+            for (int p = 0; p < 4; p++) {
+                const vf x = splat(a[(j + p) * aStride]);
+                for (int k = 0; k < BLOCKS; k++)
+                    for (int v = 0; v < LANE_VECTORS; v++)
+                        s[k][p][v] = FMA(x, *(const vf_at *)(y[k] + (j + p) * 16 + v * WIDTH), s[k][p][v]);
+            }
+        }
+        for (int p = 0; p < 3; p++) {
+            if (j + p >= count) break;
+            const vf x = splat(a[(j + p) * aStride]);
+            for (int k = 0; k < BLOCKS; k++)
+                for (int v = 0; v < LANE_VECTORS; v++)
+                    s[k][p][v] = FMA(x, *(const vf_at *)(y[k] + (j + p) * 16 + v * WIDTH), s[k][p][v]);
+        }
+        for (int k = 0; k < n; k++)
+            for (int p = 0; p < 4; p++)
+                for (int v = 0; v < LANE_VECTORS; v++)
+                    *(vf_at *)(sums + ((first + k) * 4 + p) * 16 + v * WIDTH) = s[k][p][v];
+    }
+}

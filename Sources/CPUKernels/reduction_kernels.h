@@ -43,7 +43,8 @@ static void add_rows(float *sums, const float *source, int64_t rows, int64_t str
         .float_kernels = float_kernels, .integer_kernels = integer_kernels, .tile_rows = TILE_ROWS,           \
         .tile_columns = TILE_VECTORS * WIDTH, .tile = tile, .pack = pack, .sum = sum_chunk, .add_rows = add_rows, \
         .add_shared_products = add_shared_products, .add_lane_products = add_lane_products,                    \
-        .add_shared_products_of_four = add_shared_products_of_four, .width = WIDTH,                            \
+        .add_shared_products_of_four = add_shared_products_of_four, .add_products = add_products,              \
+        .add_packed_products = add_packed_products, .width = WIDTH,                                            \
         .conv_rows = CONV_ROWS, .conv_vectors = CONV_VECTORS, .gradient_vectors = GRADIENT_VECTORS,            \
         .gradient_rows = gradient_rows, .convolution_sums = convolution_sums,                                  \
         .convolution_gradient = convolution_gradient, .convolution_dots = convolution_dots,                    \

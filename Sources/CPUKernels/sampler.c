@@ -1,8 +1,14 @@
-// Runs samplers: every slice of the lanes goes through all steps on its own.
+// Runs samplers. Slices of the lanes go through all steps on their own, a thread each; where there are fewer slices than
+// threads and steps are long, all threads go through the steps of a slice together and share the channels of each work.
 #include <math.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include "kernels.h"
+
+// How long a thread waits for the others of its team before it lets others run.
+static const int32_t spins_before_yield = 4000;
 
 typedef struct {
     const martlet_sampler *sampler;
@@ -10,10 +16,64 @@ typedef struct {
     int64_t lanes;
 } sampler_job;
 
+/// Threads that go through the steps of one slice together.
+typedef struct {
+    const martlet_sampler *sampler;
+    int64_t first, count;
+    int32_t members;
+    _Alignas(64) _Atomic(int32_t) arrived;
+    _Alignas(64) _Atomic(int32_t) generation;
+} sampler_team;
+
+static void wait_for_all(sampler_team *team) {
+    const int32_t generation = atomic_load_explicit(&team->generation, memory_order_relaxed);
+    if (atomic_fetch_add_explicit(&team->arrived, 1, memory_order_acq_rel) == team->members - 1) {
+        atomic_store_explicit(&team->arrived, 0, memory_order_relaxed);
+        atomic_store_explicit(&team->generation, generation + 1, memory_order_release);
+        return;
+    }
+    for (int32_t spins = 0; atomic_load_explicit(&team->generation, memory_order_acquire) == generation; spins++) {
+        if (spins < spins_before_yield) {
+#if defined(__x86_64__)
+            __builtin_ia32_pause();
+#endif
+        } else {
+            sched_yield();
+        }
+    }
+}
+
 /// The address of (element, lane).
 static inline char *at(const martlet_sampler *s, int32_t value, int64_t element, int64_t lane) {
     const martlet_lane_value *v = &s->values[value];
     return v->base + (v->isShared ? element : element * s->lanes + lane) * v->size;
+}
+
+static inline float total(const float *s, int64_t stride) { return (s[0] + s[stride]) + (s[2 * stride] + s[3 * stride]); }
+
+/// The sums of a work whose weights are packed, with vectors of channels: `channel` begins a block.
+static void packed_sums(
+    const martlet_sampler *s, const martlet_lane_work *w, int64_t p, int64_t channel, int64_t rows, int64_t first,
+    int64_t count, float *result) {
+    const martlet_level_functions *f = martlet_level_table(s->level);
+    const martlet_lane_segment *from = w->segments + w->rowStart[w->row[p]], *to = w->segments + w->rowStart[w->row[p] + 1];
+    enum { BLOCKS = 2, CHANNELS = BLOCKS * MARTLET_LANE_BLOCK };
+    for (int64_t r = 0; r < rows; r += CHANNELS) {
+        const int64_t taken = rows - r < CHANNELS ? rows - r : CHANNELS;
+        const int64_t blocks = (taken + MARTLET_LANE_BLOCK - 1) / MARTLET_LANE_BLOCK;
+        for (int64_t lane = 0; lane < count; lane++) {
+            float sums[BLOCKS * 4 * MARTLET_LANE_BLOCK] = {0};
+            for (const martlet_lane_segment *g = from; g < to; g++) {
+                const float *x = (const float *)at(s, w->a, w->aBase[p] + g->a, first + lane);
+                f->add_packed_products(
+                    sums, x, w->aStride * s->lanes, s->packed + g->packed + (channel + r) * g->count, g->count, blocks);
+            }
+            for (int64_t k = 0; k < taken; k++) {
+                result[(r + k) * count + lane] =
+                    total(sums + k / MARTLET_LANE_BLOCK * 4 * MARTLET_LANE_BLOCK + k % MARTLET_LANE_BLOCK, MARTLET_LANE_BLOCK);
+            }
+        }
+    }
 }
 
 /// The sums of `rows` channels from `channel` on at one position, each with the same tree: four partial sums by place in a
@@ -21,6 +81,10 @@ static inline char *at(const martlet_sampler *s, int32_t value, int64_t element,
 static void sums_of_products(
     const martlet_sampler *s, const martlet_lane_work *w, int64_t p, int64_t channel, int64_t rows, int64_t first,
     int64_t count, float *result) {
+    if (w->isPacked && s->lanes <= MARTLET_FEW_LANES) {
+        packed_sums(s, w, p, channel, rows, first, count, result);
+        return;
+    }
     const martlet_level_functions *f = martlet_level_table(s->level);
     int32_t a = w->a, b = w->b;
     int64_t aBase = w->aBase[p] + channel * w->aChannelStride, bBase = w->bBase[p] + channel * w->bChannelStride;
@@ -45,36 +109,46 @@ static void sums_of_products(
     const martlet_lane_segment *from = w->segments + w->rowStart[row], *to = w->segments + w->rowStart[row + 1];
     // Channels that read the same lanes go four at a time.
     const int64_t together = !isShared && otherIsShared && aNext == 0 ? 4 : 1;
+    const int64_t width = s->lanes <= MARTLET_FEW_LANES ? 1 : MARTLET_LANE_WIDTH;
     for (int64_t r = 0; r < rows;) {
-        const int64_t taken = rows - r >= together ? together : 1;
-        for (int64_t lane = 0; lane < count; lane += MARTLET_LANE_WIDTH) {
+        const int64_t taken = width > 1 && rows - r >= together ? together : 1;
+        for (int64_t lane = 0; lane < count; lane += width) {
             float sums[4 * 4 * 16] = {0};
             for (const martlet_lane_segment *g = from; g < to; g++) {
                 const int64_t ea = aBase + r * aNext + (isSwapped ? g->b : g->a), eb = bBase + r * bNext + (isSwapped ? g->a : g->b);
                 const float *x = (const float *)at(s, a, ea, first + lane);
                 const float *y = (const float *)at(s, b, eb, first + lane);
+                int64_t yStride = otherIsShared ? bStride : bStride * s->lanes, yNext = bNext;
+                if (w->isPacked) {
+                    const int64_t c = channel + r;
+                    y = s->packed + g->packed + c / MARTLET_LANE_BLOCK * MARTLET_LANE_BLOCK * g->count + c % MARTLET_LANE_BLOCK;
+                    yStride = MARTLET_LANE_BLOCK;
+                    yNext = 1;
+                }
                 if (isShared) {
                     for (int64_t j = 0; j < g->count; j++) {
                         const float product = x[j * aStride] * y[j * bStride];
-                        for (int l = 0; l < 16; l++) sums[(j & 3) * 16 + l] += product;
+                        for (int l = 0; l < width; l++) sums[(j & 3) * width + l] += product;
                     }
+                } else if (width == 1) {
+                    f->add_products(sums, x, aStride * s->lanes, y, yStride, g->count);
                 } else if (!otherIsShared) {
-                    f->add_lane_products(sums, x, aStride * s->lanes, y, bStride * s->lanes, g->count);
+                    f->add_lane_products(sums, x, aStride * s->lanes, y, yStride, g->count);
                 } else if (taken == 4) {
-                    f->add_shared_products_of_four(sums, x, aStride * s->lanes, y, bStride, bNext, g->count);
+                    f->add_shared_products_of_four(sums, x, aStride * s->lanes, y, yStride, yNext, g->count);
                 } else {
-                    f->add_shared_products(sums, x, aStride * s->lanes, y, bStride, g->count);
+                    f->add_shared_products(sums, x, aStride * s->lanes, y, yStride, g->count);
                 }
             }
             for (int64_t k = 0; k < taken; k++) {
-                const float *own = sums + 64 * k;
                 float *target = result + (r + k) * count + lane;
-                for (int l = 0; l < 16; l++) target[l] = (own[l] + own[16 + l]) + (own[32 + l] + own[48 + l]);
+                for (int l = 0; l < width; l++) target[l] = total(sums + 4 * width * k + l, width);
             }
         }
         r += taken;
     }
 }
+
 
 static void reduce(
     const martlet_sampler *s, const martlet_lane_work *w, int64_t base, int64_t first, int64_t count, float *result) {
@@ -129,12 +203,60 @@ static void run_rows(
             inputs[port++] = (martlet_block){at(s, o->value, e, first), 0, isShared ? step : step * s->lanes, !isShared};
         }
     }
-    const int64_t step = byChannel ? w->targetChannelStride : rows > 1 ? w->target[positions[1]] - w->target[p] : 0;
-    const int64_t e = w->target[p] + channel * w->targetChannelStride;
     for (int32_t i = 0; i < w->outputCount; i++) {
-        outputs[i] = (martlet_block){at(s, w->outputs[i], e, first), 0, step * s->lanes, 1};
+        const martlet_lane_operand *o = &w->outputs[i];
+        const int64_t step = byChannel ? o->channelStride : rows > 1 ? o->table[positions[1]] - o->table[p] : 0;
+        const int64_t e = o->table[p] + channel * o->channelStride;
+        outputs[i] = (martlet_block){at(s, o->value, e, first), 0, step * s->lanes, 1};
     }
     martlet_program_run(w->program, inputs, outputs, rows, count, work);
+}
+
+/// The rows of one member's part of a work: from item `from` to item `to`, where an item is a block of channels of a position, or
+/// a position of a work of one channel.
+static void run_items(
+    const martlet_sampler *s, const martlet_lane_work *w, int32_t step, int64_t from, int64_t to, int64_t first, int64_t count,
+    char *scratch) {
+    float *anchor = (float *)scratch;
+    char *work = (char *)(anchor + MARTLET_LANE_CHUNK);
+    const int64_t blocks = (w->channels + MARTLET_LANE_BLOCK - 1) / MARTLET_LANE_BLOCK;
+    // Whole blocks of channels.
+    const int64_t most = MARTLET_LANE_CHUNK / count / MARTLET_LANE_BLOCK * MARTLET_LANE_BLOCK;
+    int64_t before = 0;
+    for (int32_t r = w->runStart[step]; r < w->runStart[step + 1] && before < to; r++) {
+        const martlet_lane_run run = w->runs[r];
+        const int64_t items = run.count * blocks;
+        const int64_t end = to - before < items ? to - before : items;
+        for (int64_t i = from > before ? from - before : 0; i < end;) {
+            if (w->channels == 1) {
+                const int64_t rows = end - i < most ? end - i : most;
+                run_rows(s, w, first, count, w->order + run.first + i, 0, rows, anchor, work);
+                i += rows;
+                continue;
+            }
+            const int64_t block = i % blocks, taken = end - i < blocks - block ? end - i : blocks - block;
+            const int64_t last = (block + taken) * MARTLET_LANE_BLOCK < w->channels ? (block + taken) * MARTLET_LANE_BLOCK : w->channels;
+            for (int64_t c = block * MARTLET_LANE_BLOCK; c < last; c += most) {
+                run_rows(
+                    s, w, first, count, w->order + run.first + i / blocks, c, last - c < most ? last - c : most, anchor, work);
+            }
+            i += taken;
+        }
+        before += items;
+    }
+}
+
+static int64_t position_count(const martlet_lane_work *w, int32_t step) {
+    int64_t count = 0;
+    for (int32_t r = w->runStart[step]; r < w->runStart[step + 1]; r++) count += w->runs[r].count;
+    return count;
+}
+
+static void take_drawn(const martlet_sampler *s, int32_t step, int64_t first, int64_t count) {
+    for (int32_t g = s->groupStart[step]; g < s->groupStart[step + 1]; g++) {
+        const int32_t v = s->group[g];
+        memcpy(at(s, s->variable, v, first), at(s, s->drawn, v, first), (size_t)(count * s->values[s->variable].size));
+    }
 }
 
 static void run_slice(void *context, int64_t index, int32_t worker) {
@@ -142,41 +264,110 @@ static void run_slice(void *context, int64_t index, int32_t worker) {
     const martlet_sampler *s = job->sampler;
     const int64_t first = index * job->slice;
     const int64_t count = job->lanes - first < job->slice ? job->lanes - first : job->slice;
-    float *anchor = (float *)(s->work + worker * s->workBytes);
-    char *work = (char *)(anchor + MARTLET_LANE_CHUNK);
-    const int64_t most = MARTLET_LANE_CHUNK / count;
+    char *scratch = s->work + worker * s->workBytes;
     for (int32_t step = 0; step < s->stepCount; step++) {
-        for (int32_t k = 0; k < s->workCount; k++) {
-            const martlet_lane_work *w = &s->works[k];
-            for (int32_t r = w->runStart[step]; r < w->runStart[step + 1]; r++) {
-                const martlet_lane_run run = w->runs[r];
-                for (int64_t done = 0; done < run.count; done += most) {
-                    if (w->channels > 1) break;
-                    const int64_t rows = run.count - done < most ? run.count - done : most;
-                    run_rows(s, w, first, count, w->order + run.first + done, 0, rows, anchor, work);
-                }
-                for (int64_t i = 0; i < run.count && w->channels > 1; i++) {
-                    for (int64_t c = 0; c < w->channels; c += most) {
-                        const int64_t rows = w->channels - c < most ? w->channels - c : most;
-                        run_rows(s, w, first, count, w->order + run.first + i, c, rows, anchor, work);
-                    }
-                }
-            }
-        }
-        for (int32_t g = s->groupStart[step]; g < s->groupStart[step + 1]; g++) {
-            const int32_t v = s->group[g];
-            memcpy(at(s, s->variable, v, first), at(s, s->drawn, v, first), (size_t)(count * s->values[s->variable].size));
-        }
+        for (int32_t k = 0; k < s->workCount; k++) run_items(s, &s->works[k], step, 0, INT64_MAX, first, count, scratch);
+        take_drawn(s, step, first, count);
     }
 }
 
+/// When a value was last written and read: 2 * the number of barriers before + whether all members took part.
+typedef struct {
+    int32_t written, read;
+} value_use;
+
+/// Whether a use since the last barrier may have been another member's.
+static inline int is_open(int32_t use, int32_t now, int isSplit) { return use >> 1 == now && ((use & 1) || isSplit); }
+
+static int is_behind(const martlet_lane_work *w, const value_use *uses, int32_t now, int isSplit) {
+    if (w->anchor != MARTLET_LANES_PLAIN && is_open(uses[w->a].written, now, isSplit)) return 1;
+    if (w->anchor == MARTLET_LANES_PRODUCT && is_open(uses[w->b].written, now, isSplit)) return 1;
+    for (int32_t i = 0; i < w->operandCount; i++) {
+        const int32_t value = w->operands[i].value;
+        if (value >= 0 && is_open(uses[value].written, now, isSplit)) return 1;
+    }
+    for (int32_t i = 0; i < w->outputCount; i++) {
+        const value_use use = uses[w->outputs[i].value];
+        if (is_open(use.written, now, isSplit) || is_open(use.read, now, isSplit)) return 1;
+    }
+    return 0;
+}
+
+static void note(const martlet_lane_work *w, value_use *uses, int32_t use) {
+    if (w->anchor != MARTLET_LANES_PLAIN) uses[w->a].read = use;
+    if (w->anchor == MARTLET_LANES_PRODUCT) uses[w->b].read = use;
+    for (int32_t i = 0; i < w->operandCount; i++)
+        if (w->operands[i].value >= 0) uses[w->operands[i].value].read = use;
+    for (int32_t i = 0; i < w->outputCount; i++) uses[w->outputs[i].value].written = use;
+}
+
+/// Long works are shared by all members, short ones are the first member's. Every member keeps the same book of the values'
+/// uses, and so knows where all have to wait for each other.
+static void run_member(void *context, int64_t member, int32_t worker) {
+    sampler_team *team = context;
+    const martlet_sampler *s = team->sampler;
+    char *scratch = s->work + worker * s->workBytes;
+    value_use *uses = (value_use *)(scratch + s->workBytes) - s->valueCount;
+    memset(uses, 0, (size_t)s->valueCount * sizeof *uses);
+    int32_t now = 1;
+    for (int32_t step = 0; step < s->stepCount; step++) {
+        for (int32_t k = 0; k < s->workCount; k++) {
+            const martlet_lane_work *w = &s->works[k];
+            const int64_t positions = position_count(w, step);
+            if (positions == 0) continue;
+            const int isSplit = positions * w->cost * team->count >= MARTLET_TEAM_WORK;
+            if (is_behind(w, uses, now, isSplit)) {
+                wait_for_all(team);
+                now++;
+            }
+            note(w, uses, 2 * now + isSplit);
+            const int64_t items = positions * ((w->channels + MARTLET_LANE_BLOCK - 1) / MARTLET_LANE_BLOCK);
+            if (isSplit) {
+                run_items(
+                    s, w, step, items * member / team->members, items * (member + 1) / team->members, team->first, team->count,
+                    scratch);
+            } else if (member == 0) {
+                run_items(s, w, step, 0, items, team->first, team->count, scratch);
+            }
+        }
+        if (is_open(uses[s->drawn].written, now, 0) || is_open(uses[s->variable].read, now, 0)) {
+            wait_for_all(team);
+            now++;
+        }
+        if (member == 0) take_drawn(s, step, team->first, team->count);
+        uses[s->drawn].read = uses[s->variable].written = 2 * now;
+    }
+}
+
+static void pack(void *context, int64_t index, int32_t worker) {
+    const martlet_sampler *s = context;
+    const martlet_lane_pack *k = &s->packs[index];
+    const float *source = (const float *)s->values[k->value].base + k->start;
+    for (int64_t c = 0; c < k->channels; c++) {
+        float *target = s->packed + k->target + c / MARTLET_LANE_BLOCK * MARTLET_LANE_BLOCK * k->count + c % MARTLET_LANE_BLOCK;
+        for (int64_t j = 0; j < k->count; j++) target[j * MARTLET_LANE_BLOCK] = source[c * k->channelStride + j * k->stride];
+    }
+    (void)worker;
+}
+
 void martlet_sampler_run(const martlet_sampler *sampler, martlet_pool *pool, int64_t lanes) {
-    lanes = (lanes + MARTLET_LANE_WIDTH - 1) / MARTLET_LANE_WIDTH * MARTLET_LANE_WIDTH;
+    martlet_pool_run(pool, sampler->packCount, pack, (void *)sampler);
     const int64_t threads = martlet_pool_threads(pool);
-    int64_t slice = ((lanes + threads - 1) / threads + MARTLET_LANE_WIDTH - 1) / MARTLET_LANE_WIDTH * MARTLET_LANE_WIDTH;
+    const int64_t width = sampler->lanes <= MARTLET_FEW_LANES ? lanes : MARTLET_LANE_WIDTH;
+    lanes = (lanes + width - 1) / width * width;
+    int64_t slice = ((lanes + threads - 1) / threads + width - 1) / width * width;
     if (slice > MARTLET_LANE_SLICE) slice = MARTLET_LANE_SLICE;
+    const int64_t slices = (lanes + slice - 1) / slice;
+    if (2 * slices <= threads && sampler->stepCost * lanes >= MARTLET_TEAM_STEP) {
+        for (int64_t first = 0; first < lanes; first += MARTLET_LANE_SLICE) {
+            const int64_t count = lanes - first < MARTLET_LANE_SLICE ? lanes - first : MARTLET_LANE_SLICE;
+            sampler_team team = {sampler, first, count, (int32_t)threads, 0, 0};
+            martlet_pool_run(pool, threads, run_member, &team);
+        }
+        return;
+    }
     sampler_job job = {sampler, slice, lanes};
-    martlet_pool_run(pool, (lanes + slice - 1) / slice, run_slice, &job);
+    martlet_pool_run(pool, slices, run_slice, &job);
 }
 
 #define MOVE(type)                                                                                         \
@@ -189,8 +380,9 @@ void martlet_to_lanes(char *target, const char *source, int64_t elements, int64_
 #undef TO
 }
 
-void martlet_from_lanes(char *target, const char *source, int64_t elements, int64_t batch, int64_t lanes, int32_t size) {
-#define TO(type) ((type *)target)[b * elements + e] = ((const type *)source)[e * lanes + b]
+void martlet_from_lanes(
+    char *target, const char *source, const int32_t *places, int64_t elements, int64_t batch, int64_t lanes, int32_t size) {
+#define TO(type) ((type *)target)[b * elements + e] = ((const type *)source)[(places ? places[e] : e) * lanes + b]
     if (size == 4) { MOVE(uint32_t) } else if (size == 8) { MOVE(uint64_t) } else { MOVE(uint8_t) }
 #undef TO
 }

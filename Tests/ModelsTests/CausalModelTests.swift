@@ -99,6 +99,24 @@ private func bindings(_ small: SmallModel, batch: Int) -> [String: Values] {
         }
     }
 
+    /// A dilated convolution keeps as many steps as its dilation spans: memory does not grow with the length.
+    @Test func samplersKeepWhatIsStillRead() throws {
+        func elements(steps: Int) throws -> Int {
+            let model = WaveNet(steps: steps, levels: 8, residual: 4, skip: 6, stacks: 1, layers: 4)
+            let x = Tensor.input("x", [.batch, Extent(steps)])
+            let (drawn, parameters) = model.draw(x, ForwardContext(), RandomSource())
+            let program = try SamplingProgram(variable: x, drawn: drawn, order: model.order, outputs: [parameters])
+            return program.values.indices.reduce(0) { total, id in
+                guard case .temporary = program.values[id].storage, !program.outputs.contains(where: { $0.value == id })
+                else { return total }
+                return total + program.values[id].count
+            }
+        }
+        let (short, long) = (try elements(steps: 50), try elements(steps: 400))
+        // Values of one channel, the noise of every step say, are kept.
+        #expect(long - short < 350 * 10, "\(short), \(long)")
+    }
+
     /// PixelCNN's blind spot on 8x8 and that Gated PixelCNN has none (van den Oord et al. 2016b, figure 1).
     @Test func blindSpots() throws {
         let plain = PixelCNN(shape: [1, 8, 8], channels: 4, blocks: 7)

@@ -3,7 +3,8 @@ import Compiler
 import Graph
 import Synchronization
 
-/// A sampler on the CPU: values lie `[element, lane]`, and every thread runs the whole program on its own lanes.
+/// A sampler on the CPU: values lie `[element, lane]`. Every thread runs the whole program on its own lanes, or, where lanes are
+/// few and steps long, its part of every work.
 final class CPUSampler: SamplingExecutable {
     let program: SamplingProgram
     let maximumBatch: Int
@@ -15,13 +16,18 @@ final class CPUSampler: SamplingExecutable {
     private let sampler: UnsafeMutablePointer<martlet_sampler>
     private let tables = PlanMemory()
     private var scratch: CPUBuffer?
+    private var packed: CPUBuffer?
+    private var packs: [martlet_lane_pack] = []
+    private var packedCount = 0
     private let prelude: (any Executable)?
+    /// Where the elements of each result lie, if not in their own order.
+    private var places: [UnsafePointer<Int32>?] = []
 
     init(_ program: SamplingProgram, maximumBatch: Int, states: [String: any DeviceBuffer], device: CPUDevice) throws {
         self.program = program
         self.maximumBatch = maximumBatch
         self.device = device
-        let width = Int(MARTLET_LANE_WIDTH)
+        let width = maximumBatch <= Int(MARTLET_FEW_LANES) ? 1 : Int(MARTLET_LANE_WIDTH)
         lanes = (max(1, maximumBatch) + width - 1) / width * width
         sampler = .allocate(capacity: 1)
         prelude =
@@ -30,8 +36,7 @@ final class CPUSampler: SamplingExecutable {
         var planned = 0
         var values: [martlet_lane_value] = []
         for value in program.values {
-            // What the program writes has a lane for every example, also where all are equal: slices share nothing.
-            var isShared = value.isShared
+            let isShared = isShared(values.count)
             switch value.storage {
             case .state(let name):
                 guard let buffer = states[name] else { throw CPUError.missingState(name) }
@@ -52,7 +57,6 @@ final class CPUSampler: SamplingExecutable {
                 buffers.append(buffer)
                 planned += buffer.byteCount
             case .temporary, .variable:
-                isShared = false
                 let buffer = try CPUBuffer(
                     byteCount: value.count * lanes * value.element.byteCount, purpose: "a sampler's values")
                 if let known = value.known { Self.fill(buffer, known, value.element, lanes) }
@@ -77,19 +81,25 @@ final class CPUSampler: SamplingExecutable {
                 slotBytes, Int(compiled.pointer.pointee.slotCount) * Int(compiled.pointer.pointee.slotBytes))
             works.append(try lower(work, compiled))
         }
-        let workBytes = Int(MARTLET_LANE_CHUNK) * 4 + (slotBytes + 63) / 64 * 64 + 64
+        let workBytes = Int(MARTLET_LANE_CHUNK) * 4 + (slotBytes + values.count * 8 + 63) / 64 * 64 + 64
         let scratch = try CPUBuffer(byteCount: workBytes * device.threads, purpose: "a sampler's work space")
         self.scratch = scratch
-        plannedBytes = planned + scratch.byteCount
+        let packed = try CPUBuffer(byteCount: max(64, packedCount * 4), purpose: "a sampler's packed weights")
+        self.packed = packed
+        plannedBytes = planned + scratch.byteCount + packed.byteCount
+        let total = zip(program.works, works).reduce(0) { $0 + Int($1.1.cost) * $1.0.order.count }
         let groupStart = program.groups.reduce(into: [Int32(0)]) { $0.append($0.last! + Int32($1.count)) }
         sampler.initialize(
             to: martlet_sampler(
-                values: keep(values), works: keep(works), workCount: Int32(works.count),
+                values: keep(values), valueCount: Int32(values.count), packCount: Int32(packs.count), packs: keep(packs),
+                packed: packed.pointer.assumingMemoryBound(to: Float.self), works: keep(works), workCount: Int32(works.count),
                 stepCount: Int32(program.stepCount),
                 variable: Int32(program.variable), drawn: Int32(program.drawn),
                 group: keep(program.groups.flatMap { $0 }),
-                groupStart: keep(groupStart), lanes: Int64(lanes), workBytes: Int64(workBytes),
+                groupStart: keep(groupStart), lanes: Int64(lanes),
+                stepCost: Int64(total / max(1, program.stepCount)), workBytes: Int64(workBytes),
                 work: scratch.pointer.assumingMemoryBound(to: CChar.self), level: device.level.kernels))
+        places = program.results.map { $0.places.map { keep($0) } }
     }
 
     deinit { sampler.deallocate() }
@@ -112,12 +122,12 @@ final class CPUSampler: SamplingExecutable {
 
     private func lower(_ work: SamplingProgram.Work, _ compiled: CompiledProgram) throws -> martlet_lane_work {
         var result = martlet_lane_work(
-            anchor: MARTLET_LANES_PLAIN, channels: Int32(work.channels), a: 0, b: 0, aStride: 0, bStride: 0,
+            anchor: MARTLET_LANES_PLAIN, channels: Int32(work.channels), cost: Int64(work.cost), isPacked: 0, a: 0, b: 0, aStride: 0, bStride: 0,
             aChannelStride: 0, bChannelStride: 0, aBase: nil, bBase: nil, row: nil, rowStart: nil, segments: nil,
             offsets: nil, offsetCount: 0, program: UnsafePointer(compiled.pointer),
             operandCount: Int32(work.operands.count), outputCount: Int32(work.outputs.count),
-            operands: keep(work.operands.map(lower)), outputs: keep(work.outputs.map { Int32($0) }),
-            target: keep(work.target.positions), targetChannelStride: Int64(work.target.channelStride),
+            operands: keep(work.operands.map(lower)),
+            outputs: keep(zip(work.outputs, work.targets).map { operand(Int32($0), 0, $1) }),
             order: keep(work.order), runs: keep([martlet_lane_run]()), runStart: keep([Int32]()))
         let unsupported = { (reason: String) in
             CPUError.unsupported(group: work.label, location: work.location, reason: reason)
@@ -136,8 +146,12 @@ final class CPUSampler: SamplingExecutable {
             (result.bBase, result.bChannelStride) = (keep(p.bBase.positions), Int64(p.bBase.channelStride))
             result.row = keep(p.row)
             result.rowStart = keep(p.rows.reduce(into: [Int32(0)]) { $0.append($0.last! + Int32($1.count)) })
+            let places = pack(p, work)
+            result.isPacked = places == nil ? 0 : 1
             result.segments = keep(
-                p.rows.flatMap { $0.map { martlet_lane_segment(a: $0.a, b: $0.b, count: $0.count) } })
+                p.rows.flatMap { row in
+                    row.map { martlet_lane_segment(a: $0.a, b: $0.b, count: $0.count, packed: places?[$0] ?? 0) }
+                })
         case .reduction(let r):
             guard program.values[r.value].element == .float32 else {
                 throw unsupported("reductions of \(program.values[r.value].element) are sampled by the interpreter")
@@ -154,7 +168,7 @@ final class CPUSampler: SamplingExecutable {
         }
         var runs: [martlet_lane_run] = []
         var starts: [Int32] = [0]
-        let tables = work.operands.map(\.table.positions) + [work.target.positions]
+        let tables = work.operands.map(\.table.positions) + work.targets.map(\.positions)
         for step in 0..<program.stepCount {
             var first = Int(work.stepStart[step])
             let end = Int(work.stepStart[step + 1])
@@ -178,15 +192,57 @@ final class CPUSampler: SamplingExecutable {
         return result
     }
 
+    /// Plans packed weights for products whose channels read the same lanes: where those of each segment begin. Segments
+    /// that read the same weights share them.
+    private func pack(_ p: SamplingProgram.SumOfProducts, _ work: SamplingProgram.Work) -> [SamplingProgram
+        .Segment: Int64]?
+    {
+        let base = p.bBase.positions[Int(work.order[0])]
+        guard work.channels > 1, p.aBase.channelStride == 0, !isShared(p.a), isShared(p.b),
+            work.order.allSatisfy({ p.bBase.positions[Int($0)] == base })
+        else { return nil }
+        let block = Int(MARTLET_LANE_BLOCK)
+        let channels = (work.channels + block - 1) / block * block
+        var known: [SamplingProgram.Segment: Int64] = [:]
+        var places: [SamplingProgram.Segment: Int64] = [:]
+        for segment in p.rows.joined() where places[segment] == nil {
+            var weights = segment
+            weights.a = 0
+            if known[weights] == nil {
+                known[weights] = Int64(packedCount)
+                packs.append(
+                    martlet_lane_pack(
+                        value: Int32(p.b), channels: Int32(work.channels), start: Int64(base + segment.b),
+                        stride: Int64(p.bStride), channelStride: Int64(p.bBase.channelStride),
+                        count: Int64(segment.count), target: Int64(packedCount)))
+                packedCount += channels * Int(segment.count)
+            }
+            places[segment] = known[weights]
+        }
+        return places
+    }
+
+    /// What the program writes has a lane for every example, also where all are equal: slices share nothing.
+    private func isShared(_ id: Int) -> Bool {
+        switch program.values[id].storage {
+        case .temporary, .variable: false
+        case .input, .state, .constant: program.values[id].isShared
+        }
+    }
+
     private func lower(_ operand: SamplingProgram.Operand) -> martlet_lane_operand {
         let (value, stride): (Int32, Int64) =
             switch operand.source {
             case .value(let id): (Int32(id), 0)
             case .position(let stride): (-1, Int64(stride))
             }
-        return martlet_lane_operand(
-            value: value, batchStride: stride, table: keep(operand.table.positions),
-            channelStride: Int64(operand.table.channelStride))
+        return self.operand(value, stride, operand.table)
+    }
+
+    private func operand(_ value: Int32, _ batchStride: Int64, _ table: SamplingProgram.Table) -> martlet_lane_operand {
+        martlet_lane_operand(
+            value: value, batchStride: batchStride, table: keep(table.positions),
+            channelStride: Int64(table.channelStride))
     }
 
     func run(_ feeds: [String: HostArray], batch: Int) throws -> [HostArray] {
@@ -215,14 +271,14 @@ final class CPUSampler: SamplingExecutable {
                 }
             }
             martlet_sampler_run(sampler, device.pool, Int64(batch))
-            return ([(program.variable, program.exampleShape)] + program.outputs).map { id, shape in
-                let value = program.values[id]
-                var result = HostArray(type: value.element, shape: [batch] + shape)
+            return zip(program.results, places).map { output, places in
+                let value = program.values[output.value]
+                var result = HostArray(type: value.element, shape: [batch] + output.exampleShape)
                 result.withUnsafeMutableBytes { target in
                     martlet_from_lanes(
                         target.baseAddress!.assumingMemoryBound(to: CChar.self),
-                        buffers[id]!.pointer.assumingMemoryBound(to: CChar.self),
-                        Int64(value.count), Int64(batch), Int64(lanes), Int32(value.element.byteCount))
+                        buffers[output.value]!.pointer.assumingMemoryBound(to: CChar.self), places,
+                        Int64(output.exampleShape.reduce(1, *)), Int64(batch), Int64(lanes), Int32(value.element.byteCount))
                 }
                 return result
             }

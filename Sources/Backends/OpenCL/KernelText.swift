@@ -13,6 +13,11 @@ enum KernelText {
     static let mask = text(martlet_kernel_mask_text())
     static let maskEnd = text(martlet_kernel_mask_end_text())
 
+    /// The sampler's interpreter with its cases.
+    static func sampler(cases: String) -> String {
+        including(cases, "cases", in: text(martlet_kernel_sampler_text()))
+    }
+
     private static let packB = text(martlet_kernel_pack_b_text())
 
     /// Programs are one text without files, so a file that two kernels share is put where they name it.

@@ -31,17 +31,17 @@ final class OpenCLSampler: SamplingExecutable {
         prelude =
             program.prelude.isEmpty
             ? nil : try device.load(compile(program.prelude.map(\.tensor)), maximumBatch: 1, states: states)
-        let group = SamplerText.lanesPerGroup
+        let group = SamplerTables.lanesPerGroup
         lanes = (maximumBatch + group - 1) / group * group
-        var text = try SamplerText(program, family: device.family)
-        laneValues = Set(text.laneValues)
+        var layout = try SamplerTables(program, family: device.family)
+        laneValues = Set(layout.laneValues)
 
         let alignment = max(256, device.description.baseAlignment)
         var offsets: [Int: Int] = [:]
         var total = 0
-        for (place, id) in text.laneValues.enumerated() {
+        for (place, id) in layout.laneValues.enumerated() {
             offsets[id] = total
-            text.setPlace(place, total / 64)
+            layout.setPlace(place, total / 64)
             let bytes = program.values[id].count * lanes * program.values[id].element.byteCount
             total += (bytes + alignment - 1) / alignment * alignment
         }
@@ -91,13 +91,13 @@ final class OpenCLSampler: SamplingExecutable {
                 memory.append(buffer)
             }
         }
-        let tables = try OpenCLBuffer(device, byteCount: text.tables.count * 4, zeroed: false)
-        try HostArray(text.tables).withUnsafeBytes { try tables.write($0) }
+        let tables = try OpenCLBuffer(device, byteCount: layout.words.count * 4, zeroed: false)
+        try HostArray(layout.words).withUnsafeBytes { try tables.write($0) }
         plannedBytes += tables.byteCount
         kept = [block, tables]
         var library = KernelLibrary()
-        if text.usesRandom { library.useRandom() }
-        library.addOnce(text.source)
+        if layout.usesRandom { library.useRandom() }
+        library.addOnce(try layout.source())
         source = library.source
         if debugLevel >= 3 { printError("// \(device.name): \(device.summary)\n\(source)") }
         compiled = try CompiledProgram(device, source: source)
@@ -113,7 +113,7 @@ final class OpenCLSampler: SamplingExecutable {
         var lanes = cl_int(self.lanes)
         try device.check(clSetKernelArg(kernel, index, MemoryLayout<cl_int>.size, &lanes), "clSetKernelArg")
         index += 1
-        for id in text.pointers { try set(memory[id]) }
+        for id in layout.pointers { try set(memory[id]) }
         try device.finish()
     }
 
@@ -138,16 +138,18 @@ final class OpenCLSampler: SamplingExecutable {
             let given = laneValues.contains(id) ? transposed(array, to: value.count, batch: batch) : array
             try given.withUnsafeBytes { try memory[id].write($0) }
         }
-        let groups = (batch + SamplerText.lanesPerGroup - 1) / SamplerText.lanesPerGroup
+        let groups = (batch + SamplerTables.lanesPerGroup - 1) / SamplerTables.lanesPerGroup
         var local = device.family == .cpu ? 1 : 64
         var global = groups * local
         try device.check(
             clEnqueueNDRangeKernel(device.queue, kernel, 1, nil, &global, &local, 0, nil, nil),
             "clEnqueueNDRangeKernel(martlet_sample)")
-        return try ([(program.variable, program.exampleShape)] + program.outputs).map { id, shape in
-            let value = program.values[id]
-            let all = try HostArray(reading: memory[id], type: value.element, shape: [value.count, lanes])
-            return move(all, rows: value.count, columns: lanes, keeping: batch, shape: [batch] + shape)
+        return try program.results.map { output in
+            let value = program.values[output.value]
+            let all = try HostArray(reading: memory[output.value], type: value.element, shape: [value.count, lanes])
+            return move(
+                all, rows: value.count, columns: lanes, keeping: batch, shape: [batch] + output.exampleShape,
+                places: output.places)
         }
     }
 
@@ -170,16 +172,20 @@ final class OpenCLSampler: SamplingExecutable {
     }
 
     /// The first `keeping` columns of a matrix, as rows.
-    private func move(_ array: HostArray, rows: Int, columns: Int, keeping: Int, shape: [Int]) -> HostArray {
+    /// - Parameter places: the rows in the order in which they are taken, if not their own.
+    private func move(
+        _ array: HostArray, rows: Int, columns: Int, keeping: Int, shape: [Int], places: [Int32]? = nil
+    ) -> HostArray {
+        let starts = places.map { $0.map { Int($0) * columns } } ?? (0..<rows).map { $0 * columns }
         var result = HostArray(type: array.type, shape: shape)
         let size = array.type.byteCount
         array.withUnsafeBytes { source in
             result.withUnsafeMutableBytes { target in
                 if size == 4 {
                     let (from, to) = (source.bindMemory(to: UInt32.self), target.bindMemory(to: UInt32.self))
-                    for c in 0..<keeping { for r in 0..<rows { to[c * rows + r] = from[r * columns + c] } }
+                    for c in 0..<keeping { for r in 0..<rows { to[c * rows + r] = from[starts[r] + c] } }
                 } else {
-                    for c in 0..<keeping { for r in 0..<rows { target[c * rows + r] = source[r * columns + c] } }
+                    for c in 0..<keeping { for r in 0..<rows { target[c * rows + r] = source[starts[r] + c] } }
                 }
             }
         }

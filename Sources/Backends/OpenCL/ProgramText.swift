@@ -35,12 +35,18 @@ struct ProgramText {
         return (lines.map { $0 + "\n" }.joined(), program.outputs.map { names[$0] })
     }
 
+    /// A constant as a register holds it.
+    static func bits(_ constant: Program.Constant) -> Int32 {
+        if constant.element == .float32 { return Int32(bitPattern: Float(constant.value).bitPattern) }
+        let value = Int(exactly: constant.value.rounded(.towardZero)) ?? 0
+        return constant.element == .bool ? (constant.value != 0 ? 1 : 0) : Int32(truncatingIfNeeded: value)
+    }
+
     private func literal(_ constant: Program.Constant) -> String {
         if constant.element == .float32 { return "(\(floatType))(\(Self.literal(Float(constant.value))))" }
-        let value = Int(exactly: constant.value.rounded(.towardZero)) ?? 0
-        let bits = constant.element == .bool ? (constant.value != 0 ? 1 : 0) : Int(Int32(truncatingIfNeeded: value))
+        let bits = Self.bits(constant)
         // The most negative number has no literal.
-        return "(\(intType))(\(bits == Int(Int32.min) ? "(-2147483647 - 1)" : "\(bits)"))"
+        return "(\(intType))(\(bits == Int32.min ? "(-2147483647 - 1)" : "\(bits)"))"
     }
 
     static func literal(_ value: Float) -> String {

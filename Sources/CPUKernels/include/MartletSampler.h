@@ -23,7 +23,18 @@ typedef struct {
 /// A run of products: count of them from these places on, relative to the bases.
 typedef struct {
     int32_t a, b, count;
+    /// Where the packed weights of b begin, if the work has them.
+    int64_t packed;
 } martlet_lane_segment;
+
+/// Weights of a segment packed for all channels, sixteen at a time: target[block][j][16] = element start + j * stride + channel *
+/// channelStride, with zeros behind the last channel.
+typedef struct {
+    int32_t value;
+    int32_t channels;
+    int64_t start, stride, channelStride, count;
+    int64_t target;
+} martlet_lane_pack;
 
 typedef enum { MARTLET_LANES_PLAIN, MARTLET_LANES_PRODUCT, MARTLET_LANES_SUM, MARTLET_LANES_MAXIMUM, MARTLET_LANES_MINIMUM } martlet_lane_anchor;
 
@@ -38,6 +49,10 @@ typedef struct {
 typedef struct {
     martlet_lane_anchor anchor;
     int32_t channels;
+    /// About as many multiply-adds for one lane of a position.
+    int64_t cost;
+    /// Whether the segments' weights are packed.
+    int32_t isPacked;
     /// Product: sum over the row's segments of a[aBase + segment.a + j * aStride] * b[bBase + segment.b + j * bStride].
     int32_t a, b;
     int64_t aStride, bStride, aChannelStride, bChannelStride;
@@ -52,9 +67,7 @@ typedef struct {
     const martlet_program *_Nonnull program;
     int32_t operandCount, outputCount;
     const martlet_lane_operand *_Nonnull operands;
-    const int32_t *_Nonnull outputs;
-    const int32_t *_Nonnull target;
-    int64_t targetChannelStride;
+    const martlet_lane_operand *_Nonnull outputs;
     const int32_t *_Nonnull order;
     const martlet_lane_run *_Nonnull runs;
     /// Runs of step t: runStart[t] ..< runStart[t + 1].
@@ -63,15 +76,21 @@ typedef struct {
 
 typedef struct {
     const martlet_lane_value *_Nonnull values;
+    int32_t valueCount;
+    int32_t packCount;
+    const martlet_lane_pack *_Nonnull packs;
+    float *_Nullable packed;
     const martlet_lane_work *_Nonnull works;
     int32_t workCount;
     int32_t stepCount;
     int32_t variable, drawn;
     /// Variables of step t: group[groupStart[t]] ..< group[groupStart[t + 1]].
     const int32_t *_Nonnull group, *_Nonnull groupStart;
-    /// Lanes of memory, a multiple of MARTLET_LANE_WIDTH.
+    /// Lanes of memory: at most MARTLET_FEW_LANES, or a multiple of MARTLET_LANE_WIDTH.
     int64_t lanes;
-    /// Bytes of work space for each thread of the pool.
+    /// The sum of the works' costs over all positions, for each step.
+    int64_t stepCost;
+    /// Bytes of work space for each thread of the pool: an anchor, programs, and two words for each value.
     int64_t workBytes;
     char *_Nonnull work;
     martlet_level level;
@@ -79,6 +98,13 @@ typedef struct {
 
 enum {
     MARTLET_LANE_WIDTH = 16,
+    /// Up to so many lanes, vectors hold channels.
+    MARTLET_FEW_LANES = 4,
+    /// Channels of a block of packed weights.
+    MARTLET_LANE_BLOCK = 16,
+    /// The cost of a step from which on threads share it, and that of a work.
+    MARTLET_TEAM_STEP = 100000,
+    MARTLET_TEAM_WORK = 2048,
     /// Lanes of a slice at most: what the lanes of one slice touch should stay in the second-level cache.
     MARTLET_LANE_SLICE = 128,
     /// Elements (positions or channels times lanes) of an anchor that are computed before its program runs.
@@ -88,8 +114,8 @@ enum {
 /// Draws `lanes` examples (at most the sampler's).
 void martlet_sampler_run(const martlet_sampler *_Nonnull sampler, martlet_pool *_Nonnull pool, int64_t lanes);
 
-/// target[element][lane] = source[lane][element], and back.
+/// target[element][lane] = source[lane][element], and back, from the elements `places` (all in their order if NULL).
 void martlet_to_lanes(
     char *_Nonnull target, const char *_Nonnull source, int64_t elements, int64_t batch, int64_t lanes, int32_t size);
 void martlet_from_lanes(
-    char *_Nonnull target, const char *_Nonnull source, int64_t elements, int64_t batch, int64_t lanes, int32_t size);
+    char *_Nonnull target, const char *_Nonnull source, const int32_t *_Nullable places, int64_t elements, int64_t batch, int64_t lanes, int32_t size);

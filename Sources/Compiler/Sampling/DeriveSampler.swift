@@ -101,11 +101,26 @@ struct SamplerBuilder {
     mutating func build() throws -> SamplingProgram {
         let variableValue = value(variable)
         for cluster in fusion.ordered { try emit(cluster) }
-        return SamplingProgram(
+        var program = SamplingProgram(
             values: values, works: works, variable: variableValue, drawn: value(drawn),
             groups: order.groups.map { $0.map { Int32($0) } },
             exampleShape: Array(variable.shape.resolved(batch: 1).dropFirst()),
-            outputs: outputs.map { (value: value($0), exampleShape: Array($0.shape.resolved(batch: 1).dropFirst())) })
+            outputs: outputs.map {
+                SamplingProgram.Output(
+                    value: value($0), exampleShape: Array($0.shape.resolved(batch: 1).dropFirst()))
+            })
+        if hasChannels { program.store(channelShapes) }
+        return program
+    }
+
+    /// Channels and positions of the values that have both.
+    private var channelShapes: [Int: (channels: Int, positions: Int)] {
+        var result: [Int: (channels: Int, positions: Int)] = [:]
+        for (tensor, id) in valueOf where SamplerLayout.splits(tensor.shape) {
+            let shape = tensor.shape.resolved(batch: 1)
+            result[id] = (shape[1], shape[2...].reduce(1, *))
+        }
+        return result
     }
 
     mutating func value(_ tensor: Tensor) -> Int {
@@ -306,7 +321,7 @@ struct SamplerBuilder {
                 label: names.prefix(8).joined(separator: "+"),
                 location: cluster.anchor?.location ?? cluster.nodes.first?.location, channels: layout.channels.count,
                 anchor: anchor, operands: operands, program: program, outputs: tensors.map { value($0) },
-                target: target, order: bySteps.flatMap { $0 }, stepStart: starts))
+                targets: tensors.map { _ in target }, order: bySteps.flatMap { $0 }, stepStart: starts))
     }
 
     // MARK: movement that writes

@@ -49,11 +49,15 @@ public struct SamplingInterpreter {
                 }
             }
         }
-        return ([(program.variable, program.exampleShape)] + program.outputs).map { value, shape in
-            let count = program.values[value].count
-            let elements = memory[value]
+        return program.results.map { output in
+            let count = output.exampleShape.reduce(1, *)
+            let elements = memory[output.value]
             return Values(
-                shape: [batch] + shape, elements: (0..<count * batch).map { elements[$0 % count * batch + $0 / count] })
+                shape: [batch] + output.exampleShape,
+                elements: (0..<count * batch).map { i in
+                    let place = output.places.map { Int($0[i % count]) } ?? i % count
+                    return elements[place * batch + i / count]
+                })
         }
     }
 
@@ -100,8 +104,8 @@ public struct SamplingInterpreter {
                 case .position(let stride): registers.append(Double(operand.table[p, c] + stride * b))
                 }
             }
-            for (output, value) in zip(work.outputs, work.program.evaluate(registers)) {
-                let place = work.target[p, c]
+            for (index, value) in work.program.evaluate(registers).enumerated() {
+                let (output, place) = (work.outputs[index], work.targets[index][p, c])
                 memory[output][program.values[output].isShared ? place : place * batch + b] = value
             }
         }

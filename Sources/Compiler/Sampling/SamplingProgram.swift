@@ -85,7 +85,7 @@ public struct SamplingProgram: Sendable {
         case reduction(Reduction)
     }
 
-    /// `outputs[..][target(e)] = program(anchor(e), operands(e)..)` for the elements of one step after another: at each
+    /// `outputs[..][targets[..](e)] = program(anchor(e), operands(e)..)` for the elements of one step after another: at each
     /// position of the step all channels, which become computable together.
     public struct Work: Sendable {
         public var label: String
@@ -97,11 +97,20 @@ public struct SamplingProgram: Sendable {
         public var program: Program
         /// One value for each program output.
         public var outputs: [Int]
-        /// The element of the outputs that each element of the operation writes.
-        public var target: Table
+        /// The element of each output that each element of the operation writes.
+        public var targets: [Table]
         /// Positions in the order of their steps; those of step t are `order[stepStart[t]..<stepStart[t + 1]]`.
         public var order: [Int32]
         public var stepStart: [Int32]
+
+        /// About as many multiply-adds for one example at a position, by which backends tell long works from short ones.
+        public var cost: Int {
+            // An elementwise function costs a few multiply-adds.
+            let elementwise = channels * (2 + 4 * program.instructions.count)
+            guard case .product(let p) = anchor, !order.isEmpty else { return elementwise }
+            let rows = p.rows.map { row in row.reduce(0) { $0 + Int($1.count) } }
+            return elementwise + channels * order.reduce(0) { $0 + rows[Int(p.row[Int($1)])] } / order.count
+        }
 
         public func positions(step: Int) -> ArraySlice<Int32> { order[Int(stepStart[step])..<Int(stepStart[step + 1])] }
     }
@@ -120,7 +129,18 @@ public struct SamplingProgram: Sendable {
     /// The shape of one example of the variable.
     public var exampleShape: [Int]
     /// Values that are handed back beside the variable.
-    public var outputs: [(value: Int, exampleShape: [Int])]
+    public var outputs: [Output]
+
+    /// A value that is handed back, of one example's shape.
+    public struct Output: Sendable {
+        public var value: Int
+        public var exampleShape: [Int]
+        /// Where the elements lie in the value, if not in their own order.
+        public var places: [Int32]?
+    }
+
+    /// The variable and the outputs.
+    public var results: [Output] { [Output(value: variable, exampleShape: exampleShape)] + outputs }
 
     public var stepCount: Int { groups.count }
 

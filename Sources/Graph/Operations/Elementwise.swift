@@ -31,6 +31,8 @@ public struct Elementwise: Operation, Hashable {
         guard context.facts.contains(where: { $0 != nil }) else { return context.inputs.map { _ in .same } }
         let own = facts(context)
         return context.inputs.indices.map { operand in
+            if own == nil, context.facts[operand] == nil, function != .select { return .same }
+            if context.facts[operand]?.isConstant == true { return .none }
             var reads = [Int32](repeating: -1, count: context.outputCount)
             for e in reads.indices where own?[e] == nil && context.facts[operand]?[e] == nil {
                 if case .select = function, let condition = context.facts[0]?[e], operand != (condition != 0 ? 1 : 2) {
@@ -43,13 +45,18 @@ public struct Elementwise: Operation, Hashable {
     }
 
     public func facts(_ context: RelationContext) -> Facts? {
-        guard context.facts.contains(where: { $0 != nil }) else { return nil }
+        // Most functions are known where all operands are.
+        guard context.facts.contains(where: { $0 != nil }), function.isAbsorbing || !context.facts.contains(nil) else {
+            return nil
+        }
         let type = context.inputs[0].elementType
         var result = Facts(
             isKnown: [Bool](repeating: false, count: context.outputCount),
             values: [Double](repeating: 0, count: context.outputCount))
+        var operands = [Double?](repeating: nil, count: context.facts.count)
         for e in 0..<context.outputCount {
-            if let value = function.known(context.facts.map { $0?[e] }, type) {
+            for k in operands.indices { operands[k] = context.facts[k]?[e] }
+            if let value = function.known(operands, type) {
                 result.isKnown[e] = true
                 result.values[e] = value
             }
@@ -139,10 +146,18 @@ extension ElementwiseFunction {
         }
     }
 
+    /// Whether some value of one operand decides the result alone.
+    var isAbsorbing: Bool {
+        switch self {
+        case .multiply, .divide, .add, .subtract, .logicalAnd, .logicalOr, .select: true
+        default: false
+        }
+    }
+
     /// The result where it follows from the operands that are known.
     func known(_ operands: [Double?], _ type: ElementType) -> Double? {
-        let values = operands.compactMap { $0 }
-        if values.count == operands.count {
+        if !operands.contains(nil) {
+            let values = operands.compactMap { $0 }
             return operands.count == 2 ? self(values[0], values[1], type) : self(values, type)
         }
         switch self {
