@@ -33,59 +33,68 @@ public enum Bench {
         workload.hasPrefix("matmul") ? ["evaluate"] : ["train", "sample"]
     }
 
-    public static func run(_ workload: String, _ what: String, device: any Device, seconds: Double) throws -> Row {
+    /// - Parameter settings: `key=value`s to change in the workload's configuration, for series; what is timed is then no longer
+    ///   the peer's workload.
+    public static func run(
+        _ workload: String, _ what: String, device: any Device, seconds: Double, settings: [String] = []
+    ) throws -> Row {
         switch workload {
-        case "made": return try made(workload, hidden: [500, 500], trainBatch: 100, what, device, seconds)
-        case "made-large": return try made(workload, hidden: [4096, 4096], trainBatch: 256, what, device, seconds)
-        case "matmul-2048": return try product(workload, 2048, 2048, 2048, device, seconds)
-        case "matmul-100x784x500": return try product(workload, 100, 784, 500, device, seconds)
-        case "matmul-512x1024x1024": return try product(workload, 512, 1024, 1024, device, seconds)
-        case "pixelcnn":
-            let configuration = RunConfiguration(PixelCNNSettings()) { $0.batch = 32 }
-            return try binary(workload, configuration, [1, 28, 28], what, device, seconds)
-        case "gated-pixelcnn":
-            let configuration = RunConfiguration(GatedPixelCNNSettings()) { $0.batch = 16 }
-            return try binary(workload, configuration, [1, 28, 28], what, device, seconds)
-        case "wavenet":
-            let random = HostRandom(seed: 0, stream: "bench")
-            return try model(
-                workload, RunConfiguration(WaveNetSettings()) { $0.batch = 1 }, examples: ExampleShape([8000]),
-                sampleBatch: 1, what, device, seconds, { Float(random.bits(example: $0) % 256) })
-        case _ where flows.contains(workload): return try flow(workload, what, device, seconds)
+        case "matmul-2048": return try product(workload, 2048, 2048, 2048, device, seconds, settings)
+        case "matmul-100x784x500": return try product(workload, 100, 784, 500, device, seconds, settings)
+        case "matmul-512x1024x1024": return try product(workload, 512, 1024, 1024, device, seconds, settings)
         default:
-            throw UsageError(
-                "bench: there is no workload “\(workload)”; there are \(workloads.joined(separator: ", "))")
+            var chosen = try Self.workload(workload)
+            for setting in settings { try chosen.configuration.set(setting) }
+            return try model(workload, chosen, what, device, seconds)
         }
     }
 
-    /// A model of binary images: training on its batch, 16 images drawn.
-    private static func binary(
-        _ name: String, _ configuration: RunConfiguration, _ shape: [Int], _ what: String, _ device: any Device,
-        _ seconds: Double
-    ) throws -> Row {
-        let random = HostRandom(seed: 0, stream: "bench")
-        return try model(
-            name, configuration, examples: ExampleShape(shape), sampleBatch: 16, what, device, seconds,
-            { Float(random.uniform(example: $0) < 0.13 ? 1 : 0) })
+    /// A model, the shape of its examples, how many are drawn, and element i of the batch that is trained on.
+    struct Workload {
+        var configuration: RunConfiguration
+        let examples: ExampleShape
+        let sampleBatch: Int
+        let value: (Int) -> Float
+
+        init(_ configuration: RunConfiguration, _ shape: [Int], sampleBatch: Int, _ value: @escaping (Int) -> Float) {
+            self.configuration = configuration
+            examples = ExampleShape(shape)
+            self.sampleBatch = sampleBatch
+            self.value = value
+        }
     }
 
-    /// MADE 784-hidden-784, Bernoulli, natural order: a step of forward, backward and Adam, or 100 images drawn.
-    private static func made(
-        _ name: String, hidden: [Int], trainBatch: Int, _ what: String, _ device: any Device, _ seconds: Double
-    ) throws -> Row {
-        let configuration = RunConfiguration(MADESettings { $0.hidden = hidden }) { $0.batch = trainBatch }
+    private static func workload(_ name: String) throws -> Workload {
         let random = HostRandom(seed: 0, stream: "bench")
-        return try model(
-            name, configuration, examples: ExampleShape([784]), sampleBatch: 100, what, device, seconds,
-            { Float(random.uniform(example: $0) < 0.13 ? 1 : 0) })
+        let binary = { (index: Int) -> Float in random.uniform(example: index) < 0.13 ? 1 : 0 }
+        switch name {
+        case "made", "made-large":
+            // 784-hidden-784, Bernoulli, natural order.
+            let isLarge = name == "made-large"
+            let settings = MADESettings { $0.hidden = isLarge ? [4096, 4096] : [500, 500] }
+            return Workload(
+                RunConfiguration(settings) { $0.batch = isLarge ? 256 : 100 }, [784], sampleBatch: 100, binary)
+        case "pixelcnn":
+            return Workload(
+                RunConfiguration(PixelCNNSettings()) { $0.batch = 32 }, [1, 28, 28], sampleBatch: 16, binary)
+        case "gated-pixelcnn":
+            return Workload(
+                RunConfiguration(GatedPixelCNNSettings()) { $0.batch = 16 }, [1, 28, 28], sampleBatch: 16, binary)
+        case "wavenet":
+            return Workload(RunConfiguration(WaveNetSettings()) { $0.batch = 1 }, [8000], sampleBatch: 1) {
+                Float(random.bits(example: $0) % 256)
+            }
+        case _ where flows.contains(name): return flow(name)
+        default:
+            throw UsageError("bench: there is no workload “\(name)”; there are \(workloads.joined(separator: ", "))")
+        }
     }
 
     /// A model's training step on one resident batch (forward, backward, optimizer), or a batch drawn.
-    /// - Parameter value: element i of the batch.
-    static func model(
-        _ name: String, _ configuration: RunConfiguration, examples: ExampleShape, sampleBatch: Int, _ what: String,
-        _ device: any Device, _ seconds: Double, _ value: (Int) -> Float
+    private static func model(
+        _ name: String, _ workload: Workload, _ what: String, _ device: any Device, _ seconds: Double
     ) throws -> Row {
+        let (configuration, examples, sampleBatch) = (workload.configuration, workload.examples, workload.sampleBatch)
         let run = try Run(configuration, examples: examples, device: device)
         try run.initialize()
         let parameterCount = run.model.module.parameterCount
@@ -105,7 +114,7 @@ public enum Bench {
         let program = try run.makeTrainingProgram()
         let executable = try device.load(program.schedule, maximumBatch: batch, states: run.states.buffers)
         var arrays = run.stepFeeds(step: 0, rate: 1e-4, examples: Array(0..<batch))
-        arrays["x"] = HostArray((0..<batch * examples.count).map(value), shape: [batch, examples.count])
+        arrays["x"] = HostArray((0..<batch * examples.count).map(workload.value), shape: [batch, examples.count])
         var feeds: [String: Feed] = [:]
         var bytes = 0
         let names = Set(program.inputs)
@@ -122,9 +131,10 @@ public enum Bench {
     }
 
     /// A plain float32 product `m x k x n`; the second operand counts as the parameters.
-    private static func product(_ name: String, _ m: Int, _ k: Int, _ n: Int, _ device: any Device, _ seconds: Double)
-        throws -> Row
-    {
+    private static func product(
+        _ name: String, _ m: Int, _ k: Int, _ n: Int, _ device: any Device, _ seconds: Double, _ settings: [String]
+    ) throws -> Row {
+        guard settings.isEmpty else { throw UsageError("--set \(settings[0]): \(name) has no settings") }
         let a = Tensor.input("a", [Extent(m), Extent(k)])
         let b = Tensor.input("b", [Extent(k), Extent(n)])
         let result = Tensor.state("c", [Extent(m), Extent(n)])

@@ -6,7 +6,7 @@ import Graph
 extension Bench {
     static let flows = ["maf", "maf-image", "realnvp", "glow"]
 
-    static func flow(_ name: String, _ what: String, _ device: any Device, _ seconds: Double) throws -> Row {
+    static func flow(_ name: String) -> Workload {
         let random = HostRandom(seed: 0, stream: "bench")
         let normal = { (index: Int) in Float(random.normal(example: index)) }
         switch name {
@@ -17,18 +17,16 @@ extension Bench {
                 $0.hidden = [512, 512]
                 $0.limit = 0
             }
-            return try model(
-                name, RunConfiguration(settings) { $0.batch = 512 }, examples: ExampleShape([63]), sampleBatch: 1000,
-                what, device, seconds, normal)
+            return Workload(
+                RunConfiguration(settings) { $0.batch = 512 }, [63], sampleBatch: 1000, normal)
         case "maf-image":
             let settings = FlowSettings {
                 $0.layers = 5
                 $0.hidden = [1024]
                 $0.limit = 0
             }
-            return try model(
-                name, RunConfiguration(settings) { $0.batch = 100 }, examples: ExampleShape([784]), sampleBatch: 100,
-                what, device, seconds, normal)
+            return Workload(
+                RunConfiguration(settings) { $0.batch = 100 }, [784], sampleBatch: 100, normal)
         case "realnvp":
             // Ten affine couplings on 63 variables, log-scales within a tanh.
             let settings = FlowSettings {
@@ -37,9 +35,8 @@ extension Bench {
                 $0.hidden = [512, 512]
                 $0.limit = 1
             }
-            return try model(
-                name, RunConfiguration(settings) { $0.batch = 512 }, examples: ExampleShape([63]), sampleBatch: 1000,
-                what, device, seconds, normal)
+            return Workload(
+                RunConfiguration(settings) { $0.batch = 512 }, [63], sampleBatch: 1000, normal)
         default:
             // Three levels of eight steps on 32 x 32 colour images.
             let settings = ImageFlowSettings {
@@ -48,10 +45,9 @@ extension Bench {
                 $0.hidden = 128
                 $0.levels = 0
             }
-            return try model(
-                name, RunConfiguration(settings) { $0.batch = 16 }, examples: ExampleShape([3, 32, 32]),
-                sampleBatch: 16,
-                what, device, seconds, { Float(random.uniform(example: $0)) })
+            return Workload(
+                RunConfiguration(settings) { $0.batch = 16 }, [3, 32, 32], sampleBatch: 16,
+                { Float(random.uniform(example: $0)) })
         }
     }
 }

@@ -221,6 +221,9 @@ struct Bench: ParsableCommand {
     @Option(help: "Workloads, separated by commas; all if not given.") var only: String?
     @Option(help: "train, evaluate, sample, separated by commas.") var what = "train,evaluate,sample"
     @Option(help: "Seconds for each figure.") var seconds = 3.0
+    @Option(
+        name: .customLong("set"), help: "key=value: changes a workload's setting, such as batch or hidden, for series.")
+    var settings: [String] = []
     @Flag(help: "Print JSON lines.") var json = false
 
     func run() throws {
@@ -239,7 +242,8 @@ struct Bench: ParsableCommand {
                 )
             }
             for activity in Training.Bench.activities(workload) where wanted.contains(activity) {
-                let row = try Training.Bench.run(workload, activity, device: device, seconds: seconds)
+                let row = try Training.Bench.run(
+                    workload, activity, device: device, seconds: seconds, settings: settings)
                 if json {
                     try printJSON(row)
                 } else {

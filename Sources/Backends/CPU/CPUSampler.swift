@@ -91,8 +91,10 @@ final class CPUSampler: SamplingExecutable {
         let groupStart = program.groups.reduce(into: [Int32(0)]) { $0.append($0.last! + Int32($1.count)) }
         sampler.initialize(
             to: martlet_sampler(
-                values: keep(values), valueCount: Int32(values.count), packCount: Int32(packs.count), packs: keep(packs),
-                packed: packed.pointer.assumingMemoryBound(to: Float.self), works: keep(works), workCount: Int32(works.count),
+                values: keep(values), valueCount: Int32(values.count), packCount: Int32(packs.count),
+                packs: keep(packs),
+                packed: packed.pointer.assumingMemoryBound(to: Float.self), works: keep(works),
+                workCount: Int32(works.count),
                 stepCount: Int32(program.stepCount),
                 variable: Int32(program.variable), drawn: Int32(program.drawn),
                 group: keep(program.groups.flatMap { $0 }),
@@ -122,7 +124,8 @@ final class CPUSampler: SamplingExecutable {
 
     private func lower(_ work: SamplingProgram.Work, _ compiled: CompiledProgram) throws -> martlet_lane_work {
         var result = martlet_lane_work(
-            anchor: MARTLET_LANES_PLAIN, channels: Int32(work.channels), cost: Int64(work.cost), isPacked: 0, a: 0, b: 0, aStride: 0, bStride: 0,
+            anchor: MARTLET_LANES_PLAIN, channels: Int32(work.channels), cost: Int64(work.cost), isPacked: 0, a: 0,
+            b: 0, aStride: 0, bStride: 0,
             aChannelStride: 0, bChannelStride: 0, aBase: nil, bBase: nil, row: nil, rowStart: nil, segments: nil,
             offsets: nil, offsetCount: 0, program: UnsafePointer(compiled.pointer),
             operandCount: Int32(work.operands.count), outputCount: Int32(work.outputs.count),
@@ -278,7 +281,8 @@ final class CPUSampler: SamplingExecutable {
                     martlet_from_lanes(
                         target.baseAddress!.assumingMemoryBound(to: CChar.self),
                         buffers[output.value]!.pointer.assumingMemoryBound(to: CChar.self), places,
-                        Int64(output.exampleShape.reduce(1, *)), Int64(batch), Int64(lanes), Int32(value.element.byteCount))
+                        Int64(output.exampleShape.reduce(1, *)), Int64(batch), Int64(lanes),
+                        Int32(value.element.byteCount))
                 }
                 return result
             }
