@@ -54,6 +54,8 @@ import Testing
         let taps = Tensor.constant(HostArray((0..<54).map { Float($0 * 7 % 11) / 8 - 0.5 }, shape: [3, 2, 3, 3]))
         let convolved = images.convolution(
             taps, padding: [(1, 1), (1, 1)], mask: .causal(.b, kernel: [3, 3], outputs: 3, inputs: 2, channelGroups: 2))
+        // Terms that are summed and wanted themselves: by rows, by columns, over the axis in the middle.
+        let (rows, columns, middle) = ((v * 3).tanh(), (v * 2).sigmoid(), (x + 0.25).exp())
         let bits = BitMatrix(rows: 5, columns: 7) { ($0 * 7 + $1 * 3) % 4 < 2 }
         return [
             ("elementwise", ((v * 2 + 1).tanh() * v.sigmoid()).softplus() + v.absolute().sqrt()),
@@ -72,6 +74,9 @@ import Testing
                     of: v.gathered(.constant(HostArray([6, 0, 0, 3] as [Int32])), axis: 1).squared().sum(), with: [v])[
                         0]
             ),
+            ("terms of sums of rows", rows), ("sums of rows", rows.sum(axes: [1])),
+            ("terms of sums of columns", columns), ("sums of columns", columns.sum(axes: [0])),
+            ("terms of maxima", middle), ("maxima", middle.max(axes: [1])),
             ("one-hot", Tensor.iota([.batch], axis: 0).oneHot(4)),
             ("cumulative", v.cumulativeSum(axis: 1) + v.cumulativeSum(axis: 1, exclusive: true, reversed: true)),
             ("inverse", (x + eye * 3).inverse()), ("log|det|", (x + eye * 3).logAbsoluteDeterminant()),
