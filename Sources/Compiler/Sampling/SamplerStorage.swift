@@ -111,7 +111,8 @@ extension SamplingProgram.Storage {
         self.channels = channels
         self.positions = positions
         let isFixed = (0..<positions).map { p in
-            life.firstWrite[p] < 0 || known.map { k in (0..<channels).contains { k.isKnown[$0 * positions + p] } } == true
+            life.firstWrite[p] < 0
+                || known.map { k in (0..<channels).contains { k.isKnown[$0 * positions + p] } } == true
         }
         // A stable sort: the order of positions within a step is their own.
         let written = (0..<positions).filter { !isFixed[$0] }
@@ -221,7 +222,9 @@ extension SamplingProgram.SumOfProducts {
             ) {
                 guard let storage else { return }
                 let base = bases[p]
-                for k in segments.indices { segments[k][keyPath: offset] = storage.place(base + segments[k][keyPath: offset]) }
+                for k in segments.indices {
+                    segments[k][keyPath: offset] = storage.place(base + segments[k][keyPath: offset])
+                }
                 bases[p] = segments.first?[keyPath: offset] ?? 0
                 for k in segments.indices { segments[k][keyPath: offset] -= bases[p] }
             }
