@@ -17,7 +17,8 @@ typedef uint martlet_uint;
 #define MARTLET_TABLE __constant
 #define MARTLET_FUNCTION static inline
 #define MARTLET_FMA(a, b, c) fma(a, b, c)
-#define MARTLET_HIGH(a, b) mul_hi(a, b)
+// Not mul_hi, which PoCL puts together from products of 16 bits.
+#define MARTLET_HIGH(a, b) ((uint)(((ulong)(a) * (b)) >> 32))
 #define MARTLET_LEADING_ZEROS(a) clz(a)
 #define MARTLET_NO_CONTRACTION
 #else

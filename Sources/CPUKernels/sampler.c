@@ -1,47 +1,17 @@
 // Runs samplers. Slices of the lanes go through all steps on their own, a thread each; where there are fewer slices than
-// threads and steps are long, all threads go through the steps of a slice together and share the channels of each work.
+// threads and steps are long, one thread goes through the steps of a slice and all share the channels of its long works.
 #include <math.h>
-#include <sched.h>
-#include <stdatomic.h>
 #include <string.h>
 
 #include "kernels.h"
-
-// How long a thread waits for the others of its team before it lets others run.
-static const int32_t spins_before_yield = 4000;
 
 typedef struct {
     const martlet_sampler *sampler;
     int64_t slice;
     int64_t lanes;
+    /// Shares the works of a slice, or NULL.
+    martlet_pool *pool;
 } sampler_job;
-
-/// Threads that go through the steps of one slice together.
-typedef struct {
-    const martlet_sampler *sampler;
-    int64_t first, count;
-    int32_t members;
-    _Alignas(64) _Atomic(int32_t) arrived;
-    _Alignas(64) _Atomic(int32_t) generation;
-} sampler_team;
-
-static void wait_for_all(sampler_team *team) {
-    const int32_t generation = atomic_load_explicit(&team->generation, memory_order_relaxed);
-    if (atomic_fetch_add_explicit(&team->arrived, 1, memory_order_acq_rel) == team->members - 1) {
-        atomic_store_explicit(&team->arrived, 0, memory_order_relaxed);
-        atomic_store_explicit(&team->generation, generation + 1, memory_order_release);
-        return;
-    }
-    for (int32_t spins = 0; atomic_load_explicit(&team->generation, memory_order_acquire) == generation; spins++) {
-        if (spins < spins_before_yield) {
-#if defined(__x86_64__)
-            __builtin_ia32_pause();
-#endif
-        } else {
-            sched_yield();
-        }
-    }
-}
 
 /// The address of (element, lane).
 static inline char *at(const martlet_sampler *s, int32_t value, int64_t element, int64_t lane) {
@@ -68,10 +38,11 @@ static void packed_sums(
                 f->add_packed_products(
                     sums, x, w->aStride * s->lanes, s->packed + g->packed + (channel + r) * g->count, g->count, blocks);
             }
-            for (int64_t k = 0; k < taken; k++) {
-                result[(r + k) * count + lane] =
-                    total(sums + k / MARTLET_LANE_BLOCK * 4 * MARTLET_LANE_BLOCK + k % MARTLET_LANE_BLOCK, MARTLET_LANE_BLOCK);
-            }
+            float totals[CHANNELS];
+            for (int64_t k = 0; k < blocks; k++)
+                for (int64_t c = 0; c < MARTLET_LANE_BLOCK; c++)
+                    totals[k * MARTLET_LANE_BLOCK + c] = total(sums + 4 * k * MARTLET_LANE_BLOCK + c, MARTLET_LANE_BLOCK);
+            for (int64_t k = 0; k < taken; k++) result[(r + k) * count + lane] = totals[k];
         }
     }
 }
@@ -252,11 +223,20 @@ static int64_t position_count(const martlet_lane_work *w, int32_t step) {
     return count;
 }
 
-static void take_drawn(const martlet_sampler *s, int32_t step, int64_t first, int64_t count) {
-    for (int32_t g = s->groupStart[step]; g < s->groupStart[step + 1]; g++) {
-        const int32_t v = s->group[g];
-        memcpy(at(s, s->variable, v, first), at(s, s->drawn, v, first), (size_t)(count * s->values[s->variable].size));
-    }
+/// A long work, in as many parts as there are threads.
+typedef struct {
+    const martlet_sampler *sampler;
+    const martlet_lane_work *work;
+    int32_t step;
+    int64_t items, parts;
+    int64_t first, count;
+} shared_work;
+
+static void run_part(void *context, int64_t index, int32_t worker) {
+    const shared_work *p = context;
+    run_items(
+        p->sampler, p->work, p->step, p->items * index / p->parts, p->items * (index + 1) / p->parts, p->first, p->count,
+        p->sampler->work + worker * p->sampler->workBytes);
 }
 
 static void run_slice(void *context, int64_t index, int32_t worker) {
@@ -266,76 +246,22 @@ static void run_slice(void *context, int64_t index, int32_t worker) {
     const int64_t count = job->lanes - first < job->slice ? job->lanes - first : job->slice;
     char *scratch = s->work + worker * s->workBytes;
     for (int32_t step = 0; step < s->stepCount; step++) {
-        for (int32_t k = 0; k < s->workCount; k++) run_items(s, &s->works[k], step, 0, INT64_MAX, first, count, scratch);
-        take_drawn(s, step, first, count);
-    }
-}
-
-/// When a value was last written and read: 2 * the number of barriers before + whether all members took part.
-typedef struct {
-    int32_t written, read;
-} value_use;
-
-/// Whether a use since the last barrier may have been another member's.
-static inline int is_open(int32_t use, int32_t now, int isSplit) { return use >> 1 == now && ((use & 1) || isSplit); }
-
-static int is_behind(const martlet_lane_work *w, const value_use *uses, int32_t now, int isSplit) {
-    if (w->anchor != MARTLET_LANES_PLAIN && is_open(uses[w->a].written, now, isSplit)) return 1;
-    if (w->anchor == MARTLET_LANES_PRODUCT && is_open(uses[w->b].written, now, isSplit)) return 1;
-    for (int32_t i = 0; i < w->operandCount; i++) {
-        const int32_t value = w->operands[i].value;
-        if (value >= 0 && is_open(uses[value].written, now, isSplit)) return 1;
-    }
-    for (int32_t i = 0; i < w->outputCount; i++) {
-        const value_use use = uses[w->outputs[i].value];
-        if (is_open(use.written, now, isSplit) || is_open(use.read, now, isSplit)) return 1;
-    }
-    return 0;
-}
-
-static void note(const martlet_lane_work *w, value_use *uses, int32_t use) {
-    if (w->anchor != MARTLET_LANES_PLAIN) uses[w->a].read = use;
-    if (w->anchor == MARTLET_LANES_PRODUCT) uses[w->b].read = use;
-    for (int32_t i = 0; i < w->operandCount; i++)
-        if (w->operands[i].value >= 0) uses[w->operands[i].value].read = use;
-    for (int32_t i = 0; i < w->outputCount; i++) uses[w->outputs[i].value].written = use;
-}
-
-/// Long works are shared by all members, short ones are the first member's. Every member keeps the same book of the values'
-/// uses, and so knows where all have to wait for each other.
-static void run_member(void *context, int64_t member, int32_t worker) {
-    sampler_team *team = context;
-    const martlet_sampler *s = team->sampler;
-    char *scratch = s->work + worker * s->workBytes;
-    value_use *uses = (value_use *)(scratch + s->workBytes) - s->valueCount;
-    memset(uses, 0, (size_t)s->valueCount * sizeof *uses);
-    int32_t now = 1;
-    for (int32_t step = 0; step < s->stepCount; step++) {
         for (int32_t k = 0; k < s->workCount; k++) {
             const martlet_lane_work *w = &s->works[k];
             const int64_t positions = position_count(w, step);
             if (positions == 0) continue;
-            const int isSplit = positions * w->cost * team->count >= MARTLET_TEAM_WORK;
-            if (is_behind(w, uses, now, isSplit)) {
-                wait_for_all(team);
-                now++;
-            }
-            note(w, uses, 2 * now + isSplit);
             const int64_t items = positions * ((w->channels + MARTLET_LANE_BLOCK - 1) / MARTLET_LANE_BLOCK);
-            if (isSplit) {
-                run_items(
-                    s, w, step, items * member / team->members, items * (member + 1) / team->members, team->first, team->count,
-                    scratch);
-            } else if (member == 0) {
-                run_items(s, w, step, 0, items, team->first, team->count, scratch);
+            if (job->pool != NULL && positions * w->cost * count >= MARTLET_SHARED_WORK) {
+                shared_work shared = {s, w, step, items, martlet_pool_threads(job->pool), first, count};
+                martlet_pool_run(job->pool, shared.parts, run_part, &shared);
+            } else {
+                run_items(s, w, step, 0, items, first, count, scratch);
             }
         }
-        if (is_open(uses[s->drawn].written, now, 0) || is_open(uses[s->variable].read, now, 0)) {
-            wait_for_all(team);
-            now++;
+        for (int32_t g = s->groupStart[step]; g < s->groupStart[step + 1]; g++) {
+            const int32_t v = s->group[g];
+            memcpy(at(s, s->variable, v, first), at(s, s->drawn, v, first), (size_t)(count * s->values[s->variable].size));
         }
-        if (member == 0) take_drawn(s, step, team->first, team->count);
-        uses[s->drawn].read = uses[s->variable].written = 2 * now;
     }
 }
 
@@ -358,15 +284,12 @@ void martlet_sampler_run(const martlet_sampler *sampler, martlet_pool *pool, int
     int64_t slice = ((lanes + threads - 1) / threads + width - 1) / width * width;
     if (slice > MARTLET_LANE_SLICE) slice = MARTLET_LANE_SLICE;
     const int64_t slices = (lanes + slice - 1) / slice;
-    if (2 * slices <= threads && sampler->stepCost * lanes >= MARTLET_TEAM_STEP) {
-        for (int64_t first = 0; first < lanes; first += MARTLET_LANE_SLICE) {
-            const int64_t count = lanes - first < MARTLET_LANE_SLICE ? lanes - first : MARTLET_LANE_SLICE;
-            sampler_team team = {sampler, first, count, (int32_t)threads, 0, 0};
-            martlet_pool_run(pool, threads, run_member, &team);
-        }
+    if (2 * slices <= threads && sampler->stepCost * lanes >= MARTLET_SHARED_STEP) {
+        sampler_job job = {sampler, MARTLET_LANE_SLICE, lanes, pool};
+        for (int64_t i = 0; i * MARTLET_LANE_SLICE < lanes; i++) run_slice(&job, i, 0);
         return;
     }
-    sampler_job job = {sampler, slice, lanes};
+    sampler_job job = {sampler, slice, lanes, NULL};
     martlet_pool_run(pool, slices, run_slice, &job);
 }
 

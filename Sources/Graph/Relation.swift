@@ -84,11 +84,13 @@ public func affinePositions(_ shape: [Int], offset: Int, strides: [Int]) -> [Int
     var result: [Int32] = []
     result.reserveCapacity(count)
     guard count > 0 else { return result }
+    // The last axis is walked in a loop of its own.
+    let (width, stride) = (shape.last ?? 1, strides.last ?? 0)
     var index = [Int](repeating: 0, count: shape.count)
     var position = offset
-    for _ in 0..<count {
-        result.append(Int32(position))
-        var axis = shape.count - 1
+    for _ in 0..<count / width {
+        for i in 0..<width { result.append(Int32(position + i * stride)) }
+        var axis = shape.count - 2
         while axis >= 0 {
             index[axis] += 1
             position += strides[axis]

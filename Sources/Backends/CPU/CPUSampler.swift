@@ -3,8 +3,8 @@ import Compiler
 import Graph
 import Synchronization
 
-/// A sampler on the CPU: values lie `[element, lane]`. Every thread runs the whole program on its own lanes, or, where lanes are
-/// few and steps long, its part of every work.
+/// A sampler on the CPU: values lie `[element, lane]`. Every thread runs the whole program on its own lanes; where
+/// lanes are few and steps long, threads share the channels of every work.
 final class CPUSampler: SamplingExecutable {
     let program: SamplingProgram
     let maximumBatch: Int
@@ -81,7 +81,7 @@ final class CPUSampler: SamplingExecutable {
                 slotBytes, Int(compiled.pointer.pointee.slotCount) * Int(compiled.pointer.pointee.slotBytes))
             works.append(try lower(work, compiled))
         }
-        let workBytes = Int(MARTLET_LANE_CHUNK) * 4 + (slotBytes + values.count * 8 + 63) / 64 * 64 + 64
+        let workBytes = Int(MARTLET_LANE_CHUNK) * 4 + (slotBytes + 63) / 64 * 64 + 64
         let scratch = try CPUBuffer(byteCount: workBytes * device.threads, purpose: "a sampler's work space")
         self.scratch = scratch
         let packed = try CPUBuffer(byteCount: max(64, packedCount * 4), purpose: "a sampler's packed weights")
@@ -91,8 +91,7 @@ final class CPUSampler: SamplingExecutable {
         let groupStart = program.groups.reduce(into: [Int32(0)]) { $0.append($0.last! + Int32($1.count)) }
         sampler.initialize(
             to: martlet_sampler(
-                values: keep(values), valueCount: Int32(values.count), packCount: Int32(packs.count),
-                packs: keep(packs),
+                values: keep(values), packCount: Int32(packs.count), packs: keep(packs),
                 packed: packed.pointer.assumingMemoryBound(to: Float.self), works: keep(works),
                 workCount: Int32(works.count),
                 stepCount: Int32(program.stepCount),

@@ -76,7 +76,6 @@ typedef struct {
 
 typedef struct {
     const martlet_lane_value *_Nonnull values;
-    int32_t valueCount;
     int32_t packCount;
     const martlet_lane_pack *_Nonnull packs;
     float *_Nullable packed;
@@ -90,7 +89,7 @@ typedef struct {
     int64_t lanes;
     /// The sum of the works' costs over all positions, for each step.
     int64_t stepCost;
-    /// Bytes of work space for each thread of the pool: an anchor, programs, and two words for each value.
+    /// Bytes of work space for each thread of the pool.
     int64_t workBytes;
     char *_Nonnull work;
     martlet_level level;
@@ -102,9 +101,9 @@ enum {
     MARTLET_FEW_LANES = 4,
     /// Channels of a block of packed weights.
     MARTLET_LANE_BLOCK = 16,
-    /// The cost of a step from which on threads share it, and that of a work.
-    MARTLET_TEAM_STEP = 100000,
-    MARTLET_TEAM_WORK = 2048,
+    /// The cost of a step from which on threads share its works, and that of a work that they share.
+    MARTLET_SHARED_STEP = 100000,
+    MARTLET_SHARED_WORK = 4096,
     /// Lanes of a slice at most: what the lanes of one slice touch should stay in the second-level cache.
     MARTLET_LANE_SLICE = 128,
     /// Elements (positions or channels times lanes) of an anchor that are computed before its program runs.
