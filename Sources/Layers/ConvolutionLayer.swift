@@ -62,6 +62,25 @@ public struct ConvolutionLayer: Module {
         return centred * scale
     }
 
+    /// The sum of `layers[i](inputs[i])`, computed as one convolution over the channels of all inputs: what is summed is neither
+    /// written nor read one layer at a time. The layers differ in their weights alone.
+    public static func sum(
+        _ layers: [ConvolutionLayer], of inputs: [Tensor], file: StaticString = #fileID, line: UInt = #line
+    ) -> Tensor {
+        let first = layers[0]
+        precondition(
+            layers.count == inputs.count && first.groups == 1
+                && layers.allSatisfy {
+                    ($0.stride, $0.dilation, $0.groups) == (first.stride, first.dilation, first.groups)
+                        && $0.padding.elementsEqual(first.padding, by: ==) && $0.mask == nil && !$0.isTransposed
+                }, "the layers of a sum must agree in all but their weights, without masks or groups")
+        let x = Tensor.concatenate(inputs, axis: 1)
+        let y = first.convolve(x, .concatenate(layers.map(\.effectiveWeight), axis: 1), file, line)
+        let biases = layers.compactMap { $0.bias?.tensor }
+        guard let bias = biases.first else { return y }
+        return y + biases.dropFirst().reduce(bias, +).perChannel(y)
+    }
+
     /// The weight as it multiplies.
     private var effectiveWeight: Tensor {
         guard let gain else { return weight.tensor }

@@ -65,18 +65,18 @@ public struct WaveNet: CausalModel {
     public func conditionalParameters(_ x: Tensor, _ context: ForwardContext) -> Tensor {
         // Step t sees the samples before t.
         var h = embed(conditional.encode(x).shiftedByOne())
-        var total: Tensor?
+        var features: [Tensor] = []
         for layer in dilations.indices {
             var a = gated[layer](h)
             if let label = context.label, !globalCondition.isEmpty { a = a + globalCondition[layer](label, rank: 3) }
             if let local = context.local, !localCondition.isEmpty { a = a + localCondition[layer](local) }
             let y = a.gated()
-            let s = skip[layer](y)
-            total = total.map { $0 + s } ?? s
+            features.append(y)
             // The last layer's residual output feeds nothing.
             if layer < dilations.count - 1 { h = h + residual[layer](y) }
         }
-        var out = total ?? h
+        // Every layer adds its skip: one product over the features of all layers.
+        var out = ConvolutionLayer.sum(skip, of: features)
         for layer in head { out = layer(out.relu()) }
         return out
     }
