@@ -18,14 +18,18 @@ public struct PixelCNN: CausalModel {
     ///   - shape: `[channels, height, width]`.
     ///   - levels: values of a variable; 2 makes the conditionals Bernoulli, more a softmax over all of them.
     ///   - channels: feature maps (2h of the paper), a multiple of twice the image's channels.
+    ///   - kernel: the odd extent of the blocks' masked convolutions, 3 in the paper. A conditional reads 3 + blocks * (kernel / 2)
+    ///     rows above its own.
     ///   - headChannels: feature maps of the first 1x1 convolution behind the blocks.
-    public init(shape: [Int], levels: Int = 2, channels: Int = 128, blocks: Int = 7, headChannels: Int? = nil) {
+    public init(
+        shape: [Int], levels: Int = 2, channels: Int = 128, blocks: Int = 7, kernel: Int = 3, headChannels: Int? = nil
+    ) {
         let groups = shape[0]
         exampleShape = shape
         self.levels = levels
         conditional = levels == 2 ? Bernoulli() : Categorical(levels: levels)
         first = .masked(.a, shape[0], channels, kernel: 7, channelGroups: groups)
-        self.blocks = (0..<blocks).map { _ in PixelBlock(channels, channelGroups: groups) }
+        self.blocks = (0..<blocks).map { _ in PixelBlock(channels, kernel: kernel, channelGroups: groups) }
         let headChannels = headChannels ?? channels
         head = [
             .pointwise(channels, headChannels, channelGroups: groups),
@@ -44,15 +48,15 @@ public struct PixelCNN: CausalModel {
     }
 }
 
-/// The residual block of figure 5: 1x1 to half the feature maps, 3x3 of mask B, 1x1 back.
+/// The residual block of figure 5: 1x1 to half the feature maps, `kernel` x `kernel` of mask B, 1x1 back.
 public struct PixelBlock: Module {
     let reduce: ConvolutionLayer
     let convolve: ConvolutionLayer
     let expand: ConvolutionLayer
 
-    init(_ channels: Int, channelGroups: Int) {
+    init(_ channels: Int, kernel: Int, channelGroups: Int) {
         reduce = .pointwise(channels, channels / 2, channelGroups: channelGroups)
-        convolve = .masked(.b, channels / 2, channels / 2, kernel: 3, channelGroups: channelGroups)
+        convolve = .masked(.b, channels / 2, channels / 2, kernel: kernel, channelGroups: channelGroups)
         expand = .pointwise(channels / 2, channels, channelGroups: channelGroups)
     }
 

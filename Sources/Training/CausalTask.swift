@@ -114,6 +114,8 @@ public struct PixelCNNSettings: ModelSettings {
     public var channels = 128
     /// Residual blocks.
     public var blocks = 7
+    /// The odd extent of the blocks' masked convolutions.
+    public var kernel = 3
     /// Feature maps of the 1x1 convolution behind the blocks; 0 takes `channels`.
     public var headChannels = 0
 
@@ -128,12 +130,15 @@ public struct PixelCNNSettings: ModelSettings {
             channels % (2 * image.channels) == 0,
             "channels: expected a multiple of \(2 * image.channels), found \(channels)")
         try require((0...65536).contains(headChannels), "headChannels: expected 0 to 65536, found \(headChannels)")
+        try require(
+            (1...31).contains(kernel) && kernel % 2 == 1, "kernel: expected an odd number from 1 to 31, found \(kernel)"
+        )
     }
 
     public func makeModel(_ examples: ExampleShape, seed: UInt64) -> any TrainableModel {
         CausalTask(
             PixelCNN(
-                shape: examples.dimensions, levels: levels, channels: channels, blocks: blocks,
+                shape: examples.dimensions, levels: levels, channels: channels, blocks: blocks, kernel: kernel,
                 headChannels: headChannels == 0 ? nil : headChannels))
     }
 }
