@@ -60,6 +60,7 @@ let package = Package(
         .executableTarget(
             name: "kernel-bench", dependencies: ["CPU", "OpenCL", "Bijectors"], path: "Sources/KernelBench"),
         // tests mirror the floors
+        .target(name: "SanitizerOptions", path: "Tests/SanitizerOptions"),
         .testTarget(name: "GraphTests", dependencies: ["Graph"]),
         .testTarget(name: "CompilerTests", dependencies: ["Compiler"]),
         .testTarget(
@@ -70,7 +71,7 @@ let package = Package(
         .testTarget(name: "DatasetsTests", dependencies: ["Datasets"]),
         .testTarget(name: "TrainingTests", dependencies: ["Training", "CPU", "OpenCL"]),
         .testTarget(name: "CPUTests", dependencies: ["CPU", "CPUKernels", "Kernels"]),
-        .testTarget(name: "OpenCLTests", dependencies: ["OpenCL", "CPU"]),
+        .testTarget(name: "OpenCLTests", dependencies: ["OpenCL", "CPU", "SanitizerOptions"]),
         .testTarget(name: "CommandLineTests", dependencies: ["martlet", "Datasets", "Graph"]),
     ],
     swiftLanguageModes: [.v6],

@@ -42,49 +42,37 @@ private func patches(_ folder: String) throws -> ExperimentData {
 
 extension Experiment {
     /// Log-scales are bounded: a plain MAF with unbounded ones overfits and gives -inf on a few test patches.
-    static let mafBSDS300 = Experiment(
-        name: "maf-bsds300", summary: "MAF of 10 layers on natural image patches",
-        paper: "Papamakarios et al. 2017, table 1: MAF (10) 154.93", paperNats: -154.93,
-        configuration: RunConfiguration(
-            FlowSettings {
-                $0.flow = "maf"
-                $0.layers = 10
-                $0.hidden = [512, 512]
-                $0.limit = 3
-                $0.normalization = "actNorm"
-            }, experiment: "maf-bsds300"
-        ) {
-            $0.batch = 512
-            $0.epochs = 14
-            $0.rate = 0.0007
-            $0.schedule = .cosine
-            $0.averaging = 0.999
-            $0.clipNorm = 10
-            $0.weightDecay = 1e-5
-            $0.samples = 0
-        },
-        load: { _, folder in try patches(folder) })
+    private static func bsds300(
+        _ flow: String, summary: String, paper: String, paperNats: Double, epochs: Int
+    ) -> Experiment {
+        Experiment(
+            name: "\(flow)-bsds300", summary: summary, paper: paper, paperNats: paperNats,
+            configuration: RunConfiguration(
+                FlowSettings {
+                    $0.flow = flow
+                    $0.layers = 10
+                    $0.hidden = [512, 512]
+                    $0.limit = 3
+                    $0.normalization = "actNorm"
+                }, experiment: "\(flow)-bsds300"
+            ) {
+                $0.batch = 512
+                $0.epochs = epochs
+                $0.rate = 0.0007
+                $0.schedule = .cosine
+                $0.averaging = 0.999
+                $0.clipNorm = 10
+                $0.weightDecay = 1e-5
+                $0.samples = 0
+            },
+            load: { _, folder in try patches(folder) })
+    }
 
-    static let realNVPBSDS300 = Experiment(
-        name: "realnvp-bsds300", summary: "RealNVP of 10 couplings on natural image patches",
-        paper: "Papamakarios et al. 2017, table 1: Real NVP (10) 153.28", paperNats: -153.28,
-        configuration: RunConfiguration(
-            FlowSettings {
-                $0.flow = "realnvp"
-                $0.layers = 10
-                $0.hidden = [512, 512]
-                $0.limit = 3
-                $0.normalization = "actNorm"
-            }, experiment: "realnvp-bsds300"
-        ) {
-            $0.batch = 512
-            $0.epochs = 30
-            $0.rate = 0.0007
-            $0.schedule = .cosine
-            $0.averaging = 0.999
-            $0.clipNorm = 10
-            $0.weightDecay = 1e-5
-            $0.samples = 0
-        },
-        load: { _, folder in try patches(folder) })
+    static let mafBSDS300 = bsds300(
+        "maf", summary: "MAF of 10 layers on natural image patches",
+        paper: "Papamakarios et al. 2017, table 1: MAF (10) 154.93", paperNats: -154.93, epochs: 14)
+
+    static let realNVPBSDS300 = bsds300(
+        "realnvp", summary: "RealNVP of 10 couplings on natural image patches",
+        paper: "Papamakarios et al. 2017, table 1: Real NVP (10) 153.28", paperNats: -153.28, epochs: 30)
 }

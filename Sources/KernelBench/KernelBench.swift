@@ -9,6 +9,11 @@ import OpenCL
     import Musl
 #endif
 
+struct UnknownCase: Error, CustomStringConvertible {
+    let name: String
+    var description: String { "expected products, layers, convolutions, couplings or elementwise, found '\(name)'" }
+}
+
 /// Times of single groups: `kernel-bench products|layers|convolutions|couplings|elementwise [cpu|opencl|opencl:N] [threads] [portable|avx2|avx512]`;
 /// `MARTLET_KERNELS=gpu` makes an OpenCL processor run the kernels of GPUs.
 @main struct KernelBench {
@@ -27,7 +32,7 @@ import OpenCL
         case "convolutions": try convolutions(device)
         case "couplings": try couplings(device)
         case "elementwise": try elementwise(device)
-        default: print("expected products, layers, convolutions, couplings or elementwise, found '\(what)'")
+        default: throw UnknownCase(name: what)
         }
     }
 

@@ -3,7 +3,7 @@ import Datasets
 import Graph
 
 /// For each of some examples the one of a training set that lies nearest: whoever looks at samples wants to know whether they
-/// were learnt by heart.
+/// were learnt by heart. The search is in float32: rows that it cannot tell apart count as equally near.
 public struct NearestExamples: Sendable {
     /// Rows of the training set.
     public let rows: [Int]

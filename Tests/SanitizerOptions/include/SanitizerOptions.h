@@ -1,0 +1,1 @@
+// Nothing to call: linking the target sets the options.
