@@ -13,8 +13,15 @@ struct Simplifier {
 
     /// The tensors that take the place of `outputs`.
     mutating func simplify(_ outputs: [Tensor]) -> [Tensor] {
-        for node in topologicalOrder(outputs) {
+        let nodes = topologicalOrder(outputs)
+        var readers: [Tensor: Int] = [:]
+        for tensor in nodes.flatMap(\.inputs) + outputs { readers[tensor, default: 0] += 1 }
+        for node in nodes {
             let inputs = node.inputs.map { replaced[$0]! }
+            if let swapped = swapProduct(node, inputs, readers: readers) {
+                replaced[Tensor(node)] = swapped
+                continue
+            }
             if let shorter = Self.shorten(node, inputs) {
                 replaced[Tensor(node)] = share(shorter)
                 continue
@@ -32,6 +39,22 @@ struct Simplifier {
         if let first = known[key] { return Tensor(first, tensor.index) }
         known[key] = tensor.node
         return tensor
+    }
+
+    /// The transpose of a product that nothing else reads is the product of the transposes: it is written in the order in
+    /// which it is read.
+    private mutating func swapProduct(_ node: Node, _ inputs: [Tensor], readers: [Tensor: Int]) -> Tensor? {
+        guard let transpose = node.operation as? Transpose, let product = inputs[0].node.operation as? MatrixProduct,
+            readers[node.inputs[0]] == 1
+        else { return nil }
+        let rank = transpose.axes.count
+        let swap = Array(0..<rank - 2) + [rank - 1, rank - 2]
+        guard transpose.axes == swap else { return nil }
+        let factors = inputs[0].node.inputs.reversed().map { factor in
+            let turned = Node(Transpose(axes: swap), [factor], at: node.location)
+            return share(Self.shorten(turned, [factor]) ?? Tensor(turned))
+        }
+        return share(Tensor(product, factors, at: inputs[0].location))
     }
 
     /// A simpler tensor equal to the node's only output.
