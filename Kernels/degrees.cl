@@ -1,7 +1,7 @@
 // Sorts degrees that are known only when the program runs, and finds the staircase.
 //
 // inputOrder[k], outputOrder[k]: the k-th in order of degree. extents[o]: how many sorted inputs sorted output o reads.
-// starts[i]: the first sorted output that reads sorted input i.
+// starts[i]: the first sorted output that reads sorted input i. inputPlace[i], outputPlace[o]: where in the order i and o are.
 
 // GPU: one work-item for each input and output counts its place in the order (stable), and how far its side of the
 // staircase goes. Nothing is shared between work-items, so the result does not depend on how they run.
@@ -54,14 +54,17 @@ static inline void martlet_sort_degrees(
     }
 }
 
-// Processor: one work-item sorts both sides and walks them side by side. `spare` has room for the longer side.
+// Processor: one work-item sorts both sides and walks them side by side. `inputPlace` and `outputPlace` are the sorts' spare room
+// before they are filled.
 __kernel __attribute__((reqd_work_group_size(1, 1, 1)))
 void martlet_degrees_cpu(
     __global const int* input, __global const int* output, const int inputs, const int outputs, const int strict,
     __global int* inputOrder, __global int* outputOrder, __global int* extents, __global int* starts,
-    __global int* spare) {
-    martlet_sort_degrees(input, inputs, inputOrder, spare);
-    martlet_sort_degrees(output, outputs, outputOrder, spare);
+    __global int* inputPlace, __global int* outputPlace) {
+    martlet_sort_degrees(input, inputs, inputOrder, inputPlace);
+    martlet_sort_degrees(output, outputs, outputOrder, outputPlace);
+    for (int i = 0; i < inputs; i++) inputPlace[inputOrder[i]] = i;
+    for (int o = 0; o < outputs; o++) outputPlace[outputOrder[o]] = o;
     int live = 0;
     for (int o = 0; o < outputs; o++) {
         const int degree = output[outputOrder[o]];

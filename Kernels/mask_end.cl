@@ -21,3 +21,5 @@
 #undef N_ORDER
 #undef M_ORDER
 #undef NTILES
+#undef PLACE_PARAMETER
+#undef PLACE_ARGUMENT

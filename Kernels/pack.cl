@@ -44,7 +44,8 @@ void KERNEL(__global float* restrict target, const int M, const int K SOURCE_PAR
 // CHUNK rows of one panel belong to a work-item. Work-items that run after each other read the same rows of memory: along
 // k where B's elements are neighbours there, along n otherwise.
 #ifdef UNIT_K
-#define CHUNK 256
+#define CHUNK 1024
+#define GATHERED 1024
 #define CHUNK_INDEX 0
 #define TILE_INDEX 1
 #else
@@ -72,6 +73,7 @@ void KERNEL(
     }
 }
 #undef CHUNK
+#undef GATHERED
 #undef CHUNK_INDEX
 #undef TILE_INDEX
 #undef PANEL

@@ -1,54 +1,70 @@
 // Copies rows k to last of B [k, n], columns n0 to n0 + 64, into `panel` [k - base][64], with masked elements and what
 // lies beyond the edges as zeros. Text in the middle of a kernel: `panel`, `from`, `k`, `last`, `base` and `n0` are its own,
 // PANEL the address space of the panel.
-// Macros: UNIT_K or UNIT_N where B's elements are neighbours along k or n, STRIDE_K, STRIDE_N, and those of mask.cl.
-#if defined(UNIT_K) && !defined(K_ORDER)
-// Sixteen by sixteen elements are transposed in registers.
-for (; k + 16 <= last; k += 16) {
-    for (int n = 0; n < 64; n += 16) {
-        int whole = n0 + n + 16 <= N;
-#if MASK == 1 && ROLE == 0
-        whole = whole && k + 16 <= extents[min(n0 + n, N - 1)];
-#elif MASK == 1 && ROLE == 1
-        whole = whole && starts[min(n0 + n + 15, N - 1)] <= k;
-#elif MASK == 2 && ROLE != 2
-        whole = 0;
+// Macros: GATHERED, how many permuted elements of a line are held at a time; UNIT_K or UNIT_N where B's elements are neighbours along k or n, STRIDE_K, STRIDE_N, and those of mask.cl.
+#ifdef UNIT_K
+// Sixteen by sixteen elements are transposed in registers. Where k is permuted, a line of memory is put in order first, while it
+// is in the cache, so that no more than that line is reached for at random.
+#ifdef K_ORDER
+#define LINES(i) (lines + (i) * GATHERED + (at - k))
+#else
+#define LINES(i) (from + (AT_N(n0 + n + (i)) * STRIDE_N + at))
 #endif
-        if (whole) {
-            float16 r[16], s[16];
-            _Pragma("unroll") for (int i = 0; i < 16; i++) {
-                r[i] = vload16(0, from + (AT_N(n0 + n + i) * STRIDE_N + k));
-            }
-            // Four rounds of interleaving row i with row i + 8.
-            _Pragma("unroll") for (int i = 0; i < 8; i++) {
-                s[2 * i] = MARTLET_ZIP_LOW(r[i], r[i + 8]);
-                s[2 * i + 1] = MARTLET_ZIP_HIGH(r[i], r[i + 8]);
-            }
-            _Pragma("unroll") for (int i = 0; i < 8; i++) {
-                r[2 * i] = MARTLET_ZIP_LOW(s[i], s[i + 8]);
-                r[2 * i + 1] = MARTLET_ZIP_HIGH(s[i], s[i + 8]);
-            }
-            _Pragma("unroll") for (int i = 0; i < 8; i++) {
-                s[2 * i] = MARTLET_ZIP_LOW(r[i], r[i + 8]);
-                s[2 * i + 1] = MARTLET_ZIP_HIGH(r[i], r[i + 8]);
-            }
-            _Pragma("unroll") for (int i = 0; i < 8; i++) {
-                r[2 * i] = MARTLET_ZIP_LOW(s[i], s[i + 8]);
-                r[2 * i + 1] = MARTLET_ZIP_HIGH(s[i], s[i + 8]);
-            }
-            _Pragma("unroll") for (int i = 0; i < 16; i++) {
-                vstore16(r[i], 0, panel + ((k - base + i) * 64 + n));
-            }
-        } else {
-            for (int i = 0; i < 16; i++) {
-                for (int c = n; c < n + 16; c++) {
-                    const int live = n0 + c < N && LIVE_AT(k + i, n0 + c);
-                    panel[(k - base + i) * 64 + c] = live ? from[AT_N(n0 + c) * STRIDE_N + k + i] : 0.0f;
+while (k + 16 <= last) {
+    const int count = min(GATHERED, (last - k) & ~15);
+    for (int n = 0; n < 64; n += 16) {
+#ifdef K_ORDER
+        float lines[16 * GATHERED];
+        for (int i = 0; i < 16; i++) {
+            __global const float* line = from + AT_N(min(n0 + n + i, N - 1)) * STRIDE_N;
+            for (int j = 0; j < count; j++) lines[i * GATHERED + j] = line[kOrder[k + j]];
+        }
+#endif
+        for (int at = k; at < k + count; at += 16) {
+            int whole = n0 + n + 16 <= N;
+#if MASK == 1 && ROLE == 0
+            whole = whole && at + 16 <= extents[min(n0 + n, N - 1)];
+#elif MASK == 1 && ROLE == 1
+            whole = whole && starts[min(n0 + n + 15, N - 1)] <= at;
+#elif MASK == 2 && ROLE != 2
+            whole = 0;
+#endif
+            if (whole) {
+                float16 r[16], s[16];
+                _Pragma("unroll") for (int i = 0; i < 16; i++) r[i] = vload16(0, LINES(i));
+                // Four rounds of interleaving row i with row i + 8.
+                _Pragma("unroll") for (int i = 0; i < 8; i++) {
+                    s[2 * i] = MARTLET_ZIP_LOW(r[i], r[i + 8]);
+                    s[2 * i + 1] = MARTLET_ZIP_HIGH(r[i], r[i + 8]);
+                }
+                _Pragma("unroll") for (int i = 0; i < 8; i++) {
+                    r[2 * i] = MARTLET_ZIP_LOW(s[i], s[i + 8]);
+                    r[2 * i + 1] = MARTLET_ZIP_HIGH(s[i], s[i + 8]);
+                }
+                _Pragma("unroll") for (int i = 0; i < 8; i++) {
+                    s[2 * i] = MARTLET_ZIP_LOW(r[i], r[i + 8]);
+                    s[2 * i + 1] = MARTLET_ZIP_HIGH(r[i], r[i + 8]);
+                }
+                _Pragma("unroll") for (int i = 0; i < 8; i++) {
+                    r[2 * i] = MARTLET_ZIP_LOW(s[i], s[i + 8]);
+                    r[2 * i + 1] = MARTLET_ZIP_HIGH(s[i], s[i + 8]);
+                }
+                _Pragma("unroll") for (int i = 0; i < 16; i++) {
+                    vstore16(r[i], 0, panel + ((at - base + i) * 64 + n));
+                }
+            } else {
+                for (int i = 0; i < 16; i++) {
+                    for (int c = n; c < n + 16; c++) {
+                        const int live = n0 + c < N && LIVE_AT(at + i, n0 + c);
+                        panel[(at - base + i) * 64 + c] = live ? LINES(c - n)[i] : 0.0f;
+                    }
                 }
             }
         }
     }
+    k += count;
 }
+#undef LINES
 #endif
 for (; k < last; k++) {
     __global const float* row = from + AT_K(k) * STRIDE_K;

@@ -4,13 +4,17 @@
 // and meets every tile of the strip there; A has been packed by another kernel. The 24 sums of a tile, of sixteen lanes
 // each, fill the vector registers and rest in memory between two panels. Sums run over k in order.
 //
+// With WHOLE_ROWS a work-item takes every live tile of its strips, one strip after the other, and then whole rows through
+// product_finish.cl: the way of a weight gradient whose columns are sorted.
+//
 // Macros: MASK, ROLE and orders as in mask.cl; SETTLED where dead tiles may be left alone; A_BATCHES where A has panels for
 // each batch; PACKED_B where B has been packed as well (then B_BATCHES like A_BATCHES), else those of pack_b.cl with
 // SOURCE_PARAMETERS and SOURCE_BASE(z); EPILOGUE_PARAMETERS and EPILOGUE_ARGUMENTS of the functions KERNEL_epilogue1 and
 // KERNEL_epilogue16(m, n, z, product, ..).
 
-#define STRIP 32
+#define STRIP 48
 #define DEPTH 256
+#define GATHERED DEPTH
 #define PANEL __private
 
 #define MARTLET_ROW(r) \
@@ -30,18 +34,38 @@
 #else
 #define B_PARAMETERS SOURCE_PARAMETERS
 #endif
+#ifdef WHOLE_ROWS
+#define FINISH_PARAMETERS , __global float* rowsOfAll PLACE_PARAMETER
+#else
+#define FINISH_PARAMETERS
+#endif
 
 __kernel __attribute__((reqd_work_group_size(1, 1, 1)))
 void KERNEL(
     __global const float* a, const int M, const int N, const int K, const int strip B_PARAMETERS MASK_PARAMETERS
-        K_ORDER_PARAMETER N_ORDER_PARAMETER M_ORDER_PARAMETER COUNTER_PARAMETER EPILOGUE_PARAMETERS) {
-    // The longest columns of a staircase come last in a forward product: they are started first.
-    const int nTile = get_num_groups(0) - 1 - get_group_id(0);
-    const int z = get_group_id(2);
-    const int n0 = nTile * 64;
+        K_ORDER_PARAMETER N_ORDER_PARAMETER M_ORDER_PARAMETER COUNTER_PARAMETER FINISH_PARAMETERS EPILOGUE_PARAMETERS) {
     const int mTiles = (M + 5) / 6;
+#ifdef WHOLE_ROWS
+    const int z = 0;
+    const int nTiles = (N + 63) / 64;
+    __global float* rowsOut = rowsOfAll + (size_t)get_group_id(0) * strip * 6 * nTiles * 64;
+    // The longest rows come first.
+    for (int firstTile = ((mTiles - 1) / strip - (int)get_group_id(0)) * strip; firstTile >= 0; firstTile -= (int)get_num_groups(0) * strip) {
+    const int tiles = min(strip, mTiles - firstTile);
+    const int longest = extents[min(M, (firstTile + tiles) * 6) - 1];
+    for (int nTile = 0; nTile * 64 < longest; nTile++) {
+    const int n0 = nTile * 64;
+#else
+    const int z = get_group_id(2);
+    const int nTiles = get_num_groups(0);
+    // The columns of a staircase get longer or shorter from one end to the other: taken from both ends in turns, neighbouring
+    // work-items have equal work, however a device deals them out.
+    const int turn = get_group_id(0);
+    const int nTile = turn & 1 ? turn >> 1 : nTiles - 1 - (turn >> 1);
+    const int n0 = nTile * 64;
     const int firstTile = get_group_id(1) * strip;
     const int tiles = min(strip, mTiles - firstTile);
+#endif
 #ifdef A_BATCHES
     __global const float* panelsA = a + (size_t)(z * mTiles + firstTile) * K * 6;
 #else
@@ -52,7 +76,7 @@ void KERNEL(
     float16 aligned[DEPTH * 4];
     float* panel = (float*)aligned;
 #elif defined(B_BATCHES)
-    __global const float* panelB = b + (size_t)(z * (int)get_num_groups(0) + nTile) * K * 64;
+    __global const float* panelB = b + (size_t)(z * nTiles + nTile) * K * 64;
 #else
     __global const float* panelB = b + (size_t)nTile * K * 64;
 #endif
@@ -94,6 +118,17 @@ void KERNEL(
         }
     }
     const int rows = min(tiles * 6, M - firstTile * 6);
+#ifdef WHOLE_ROWS
+    for (int r = 0; r < rows; r++) {
+        for (int c = 0; c < 4; c++) vstore16(sums[r * 4 + c], 0, rowsOut + (size_t)r * nTiles * 64 + n0 + c * 16);
+    }
+    }
+    for (int r = 0; r < min(tiles * 6, M - firstTile * 6); r++) {
+        const int m = firstTile * 6 + r;
+        MARTLET_NAME(KERNEL, _finish)(rowsOut + (size_t)r * nTiles * 64, AT_M(m), z, N, extents[m] PLACE_ARGUMENT EPILOGUE_ARGUMENTS);
+    }
+    }
+#else
     for (int r = 0; r < rows; r++) {
         const int m = firstTile * 6 + r;
 #ifdef SETTLED
@@ -122,11 +157,14 @@ void KERNEL(
             }
         }
     }
+#endif
 }
 #undef STRIP
 #undef DEPTH
+#undef GATHERED
 #undef PANEL
 #undef B_PARAMETERS
+#undef FINISH_PARAMETERS
 #undef MARTLET_ROW
 #undef MARTLET_TAKE
 #undef MARTLET_KEEP

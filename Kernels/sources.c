@@ -38,6 +38,11 @@ static const char kernel_product_cpu[] = {
 };
 EMBEDDED(kernel_product_cpu)
 
+static const char kernel_product_finish[] = {
+#embed "product_finish.cl" suffix(, 0)
+};
+EMBEDDED(kernel_product_finish)
+
 static const char kernel_product_gpu[] = {
 #embed "product_gpu.cl" suffix(, 0)
 };

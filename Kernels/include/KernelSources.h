@@ -8,6 +8,7 @@ const char *martlet_kernel_degrees_text(void);
 const char *martlet_kernel_pack_text(void);
 const char *martlet_kernel_pack_b_text(void);
 const char *martlet_kernel_product_cpu_text(void);
+const char *martlet_kernel_product_finish_text(void);
 const char *martlet_kernel_product_gpu_text(void);
 const char *martlet_kernel_convolution_cpu_text(void);
 const char *martlet_kernel_convolution_gpu_text(void);

@@ -7,6 +7,7 @@ enum KernelText {
     static let degrees = text(martlet_kernel_degrees_text())
     static let productGPU = text(martlet_kernel_product_gpu_text())
     static let productCPU = including(packB, "pack_b", in: text(martlet_kernel_product_cpu_text()))
+    static let productFinish = text(martlet_kernel_product_finish_text())
     static let pack = including(packB, "pack_b", in: text(martlet_kernel_pack_text()))
     static let convolutionCPU = text(martlet_kernel_convolution_cpu_text())
     static let convolutionGPU = text(martlet_kernel_convolution_gpu_text())

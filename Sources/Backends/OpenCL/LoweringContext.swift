@@ -34,9 +34,9 @@ struct LoweringContext {
         let make = { [device] (count: Int) in try OpenCLBuffer(device, byteCount: count * 4, zeroed: false) }
         let made = RuntimeDegrees(
             inputOrder: try make(inputs), outputOrder: try make(outputs), extents: try make(outputs),
-            starts: try make(inputs), spare: try make(max(inputs, outputs)))
+            starts: try make(inputs), inputPlace: try make(inputs), outputPlace: try make(outputs))
         degrees[key] = made
-        tableBytes += (inputs + outputs) * 8 + max(inputs, outputs) * 4
+        tableBytes += (inputs + outputs) * 12
         return made
     }
 

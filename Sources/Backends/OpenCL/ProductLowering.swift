@@ -232,20 +232,41 @@ struct ProductLowering {
     // MARK: - Processor
 
     /// Tiles of six rows that a work-item takes at most (STRIP in product_cpu.cl).
-    private static let longestStrip = 32
+    private static let longestStrip = 48
+
+    /// How the sorted columns of a product get back to their places.
+    private enum ColumnOrder {
+        /// They are in place.
+        case kept
+        /// The product is written as it is sorted; another kernel puts rows in order.
+        case secondPass
+        /// A work-item makes whole rows and, if they are not, puts them in order.
+        case wholeRows
+        /// Each goes to its place. Only so can the settled part of a weight gradient be left alone.
+        case scattered
+
+        init(_ mask: ProductMask) {
+            // Rows far apart are slow to write block by block, so a staircase's gradient is written row by row in any case.
+            if mask.kind == 1, mask.role == 2, !mask.isSettled {
+                self = .wholeRows
+            } else {
+                self = mask.nOrder == nil ? .kept : mask.role == 2 ? .scattered : .secondPass
+            }
+        }
+    }
 
     /// How many tiles of rows a work-item takes: as many as share a panel of B well, few enough to keep every core busy
-    /// and, where columns are scattered, to keep the rows they go to in the cache.
-    private func strip(mask: ProductMask, computeUnits: Int) -> @Sendable (Int) -> Int {
+    /// and, where columns are put in order, to keep the rows they go to in the cache.
+    private func strip(_ order: ColumnOrder, computeUnits: Int) -> @Sendable (Int) -> Int {
         let (m, n, z) = (group.m, group.n, nest.count)
         let operands = group.outputs.count + group.epilogueInputs.count
-        let scatters = mask.nOrder != nil
         return { batch in
             let columns = n.resolved(batch: batch)
             let tiles = (m.resolved(batch: batch) + 5) / 6
             var most = min(
                 Self.longestStrip, tiles * ((columns + 63) / 64) * z.resolved(batch: batch) / (4 * computeUnits))
-            if scatters { most = min(most, (768 << 10) / max(1, 24 * columns * operands)) }
+            if order == .scattered { most = min(most, (768 << 10) / max(1, 24 * columns * operands)) }
+            if order == .wholeRows { most = min(most, (512 << 10) / max(1, 24 * columns)) }
             most = max(1, most)
             let strips = max(1, (tiles + most - 1) / most)
             return max(1, (tiles + strips - 1) / strips)
@@ -259,13 +280,14 @@ struct ProductLowering {
         let bIsBatched = b.strides.prefix(nest.rank).contains { $0 != 0 }
         let most = lowering.maximumBatch
         let (zMost, kMost) = (z.resolved(batch: most), k.resolved(batch: most))
-        let strip = strip(mask: mask, computeUnits: lowering.device.description.computeUnits)
+        let order = ColumnOrder(mask)
+        let strip = strip(order, computeUnits: lowering.device.description.computeUnits)
         let strips: @Sendable (Int) -> Int = { ((m.resolved(batch: $0) + 5) / 6 + strip($0) - 1) / strip($0) }
         // Every strip packs B for itself; where that is slow (element by element) and there are several, it is done once.
         let isSlow =
             mask.kOrder != nil || mask.nOrder != nil || (mask.kind == 2 && mask.role != 2)
             || (b.strides[mAxis] != 1 && b.strides[nAxis] != 1)
-        let packsFirst = isSlow && strips(most) > 1
+        let packsFirst = order != .kept || (isSlow && strips(most) > 1)
 
         var lowered = LoweredGroup(scratch: [
             (aIsBatched ? zMost : 1) * ((m.resolved(batch: most) + 5) / 6) * 6 * kMost * 4
@@ -323,7 +345,7 @@ struct ProductLowering {
                         groups: {
                             let panels = (n.resolved(batch: $0) + 63) / 64
                             // CHUNK in pack.cl, and the order in which work-items come.
-                            let chunks = (k.resolved(batch: $0) + (alongK ? 255 : 31)) / (alongK ? 256 : 32)
+                            let chunks = (k.resolved(batch: $0) + (alongK ? 1023 : 31)) / (alongK ? 1024 : 32)
                             return [
                                 alongK ? chunks : panels, alongK ? panels : chunks,
                                 bIsBatched ? z.resolved(batch: $0) : 1,
@@ -331,39 +353,95 @@ struct ProductLowering {
                         }, local: [1, 1, 1])))
         }
 
-        // The tiles.
+        try lowerTiles(
+            &lowered, &lowering, mask: mask, order: order, strip: strip,
+            b: packsFirst ? [("PACKED_B", "1")] + (bIsBatched ? [("B_BATCHES", "1")] : []) : bMacros,
+            bArguments: packsFirst ? [.scratch(1)] : bList.arguments, aIsBatched: aIsBatched)
+        return lowered
+    }
+
+    /// The kernel that multiplies packed panels and, where the columns want one, the second pass.
+    private func lowerTiles(
+        _ lowered: inout LoweredGroup, _ lowering: inout LoweringContext, mask: ProductMask, order: ColumnOrder,
+        strip: @escaping @Sendable (Int) -> Int, b: [(String, String)], bArguments: [LaunchArgument], aIsBatched: Bool
+    ) throws {
+        let (m, n, k, z) = (group.m, group.n, group.k, nest.count)
+        let most = lowering.maximumBatch
+        let strips: @Sendable (Int) -> Int = { ((m.resolved(batch: $0) + 5) / 6 + strip($0) - 1) / strip($0) }
         let epilogue = epilogueParameters
-        var macros = epilogueMacros(epilogue)
-        if packsFirst {
-            macros.append(("PACKED_B", "1"))
-            if bIsBatched { macros.append(("B_BATCHES", "1")) }
-        } else {
-            macros += bMacros
-        }
+        let finish = epilogueMacros(epilogue) + (mask.nPlace == nil ? [] : [("PLACES", "1")])
+        let places = mask.nPlace.map { [$0] } ?? []
+        var macros = b
         if aIsBatched { macros.append(("A_BATCHES", "1")) }
         if mask.isSettled { macros.append(("SETTLED", "1")) }
         if lowering.device.countsTiles { macros.append(("COUNT_TILES", "1")) }
+
         // Packed panels are sorted already.
-        let orders = [("K_ORDER", packsFirst ? nil : mask.kOrder), ("N_ORDER", mask.nOrder), ("M_ORDER", mask.mOrder)]
-        let text = with(
-            macros,
-            try epilogueText(widths: [1, 16], hasColumnOrder: mask.nOrder != nil)
-                + mask.definitions(orders: orders, tileCount: "get_num_groups(0)") + KernelText.mask
-                + KernelText.productCPU + KernelText.maskEnd)
+        let nOrder = order == .scattered ? mask.nOrder : nil
+        let orders = [("K_ORDER", nil), ("N_ORDER", nOrder), ("M_ORDER", mask.mOrder)]
         var arguments: [LaunchArgument] = [.scratch(0), .extent(m), .extent(n), .extent(k), .integer(strip)]
-        arguments += packsFirst ? [.scratch(1)] : bList.arguments
-        arguments += mask.tables + orders.compactMap(\.1)
+        arguments += bArguments + mask.tables + orders.compactMap(\.1)
         if lowering.device.countsTiles {
             let counter = TileCounter(buffer: try lowering.counter(), dense: denseSteps(rows: 6, columns: 64))
             lowered.tileCounter = counter
             arguments.append(.buffer(counter.buffer))
         }
+
+        var functions = try epilogueText(widths: [1, 16], hasColumnOrder: order == .scattered)
+        var groups: @Sendable (Int) -> [Int] = {
+            [(n.resolved(batch: $0) + 63) / 64, strips($0), z.resolved(batch: $0)]
+        }
+        if order == .wholeRows {
+            let workers = 8 * lowering.device.description.computeUnits
+            macros.append(("WHOLE_ROWS", "1"))
+            functions += "#define ROLE 2\n" + KernelText.productFinish + "#undef ROLE\n"
+            lowered.scratch.append(
+                workers * strip(most) * 6 * ((n.resolved(batch: most) + 63) / 64) * 64 * 4)
+            arguments += [.scratch(2)] + places
+            groups = { [min(workers, strips($0)), 1, 1] }
+        }
+        let body =
+            mask.definitions(orders: orders, tileCount: "get_num_groups(0)") + KernelText.mask + KernelText.productCPU
+            + KernelText.maskEnd
+        guard order == .secondPass else {
+            lowered.steps.append(
+                .launch(
+                    Launch(
+                        kernel: lowering.library.add(with(finish + macros, functions + body), prefix: "product"),
+                        arguments: arguments + epilogue.arguments, groups: groups, local: [1, 1, 1])))
+            return
+        }
+
+        let rows = 4
+        lowered.scratch.append(
+            z.resolved(batch: most) * m.resolved(batch: most) * n.resolved(batch: most) * 4)
+        let sorted = [
+            ("EPILOGUE_PARAMETERS", ", __global float* sorted, const int sortedRows, const int sortedColumns"),
+            ("EPILOGUE_ARGUMENTS", ", sorted, sortedRows, sortedColumns"),
+        ]
+        let store = """
+            static inline void MARTLET_NAME(KERNEL, _epilogue1)(const int m, const int n, const int z, const float product EPILOGUE_PARAMETERS) {
+                sorted[((size_t)z * sortedRows + m) * sortedColumns + n] = product;
+            }
+            static inline void MARTLET_NAME(KERNEL, _epilogue16)(const int m, const int n, const int z, const float16 product EPILOGUE_PARAMETERS) {
+                vstore16(product, 0, sorted + ((size_t)z * sortedRows + m) * sortedColumns + n);
+            }
+
+            """
         lowered.steps.append(
             .launch(
                 Launch(
-                    kernel: lowering.library.add(text, prefix: "product"), arguments: arguments + epilogue.arguments,
-                    groups: { [(n.resolved(batch: $0) + 63) / 64, strips($0), z.resolved(batch: $0)] },
-                    local: [1, 1, 1])))
-        return lowered
+                    kernel: lowering.library.add(with(sorted + macros, store + body), prefix: "product"),
+                    arguments: arguments + [.scratch(2), .extent(m), .extent(n)], groups: groups, local: [1, 1, 1])))
+        lowered.steps.append(
+            .launch(
+                Launch(
+                    kernel: lowering.library.add(
+                        with(
+                            finish + [("FINISH", "1"), ("ROLE", "\(mask.role)")],
+                            functions + KernelText.productFinish + KernelText.maskEnd), prefix: "finish"),
+                    arguments: [.scratch(2), .extent(m), .extent(n), .integer { _ in rows }] + places
+                        + epilogue.arguments,
+                    groups: { [(m.resolved(batch: $0) + rows - 1) / rows, z.resolved(batch: $0)] }, local: [1, 1])))
     }
 }

@@ -15,6 +15,8 @@ struct ProductMask {
     var mOrder: LaunchArgument?
     var nOrder: LaunchArgument?
     var kOrder: LaunchArgument?
+    /// The sorted position of each column; set on processors where `nOrder` is.
+    var nPlace: LaunchArgument?
     /// Runs before the product: the sort of degrees that are known only now.
     var preparation: Step?
 
@@ -38,8 +40,9 @@ struct RuntimeDegrees {
     var outputOrder: OpenCLBuffer
     var extents: OpenCLBuffer
     var starts: OpenCLBuffer
-    /// Room for the sort.
-    var spare: OpenCLBuffer
+    /// Where each input and output is in the order; filled on processors only.
+    var inputPlace: OpenCLBuffer
+    var outputPlace: OpenCLBuffer
 }
 
 extension ProductMask {
@@ -79,6 +82,12 @@ extension ProductMask {
             setOrders(
                 input: stairs.inputOrder.isAscending ? nil : .buffer(try lowering.upload(stairs.inputOrder)),
                 output: stairs.outputOrder.isAscending ? nil : .buffer(try lowering.upload(stairs.outputOrder)))
+            if nOrder != nil {
+                let order = role == 0 ? stairs.outputOrder : stairs.inputOrder
+                var places = order
+                for (place, column) in order.enumerated() { places[Int(column)] = Int32(place) }
+                nPlace = .buffer(try lowering.upload(places))
+            }
         case .runtime(let strict):
             guard let degrees = mask.runtimeDegrees else {
                 throw OpenCLError.mismatch(
@@ -101,7 +110,8 @@ extension ProductMask {
                 preparation = .launch(
                     Launch(kernel: "martlet_degrees_gpu", arguments: arguments, groups: { _ in [count] }, local: [64]))
             case .cpu:
-                arguments.append(.buffer(sorted.spare))
+                arguments += [.buffer(sorted.inputPlace), .buffer(sorted.outputPlace)]
+                nPlace = .buffer(role == 0 ? sorted.outputPlace : sorted.inputPlace)
                 preparation = .launch(
                     Launch(kernel: "martlet_degrees_cpu", arguments: arguments, groups: { _ in [1] }, local: [1]))
             }
