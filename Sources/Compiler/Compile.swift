@@ -70,7 +70,7 @@ struct ScheduleBuilder {
         self.outputs = outputs
         self.updates = updates.map { (state: $0.0, value: $0.1) }
         self.settled = settled
-        fusion = Fusion(outputs + updates.map(\.1), storesPrologues: true)
+        fusion = Fusion(outputs + updates.map(\.1), savesMemory: true)
         readers = fusion.readers
     }
 
@@ -314,7 +314,9 @@ struct ScheduleBuilder {
         guard !builder.has(tensor) else { return }
         if let scalar = Simplifier.scalar(tensor) {
             builder.addConstant(tensor, scalar)
-        } else if tensor.node.operation is Elementwise, Simplifier.isCounted(tensor) {
+        } else if tensor.node.operation is Elementwise,
+            Simplifier.isCounted(tensor) || fusion.recomputed.contains(tensor)
+        {
             for input in tensor.node.inputs { supply(input, &builder, axes) }
             builder.add(tensor.node)
         } else {

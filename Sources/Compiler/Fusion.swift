@@ -54,11 +54,14 @@ struct Fusion {
     private(set) var clusters: [Cluster] = []
     /// The cluster that computes a tensor.
     private(set) var home: [Tensor: Cluster] = [:]
+    /// Tensors that no group stores: whoever reads one computes it again from what it reads anyway.
+    private(set) var recomputed = Set<Tensor>()
     private var clusterByID: [Int: Cluster] = [:]
     private var nextID = 0
 
-    /// - Parameter storesPrologues: whether a group that reduces may store what it computes in front.
-    init(_ outputs: [Tensor], storesPrologues: Bool = false) {
+    /// - Parameter savesMemory: whether a group that reduces may store what it computes in front, and cheap functions are
+    ///   computed by every reader.
+    init(_ outputs: [Tensor], savesMemory: Bool = false) {
         let nodes = topologicalOrder(outputs)
         let returned = Set(outputs)
         for (rank, node) in nodes.enumerated() {
@@ -87,7 +90,10 @@ struct Fusion {
             }
         }
         fuseIntoReductions(outputs)
-        if storesPrologues { storeInReductions() }
+        if savesMemory {
+            storeInReductions()
+            recompute(outputs)
+        }
     }
 
     /// Whether a tensor has memory of its own, or is computed.
@@ -259,6 +265,71 @@ struct Fusion {
         }
     }
 
+    /// Finds cheap functions of what all of their readers read anyway, such as the `1 - y * y` that the gradient of a tanh wants
+    /// beside `y`: computing them again costs less than writing and reading them.
+    private mutating func recompute(_ outputs: [Tensor]) {
+        let kept = Set(outputs)
+        var reads: [Int: Set<Tensor>] = [:]
+        var readers: [Tensor: [Cluster]] = [:]
+        // What is read through a view, or by an anchor, has to lie in memory.
+        var needsMemory = kept
+        for cluster in clusters {
+            let inputs = Set(inputs(of: cluster))
+            reads[cluster.id] = inputs
+            let plain = Set((cluster.prologue + cluster.nodes).flatMap(\.inputs))
+            for input in inputs {
+                guard case .tensor(let base) = view(input).base, home[base] !== cluster else { continue }
+                readers[base, default: []].append(cluster)
+                if input != base || !plain.contains(input) || cluster.anchor?.inputs.contains(input) == true {
+                    needsMemory.insert(base)
+                }
+            }
+        }
+        for cluster in clusters {
+            for node in (cluster.prologue + cluster.nodes).reversed() {
+                let tensor = Tensor(node)
+                guard let all = readers[tensor], !needsMemory.contains(tensor) else { continue }
+                var inner = Set<Tensor>()
+                let everyReaderCan = all.allSatisfy { reader in
+                    let given = reads[reader.id]!.subtracting([tensor])
+                    inner = []
+                    return isCheap(tensor, from: given, stored: readers.keys, &inner)
+                        && reader.hasRoom(nodes: inner.count, reading: [])
+                }
+                guard everyReaderCan else { continue }
+                recomputed.formUnion(inner)
+                readers[tensor] = nil
+            }
+            // What only the readers wanted is theirs to compute.
+            var used = Set(cluster.anchor?.inputs ?? [])
+            func unusedRemoved(_ nodes: [Node]) -> [Node] {
+                var result: [Node] = []
+                for node in nodes.reversed() where !recomputed.contains(Tensor(node)) || used.contains(Tensor(node)) {
+                    used.formUnion(node.inputs)
+                    result.append(node)
+                }
+                return result.reversed()
+            }
+            cluster.nodes = unusedRemoved(cluster.nodes)
+            cluster.prologue = unusedRemoved(cluster.prologue)
+        }
+        clusters.removeAll { $0.anchor == nil && $0.copied == nil && $0.nodes.isEmpty }
+    }
+
+    /// Whether a few cheap functions lead from `given` to a tensor; adds those that do to `inner`.
+    private func isCheap(
+        _ tensor: Tensor, from given: Set<Tensor>, stored: Dictionary<Tensor, [Cluster]>.Keys, _ inner: inout Set<Tensor>
+    ) -> Bool {
+        guard let elementwise = tensor.node.operation as? Elementwise, elementwise.function.isCheap else { return false }
+        inner.insert(tensor)
+        guard inner.count <= 4 else { return false }
+        for input in tensor.node.inputs where !given.contains(input) && !Simplifier.isCounted(input) {
+            guard home[input] === home[tensor], !stored.contains(input), isCheap(input, from: given, stored: stored, &inner)
+            else { return false }
+        }
+        return true
+    }
+
     /// Takes a cluster whose nodes are now another's out of the clusters and of everything that waits for it.
     private mutating func replace(_ cluster: Cluster, by target: Cluster) {
         clusters.removeAll { $0 === cluster }
@@ -307,6 +378,22 @@ struct Fusion {
             }
             return []
         }
-        return (cluster.anchor?.inputs ?? []) + own
+        return ((cluster.anchor?.inputs ?? []) + own).flatMap { leaves(of: $0, readBy: cluster) }
+    }
+
+    /// What a cluster reads in order to have a tensor: it, or what it computes it from again.
+    private func leaves(of tensor: Tensor, readBy cluster: Cluster) -> [Tensor] {
+        guard recomputed.contains(tensor), home[tensor] !== cluster else { return [tensor] }
+        return tensor.node.inputs.flatMap { leaves(of: $0, readBy: cluster) }
+    }
+}
+
+extension ElementwiseFunction {
+    /// Whether a processor computes it about as fast as it reads a value.
+    fileprivate var isCheap: Bool {
+        switch self {
+        case .add, .subtract, .multiply, .negate, .absolute, .minimum, .maximum, .select, .equal, .less: true
+        default: false
+        }
     }
 }

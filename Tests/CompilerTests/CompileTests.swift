@@ -157,6 +157,44 @@ func numbers(_ count: Int, seed: UInt64) -> [Double] {
         try check([x * Tensor.iota([.batch], axis: 0).cast(to: .float32).reshaped([.batch, 1])], groups: 1)
     }
 
+    /// The gradient of a tanh wants `1 - y * y`, which every reader of `y` can make for itself.
+    @Test func cheapFunctionsAreComputedByTheirReaders() throws {
+        let x = Tensor.input("x", [.batch, 4])
+        let w = Tensor.input("w", [4, 4])
+        let y = x.matmul(w).tanh()
+        let slope = 1 - y * y
+        let z = y.matmul(w)
+        let outputs = [(z + y) * slope, z.matmul(w) * slope - y]
+        try check(outputs)
+        func stored(_ outputs: [Tensor]) throws -> Int {
+            let first = try compile(outputs).groups.first { $0.label.contains("tanh") }
+            guard case .product(let product)? = first?.kind else { return 0 }
+            return product.outputs.count
+        }
+        #expect(try stored(outputs) == 1)
+        // Handed back, or read by a product or through a view, it has to lie in memory.
+        for other in [[slope], [slope.matmul(w)], [slope.flipped(axes: [1]).tanh()]] {
+            try check(outputs + other)
+            #expect(try stored(outputs + other) == 2)
+        }
+        // Where `y` is not at hand it would have to be read in its place.
+        #expect(try stored([y.matmul(w), x * slope]) == 2)
+        try check([y.matmul(w), x * slope])
+    }
+
+    /// The transpose of a product is written as a product, row by row; one that is read elsewhere as well is not made twice.
+    @Test func transposedProductsAreProducts() throws {
+        let x = Tensor.input("x", [.batch, 4])
+        let w = Tensor.state("w", [5, 4])
+        let y = x.matmul(w.matrixTransposed())
+        let gradient = try gradients(of: (y * y).sum(), with: [w])[0]
+        try check([], updates: [StateUpdate(w, w - 0.1 * gradient)], groups: 2)
+        let product = Tensor.input("a", [2, 3, 4]).matmul(.input("b", [2, 4, 5]))
+        try check([product.matrixTransposed() * 2], groups: 1)
+        try check([product.matrixTransposed() * 2, product], groups: 2)
+        try check([product.transposed([1, 0, 2]) * 2])
+    }
+
     /// Pieces that only a concatenation reads are written to their place in it, and the gradients of slices are put side by
     /// side: a coupling moves each element once.
     @Test func piecesAreWrittenInPlace() throws {
