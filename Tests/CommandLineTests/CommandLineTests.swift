@@ -9,8 +9,9 @@ import Testing
 /// What people type, from end to end.
 @Suite(.serialized) struct CommandLineTests {
     private func train(_ session: CommandLineSession, _ name: String, _ more: [String] = []) throws -> String {
-        let arguments = ["run", "made", "--runs", session.folder, "--name", name, "--epochs", "3"]
-        let status = try session.start(arguments + ["--set", "hidden=24,17"] + more + session.data()).wait()
+        let arguments = ["run", "made", "--runs", session.folder, "--name", name]
+        let epochs = more.contains("--epochs") ? [] : ["--epochs", "3"]
+        let status = try session.start(arguments + epochs + ["--set", "hidden=24,17"] + more + session.data()).wait()
         let errors = try session.text("errors")
         #expect(status == 0, "\(errors)")
         return session.path(name)
@@ -70,6 +71,40 @@ import Testing
                 .map { $0.split(separator: ",").filter { !$0.contains("seconds") } }
         }
         #expect(try lines(whole) == lines(killed))
+    }
+
+    /// Weights made elsewhere give the figures that they gave there; several seeds give as many runs and their spread.
+    @Test func weightsAndSeeds() throws {
+        let session = try CommandLineSession()
+        let first = try train(session, "first")
+        let weights = ["--weights", "\(first)/model.safetensors"]
+        let untrained = try train(session, "untrained", ["--epochs", "0"] + weights)
+        #expect(try session.run("evaluate", untrained).output == session.run("evaluate", first).output)
+        let seeds = ["run", "made", "--runs", session.folder, "--name", "s", "--epochs", "1", "--seeds", "1,2,3"]
+        #expect(try session.start(seeds + session.data()).wait() == 0)
+        #expect(try session.text("output").contains("3 seeds: test "))
+        let figures = try (1...3).map { try session.run("evaluate", session.path("s-seed\($0)")).output }
+        #expect(Set(figures).count == 3)
+        let other = try session.run(
+            "evaluate", session.path("s-seed1"), "--weights", "\(session.path("s-seed2"))/model.safetensors")
+        #expect(other.output == figures[1])
+    }
+
+    /// A fixed order completes observed prefixes; anything else only where that is asked for.
+    @Test func completionIsExactOrRefused() throws {
+        let session = try CommandLineSession()
+        let run = try train(session, "a")
+        let (input, mask) = (session.path("input.npy"), session.path("mask.npy"))
+        let output = session.path("output.npy")
+        try NumPy.write(HostArray((0..<45).map { $0 % 2 } as [UInt8], shape: [5, 9]), npy: input)
+        try NumPy.write(HostArray((0..<45).map { $0 % 9 == 4 ? 1 : 0 } as [UInt8], shape: [5, 9]), npy: mask)
+        let arguments = ["complete", run, "--input", input, "--observed", mask, "--out", output]
+        #expect(try session.start(arguments).wait() > 0)
+        #expect(try session.text("errors").contains("--approximate") && !Files.exists(output))
+        #expect(try session.start(arguments + ["--approximate"]).wait() == 0)
+        let (before, after) = try (NumPy.read(npy: input).doubles, NumPy.read(npy: output).doubles)
+        let observed = stride(from: 4, to: 45, by: 9)
+        #expect(observed.map { before[$0] } == observed.map { after[$0] })
     }
 
     @Test func badInputIsRefusedInOneLine() throws {
