@@ -1,7 +1,7 @@
 # `make run` and `make test` each work as the first command on a fresh Debian or Ubuntu with Swift 6.3 or later.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
-.PHONY: all run test bench docs format lint bundle check-kernels packages clean
+.PHONY: all run test sanitize bench docs format lint bundle check-kernels packages clean
 
 PACKAGES := ocl-icd-opencl-dev opencl-headers pocl-opencl-icd libpng-dev libzip-dev zlib1g-dev liblzma-dev pkg-config
 BUILD := swift build -c release
@@ -18,6 +18,14 @@ run: all
 test: packages
 	swift build --build-tests -c release -Xswiftc -enable-testing
 	swift test --skip-build -c release -Xswiftc -enable-testing --no-parallel
+
+# The tests under the sanitizers of addresses and of threads, each in a build of its own. Optimised, because the double-precision
+# oracles of a debug build would take hours.
+sanitize: packages
+	for s in address thread; do \
+	    swift build --build-tests -c release -Xswiftc -enable-testing --sanitize=$$s --scratch-path .build/$$s && \
+	    swift test --skip-build -c release -Xswiftc -enable-testing --no-parallel --sanitize=$$s --scratch-path .build/$$s || exit 1; \
+	done
 
 bench: all
 	$(BIN) bench $(ARGS)

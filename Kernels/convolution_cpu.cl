@@ -262,24 +262,62 @@ void KERNEL(
 #endif
 
 #ifdef FINISH
-// `columnOf` says for each weight which step of its row's block is its own, or -1 where it is dead; blocks of a group hold
-// nearly equal numbers of its rows.
+// Sixteen rows of a block. The parts are added up tile by tile of sixteen steps, each tile is turned over where it lies in the first
+// part, and then every row goes through the epilogue in the order of its weights: `columnOf` says for each weight which step of the
+// block is its own, or -1 where it is dead.
 __kernel __attribute__((reqd_work_group_size(1, 1, 1)))
 void KERNEL(
-    const int rowLength, const int width, const int height, const int parts, const int blockCount, __global const int* blocks,
-    __global const int* columnOf, __global const float* partial EPILOGUE_PARAMETERS) {
-    const int row = get_group_id(0);
-    int block = 0;
-    while (blocks[block * 5] + blocks[block * 5 + 1] <= row) block++;
-    __global const float* sums = partial + (size_t)block * width * height + row - blocks[block * 5];
-    const size_t part = (size_t)blockCount * width * height;
-    for (int e = 0; e < rowLength; e++) {
-        const int column = columnOf[row * rowLength + e];
-        float sum = 0.0f;
-        if (column >= 0) {
-            for (int i = 0; i < parts; i++) sum += sums[i * part + column * height];
+    const int rowLength, const int width, const int height, const int parts, __global const int* blocks,
+    __global const int* restrict columnOf, __global float* partial EPILOGUE_PARAMETERS) {
+    __global const int* block = blocks + get_group_id(0) * 5;
+    const int lane = get_group_id(1) * 16, steps = block[3], turned = steps & ~15;
+    __global float* sums = partial + (size_t)get_group_id(0) * width * height + lane;
+    const size_t part = (size_t)get_num_groups(0) * width * height;
+    for (int k = 0; k < steps; k += 16) {
+        const int count = min(16, steps - k);
+        float16 r[16], s[16];
+        for (int i = 0; i < count; i++) {
+            float16 sum = (float16)(0.0f);
+            for (int p = 0; p < parts; p++) sum += vload16(0, sums + p * part + (k + i) * height);
+            r[i] = sum;
         }
-        MARTLET_NAME(KERNEL, _epilogue1)(0, row, e, sum EPILOGUE_ARGUMENTS);
+        // Steps that do not fill a tile keep their order.
+        if (count == 16) {
+            _Pragma("unroll") for (int i = 0; i < 8; i++) {
+                s[2 * i] = MARTLET_ZIP_LOW(r[i], r[i + 8]);
+                s[2 * i + 1] = MARTLET_ZIP_HIGH(r[i], r[i + 8]);
+            }
+            _Pragma("unroll") for (int i = 0; i < 8; i++) {
+                r[2 * i] = MARTLET_ZIP_LOW(s[i], s[i + 8]);
+                r[2 * i + 1] = MARTLET_ZIP_HIGH(s[i], s[i + 8]);
+            }
+            _Pragma("unroll") for (int i = 0; i < 8; i++) {
+                s[2 * i] = MARTLET_ZIP_LOW(r[i], r[i + 8]);
+                s[2 * i + 1] = MARTLET_ZIP_HIGH(r[i], r[i + 8]);
+            }
+            _Pragma("unroll") for (int i = 0; i < 8; i++) {
+                r[2 * i] = MARTLET_ZIP_LOW(s[i], s[i + 8]);
+                r[2 * i + 1] = MARTLET_ZIP_HIGH(s[i], s[i + 8]);
+            }
+        }
+        for (int i = 0; i < count; i++) vstore16(r[i], 0, sums + (k + i) * height);
+    }
+    for (int j = 0; j < min(16, block[1] - lane); j++) {
+        const int row = block[0] + lane + j;
+        __global const int* column = columnOf + row * rowLength;
+        int e = 0;
+        for (; e + 16 <= rowLength; e += 16) {
+            const int16 c = vload16(0, column + e), k = max(c, (int16)(0));
+            const int16 own = (k & ~15) + j, rest = k * height + j;
+            const int16 at = martlet_select(k < (int16)(turned), own * height + (k & 15), rest);
+            const float16 sum = MARTLET_GATHER_AT(float16, sums, at);
+            MARTLET_NAME(KERNEL, _epilogue16)(0, row, e, martlet_select(c >= (int16)(0), sum, (float16)(0.0f)) EPILOGUE_ARGUMENTS);
+        }
+        for (; e < rowLength; e++) {
+            const int k = column[e];
+            const float sum = k < 0 ? 0.0f : sums[k < turned ? ((k & ~15) + j) * height + (k & 15) : k * height + j];
+            MARTLET_NAME(KERNEL, _epilogue1)(0, row, e, sum EPILOGUE_ARGUMENTS);
+        }
     }
 }
 #endif

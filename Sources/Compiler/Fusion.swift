@@ -318,13 +318,17 @@ struct Fusion {
 
     /// Whether a few cheap functions lead from `given` to a tensor; adds those that do to `inner`.
     private func isCheap(
-        _ tensor: Tensor, from given: Set<Tensor>, stored: Dictionary<Tensor, [Cluster]>.Keys, _ inner: inout Set<Tensor>
+        _ tensor: Tensor, from given: Set<Tensor>, stored: Dictionary<Tensor, [Cluster]>.Keys,
+        _ inner: inout Set<Tensor>
     ) -> Bool {
-        guard let elementwise = tensor.node.operation as? Elementwise, elementwise.function.isCheap else { return false }
+        guard let elementwise = tensor.node.operation as? Elementwise, elementwise.function.isCheap else {
+            return false
+        }
         inner.insert(tensor)
         guard inner.count <= 4 else { return false }
         for input in tensor.node.inputs where !given.contains(input) && !Simplifier.isCounted(input) {
-            guard home[input] === home[tensor], !stored.contains(input), isCheap(input, from: given, stored: stored, &inner)
+            guard home[input] === home[tensor], !stored.contains(input),
+                isCheap(input, from: given, stored: stored, &inner)
             else { return false }
         }
         return true

@@ -149,18 +149,16 @@ extension ConvolutionLowering {
         let rowLength = walk.planesPerGroup * group.geometry.tapCount
         let finish = with(
             epilogueMacros(epilogue) + [("FINISH", "1")],
-            try epilogueText(widths: [1]) + KernelText.convolutionCPU)
-        let rows = walk.rows
+            try epilogueText(widths: [1, 16]) + KernelText.convolutionCPU)
         lowered.steps.append(
             .launch(
                 Launch(
                     kernel: lowering.library.add(finish, prefix: "finish"),
                     arguments: [
                         .extent(Extent(rowLength)), .extent(Extent(width)), .extent(Extent(vectors * 16)),
-                        .integer(parts),
-                        .extent(Extent(blockCount)), blocks,
+                        .integer(parts), blocks,
                         .buffer(try lowering.upload(tables.columns(walk, pass))), .scratch(Self.sumsSlot),
                     ] + epilogue.arguments,
-                    groups: { _ in [rows] }, local: [1])))
+                    groups: { _ in [blockCount, vectors] }, local: [1, 1])))
     }
 }
