@@ -15,6 +15,17 @@ enum Output {
         }
     }
 
+    /// The figure of an example shared out over its variables, in the unit of its field.
+    static func perVariable(nats: Double, _ examples: ExampleShape, digits: Int) -> String {
+        let share = nats / Double(examples.count)
+        let bits = fixed(share / 0.6931471805599453, digits)
+        return switch examples.presentation {
+        case .text: "\(fixed(share, digits)) nats per character"
+        case .sound: "\(bits) bits per sample"
+        case .video, nil: "\(bits) bits per dimension"
+        }
+    }
+
     /// Refuses names that cannot be written, before anything is computed.
     static func check(_ path: String, _ examples: ExampleShape) throws {
         if path.hasSuffix(".npy") { return }

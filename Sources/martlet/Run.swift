@@ -217,7 +217,7 @@ private func finish(
         return result
     }
     print(
-        "test \(fixed(estimate.mean, 3)) nats ± \(fixed(estimate.standardError, 3)), \(fixed(result.bitsPerDimension, 4)) bits per dimension, \(estimate.count) examples, trained in \(fixed(seconds, 1)) s"
+        "test \(fixed(estimate.mean, 3)) nats ± \(fixed(estimate.standardError, 3)), \(Output.perVariable(nats: estimate.mean, run.examples, digits: 4)), \(estimate.count) examples, trained in \(fixed(seconds, 1)) s"
     )
     if let optimum, let difference {
         print(

@@ -92,7 +92,7 @@ struct Evaluate: ParsableCommand {
             ])
         } else {
             print(
-                "\(fixed(estimate.mean, 4)) nats ± \(fixed(estimate.standardError, 4)), \(fixed(bits, 5)) bits per dimension, \(estimate.count) examples"
+                "\(fixed(estimate.mean, 4)) nats ± \(fixed(estimate.standardError, 4)), \(Output.perVariable(nats: estimate.mean, loaded.run.examples, digits: 5)), \(estimate.count) examples"
             )
         }
     }
