@@ -54,7 +54,7 @@ extension Experiment {
                 $0.kernel = 5
             }, experiment: "pixelcnn-mnist-long"
         ) {
-            $0.epochs = 24
+            $0.epochs = 60
             $0.batch = 16
             $0.rate = 0.005
             $0.schedule = .cosine
