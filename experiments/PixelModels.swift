@@ -93,7 +93,7 @@ extension Experiment {
             data.baselines = { [dataset] device in
                 [
                     Baselines.independent(dataset, levels: 2),
-                    try Baselines.logistic(dataset, levels: 2, epochs: 3, on: device),
+                    try Baselines.logistic(dataset, levels: 2, epochs: 30, on: device),
                 ]
             }
             return data
@@ -137,7 +137,7 @@ extension Experiment {
             data.baselines = { device in
                 [
                     Baselines.independent(dataset, levels: 256),
-                    try Baselines.logistic(dataset, levels: 256, epochs: 5, on: device),
+                    try Baselines.logistic(dataset, levels: 256, epochs: 40, on: device),
                 ]
             }
             return data
@@ -173,7 +173,7 @@ extension Experiment {
             data.baselines = { device in
                 [
                     Baselines.independent(dataset, levels: 2),
-                    try Baselines.logistic(dataset, levels: 2, epochs: 5, on: device),
+                    try Baselines.logistic(dataset, levels: 2, epochs: 40, on: device),
                 ]
             }
             return data

@@ -34,7 +34,7 @@ public enum Baselines {
         }
         let configuration = RunConfiguration(settings) {
             $0.epochs = epochs
-            $0.rate = levels == 2 ? 0.003 : 0.0003
+            $0.rate = levels == 2 ? 0.01 : 0.0003
             $0.optimizer = .adamw
             $0.weightDecay = levels == 2 ? 0 : 0.1
             $0.schedule = .cosine
