@@ -43,11 +43,23 @@
         (p)[(i).sc] = (T)(v).sc, (p)[(i).sd] = (T)(v).sd, (p)[(i).se] = (T)(v).se, (p)[(i).sf] = (T)(v).sf; \
     } while (0)
 
-// Two vectors interleaved: four rounds over rows i and i + 8 transpose sixteen rows.
+// Two vectors interleaved.
 #define MARTLET_ZIP_LOW(a, b) \
     (float16)(a.s0, b.s0, a.s1, b.s1, a.s2, b.s2, a.s3, b.s3, a.s4, b.s4, a.s5, b.s5, a.s6, b.s6, a.s7, b.s7)
 #define MARTLET_ZIP_HIGH(a, b) \
     (float16)(a.s8, b.s8, a.s9, b.s9, a.sa, b.sa, a.sb, b.sb, a.sc, b.sc, a.sd, b.sd, a.se, b.se, a.sf, b.sf)
+
+// Sixteen vectors transposed where they are: four rounds of interleaving vector i with vector i + 8.
+#define MARTLET_ZIP(from, to) \
+    _Pragma("unroll") for (int i = 0; i < 8; i++) { \
+        to[2 * i] = MARTLET_ZIP_LOW(from[i], from[i + 8]); \
+        to[2 * i + 1] = MARTLET_ZIP_HIGH(from[i], from[i + 8]); \
+    }
+#define MARTLET_TRANSPOSE(r) \
+    { \
+        float16 zipped[16]; \
+        MARTLET_ZIP(r, zipped) MARTLET_ZIP(zipped, r) MARTLET_ZIP(r, zipped) MARTLET_ZIP(zipped, r) \
+    }
 
 #define MARTLET_PASTE(a, b) a##b
 #define MARTLET_NAME(a, b) MARTLET_PASTE(a, b)

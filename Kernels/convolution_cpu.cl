@@ -275,31 +275,14 @@ void KERNEL(
     const size_t part = (size_t)get_num_groups(0) * width * height;
     for (int k = 0; k < steps; k += 16) {
         const int count = min(16, steps - k);
-        float16 r[16], s[16];
+        float16 r[16];
         for (int i = 0; i < count; i++) {
             float16 sum = (float16)(0.0f);
             for (int p = 0; p < parts; p++) sum += vload16(0, sums + p * part + (k + i) * height);
             r[i] = sum;
         }
         // Steps that do not fill a tile keep their order.
-        if (count == 16) {
-            _Pragma("unroll") for (int i = 0; i < 8; i++) {
-                s[2 * i] = MARTLET_ZIP_LOW(r[i], r[i + 8]);
-                s[2 * i + 1] = MARTLET_ZIP_HIGH(r[i], r[i + 8]);
-            }
-            _Pragma("unroll") for (int i = 0; i < 8; i++) {
-                r[2 * i] = MARTLET_ZIP_LOW(s[i], s[i + 8]);
-                r[2 * i + 1] = MARTLET_ZIP_HIGH(s[i], s[i + 8]);
-            }
-            _Pragma("unroll") for (int i = 0; i < 8; i++) {
-                s[2 * i] = MARTLET_ZIP_LOW(r[i], r[i + 8]);
-                s[2 * i + 1] = MARTLET_ZIP_HIGH(r[i], r[i + 8]);
-            }
-            _Pragma("unroll") for (int i = 0; i < 8; i++) {
-                r[2 * i] = MARTLET_ZIP_LOW(s[i], s[i + 8]);
-                r[2 * i + 1] = MARTLET_ZIP_HIGH(s[i], s[i + 8]);
-            }
-        }
+        if (count == 16) MARTLET_TRANSPOSE(r)
         for (int i = 0; i < count; i++) vstore16(r[i], 0, sums + (k + i) * height);
     }
     for (int j = 0; j < min(16, block[1] - lane); j++) {

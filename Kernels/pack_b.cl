@@ -1,7 +1,8 @@
 // Copies rows k to last of B [k, n], columns n0 to n0 + 64, into `panel` [k - base][64], with masked elements and what
 // lies beyond the edges as zeros. Text in the middle of a kernel: `panel`, `from`, `k`, `last`, `base` and `n0` are its own,
 // PANEL the address space of the panel.
-// Macros: GATHERED, how many permuted elements of a line are held at a time; UNIT_K or UNIT_N where B's elements are neighbours along k or n, STRIDE_K, STRIDE_N, and those of mask.cl.
+// Macros: GATHERED, how many permuted elements of a line are held at a time; UNIT_K or UNIT_N where B's elements are
+// neighbours along k or n, STRIDE_K, STRIDE_N, and those of mask.cl.
 #ifdef UNIT_K
 // Sixteen by sixteen elements are transposed in registers. Where k is permuted, a line of memory is put in order first, while it
 // is in the cache, so that no more than that line is reached for at random.
@@ -30,25 +31,9 @@ while (k + 16 <= last) {
             whole = 0;
 #endif
             if (whole) {
-                float16 r[16], s[16];
+                float16 r[16];
                 _Pragma("unroll") for (int i = 0; i < 16; i++) r[i] = vload16(0, LINES(i));
-                // Four rounds of interleaving row i with row i + 8.
-                _Pragma("unroll") for (int i = 0; i < 8; i++) {
-                    s[2 * i] = MARTLET_ZIP_LOW(r[i], r[i + 8]);
-                    s[2 * i + 1] = MARTLET_ZIP_HIGH(r[i], r[i + 8]);
-                }
-                _Pragma("unroll") for (int i = 0; i < 8; i++) {
-                    r[2 * i] = MARTLET_ZIP_LOW(s[i], s[i + 8]);
-                    r[2 * i + 1] = MARTLET_ZIP_HIGH(s[i], s[i + 8]);
-                }
-                _Pragma("unroll") for (int i = 0; i < 8; i++) {
-                    s[2 * i] = MARTLET_ZIP_LOW(r[i], r[i + 8]);
-                    s[2 * i + 1] = MARTLET_ZIP_HIGH(r[i], r[i + 8]);
-                }
-                _Pragma("unroll") for (int i = 0; i < 8; i++) {
-                    r[2 * i] = MARTLET_ZIP_LOW(s[i], s[i + 8]);
-                    r[2 * i + 1] = MARTLET_ZIP_HIGH(s[i], s[i + 8]);
-                }
+                MARTLET_TRANSPOSE(r)
                 _Pragma("unroll") for (int i = 0; i < 16; i++) {
                     vstore16(r[i], 0, panel + ((at - base + i) * 64 + n));
                 }

@@ -50,8 +50,10 @@ void KERNEL(
     const int nTiles = (N + 63) / 64;
     __global float* rowsOut = rowsOfAll + (size_t)get_group_id(0) * strip * 6 * nTiles * 64;
     // The longest rows come first.
-    for (int firstTile = ((mTiles - 1) / strip - (int)get_group_id(0)) * strip; firstTile >= 0; firstTile -= (int)get_num_groups(0) * strip) {
+    const int stride = (int)get_num_groups(0) * strip;
+    for (int firstTile = ((mTiles - 1) / strip - (int)get_group_id(0)) * strip; firstTile >= 0; firstTile -= stride) {
     const int tiles = min(strip, mTiles - firstTile);
+    const int rows = min(tiles * 6, M - firstTile * 6);
     const int longest = extents[min(M, (firstTile + tiles) * 6) - 1];
     for (int nTile = 0; nTile * 64 < longest; nTile++) {
     const int n0 = nTile * 64;
@@ -65,6 +67,7 @@ void KERNEL(
     const int n0 = nTile * 64;
     const int firstTile = get_group_id(1) * strip;
     const int tiles = min(strip, mTiles - firstTile);
+    const int rows = min(tiles * 6, M - firstTile * 6);
 #endif
 #ifdef A_BATCHES
     __global const float* panelsA = a + (size_t)(z * mTiles + firstTile) * K * 6;
@@ -117,15 +120,15 @@ void KERNEL(
             }
         }
     }
-    const int rows = min(tiles * 6, M - firstTile * 6);
 #ifdef WHOLE_ROWS
     for (int r = 0; r < rows; r++) {
         for (int c = 0; c < 4; c++) vstore16(sums[r * 4 + c], 0, rowsOut + (size_t)r * nTiles * 64 + n0 + c * 16);
     }
     }
-    for (int r = 0; r < min(tiles * 6, M - firstTile * 6); r++) {
+    for (int r = 0; r < rows; r++) {
         const int m = firstTile * 6 + r;
-        MARTLET_NAME(KERNEL, _finish)(rowsOut + (size_t)r * nTiles * 64, AT_M(m), z, N, extents[m] PLACE_ARGUMENT EPILOGUE_ARGUMENTS);
+        MARTLET_NAME(KERNEL, _finish)(
+            rowsOut + (size_t)r * nTiles * 64, AT_M(m), z, N, extents[m] PLACE_ARGUMENT EPILOGUE_ARGUMENTS);
     }
     }
 #else

@@ -24,43 +24,35 @@ extension Experiment {
             $0.samples = 100
         }, load: { configuration, folder in try madeGlyphs.data(configuration, dataFolder: folder) })
 
+    /// Blocks of 5x5 instead of the paper's 3x3 reach as far as a digit is high.
+    private static func pixelCNN(
+        _ name: String, channels: Int, epochs: Int, rate: Double, averaging: Double = 0
+    ) -> Experiment {
+        Experiment(
+            name: name, summary: "PixelCNN of \(channels) feature maps on the fixed binarization of MNIST",
+            paper: "van den Oord et al. 2016, table 4: PixelCNN", paperNats: 81.30,
+            configuration: RunConfiguration(
+                PixelCNNSettings {
+                    $0.channels = channels
+                    $0.blocks = 7
+                    $0.kernel = 5
+                }, experiment: name
+            ) {
+                $0.epochs = epochs
+                $0.batch = 16
+                $0.rate = rate
+                $0.schedule = .cosine
+                $0.averaging = averaging
+                $0.validationExamples = 2000
+            }, load: { _, folder in try binarizedMNIST(folder) })
+    }
+
     /// A preset for two cores and half an hour.
-    static let pixelCNNMNIST = Experiment(
-        name: "pixelcnn-mnist", summary: "PixelCNN of 64 feature maps on the fixed binarization of MNIST",
-        paper: "van den Oord et al. 2016, table 4: PixelCNN", paperNats: 81.30,
-        configuration: RunConfiguration(
-            PixelCNNSettings {
-                // 5x5 instead of the paper's 3x3: as far as a digit is high, in the same number of blocks.
-                $0.channels = 64
-                $0.blocks = 7
-                $0.kernel = 5
-            }, experiment: "pixelcnn-mnist"
-        ) {
-            $0.epochs = 5
-            $0.batch = 16
-            $0.rate = 0.005
-            $0.schedule = .cosine
-            $0.validationExamples = 2000
-        }, load: { _, folder in try binarizedMNIST(folder) })
+    static let pixelCNNMNIST = pixelCNN("pixelcnn-mnist", channels: 64, epochs: 5, rate: 0.005)
 
     /// For some hours of two cores; resumable.
-    static let pixelCNNMNISTLong = Experiment(
-        name: "pixelcnn-mnist-long", summary: "PixelCNN of 96 feature maps on the fixed binarization of MNIST",
-        paper: "van den Oord et al. 2016, table 4: PixelCNN", paperNats: 81.30,
-        configuration: RunConfiguration(
-            PixelCNNSettings {
-                $0.channels = 96
-                $0.blocks = 7
-                $0.kernel = 5
-            }, experiment: "pixelcnn-mnist-long"
-        ) {
-            $0.epochs = 24
-            $0.batch = 16
-            $0.rate = 0.004
-            $0.schedule = .cosine
-            $0.averaging = 0.999
-            $0.validationExamples = 2000
-        }, load: { _, folder in try binarizedMNIST(folder) })
+    static let pixelCNNMNISTLong = pixelCNN(
+        "pixelcnn-mnist-long", channels: 96, epochs: 24, rate: 0.004, averaging: 0.999)
 
     /// Conditioned on the digit; binarized anew for every epoch.
     static let gatedPixelCNNMNIST = Experiment(

@@ -15,6 +15,8 @@ final class Cluster {
     let shape: Shape
     /// What the nodes read from outside of the cluster.
     var reads = Set<Tensor>()
+    /// How many nodes of other clusters it computes again at most.
+    var recomputedCount = 0
     /// Every cluster that must run before this one.
     var ancestors = Set<Int>()
     /// Place in the order in which the graph was built.
@@ -32,7 +34,8 @@ final class Cluster {
 
     /// Whether the cluster can take more nodes that read `more`.
     func hasRoom(nodes count: Int, reading more: Set<Tensor>) -> Bool {
-        nodes.count + prologue.count + count <= Self.limit.nodes && reads.union(more).count <= Self.limit.reads
+        nodes.count + prologue.count + recomputedCount + count <= Self.limit.nodes
+            && reads.union(more).count <= Self.limit.reads
     }
 
     /// Whether elementwise nodes can follow the anchor in the same group.
@@ -268,11 +271,10 @@ struct Fusion {
     /// Finds cheap functions of what all of their readers read anyway, such as the `1 - y * y` that the gradient of a tanh wants
     /// beside `y`: computing them again costs less than writing and reading them.
     private mutating func recompute(_ outputs: [Tensor]) {
-        let kept = Set(outputs)
         var reads: [Int: Set<Tensor>] = [:]
         var readers: [Tensor: [Cluster]] = [:]
-        // What is read through a view, or by an anchor, has to lie in memory.
-        var needsMemory = kept
+        // What is handed back, or read through a view or by an anchor, has to lie in memory.
+        var needsMemory = Set(outputs)
         for cluster in clusters {
             let inputs = Set(inputs(of: cluster))
             reads[cluster.id] = inputs
@@ -293,11 +295,12 @@ struct Fusion {
                 let everyReaderCan = all.allSatisfy { reader in
                     let given = reads[reader.id]!.subtracting([tensor])
                     inner = []
-                    return isCheap(tensor, from: given, stored: readers.keys, &inner)
+                    return isCheap(tensor, from: given, &inner) { readers[$0] != nil || needsMemory.contains($0) }
                         && reader.hasRoom(nodes: inner.count, reading: [])
                 }
                 guard everyReaderCan else { continue }
                 recomputed.formUnion(inner)
+                for reader in all { reader.recomputedCount += inner.count }
                 readers[tensor] = nil
             }
             // What only the readers wanted is theirs to compute.
@@ -316,10 +319,9 @@ struct Fusion {
         clusters.removeAll { $0.anchor == nil && $0.copied == nil && $0.nodes.isEmpty }
     }
 
-    /// Whether a few cheap functions lead from `given` to a tensor; adds those that do to `inner`.
+    /// Whether a few cheap functions lead from `given` to a tensor, none of them stored on the way; adds those that do to `inner`.
     private func isCheap(
-        _ tensor: Tensor, from given: Set<Tensor>, stored: Dictionary<Tensor, [Cluster]>.Keys,
-        _ inner: inout Set<Tensor>
+        _ tensor: Tensor, from given: Set<Tensor>, _ inner: inout Set<Tensor>, isStored: (Tensor) -> Bool
     ) -> Bool {
         guard let elementwise = tensor.node.operation as? Elementwise, elementwise.function.isCheap else {
             return false
@@ -327,8 +329,8 @@ struct Fusion {
         inner.insert(tensor)
         guard inner.count <= 4 else { return false }
         for input in tensor.node.inputs where !given.contains(input) && !Simplifier.isCounted(input) {
-            guard home[input] === home[tensor], !stored.contains(input),
-                isCheap(input, from: given, stored: stored, &inner)
+            guard home[input] === home[tensor], !isStored(input),
+                isCheap(input, from: given, &inner, isStored: isStored)
             else { return false }
         }
         return true

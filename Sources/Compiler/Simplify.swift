@@ -44,14 +44,13 @@ struct Simplifier {
     /// The transpose of a product that nothing else reads is the product of the transposes: it is written in the order in
     /// which it is read.
     private mutating func swapProduct(_ node: Node, _ inputs: [Tensor], readers: [Tensor: Int]) -> Tensor? {
-        guard let transpose = node.operation as? Transpose, let product = inputs[0].node.operation as? MatrixProduct,
-            readers[node.inputs[0]] == 1
+        guard let transpose = node.operation as? Transpose, node.inputs[0].node.operation is MatrixProduct,
+            let product = inputs[0].node.operation as? MatrixProduct, readers[node.inputs[0]] == 1,
+            transpose.axes.dropLast(2).elementsEqual(0..<transpose.axes.count - 2),
+            transpose.axes.last == transpose.axes.count - 2
         else { return nil }
-        let rank = transpose.axes.count
-        let swap = Array(0..<rank - 2) + [rank - 1, rank - 2]
-        guard transpose.axes == swap else { return nil }
         let factors = inputs[0].node.inputs.reversed().map { factor in
-            let turned = Node(Transpose(axes: swap), [factor], at: node.location)
+            let turned = Node(transpose, [factor], at: node.location)
             return share(Self.shorten(turned, [factor]) ?? Tensor(turned))
         }
         return share(Tensor(product, factors, at: inputs[0].location))

@@ -1,6 +1,7 @@
 import Datasets
 import Experiments
 import Graph
+import Models
 import Training
 
 /// Examples as files that people look at or listen to.
@@ -17,10 +18,9 @@ enum Output {
 
     /// The figure of an example shared out over its variables, in the unit of its field.
     static func perVariable(nats: Double, _ examples: ExampleShape, digits: Int) -> String {
-        let share = nats / Double(examples.count)
-        let bits = fixed(share / 0.6931471805599453, digits)
+        let bits = fixed(bitsPerDimension(nats: -nats, dimensions: examples.count), digits)
         return switch examples.presentation {
-        case .text: "\(fixed(share, digits)) nats per character"
+        case .text: "\(fixed(nats / Double(examples.count), digits)) nats per character"
         case .sound: "\(bits) bits per sample"
         case .video, nil: "\(bits) bits per dimension"
         }

@@ -4,6 +4,7 @@ import Datasets
 import Experiments
 import FoundationEssentials
 import Graph
+import Models
 import Synchronization
 import Training
 
@@ -197,7 +198,7 @@ private func finish(
     }
     let result = TestResult(
         folder: folder.path, experiment: experiment.name, test: estimate,
-        bitsPerDimension: estimate.mean / Double(data.dataset.variableCount) / 0.6931471805599453,
+        bitsPerDimension: bitsPerDimension(nats: -estimate.mean, dimensions: data.dataset.variableCount),
         validNats: trainer.bestValidation,
         paperNats: experiment.paperNats, optimum: optimum, difference: difference, seconds: seconds,
         baselines: try data.baselines?(run.device) ?? [])

@@ -2,6 +2,7 @@ import ArgumentParser
 import Datasets
 import Experiments
 import Graph
+import Models
 import Training
 
 struct List: ParsableCommand {
@@ -84,10 +85,10 @@ struct Evaluate: ParsableCommand {
         let nats = try loaded.run.logProbability(examples, labels: classes).map { -$0 }
         if let perExample { try NumPy.write(HostArray(nats, shape: [nats.count]), npy: perExample) }
         let estimate = Estimate(nats)
-        let bits = estimate.mean / Double(variables) / 0.6931471805599453
         if json {
             try printJSON([
-                "mean_nats": estimate.mean, "standard_error": estimate.standardError, "bits_per_dimension": bits,
+                "mean_nats": estimate.mean, "standard_error": estimate.standardError,
+                "bits_per_dimension": bitsPerDimension(nats: -estimate.mean, dimensions: variables),
                 "examples": Double(estimate.count),
             ])
         } else {

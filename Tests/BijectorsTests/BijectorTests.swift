@@ -128,7 +128,7 @@ let bijectorCases: [BijectorCase] = {
 
     /// |x - inverse(forward(x))| is at most 64 units in the last place times the condition number, in both types, and the
     /// log-determinants of both ways cancel.
-    @Test(arguments: thinned(bijectorCases)) func comesBack(_ test: BijectorCase) throws {
+    @Test(arguments: bijectorCases) func comesBack(_ test: BijectorCase) throws {
         for element in [ElementType.float32, .float64] {
             let bench = try Bench(test, element)
             let x = Tensor.input("x", test.exampleShape, element)
@@ -157,7 +157,7 @@ let bijectorCases: [BijectorCase] = {
 
     /// The log-determinant against that of the Jacobian: by central differences of the double interpreter for 1e-9, which the
     /// gradient graph gives exactly.
-    @Test(arguments: thinned(bijectorCases)) func logDeterminantIsTheJacobians(_ test: BijectorCase) throws {
+    @Test(arguments: bijectorCases) func logDeterminantIsTheJacobians(_ test: BijectorCase) throws {
         for element in [ElementType.float32, .float64] {
             let bench = try Bench(test, element)
             let x = Tensor.input("x", test.exampleShape, element)
@@ -189,7 +189,7 @@ let bijectorCases: [BijectorCase] = {
 
     /// Gradients of log p under a standard normal, with respect to every parameter and to x, against central differences in
     /// double precision; at the start and after 100 steps of training.
-    @Test(arguments: thinned(bijectorCases), [0, 100]) func gradientsMatchFiniteDifferences(
+    @Test(arguments: bijectorCases, [0, 100]) func gradientsMatchFiniteDifferences(
         _ test: BijectorCase, steps: Int
     )
         throws

@@ -65,7 +65,7 @@ import Testing
 
     private func check(_ flow: Flow, variables d: Int) throws {
         let batch = 64
-        let (device, states, data) = try train(flow, variables: d, steps: isDebugBuild ? 100 : 1000, batch: batch)
+        let (device, states, data) = try train(flow, variables: d, steps: 1000, batch: batch)
         let x = Tensor.input("x", flow.shape)
         let forward = try device.load(
             compile([flow.bijector.forward(x, Pass()).value, flow.logProbability(x)]), maximumBatch: 512, states: states

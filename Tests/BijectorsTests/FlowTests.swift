@@ -64,7 +64,7 @@ private func states(_ flow: Flow, _ device: any Device, noise: Double = 0.3) thr
 
 @Suite(.serialized) struct FlowTests {
     /// Every two-dimensional density integrates to one on a grid.
-    @Test(arguments: thinned(flowCases)) func integratesToOne(_ test: FlowCase) throws {
+    @Test(arguments: flowCases) func integratesToOne(_ test: FlowCase) throws {
         let device = try CPUDevice(threads: 2)
         let flow = test.make(2)
         let x = Tensor.input("x", [.batch, 2])
@@ -85,7 +85,7 @@ private func states(_ flow: Flow, _ device: any Device, noise: Double = 0.3) thr
     }
 
     /// Latents go back to where they came from, through formulas and compiled incremental programs, on every device.
-    @Test(arguments: thinned(flowCases)) func inverseComesBack(_ test: FlowCase) throws {
+    @Test(arguments: flowCases) func inverseComesBack(_ test: FlowCase) throws {
         let (count, batch) = (6, 70)
         for device in test.searches ? [try CPUDevice(threads: 2)] : try devices() {
             let flow = test.make(count)
@@ -105,7 +105,7 @@ private func states(_ flow: Flow, _ device: any Device, noise: Double = 0.3) thr
     }
 
     /// OpenCL against the CPU, group by group.
-    @Test(arguments: thinned(flowCases)) func devicesAgree(_ test: FlowCase) throws {
+    @Test(arguments: flowCases) func devicesAgree(_ test: FlowCase) throws {
         let all = try devices()
         guard all.count == 2 else { return }
         let flow = test.make(6)

@@ -16,18 +16,6 @@ func numbers(_ count: Int, seed: UInt64 = 1) -> [Double] {
     }
 }
 
-/// Debug builds, in which the oracle in double precision takes twenty times as long, try less of everything.
-#if DEBUG
-    let isDebugBuild = true
-#else
-    let isDebugBuild = false
-#endif
-
-/// All cases; every eighth in a debug build.
-func thinned<T>(_ cases: [T]) -> [T] {
-    isDebugBuild ? cases.enumerated().filter { $0.offset % 8 == 0 }.map(\.element) : cases
-}
-
 /// A bijector under test: how to make it, the shape of an example, and the range of the data over which it is used.
 struct BijectorCase: CustomTestStringConvertible, Sendable {
     let name: String

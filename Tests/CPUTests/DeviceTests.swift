@@ -33,7 +33,9 @@ private struct Unknown: Operation {
 }
 
 @Suite struct DeviceTests {
-    private let device = devices[.best]!
+    private let device: CPUDevice
+
+    init() throws { device = try CPUTests.device(.best) }
 
     /// y = x + state, then state = y.
     private func accumulator() -> (Schedule, x: Int, total: Int, y: Int) {

@@ -177,7 +177,7 @@ import Testing
     private func executed(_ role: ProductGroup.Role, _ structure: MaskStructure?, width: Int, rows: Int) throws -> Int {
         let c = Self.product(role, inputs: width, outputs: width, rows: rows)
         let (schedule, values) = schedule(c, mask: structure.map { ProductGroup.Mask($0, role) })
-        let executable = try devices[.best]!.load(schedule, maximumBatch: 1, states: [:]) as! CPUExecutable
+        let executable = try device(.best).load(schedule, maximumBatch: 1, states: [:]) as! CPUExecutable
         let arrays = feeds(c, values)
         _ = try executable.run(
             Dictionary(uniqueKeysWithValues: arrays.map { ("input \($0.key)", Feed.host($0.value)) }), batch: 1)
@@ -280,7 +280,7 @@ import Testing
         let c = Self.product(role, inputs: layer.inputs, outputs: layer.outputs, rows: layer.rows)
         let (schedule, values) = schedule(
             c, mask: ProductGroup.Mask(.runtime(strict: false), role), degrees: (layer.inputs, layer.outputs))
-        let executable = try devices[.best]!.load(schedule, maximumBatch: 1, states: [:])
+        let executable = try device(.best).load(schedule, maximumBatch: 1, states: [:])
         var generator = Generator(21)
         var feeds = feeds(c, values)
         for round in 0..<4 {

@@ -52,16 +52,21 @@ extension Program {
     static func identity(_ element: ElementType) -> Program { Program(inputs: [element], outputs: [0]) }
 }
 
-let devices: [VectorLevel: CPUDevice] = Dictionary(
-    uniqueKeysWithValues: VectorLevel.available.map { ($0, try! CPUDevice(threads: 2, level: $0)) })
-let singleThreaded: [VectorLevel: CPUDevice] = Dictionary(
-    uniqueKeysWithValues: VectorLevel.available.map { ($0, try! CPUDevice(threads: 1, level: $0)) })
+/// Made once; a test that wants one which could not be made fails with the reason.
+private let devices = [1, 2].map { threads in
+    Result {
+        try Dictionary(
+            uniqueKeysWithValues: VectorLevel.available.map { ($0, try CPUDevice(threads: threads, level: $0)) })
+    }
+}
+
+func device(_ level: VectorLevel, threads: Int = 2) throws -> CPUDevice { try devices[threads - 1].get()[level]! }
 
 /// Runs a schedule whose values are fed by number, with two threads and with one, which must agree to the bit.
 func run(_ schedule: Schedule, _ feeds: [Int: HostArray], batch: Int = 1, level: VectorLevel) throws -> [HostArray] {
     var named: [String: Feed] = [:]
     var results: [[HostArray]] = []
-    for device in [devices[level]!, singleThreaded[level]!] {
+    for device in try [device(level), device(level, threads: 1)] {
         var states: [String: any DeviceBuffer] = [:]
         for (value, array) in feeds {
             switch schedule.values[value].storage {

@@ -177,6 +177,10 @@ func numbers(_ count: Int, seed: UInt64) -> [Double] {
             try check(outputs + other)
             #expect(try stored(outputs + other) == 2)
         }
+        // So has what lies on the way to it, if that is handed back: it is not the readers' alone to compute.
+        let square = y * y
+        let behind = 1 - square
+        try check([(z + y) * behind, z.matmul(w) * behind - y, square])
         // Where `y` is not at hand it would have to be read in its place.
         #expect(try stored([y.matmul(w), x * slope]) == 2)
         try check([y.matmul(w), x * slope])
@@ -193,6 +197,31 @@ func numbers(_ count: Int, seed: UInt64) -> [Double] {
         try check([product.matrixTransposed() * 2], groups: 1)
         try check([product.matrixTransposed() * 2, product], groups: 2)
         try check([product.transposed([1, 0, 2]) * 2])
+        // A reshape that changes nothing is no other reader's product.
+        try check([product.reshaped([2, 3, 5]).matrixTransposed() * 2, product], groups: 2)
+    }
+
+    /// A group takes no more than a device does, however many cheap functions its readers want.
+    @Test func recomputingLeavesRoom() throws {
+        let x = Tensor.input("x", [.batch, 4])
+        let w = Tensor.input("w", [4, 4])
+        let y = x.matmul(w).tanh()
+        let z = y.matmul(w)
+        let many = (1...24).map { (k: Int) -> Tensor in
+            let factor = Double(k)
+            return 1 - y * y * factor
+        }
+        let outputs = [many.reduce(z) { $0 * $1 } + y, many.reduce(z.matmul(w)) { $0 + $1 } * y]
+        try check(outputs)
+        for group in try compile(outputs).groups {
+            let program: Program? =
+                switch group.kind {
+                case .elementwise(let g): g.program
+                case .product(let g): g.epilogue
+                default: nil
+                }
+            if let program { #expect(program.instructions.count <= Cluster.limit.nodes + 4, "\(group.label)") }
+        }
     }
 
     /// Pieces that only a concatenation reads are written to their place in it, and the gradients of slices are put side by

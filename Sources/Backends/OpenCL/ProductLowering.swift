@@ -273,6 +273,11 @@ struct ProductLowering {
         }
     }
 
+    private func strips(_ strip: @escaping @Sendable (Int) -> Int) -> @Sendable (Int) -> Int {
+        let m = group.m
+        return { ((m.resolved(batch: $0) + 5) / 6 + strip($0) - 1) / strip($0) }
+    }
+
     private func lowerCPU(_ lowering: inout LoweringContext) throws -> LoweredGroup {
         let (m, n, k, z) = (group.m, group.n, group.k, nest.count)
         let mask = try ProductMask(group, tile: (6, 64), label: label, lowering: &lowering)
@@ -282,7 +287,7 @@ struct ProductLowering {
         let (zMost, kMost) = (z.resolved(batch: most), k.resolved(batch: most))
         let order = ColumnOrder(mask)
         let strip = strip(order, computeUnits: lowering.device.description.computeUnits)
-        let strips: @Sendable (Int) -> Int = { ((m.resolved(batch: $0) + 5) / 6 + strip($0) - 1) / strip($0) }
+        let strips = strips(strip)
         // Every strip packs B for itself; where that is slow (element by element) and there are several, it is done once.
         let isSlow =
             mask.kOrder != nil || mask.nOrder != nil || (mask.kind == 2 && mask.role != 2)
@@ -367,7 +372,7 @@ struct ProductLowering {
     ) throws {
         let (m, n, k, z) = (group.m, group.n, group.k, nest.count)
         let most = lowering.maximumBatch
-        let strips: @Sendable (Int) -> Int = { ((m.resolved(batch: $0) + 5) / 6 + strip($0) - 1) / strip($0) }
+        let strips = strips(strip)
         let epilogue = epilogueParameters
         let finish = epilogueMacros(epilogue) + (mask.nPlace == nil ? [] : [("PLACES", "1")])
         let places = mask.nPlace.map { [$0] } ?? []
