@@ -8,6 +8,8 @@ import Layers
 /// feature maps are in three groups: red reads the pixels before, green also red, blue also both (section 3.4).
 public struct PixelCNN: CausalModel {
     public let first: ConvolutionLayer
+    /// What is added to the first feature maps at every place, `[channels, height, width]`; not in the paper.
+    public let places: Parameter?
     public let blocks: [PixelBlock]
     public let head: [ConvolutionLayer]
     public let exampleShape: [Int]
@@ -21,14 +23,17 @@ public struct PixelCNN: CausalModel {
     ///   - kernel: the odd extent of the blocks' masked convolutions, 3 in the paper. A conditional reads 3 + blocks * (kernel / 2)
     ///     rows above its own.
     ///   - headChannels: feature maps of the first 1x1 convolution behind the blocks.
+    ///   - places: whether the network is told where a pixel is; away from the edges it cannot see that otherwise.
     public init(
-        shape: [Int], levels: Int = 2, channels: Int = 128, blocks: Int = 7, kernel: Int = 3, headChannels: Int? = nil
+        shape: [Int], levels: Int = 2, channels: Int = 128, blocks: Int = 7, kernel: Int = 3,
+        headChannels: Int? = nil, places: Bool = false
     ) {
         let groups = shape[0]
         exampleShape = shape
         self.levels = levels
         conditional = levels == 2 ? Bernoulli() : Categorical(levels: levels)
         first = .masked(.a, shape[0], channels, kernel: 7, channelGroups: groups)
+        self.places = places ? Parameter([channels] + shape[1...], .zeros) : nil
         self.blocks = (0..<blocks).map { _ in PixelBlock(channels, kernel: kernel, channelGroups: groups) }
         let headChannels = headChannels ?? channels
         head = [
@@ -42,6 +47,7 @@ public struct PixelCNN: CausalModel {
 
     public func conditionalParameters(_ x: Tensor, _ context: ForwardContext) -> Tensor {
         var h = first(x.asImages(exampleShape).centred(levels: levels))
+        if let places { h = h + places.tensor }
         for block in blocks { h = block(h) }
         for layer in head { h = layer(h.relu()) }
         return h.asParameters(channels: exampleShape[0], count: conditional.parameterCount)

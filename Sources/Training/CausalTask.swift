@@ -118,6 +118,8 @@ public struct PixelCNNSettings: ModelSettings {
     public var kernel = 3
     /// Feature maps of the 1x1 convolution behind the blocks; 0 takes `channels`.
     public var headChannels = 0
+    /// Whether the network learns what to add at every place.
+    public var places = false
 
     public init(_ change: (inout PixelCNNSettings) -> Void = { _ in }) { change(&self) }
 
@@ -139,7 +141,7 @@ public struct PixelCNNSettings: ModelSettings {
         CausalTask(
             PixelCNN(
                 shape: examples.dimensions, levels: levels, channels: channels, blocks: blocks, kernel: kernel,
-                headChannels: headChannels == 0 ? nil : headChannels))
+                headChannels: headChannels == 0 ? nil : headChannels, places: places))
     }
 }
 

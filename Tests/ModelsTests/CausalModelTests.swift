@@ -17,6 +17,9 @@ private func smallModels() -> [SmallModel] {
     [
         SmallModel(name: "pixelcnn", model: PixelCNN(shape: [1, 6, 5], channels: 8, blocks: 2)),
         SmallModel(
+            name: "pixelcnn that knows its places",
+            model: PixelCNN(shape: [1, 6, 5], channels: 8, blocks: 2, kernel: 5, places: true)),
+        SmallModel(
             name: "pixelcnn of three channels",
             model: PixelCNN(shape: [3, 4, 5], levels: 4, channels: 12, blocks: 2)),
         SmallModel(
