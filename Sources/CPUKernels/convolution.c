@@ -132,10 +132,32 @@ static void pack_block(void *argument, int64_t index, int32_t worker) {
 
 enum { chunk_steps = 288 };
 
-// All blocks of a pass over the pixels of a slab. Sums of a row lie `stride` behind those of the row before.
+// Asks for what the epilogue will read and write of some rows' pixels, which the sums leave it the time to arrive for.
+static void fetch(
+    const convolution_job *j, int64_t image, int64_t first_row, int64_t rows, int64_t first, int64_t count) {
+    const martlet_convolution *c = j->c;
+    for (int32_t side = 0; side < 2; side++) {
+        for (int32_t i = side ? 0 : 1; i < (side ? c->epilogue->outputCount : c->epilogue->inputCount); i++) {
+            const martlet_operand *o = side ? &c->outputs[i] : &c->inputs[i];
+            if (o->source == MARTLET_SOURCE_POSITION || o->strides[2] != 1) continue;
+            const int64_t size = martlet_element_size(o->element);
+            const char *line = j->context->values[o->source] +
+                               (o->offset + image * o->strides[0] + first_row * o->strides[1] + first) * size;
+            for (int64_t r = 0; r < rows; r++, line += o->strides[1] * size) {
+                for (int64_t at = 0; at < count * size; at += 64) {
+                    if (side) __builtin_prefetch(line + at, 1, 2);
+                    else __builtin_prefetch(line + at, 0, 2);
+                }
+            }
+        }
+    }
+}
+
+// All blocks of a pass over the pixels of a slab. Sums of a row lie `stride` behind those of the row before. With `image` at
+// least 0, the sums' first pixel is number `low` of a row of the result.
 static void run_pass(
     const convolution_job *j, const martlet_convolution_pass *pass, const slab_source *source, int64_t pixels,
-    float *sums, int64_t stride) {
+    float *sums, int64_t stride, int64_t image, int64_t low) {
     const martlet_convolution *c = j->c;
     const int64_t width = j->level->width;
     int64_t longest = 0;
@@ -158,10 +180,16 @@ static void run_pass(
                 const martlet_convolution_block *block = &c->blocks[b];
                 const int64_t steps = minimum(chunk_steps, block->stepCount - start);
                 if (start > 0 && steps <= 0) continue;
+                if (start == 0 && image >= 0) {
+                    const int64_t line = c->result[1] * c->result[2];
+                    const int64_t first = from / c->pitch[0] * line + minimum(from % c->pitch[0], line);
+                    fetch(j, image, block->first, block->rows, low + first, vectors * width);
+                }
                 j->level->convolution_sums(
                     block->rows, vectors, steps,
                     (const float *)(void *)j->context->shared + block->packed + start * block->rows, source->base + from,
-                    source->offsets + block->firstStep + start, sums + block->first * stride + from, stride, start > 0);
+                    source->offsets + block->firstStep + start, sums + block->first * stride + from, stride, start > 0,
+                    b == pass->firstBlock);
             }
         }
     }
@@ -229,7 +257,7 @@ static void run_slab(void *argument, int64_t index, int32_t worker) {
         const martlet_convolution_pass *pass = &c->passes[p];
         const int64_t rows = pass_rows(pass, first, last), pixels = pass_span(c, pass, rows);
         if (pixels == 0) continue;
-        run_pass(j, pass, &source, pixels, sums, sum_pitch);
+        run_pass(j, pass, &source, pixels, sums, sum_pitch, !c->storesResult && c->innerRank == 1 ? image : -1, low);
         for (int64_t b = pass->firstBlock; b < pass->firstBlock + pass->blockCount; b++) {
             executed += c->blocks[b].rows * c->blocks[b].stepCount * rows * pass->counts[1] * pass->counts[2];
         }

@@ -43,6 +43,11 @@ typedef struct {
     float *scratch, *sums;
 } slab_job;
 
+// Asks for `count` floats that the next chunk reads.
+static void fetch(const float *from, int64_t count) {
+    for (int64_t at = 0; at < count; at += 16) __builtin_prefetch(from + at, 0, 2);
+}
+
 // Pixels `lines` x `length`, the first at position `at` of the slab's planes and `from` in the gradient.
 static void add_chunk(
     const slab_job *s, int64_t at, const float *from, int64_t lines, int64_t length, int64_t pitch, int64_t line_stride,
@@ -66,6 +71,13 @@ static void add_chunk(
         const int64_t first = b->stepCount * t / tiles, last = b->stepCount * (t + 1) / tiles;
         const float *rows[16];
         for (int64_t i = first; i < last; i++) rows[i - first] = s->source->base + at + s->source->offsets[b->firstStep + i];
+        if (s->source->is_direct) {
+            const int64_t reach = lines == 1 ? length : lines * pitch;
+            for (int64_t i = first; i < last; i++) fetch(rows[i - first] + reach, reach);
+        }
+        for (int64_t r = b->rows * t / tiles; r < b->rows * (t + 1) / tiles; r++) {
+            fetch(from + r * channel + lines * line_stride, lines * line_stride);
+        }
         j->level->convolution_gradient(
             (int32_t)(last - first), vectors, rows, lines, length, pitch, s->scratch, s->sums + first * height);
     }

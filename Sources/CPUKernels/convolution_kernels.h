@@ -20,10 +20,11 @@
 enum { DOT_ROWS = 8 };
 
 // target[r][..] = sum over steps k of weights[k][r] * source[offsets[k] ..]: neighbouring pixels are neighbours in memory, so
-// a vector of them is a load from anywhere. With `continues` the sums go on from what the target holds.
+// a vector of them is a load from anywhere. With `continues` the sums go on from what the target holds. With `fetches` the
+// pixels of the next tile are on their way when it starts.
 INLINE void sum_body(
     const int rows, const int vectors, int64_t steps, const float *weights, const float *source, const int32_t *offsets,
-    float *target, int64_t stride, int continues) {
+    float *target, int64_t stride, int continues, int fetches) {
     vf sums[CONV_ROWS][CONV_VECTORS];
 #pragma clang loop unroll(full)
     for (int r = 0; r < rows; r++) {
@@ -35,6 +36,10 @@ INLINE void sum_body(
         vf line[CONV_VECTORS];
 #pragma clang loop unroll(full)
         for (int v = 0; v < vectors; v++) line[v] = LOAD_F(s, v * WIDTH);
+        if (fetches) {
+#pragma clang loop unroll(full)
+            for (int v = 0; v < vectors; v++) __builtin_prefetch(s + (vectors + v) * WIDTH);
+        }
 #pragma clang loop unroll(full)
         for (int r = 0; r < rows; r++) {
             const vf x = splat(weights[r]);
@@ -53,8 +58,8 @@ INLINE void sum_body(
 #define SUM(rows, vectors)                                                                                   \
     static void sum_##rows##_##vectors(                                                                      \
         int64_t steps, const float *weights, const float *source, const int32_t *offsets, float *target,     \
-        int64_t stride, int continues) {                                                                     \
-        sum_body(rows, vectors, steps, weights, source, offsets, target, stride, continues);                 \
+        int64_t stride, int continues, int fetches) {                                                        \
+        sum_body(rows, vectors, steps, weights, source, offsets, target, stride, continues, fetches);        \
     }
 #if CONV_VECTORS > 2
 #define SUMS(rows) SUM(rows, 1) SUM(rows, 2) SUM(rows, 3)
@@ -65,7 +70,7 @@ INLINE void sum_body(
 #endif
 typedef void (*sum_function)(
     int64_t steps, const float *weights, const float *source, const int32_t *offsets, float *target, int64_t stride,
-    int continues);
+    int continues, int fetches);
 SUMS(1)
 SUMS(2)
 SUMS(3)
@@ -88,8 +93,8 @@ static const sum_function sum_functions[CONV_ROWS + 1][CONV_VECTORS + 1] = {
 
 static void convolution_sums(
     int32_t rows, int32_t vectors, int64_t steps, const float *weights, const float *source, const int32_t *offsets,
-    float *target, int64_t stride, int continues) {
-    sum_functions[rows][vectors](steps, weights, source, offsets, target, stride, continues);
+    float *target, int64_t stride, int continues, int fetches) {
+    sum_functions[rows][vectors](steps, weights, source, offsets, target, stride, continues, fetches);
 }
 
 // target[r][columns] += sum over pixels of sources[r][pixel] * columns[pixel][..]; pixels are `lines` rows of `length`, `pitch`

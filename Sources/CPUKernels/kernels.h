@@ -58,7 +58,7 @@ typedef struct {
     int32_t (*gradient_rows)(int32_t vectors);
     void (*convolution_sums)(
         int32_t rows, int32_t vectors, int64_t steps, const float *weights, const float *source, const int32_t *offsets,
-        float *target, int64_t stride, int continues);
+        float *target, int64_t stride, int continues, int fetches);
     void (*convolution_gradient)(
         int32_t rows, int32_t vectors, const float *const *sources, int64_t lines, int64_t length, int64_t pitch,
         const float *columns, float *target);
