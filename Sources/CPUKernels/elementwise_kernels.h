@@ -114,6 +114,44 @@ COMPARE_F(f_less, a < b)
 COMPARE_F(f_less_equal, a <= b)
 COMPARE_F(f_equal, a == b)
 
+// Several functions in one pass, rounded like one after the other. Each operand is read from memory, or is the same
+// everywhere.
+#define OPERANDS(count)                                                          \
+    _Pragma("clang fp contract(off)")                                            \
+    float *d = target;                                                           \
+    const float *p[count];                                                       \
+    vf same[count];                                                              \
+    for (int k = 0; k < count; k++) {                                            \
+        p[k] = source[k];                                                        \
+        same[k] = splat(*p[k]);                                                  \
+    }
+#define OPERAND(k) (scalar[k] ? same[k] : READ_V(F, p[k], i, part, load_part))
+
+static void f_add_add(void *target, const void *const *source, const uint8_t *scalar, int64_t n) {
+    OPERANDS(3)
+    LOOP(STORE_F, 4, OPERAND(0) + OPERAND(1) + OPERAND(2))
+}
+
+static void f_multiply_multiply(void *target, const void *const *source, const uint8_t *scalar, int64_t n) {
+    OPERANDS(3)
+    LOOP(STORE_F, 4, OPERAND(0) * OPERAND(1) * OPERAND(2))
+}
+
+static void f_blend(void *target, const void *const *source, const uint8_t *scalar, int64_t n) {
+    OPERANDS(4)
+    LOOP(STORE_F, 4, OPERAND(0) * OPERAND(1) + OPERAND(2) * OPERAND(3))
+}
+
+static void f_damped_step(void *target, const void *const *source, const uint8_t *scalar, int64_t n) {
+    OPERANDS(6)
+    LOOP(STORE_F, 4, ({
+             const vf size = __builtin_elementwise_sqrt(OPERAND(3)) * OPERAND(4) + OPERAND(5);
+             OPERAND(0) - OPERAND(1) * OPERAND(2) / size;
+         }))
+}
+#undef OPERANDS
+#undef OPERAND
+
 UNARY_I(i_negate, (vi)(0u - (vu)x))
 UNARY_I(i_absolute, (x < 0) ? (vi)(0u - (vu)x) : x)
 UNARY_I(i_sign, (vi)((x < 0) | -(x > 0)))
@@ -225,6 +263,10 @@ static const martlet_kernel float_kernels[MARTLET_FUNCTION_COUNT] = {
     [MARTLET_LESS_EQUAL] = f_less_equal,
     [MARTLET_EQUAL] = f_equal,
     [MARTLET_SELECT] = select_32,
+    [MARTLET_ADD_ADD] = f_add_add,
+    [MARTLET_MULTIPLY_MULTIPLY] = f_multiply_multiply,
+    [MARTLET_BLEND] = f_blend,
+    [MARTLET_DAMPED_STEP] = f_damped_step,
 };
 
 static const martlet_kernel integer_kernels[MARTLET_FUNCTION_COUNT] = {

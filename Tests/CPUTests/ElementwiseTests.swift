@@ -43,6 +43,66 @@ import Testing
         }
     }
 
+    /// What one kernel does in one pass has the bits of its steps one after the other, whichever operands are the same
+    /// everywhere.
+    @Test(arguments: VectorLevel.available) func joinedStepsRoundLikeSingleOnes(level: VectorLevel) throws {
+        // Inputs a, b, c, then r and s; constant 1.25.
+        let real = { (function: ElementwiseFunction, operands: [Int]) in
+            Program.Instruction(function, operands, .float32)
+        }
+        let programs: [[Program.Instruction]] = [
+            [real(.add, [0, 1]), real(.add, [6, 2])], [real(.add, [0, 1]), real(.add, [2, 6])],
+            [real(.multiply, [0, 1]), real(.multiply, [6, 2])], [real(.multiply, [3, 0]), real(.multiply, [1, 6])],
+            [real(.multiply, [0, 3]), real(.multiply, [1, 2]), real(.add, [6, 7])],
+            [real(.multiply, [0, 0]), real(.multiply, [6, 5]), real(.multiply, [1, 4]), real(.add, [8, 7])],
+            // p - r m / (sqrt(v) s + e)
+            [
+                real(.absolute, [2]), real(.multiply, [3, 1]), real(.sqrt, [6]), real(.multiply, [8, 4]),
+                real(.add, [9, 5]), real(.divide, [7, 10]), real(.subtract, [0, 11]),
+            ],
+        ]
+        var generator = Generator(5)
+        let device = try CPUTests.device(level)
+        for instructions in programs {
+            for (rows, columns) in [(1, 1), (3, 37), (5, 700)] {
+                for isScalar in [[false, false, false], [true, false, false], [false, true, false], [true, true, true]] {
+                    var results: [[Float]] = []
+                    let arrays = (0..<5).map { _ in
+                        HostArray(generator.floats(rows * columns), shape: [rows, columns])
+                    }
+                    for keepsAll in [false, true] {
+                        var schedule = Schedule()
+                        let shape = Shape([Extent(rows), Extent(columns)])
+                        let inputs = (0..<5).map { _ in schedule.input(shape) }
+                        let last = 5 + instructions.count
+                        let registers = keepsAll ? [last] + (6..<last) : [last]
+                        let outputs = registers.map { _ in schedule.output(shape) }
+                        let operands = inputs.enumerated().map { index, value in
+                            index >= 3 || isScalar[index]
+                                ? Operand(.value(value), strides: [0, 0], element: .float32) : schedule.whole(value)
+                        }
+                        schedule.append(
+                            .elementwise(
+                                ElementwiseGroup(
+                                    iteration: [Extent(rows), Extent(columns)], inputs: operands,
+                                    program: Program(
+                                        inputs: [ElementType](repeating: .float32, count: 5),
+                                        constants: [.init(1.25, .float32)], instructions: instructions,
+                                        outputs: registers),
+                                    outputs: outputs.map { schedule.whole($0) })))
+                        let feeds = Dictionary(
+                            uniqueKeysWithValues: zip(inputs, arrays).map {
+                                ("input \($0)", Feed.host($1))
+                            })
+                        results.append(
+                            try device.load(schedule, maximumBatch: 1, states: [:]).run(feeds, batch: 1)[0].floats)
+                    }
+                    #expect(results[0].map(\.bitPattern) == results[1].map(\.bitPattern), "\(instructions.count) steps")
+                }
+            }
+        }
+    }
+
     /// Transposes, reversals and slices are identity programs with other strides.
     @Test func movesElements() throws {
         var generator = Generator(2)

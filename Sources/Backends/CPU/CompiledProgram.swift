@@ -104,6 +104,14 @@ extension Int32 {
     }
 }
 
+/// An instruction as the kernels know it; `from` is the type of its operands (of the values, for a select).
+private struct Step {
+    var function: martlet_function
+    var operands: [Int]
+    var from: ElementType
+    var to: ElementType
+}
+
 /// Lays out the registers of a program: results share chunks once they are no longer read.
 private struct ProgramBuilder {
     var instructions: [martlet_instruction] = []
@@ -123,7 +131,7 @@ private struct ProgramBuilder {
         }
         // Registers of the schedule to registers of the kernels: some instructions only rename.
         var renamed = Array(0..<fixed)
-        var kept: [(instruction: Program.Instruction, operands: [Int])] = []
+        var kept: [Step] = []
         for instruction in program.instructions {
             guard instruction.operands.allSatisfy({ renamed.indices.contains($0) }),
                 instruction.operands.count == instruction.function.operandCount
@@ -136,7 +144,11 @@ private struct ProgramBuilder {
             if renames {
                 renamed.append(operands[0])
             } else {
-                kept.append((instruction, operands))
+                guard let function = instruction.function.kernels else {
+                    throw CPUError.invalidSchedule("no kernel for \(instruction.function.name)")
+                }
+                let from = program.element(of: instruction.operands[instruction.function == .select ? 1 : 0])
+                kept.append(Step(function: function, operands: operands, from: from, to: instruction.element))
                 renamed.append(fixed + kept.count - 1)
             }
         }
@@ -148,6 +160,7 @@ private struct ProgramBuilder {
             throw CPUError.invalidSchedule("a program's output is not a register")
         }
         outputRegisters = program.outputs.map { renamed[$0] }
+        Self.join(&kept, outputs: &outputRegisters, fixed: fixed)
 
         var lastUse = [Int](repeating: -1, count: fixed + kept.count)
         for (index, entry) in kept.enumerated() {
@@ -168,13 +181,10 @@ private struct ProgramBuilder {
         slotCount = inputs.count
         var free: [Int] = []
         var slots = [Int](repeating: 0, count: fixed + kept.count)
-        let types = { (register: Int) -> ElementType in
-            register < fixed ? program.element(of: register) : kept[register - fixed].instruction.element
-        }
         var widest = program.inputs.map(\.byteCount).max() ?? 1
         for (index, entry) in kept.enumerated() {
             let register = fixed + index
-            widest = max(widest, entry.instruction.element.byteCount)
+            widest = max(widest, entry.to.byteCount)
             // Chosen before the operands are freed: a kernel that widens must not overtake its source.
             if let slot = free.popLast() {
                 slots[register] = slot
@@ -187,13 +197,10 @@ private struct ProgramBuilder {
             }
             if lastUse[register] < 0 { free.append(slots[register]) }
 
-            let function = entry.instruction.function
-            let from = types(function == .select ? entry.operands[1] : entry.operands[0])
-            guard let name = function.kernels,
-                let kernel = martlet_find_kernel(level.kernels, name, from.kernels, entry.instruction.element.kernels)
+            guard
+                let kernel = martlet_find_kernel(level.kernels, entry.function, entry.from.kernels, entry.to.kernels)
             else {
-                throw CPUError.invalidSchedule(
-                    "no kernel for \(function.name) from \(from) to \(entry.instruction.element)")
+                throw CPUError.invalidSchedule("no kernel for function \(entry.function.rawValue) of \(entry.from)")
             }
             var compiled = martlet_instruction()
             compiled.kernel = kernel
@@ -207,5 +214,61 @@ private struct ProgramBuilder {
             instructions.append(compiled)
         }
         slotBytes = Int(MARTLET_CHUNK) * widest
+    }
+
+    /// Joins steps that one kernel does in one pass over the elements, each with the rounding that it would have had alone.
+    private static func join(_ steps: inout [Step], outputs: inout [Int], fixed: Int) {
+        var uses = [Int](repeating: 0, count: fixed + steps.count)
+        for register in steps.flatMap(\.operands) + outputs { uses[register] += 1 }
+        var isJoined = [Bool](repeating: false, count: steps.count)
+        /// The operands of a step that makes a register for one reader alone.
+        func parts(_ register: Int, _ function: martlet_function) -> [Int]? {
+            guard register >= fixed, uses[register] == 1, steps[register - fixed].function == function else { return nil }
+            return steps[register - fixed].operands
+        }
+        for index in steps.indices.reversed() where steps[index].to == .float32 && !isJoined[index] {
+            let step = steps[index]
+            var joined: (function: martlet_function, operands: [Int], inner: [Int])?
+            switch step.function {
+            case MARTLET_SUBTRACT:
+                let quotient = step.operands[1]
+                guard let ratio = parts(quotient, MARTLET_DIVIDE), let product = parts(ratio[0], MARTLET_MULTIPLY),
+                    let sum = parts(ratio[1], MARTLET_ADD), let scaled = parts(sum[0], MARTLET_MULTIPLY),
+                    let root = parts(scaled[0], MARTLET_SQRT)
+                else { continue }
+                joined = (
+                    MARTLET_DAMPED_STEP, [step.operands[0], product[0], product[1], root[0], scaled[1], sum[1]],
+                    [quotient, ratio[0], ratio[1], sum[0], scaled[0]]
+                )
+            case MARTLET_ADD, MARTLET_MULTIPLY:
+                let (a, b) = (step.operands[0], step.operands[1])
+                if step.function == MARTLET_ADD, a != b, let left = parts(a, MARTLET_MULTIPLY),
+                    let right = parts(b, MARTLET_MULTIPLY)
+                {
+                    joined = (MARTLET_BLEND, left + right, [a, b])
+                } else if let left = parts(a, step.function) {
+                    joined = (step.function == MARTLET_ADD ? MARTLET_ADD_ADD : MARTLET_MULTIPLY_MULTIPLY, left + [b], [a])
+                } else if let right = parts(b, step.function) {
+                    joined = (step.function == MARTLET_ADD ? MARTLET_ADD_ADD : MARTLET_MULTIPLY_MULTIPLY, right + [a], [b])
+                }
+            default: continue
+            }
+            guard let joined else { continue }
+            steps[index].function = joined.function
+            steps[index].operands = joined.operands
+            for register in joined.inner { isJoined[register - fixed] = true }
+        }
+        var places = Array(0..<fixed)
+        var next = fixed
+        for joined in isJoined {
+            places.append(next)
+            next += joined ? 0 : 1
+        }
+        steps = steps.indices.filter { !isJoined[$0] }.map { index in
+            var step = steps[index]
+            step.operands = step.operands.map { places[$0] }
+            return step
+        }
+        outputs = outputs.map { places[$0] }
     }
 }

@@ -41,6 +41,11 @@ typedef enum {
     MARTLET_PHILOX,
     MARTLET_UNIFORM_FROM_BITS,
     MARTLET_NORMAL_FROM_BITS,
+    /// Several functions in one pass, of float32 only: (a + b) + c, (a b) c, a s + b t, and p - a b / (sqrt(v) r + e).
+    MARTLET_ADD_ADD,
+    MARTLET_MULTIPLY_MULTIPLY,
+    MARTLET_BLEND,
+    MARTLET_DAMPED_STEP,
     MARTLET_FUNCTION_COUNT,
 } martlet_function;
 
