@@ -242,14 +242,15 @@ private struct ProgramBuilder {
                 )
             case MARTLET_ADD, MARTLET_MULTIPLY:
                 let (a, b) = (step.operands[0], step.operands[1])
+                let twice = step.function == MARTLET_ADD ? MARTLET_ADD_ADD : MARTLET_MULTIPLY_MULTIPLY
                 if step.function == MARTLET_ADD, a != b, let left = parts(a, MARTLET_MULTIPLY),
                     let right = parts(b, MARTLET_MULTIPLY)
                 {
                     joined = (MARTLET_BLEND, left + right, [a, b])
-                } else if let left = parts(a, step.function) {
-                    joined = (step.function == MARTLET_ADD ? MARTLET_ADD_ADD : MARTLET_MULTIPLY_MULTIPLY, left + [b], [a])
-                } else if let right = parts(b, step.function) {
-                    joined = (step.function == MARTLET_ADD ? MARTLET_ADD_ADD : MARTLET_MULTIPLY_MULTIPLY, right + [a], [b])
+                } else if let inner = parts(a, step.function) {
+                    joined = (twice, inner + [b], [a])
+                } else if let inner = parts(b, step.function) {
+                    joined = (twice, inner + [a], [b])
                 }
             default: continue
             }
