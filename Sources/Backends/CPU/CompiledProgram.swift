@@ -223,8 +223,9 @@ private struct ProgramBuilder {
         var isJoined = [Bool](repeating: false, count: steps.count)
         /// The operands of a step that makes a register for one reader alone.
         func parts(_ register: Int, _ function: martlet_function) -> [Int]? {
-            guard register >= fixed, uses[register] == 1, steps[register - fixed].function == function else { return nil }
-            return steps[register - fixed].operands
+            guard register >= fixed, uses[register] == 1 else { return nil }
+            let step = steps[register - fixed]
+            return step.function == function ? step.operands : nil
         }
         for index in steps.indices.reversed() where steps[index].to == .float32 && !isJoined[index] {
             let step = steps[index]
