@@ -77,6 +77,23 @@
     static inline F martlet_softplus##S(F x) { \
         const F l = log1p(exp(-fabs(x))); \
         return martlet_select(x > (F)(0.0f), x + l, l); \
+    } \
+    /* The polynomial of Scripts/fit_functions.py, as in vector_math.h. */ \
+    static inline F martlet_hazard##S(F x) { \
+        const F u = fabs(x), r = (F)(1.0f) / (u + (F)(2.5f)), t = (u - (F)(2.5f)) * r; \
+        F p = (F)(-0.000425950449f); \
+        p = p * t + (F)(-0.00179140666f); \
+        p = p * t + (F)(0.000649031776f); \
+        p = p * t + (F)(0.00952419359f); \
+        p = p * t + (F)(0.0054451013f); \
+        p = p * t + (F)(-0.0264351666f); \
+        p = p * t + (F)(-0.0352819376f); \
+        p = p * t + (F)(0.0573675185f); \
+        p = p * t + (F)(0.142879158f); \
+        p = p * t + (F)(-0.155033395f); \
+        p = p * t + (F)(-0.610621214f); \
+        p = p * t + (F)(1.61372375f); \
+        return martlet_select(u < (F)(1e30f), p * r + u, u); \
     }
 
 MARTLET_FUNCTIONS(float, _1)

@@ -46,3 +46,14 @@ show("(sin(r) - r) / r^3 in r^2", lambda s: (mp.sin(mp.sqrt(s)) - mp.sqrt(s)) / 
 show("(cos(r) - 1 + r^2/2) / r^4 in r^2", lambda s: (mp.cos(mp.sqrt(s)) - 1 + s / 2) / s ** 2, 2, tiny, quarter)
 show("erf(x)/x - 1 in x^2", lambda s: mp.erf(mp.sqrt(s)) / mp.sqrt(s) - 1, 6, tiny, 1)
 show("log(1 - erf(t))/t + 1", lambda t: mp.log(mp.erfc(t)) / t + 1, 7, 1, mp.mpf(4))
+
+
+def hazard_part(p):
+    """(h(u) - u) (u + 2.5) for u = 2.5 (1 + p) / (1 - p), h the hazard of the standard normal."""
+    u = mp.mpf("2.5") * (1 + p) / (1 - p)
+    if u > 1000:
+        return (1 / u - 2 / u ** 3) * (u + mp.mpf("2.5"))
+    return (mp.sqrt(2 / mp.pi) * mp.exp(-u * u / 2) / mp.erfc(u / mp.sqrt(2)) - u) * (u + mp.mpf("2.5"))
+
+
+show("(hazard(u) - u) (u + 2.5) in (u - 2.5) / (u + 2.5)", hazard_part, 11, -1, 1)

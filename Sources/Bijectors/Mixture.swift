@@ -14,36 +14,56 @@ func logSoftmax(_ raw: [Tensor]) -> [Tensor] {
     return raw.map { $0 - norm }
 }
 
-/// A sum of weighted sigmoids `sum over k of w[k] sigmoid(u[k])` brought back to the whole line by the logit, computed from
-/// the logarithms of the sum and of its complement, which are accurate in both tails.
+/// One component of a mixture at a point: the logarithms of its distribution function, of the complement and of its density.
+private typealias Component = (logBelow: Tensor, logAbove: Tensor, logDensity: Tensor)
+
+/// A mixture's distribution function brought back to the whole line by the logit, computed from the logarithms of the function and
+/// of its complement, which are accurate in both tails.
 ///
-/// - Parameters:
-///   - logWeights: logarithms of weights that add up to one.
-///   - arguments: u, increasing in x.
-///   - logSlopes: log du/dx.
-private func logitOfSigmoids(_ logWeights: [Tensor], _ arguments: [Tensor], _ logSlopes: [Tensor])
-    -> (value: Tensor, logDerivative: Tensor)
-{
-    let below = arguments.map { (-$0).softplus() }
-    let above = arguments.map { $0.softplus() }
-    let logLow = logSumExp(zip(logWeights, below).map { $0 - $1 })
-    let logHigh = logSumExp(zip(logWeights, above).map { $0 - $1 })
-    let logDensity = logSumExp(
-        arguments.indices.map { logWeights[$0] - below[$0] - above[$0] + logSlopes[$0] })
+/// - Parameter logWeights: logarithms of weights that add up to one.
+private func logit(_ logWeights: [Tensor], _ components: [Component]) -> (value: Tensor, logDerivative: Tensor) {
+    let logLow = logSumExp(zip(logWeights, components).map { $0 + $1.logBelow })
+    let logHigh = logSumExp(zip(logWeights, components).map { $0 + $1.logAbove })
+    let logDensity = logSumExp(zip(logWeights, components).map { $0 + $1.logDensity })
     return (logLow - logHigh, logDensity - logLow - logHigh)
 }
 
-/// `z = logit(F(x))` with F the distribution function of a mixture of logistics (Flow++, Ho et al. 2019, equation 5).
+/// sigmoid(u) as a component, for u increasing in x with the slope `exp(logSlope)`.
+private func sigmoid(_ u: Tensor, _ logSlope: Tensor) -> Component {
+    let (below, above) = (-(-u).softplus(), -u.softplus())
+    return (below, above, below + above + logSlope)
+}
+
+/// Phi(u) of the standard normal as a component. The smaller tail is `phi(u) / hazard(u)`, which loses nothing far out.
+private func normal(_ u: Tensor, _ logSlope: Tensor) -> Component {
+    let isLow = u.less(0)
+    let logDensity = u * u * -0.5 - 0.91893853320467274
+    let logTail = logDensity - Tensor.select(isLow, -u, u).apply(.hazard).log()
+    let logRest = (-logTail.exp()).log1p()
+    return (.select(isLow, logTail, logRest), .select(isLow, logRest, logTail), logDensity + logSlope)
+}
+
+private func least(_ terms: [Tensor]) -> Tensor { terms.dropFirst().reduce(terms[0]) { $0.minimum($1) } }
+private func greatest(_ terms: [Tensor]) -> Tensor { terms.dropFirst().reduce(terms[0]) { $0.maximum($1) } }
+
+/// `z = logit(F(x))` with F the distribution function of a mixture of logistics (Flow++, Ho et al. 2019, equation 5) or of Gaussians.
+/// Over a logistic base the conditionals are these mixtures themselves; with Gaussians those of a MADE MoG (Papamakarios et al.
+/// 2017, section 4.1) as a bijector, which has a place anywhere in a stack and either direction.
 /// Parameters, each `components` numbers: weight logits, means, log scales (kept in (-7, 7), smoothly).
-///
-/// At x = mean[k] + scale[k] z the k-th sigmoid has the value that F is to take, so the smallest and the largest of these
-/// hold the root between them.
 public struct MixtureCDFTransformer: Transformer {
+    public enum Kind: String, Hashable, Sendable { case logistic, gaussian }
+
+    public let kind: Kind
     public let components: Int
 
-    public init(components: Int = 4) { self.components = components }
+    public init(_ kind: Kind = .logistic, components: Int = 4) {
+        self.kind = kind
+        self.components = components
+    }
 
-    public var name: String { "distribution function of \(components) logistics" }
+    public var name: String {
+        "distribution function of \(components) \(kind == .logistic ? "logistics" : "Gaussians")"
+    }
     public var parameterCount: Int { 3 * components }
     public var inverseFormula: String {
         "the root of an increasing function between two bounds, by guarded Newton steps"
@@ -58,16 +78,24 @@ public struct MixtureCDFTransformer: Transformer {
 
     public func forward(_ x: Tensor, _ p: [Tensor]) -> (value: Tensor, logDerivative: Tensor) {
         let (weights, means, scales) = parts(p)
-        return logitOfSigmoids(
-            weights, zip(means, scales).map { (x - $0) * (-$1).exp() }, scales.map { -$0 })
+        let components = zip(means, scales).map { mean, scale in
+            let u = (x - mean) * (-scale).exp()
+            return kind == .logistic ? sigmoid(u, -scale) : normal(u, -scale)
+        }
+        return logit(weights, components)
     }
 
     public func inverse(_ z: Tensor, _ p: [Tensor]) -> (value: Tensor, logDerivative: Tensor) {
         let (_, means, scales) = parts(p)
-        let candidates = zip(means, scales).map { $0 + z * $1.exp() }
+        // Each component has the value that F is to take at mean + scale u, and F has it between the first and the last of these
+        // places. For logistics u = z. For Gaussians u has the sign of z and |u| <= sqrt(2 |z|), as logit(Phi(u)) >= u^2 / 2 above 0.
+        let reach = (z.absolute() * 2).sqrt()
+        let zero = Tensor.scalar(0, z.elementType)
+        let first = kind == .logistic ? z : .select(z.less(0), -reach, zero)
+        let last = kind == .logistic ? z : .select(z.less(0), zero, reach)
         let x = monotoneRoot(
-            z, low: candidates.dropFirst().reduce(candidates[0]) { $0.minimum($1) },
-            high: candidates.dropFirst().reduce(candidates[0]) { $0.maximum($1) }
+            z, low: least(zip(means, scales).map { $0 + first * $1.exp() }),
+            high: greatest(zip(means, scales).map { $0 + last * $1.exp() })
         ) { x in
             let (value, log) = forward(x, p)
             return (value, log.exp())
@@ -104,7 +132,7 @@ public struct DeepSigmoidTransformer: Transformer {
     private func layer(_ x: Tensor, _ p: (logWeights: [Tensor], slopes: [Tensor], offsets: [Tensor]))
         -> (value: Tensor, logDerivative: Tensor)
     {
-        logitOfSigmoids(p.logWeights, zip(p.slopes, p.offsets).map { x * $0 + $1 }, p.slopes.map { $0.log() })
+        logit(p.logWeights, zip(p.slopes, p.offsets).map { sigmoid(x * $0 + $1, $0.log()) })
     }
 
     public func forward(_ x: Tensor, _ p: [Tensor]) -> (value: Tensor, logDerivative: Tensor) {
@@ -122,8 +150,7 @@ public struct DeepSigmoidTransformer: Transformer {
             let own = parts(p, index)
             let candidates = zip(own.slopes, own.offsets).map { (value - $1) / $0 }
             value = monotoneRoot(
-                value, low: candidates.dropFirst().reduce(candidates[0]) { $0.minimum($1) },
-                high: candidates.dropFirst().reduce(candidates[0]) { $0.maximum($1) }
+                value, low: least(candidates), high: greatest(candidates)
             ) { x in
                 let (value, log) = layer(x, own)
                 return (value, log.exp())

@@ -102,6 +102,7 @@ UNARY_F(f_floor, __builtin_elementwise_floor(x))
 UNARY_F(f_sin, vector_sin(x))
 UNARY_F(f_cos, vector_cos(x))
 UNARY_F(f_erf, vector_erf(x))
+UNARY_F(f_hazard, vector_hazard(x))
 UNARY(f_is_finite, F, float, uint8_t, STORE_B, 1, load_part, as_bytes((as_int(x) & 0x7f800000) != 0x7f800000))
 BINARY_F(f_add, a + b)
 BINARY_F(f_subtract, a - b)
@@ -251,6 +252,7 @@ static const martlet_kernel float_kernels[MARTLET_FUNCTION_COUNT] = {
     [MARTLET_SIN] = f_sin,
     [MARTLET_COS] = f_cos,
     [MARTLET_ERF] = f_erf,
+    [MARTLET_HAZARD] = f_hazard,
     [MARTLET_IS_FINITE] = f_is_finite,
     [MARTLET_ADD] = f_add,
     [MARTLET_SUBTRACT] = f_subtract,

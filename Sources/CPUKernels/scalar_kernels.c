@@ -31,6 +31,15 @@
         for (int64_t i = 0; i < n; i++) d[i] = AT(pc, 0) ? AT(pa, 1) : AT(pb, 2);                 \
     }
 
+// As `Math.hazard` in Swift: the continued fraction (Abramowitz and Stegun 1964, 26.2.14) where the tail gets small.
+static double hazard(double x) {
+    const double u = fabs(x);
+    if (u < 5) return exp(-u * u / 2) * 0.79788456080286536 / erfc(u * 0.70710678118654752);
+    double fraction = u;
+    for (int k = 30; k >= 1; k--) fraction = u + k / fraction;
+    return fraction;
+}
+
 UNARY(d_negate, double, double, -a)
 UNARY(d_absolute, double, double, fabs(a))
 UNARY(d_sign, double, double, a > 0 ? 1 : a < 0 ? -1 : a)
@@ -47,6 +56,7 @@ UNARY(d_floor, double, double, floor(a))
 UNARY(d_sin, double, double, sin(a))
 UNARY(d_cos, double, double, cos(a))
 UNARY(d_erf, double, double, erf(a))
+UNARY(d_hazard, double, double, hazard(a))
 UNARY(d_is_finite, double, uint8_t, a - a == 0)
 BINARY(d_add, double, double, a + b)
 BINARY(d_subtract, double, double, a - b)
@@ -137,6 +147,7 @@ static const martlet_kernel doubles[MARTLET_FUNCTION_COUNT] = {
     [MARTLET_SOFTPLUS] = d_softplus, [MARTLET_RELU] = d_relu,
     [MARTLET_FLOOR] = d_floor,       [MARTLET_SIN] = d_sin,
     [MARTLET_COS] = d_cos,           [MARTLET_ERF] = d_erf,
+    [MARTLET_HAZARD] = d_hazard,
     [MARTLET_ADD] = d_add,           [MARTLET_SUBTRACT] = d_subtract,
     [MARTLET_MULTIPLY] = d_multiply, [MARTLET_DIVIDE] = d_divide,
     [MARTLET_POWER] = d_power,       [MARTLET_MAXIMUM] = d_maximum,

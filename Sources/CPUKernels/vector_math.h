@@ -2,7 +2,7 @@
 // fitted by Scripts/fit_functions.py. Largest errors against double precision, in units in the last place, with and
 // without a fused multiply-add (Tests/CPUTests/FunctionTests.swift measures them):
 //
-//     exp 1, log 1, log1p 1.5, expm1 2, tanh 2.5, sigmoid 2, softplus 2, erf 1.5, sin 1.5, cos 1.5, power 1
+//     exp 1, log 1, log1p 1.5, expm1 2, tanh 2.5, sigmoid 2, softplus 2, erf 1.5, hazard 3, sin 1.5, cos 1.5, power 1
 //
 // Infinities, NaN and zeros give what IEEE 754 wants of each function. Subnormal numbers are zero where the thread flushes
 // them (martlet_flush_subnormals), and are right where it does not.
@@ -159,6 +159,25 @@ INLINE vf vector_erf(vf x) {
     outer = FMA(outer, u, splat(-0.128957242f));
     outer = with_sign(1.0f - vector_exp(FMA(outer, u, -u)), x);
     return choose(t > 1.0f, outer, inner);
+}
+
+INLINE vf vector_hazard(vf x) {
+    const vf u = absolute(x);
+    const vf r = 1.0f / (u + 2.5f);
+    const vf t = (u - 2.5f) * r;
+    vf p = splat(-0.000425950449f);
+    p = FMA(p, t, splat(-0.00179140666f));
+    p = FMA(p, t, splat(0.000649031776f));
+    p = FMA(p, t, splat(0.00952419359f));
+    p = FMA(p, t, splat(0.0054451013f));
+    p = FMA(p, t, splat(-0.0264351666f));
+    p = FMA(p, t, splat(-0.0352819376f));
+    p = FMA(p, t, splat(0.0573675185f));
+    p = FMA(p, t, splat(0.142879158f));
+    p = FMA(p, t, splat(-0.155033395f));
+    p = FMA(p, t, splat(-0.610621214f));
+    p = FMA(p, t, splat(1.61372375f));
+    return choose(u < 1e30f, FMA(p, r, u), u);
 }
 
 // The reduction takes doubles: for |x| below 2^19 the multiple of the first part of pi / 2 (33 bits) is exact. The rest,

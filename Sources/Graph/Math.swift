@@ -14,6 +14,15 @@ public enum Math {
     public static func sin(_ x: Double) -> Double { libmSin(x) }
     public static func cos(_ x: Double) -> Double { libmCos(x) }
     public static func erf(_ x: Double) -> Double { libmErf(x) }
+    /// `phi(|x|) / Phi(-|x|)` of the standard normal: by the complementary error function, and far out by the continued fraction
+    /// x + 1/(x + 2/(x + 3/(x + ...))) (Abramowitz and Stegun 1964, 26.2.14).
+    public static func hazard(_ x: Double) -> Double {
+        let x = x.magnitude
+        if x < 5 { return exp(-x * x / 2) * 0.79788456080286536 / libmErfc(x * 0.70710678118654752) }
+        var fraction = x
+        for k in stride(from: 30.0, through: 1, by: -1) { fraction = x + k / fraction }
+        return fraction
+    }
     public static func pow(_ x: Double, _ y: Double) -> Double { libmPow(x, y) }
 }
 
@@ -25,4 +34,5 @@ public enum Math {
 @inline(__always) private func libmSin(_ x: Double) -> Double { sin(x) }
 @inline(__always) private func libmCos(_ x: Double) -> Double { cos(x) }
 @inline(__always) private func libmErf(_ x: Double) -> Double { erf(x) }
+@inline(__always) private func libmErfc(_ x: Double) -> Double { erfc(x) }
 @inline(__always) private func libmPow(_ x: Double, _ y: Double) -> Double { pow(x, y) }

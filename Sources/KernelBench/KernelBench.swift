@@ -60,7 +60,7 @@ struct UnknownCase: Error, CustomStringConvertible {
             try run("adam", updates, elements: count, bytes: 28)
         }
         let x = Tensor.state("x", [16_000])
-        for function in [ElementwiseFunction.negate, .exp, .log, .tanh, .sigmoid, .softplus, .erf, .sin] {
+        for function in [ElementwiseFunction.negate, .exp, .log, .tanh, .sigmoid, .softplus, .erf, .hazard, .sin] {
             try run(
                 function.name, [StateUpdate(Tensor.state("y", x.shape), x.apply(function))], elements: 16_000, bytes: 8)
         }

@@ -9,7 +9,7 @@ import Models
 public struct FlowSettings: ModelSettings {
     /// nice, realnvp, coupling, maf, maf-mog, autoregressive, iaf, planar or radial.
     public var flow = "maf"
-    /// For coupling and autoregressive: affine, spline:BINS, mixture:COMPONENTS or sigmoidal:UNITS.
+    /// For coupling and autoregressive: affine, spline:BINS, mixture:COMPONENTS (logistics), gaussians:COMPONENTS or sigmoidal:UNITS.
     public var transformer = "affine"
     public var layers = 5
     /// Units of each hidden layer of a conditioner.
@@ -87,10 +87,12 @@ public struct FlowSettings: ModelSettings {
             return SplineTransformer(bins: bins, bound: splineBound)
         case ("mixture", let components?) where (1...32).contains(components):
             return MixtureCDFTransformer(components: components)
+        case ("gaussians", let components?) where (1...32).contains(components):
+            return MixtureCDFTransformer(.gaussian, components: components)
         case ("sigmoidal", let units?) where (1...32).contains(units): return DeepSigmoidTransformer(units: units)
         default:
             throw UsageError(
-                "transformer: expected affine, spline:BINS, mixture:COMPONENTS or sigmoidal:UNITS, found “\(transformer)”"
+                "transformer: expected affine, spline:BINS, mixture:COMPONENTS, gaussians:COMPONENTS or sigmoidal:UNITS, found “\(transformer)”"
             )
         }
     }

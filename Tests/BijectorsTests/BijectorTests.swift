@@ -57,6 +57,7 @@ let bijectorCases: [BijectorCase] = {
         ("affine, Glow", 30, AffineTransformer(.shiftThenScale, bound: .sigmoid(shift: 2))),
         ("affine, gated", 30, AffineTransformer(.gated, bound: .sigmoid(shift: 2))),
         ("mixture CDF", 100, MixtureCDFTransformer(components: 3)),
+        ("mixture of Gaussians", 100, MixtureCDFTransformer(.gaussian, components: 3)),
         ("deep sigmoidal", 100, DeepSigmoidTransformer(units: 3, layers: 2)),
         ("spline", 100, SplineTransformer(bins: 5)),
     ]

@@ -39,6 +39,10 @@ private let flowCases: [FlowCase] = [
     FlowCase(name: "mixture coupling", searches: true) {
         .coupling(variables: $0, layers: 2, hidden: [8], transformer: MixtureCDFTransformer(components: 2))
     },
+    FlowCase(name: "Gaussian mixtures", reach: 40, searches: true) {
+        .autoregressive(
+            variables: $0, layers: 1, hidden: [8], transformer: MixtureCDFTransformer(.gaussian, components: 2))
+    },
     FlowCase(name: "planar") { .planar(variables: $0, layers: 4) },
     FlowCase(name: "radial") { .radial(variables: $0, layers: 4) },
 ]

@@ -110,6 +110,33 @@ import Testing
         }
     }
 
+    /// Over a logistic base the conditionals are mixtures of Gaussians (Papamakarios et al. 2017, section 4.1: MADE MoG): the density
+    /// of the flow is the product of theirs, also 12 deviations out.
+    @Test func mixturesOfGaussiansAsConditionals() throws {
+        let (d, count) = (4, 3)
+        let flow = Autoregressive(
+            .natural(d), MixtureCDFTransformer(.gaussian, components: count), hidden: [7], activation: .tanh)
+        let x = examples(d) + [[12, -12, 0, 5], [-30, 30, 1, -1]]
+        let (z, log, weights) = try run(flow, x)
+        for (row, input) in x.enumerated() {
+            let outputs = network(input, weights, "conditioner", outputs: 3 * count * d)
+            func raw(_ kind: Int, _ k: Int, _ i: Int) -> Double { outputs[(kind * count + k) * d + i] }
+            var expected = 0.0
+            for i in 0..<d {
+                let norm = Math.log((0..<count).reduce(0) { $0 + Math.exp(raw(0, $1, i)) })
+                let terms = (0..<count).map { k -> Double in
+                    let scale = 7 * Math.tanh(raw(2, k, i) / 7)
+                    let u = (input[i] - raw(1, k, i)) * Math.exp(-scale)
+                    return raw(0, k, i) - norm - u * u / 2 - scale - Math.log(2 * Double.pi) / 2
+                }
+                let top = terms.max()!
+                expected += top + Math.log(terms.reduce(0) { $0 + Math.exp($1 - top) })
+            }
+            let base = z[row].reduce(0) { $0 - abs($1) - 2 * Math.log1p(Math.exp(-abs($1))) }
+            #expect(abs(base + log[row] - expected) < 1e-9 * max(1, abs(expected)), "\(base + log[row]), \(expected)")
+        }
+    }
+
     /// Van den Berg et al. 2018, equation 13: z' = z + Q R tanh(S transposed(Q) z + b); the determinant by elimination of the
     /// whole Jacobian I + Q R diag(h') S transposed(Q).
     @Test(arguments: ["orthogonal", "householder", "triangular"]) func sylvester(kind: String) throws {

@@ -160,6 +160,7 @@ func evaluate(_ function: ElementwiseFunction, _ x: [Double], from: ElementType 
     case .sin: sin(x[0])
     case .cos: cos(x[0])
     case .erf: erf(x[0])
+    case .hazard: hazard(abs(x[0]))
     case .isFinite: x[0].isFinite ? 1 : 0
     case .logicalNot: x[0] == 0 ? 1 : 0
     case .cast(let type):
@@ -186,4 +187,11 @@ func evaluate(_ function: ElementwiseFunction, _ x: [Double], from: ElementType 
     case .philox, .uniformFromBits, .normalFromBits:
         unsupported("random numbers are tested on their own, not against this reference")
     }
+}
+
+/// The hazard of the standard normal at u >= 0: by the complementary error function, from 2 on by many terms of the continued
+/// fraction u + 1/(u + 2/(u + ...)).
+private func hazard(_ u: Double) -> Double {
+    guard u >= 2 else { return exp(-u * u / 2) * (2 / Double.pi).squareRoot() / erfc(u / 2.0.squareRoot()) }
+    return stride(from: 200.0, through: 1, by: -1).reduce(u) { u + $1 / $0 }
 }

@@ -36,7 +36,7 @@ private func apply(_ functions: [(ElementwiseFunction, ElementType)], to types: 
         let functions: [ElementwiseFunction] = [
             .negate, .absolute, .sign, .exp, .log, .log1p, .expm1, .sqrt, .tanh, .sigmoid, .softplus, .relu, .floor,
             .sin, .cos,
-            .erf, .stopGradient, .isFinite, .cast(.bool), .cast(.int32), .cast(.uint8), .cast(.float32),
+            .erf, .hazard, .stopGradient, .isFinite, .cast(.bool), .cast(.int32), .cast(.uint8), .cast(.float32),
         ]
         var dice = Dice(3)
         let x = Self.special + dice.floats(200).map { $0 * 8 } + dice.floats(15).map { $0 * 0.01 }

@@ -93,7 +93,7 @@ import Testing
         let (x, y) = (s.input("x", shape), s.input("y", [19]))
         let (i, bytes) = (s.input("i", shape, .int32), s.input("bytes", shape, .uint8))
         let functions: [ElementwiseFunction] = [
-            .exp, .expm1, .tanh, .sigmoid, .softplus, .relu, .floor, .sin, .cos, .erf, .sign, .absolute,
+            .exp, .expm1, .tanh, .sigmoid, .softplus, .relu, .floor, .sin, .cos, .erf, .hazard, .sign, .absolute,
         ]
         let outputs = functions.map { _ in s.output(shape) }
         s.add(

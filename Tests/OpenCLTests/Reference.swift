@@ -144,6 +144,12 @@ struct Reference {
         case .sin: return Foundation.sin(a)
         case .cos: return Foundation.cos(a)
         case .erf: return Foundation.erf(a)
+        case .hazard:
+            let u = abs(a)
+            // The asymptotic series where the tail is no normal number any more.
+            return u < 37
+                ? Foundation.exp(-u * u / 2) * (2 / Double.pi).squareRoot() / Foundation.erfc(u / 2.0.squareRoot())
+                : u.isFinite ? u + 1 / u - 2 / (u * u * u) : u
         case .isFinite: return a.isFinite ? 1 : 0
         case .logicalNot: return a == 0 ? 1 : 0
         case .cast(.bool): return a != 0 ? 1 : 0

@@ -34,6 +34,7 @@ extension ElementwiseFunction {
         case .sin: MARTLET_SIN
         case .cos: MARTLET_COS
         case .erf: MARTLET_ERF
+        case .hazard: MARTLET_HAZARD
         case .isFinite: MARTLET_IS_FINITE
         case .logicalNot: MARTLET_LOGICAL_NOT
         case .cast: MARTLET_CAST

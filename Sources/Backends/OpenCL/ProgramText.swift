@@ -70,7 +70,7 @@ struct ProgramText {
         case .absolute: return isFloat ? "fabs(\(a))" : "martlet_select(\(a) < 0, -\(a), \(a))"
         case .sign: return isFloat ? "martlet_sign\(suffix)(\(a))" : "((\(a) > 0) & 1) - ((\(a) < 0) & 1)"
         case .exp, .log, .log1p, .expm1, .sqrt, .tanh, .floor, .sin, .cos, .erf: return "\(function)(\(a))"
-        case .sigmoid, .softplus: return "martlet_\(function)\(suffix)(\(a))"
+        case .sigmoid, .softplus, .hazard: return "martlet_\(function)\(suffix)(\(a))"
         case .relu: return "martlet_select(\(a) < 0, (\(isFloat ? floatType : intType))(0), \(a))"
         case .isFinite: return isFloat ? "(fabs(\(a)) < (\(floatType))(INFINITY)) & 1" : "(\(intType))(1)"
         case .logicalNot: return "(\(a) == 0) & 1"

@@ -96,6 +96,10 @@ public struct Elementwise: Operation, Hashable {
         case .sin: return [g * x.apply(.cos)]
         case .cos: return [-g * x.apply(.sin)]
         case .erf: return [g * (-(x * x)).exp() * 1.1283791670955126]
+        case .hazard:
+            // Even, with a kink at zero, where the slope to the right is taken.
+            let slope = y * (y - x.absolute())
+            return [g * .select(x.less(0), -slope, slope)]
         case .cast:
             return [x.elementType.isFloatingPoint && g.elementType.isFloatingPoint ? g.cast(to: x.elementType) : nil]
         case .add: return [g, g]
@@ -127,7 +131,7 @@ extension ElementwiseFunction {
     public func resultType(_ types: [ElementType]) -> ElementType? {
         let first = types[0]
         switch self {
-        case .exp, .log, .log1p, .expm1, .sqrt, .tanh, .sigmoid, .softplus, .floor, .sin, .cos, .erf:
+        case .exp, .log, .log1p, .expm1, .sqrt, .tanh, .sigmoid, .softplus, .floor, .sin, .cos, .erf, .hazard:
             return first.isFloatingPoint ? first : nil
         case .negate, .absolute, .sign, .relu:
             return first.isFloatingPoint || first == .int32 ? first : nil
@@ -191,6 +195,7 @@ extension ElementwiseFunction {
         case .sin: Math.sin(x)
         case .cos: Math.cos(x)
         case .erf: Math.erf(x)
+        case .hazard: Math.hazard(x)
         case .isFinite: x.isFinite ? 1 : 0
         case .logicalNot: x == 0 ? 1 : 0
         case .cast(let target):

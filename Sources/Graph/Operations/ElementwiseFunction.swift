@@ -3,6 +3,8 @@
 public enum ElementwiseFunction: Hashable, Sendable {
     // one operand, floating point
     case negate, absolute, sign, exp, log, log1p, expm1, sqrt, tanh, sigmoid, softplus, relu, floor, sin, cos, erf
+    /// `phi(|x|) / Phi(-|x|)`: the hazard of the standard normal in its upper tail, about |x| + 1 / |x| far out.
+    case hazard
     case isFinite, logicalNot
     /// The element converted; to `bool` means "is not zero", to an integer truncates toward zero.
     case cast(ElementType)
