@@ -150,7 +150,7 @@ struct Resume: ParsableCommand {
                 "\(experiment.name) on \(device.summary): goes on after epoch \(trainer.epochsDone), folder \(folder.path)"
             )
         }
-        _ = try finish(trainer, in: folder, run, experiment, data, display, isJSON: json)
+        _ = try finish(trainer, in: folder, run, experiment, data, display, isResumed: true, isJSON: json)
     }
 }
 
@@ -165,6 +165,7 @@ struct TestResult: Codable {
     /// The generator's own figure on the same examples, and the mean difference with its standard error.
     let optimum: Estimate?
     let difference: Estimate?
+    /// Of training, since the run was started or resumed.
     let seconds: Double
     /// Simple models on the same examples.
     let baselines: [Baseline]
@@ -172,8 +173,7 @@ struct TestResult: Codable {
 
 private func finish(
     _ trainer: Trainer, in folder: RunFolder, _ run: Training.Run, _ experiment: Experiment, _ data: ExperimentData,
-    _ display: ProgressDisplay,
-    isJSON: Bool
+    _ display: ProgressDisplay, isResumed: Bool = false, isJSON: Bool
 ) throws -> TestResult? {
     signal(SIGINT) { _ in interruptionRequested.store(true, ordering: .relaxed) }
     signal(SIGTERM) { _ in interruptionRequested.store(true, ordering: .relaxed) }
@@ -218,7 +218,7 @@ private func finish(
         return result
     }
     print(
-        "test \(fixed(estimate.mean, 3)) nats ± \(fixed(estimate.standardError, 3)), \(Output.perVariable(nats: estimate.mean, run.examples, digits: 4)), \(estimate.count) examples, trained in \(fixed(seconds, 1)) s"
+        "test \(fixed(estimate.mean, 3)) nats ± \(fixed(estimate.standardError, 3)), \(Output.perVariable(nats: estimate.mean, run.examples, digits: 4)), \(estimate.count) examples, trained in \(fixed(seconds, 1)) s\(isResumed ? " after it was resumed" : "")"
     )
     if let optimum, let difference {
         print(
