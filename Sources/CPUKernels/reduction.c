@@ -176,6 +176,19 @@ static void segment_bounds(const job *j, int64_t segment, int64_t length, int64_
     split[1] = minimum(split[0] + r->segmentLength, end);
 }
 
+// Asks for the rows at the next place of the last outer axis, where they are read as they lie: lines this far apart come one at
+// a time otherwise.
+static void fetch_next(const job *j, const operand_blocks *operands, int64_t rows, const int64_t *inner) {
+    const martlet_reduction *r = j->r;
+    if (r->reducedRank < 2 || rows * (inner[1] - inner[0]) > buffer_elements || !is_direct(j, operands)) return;
+    const int32_t size = martlet_element_size(r->prologue->inputElements[0]);
+    const martlet_block *b = &operands->all[0];
+    const char *line = b->base + (r->inputs[0].strides[r->keptRank + r->reducedRank - 2] + inner[0]) * size;
+    for (int64_t row = 0; row < rows; row++, line += b->rowStride * size) {
+        for (int64_t at = 0; at < (inner[1] - inner[0]) * size; at += 64) __builtin_prefetch(line + at, 0, 2);
+    }
+}
+
 static void run_rows(void *argument, int64_t index, int32_t worker) {
     const job *j = argument;
     const martlet_reduction *r = j->r;
@@ -199,6 +212,7 @@ static void run_rows(void *argument, int64_t index, int32_t worker) {
     for (int64_t o = outer[0]; o < outer[1]; o++) {
         set_reduced(j, place, o);
         locate(j, place, row_axis, column_axis, &operands);
+        if (o + 1 < outer[1]) fetch_next(j, &operands, rows, inner);
         const int64_t width = minimum(inner[1] - inner[0], buffer_elements);
         const int64_t step = width > 0 ? buffer_elements / width : 1;
         for (int64_t row = 0; row < rows; row += step) {
