@@ -31,21 +31,27 @@ public final class DataDependentInitialization {
     func set(_ parameter: Parameter, _ value: Tensor) { values.append((parameter, value)) }
 }
 
-/// Sets a share of the elements to zero while a model is trained, and scales the others up (Srivastava et al. 2014).
+/// Sets a share of the elements to zero while a model is trained, and scales the others up (Srivastava et al. 2014). Of images it can
+/// take whole feature maps, as neighbouring pixels tell the same (Tompson et al. 2015).
 public struct Dropout: Module {
     public let rate: Double
     /// Tells the layers of a model apart: each draws its own numbers.
     public let stream: Int
+    public let takesMaps: Bool
 
-    public init(_ rate: Double, stream: Int) {
+    /// - Parameter takesMaps: whether x `[batch, channels, ..]` loses channels instead of elements.
+    public init(_ rate: Double, stream: Int, takesMaps: Bool = false) {
         self.rate = rate
         self.stream = 1000 + stream
+        self.takesMaps = takesMaps
     }
 
     public func callAsFunction(_ x: Tensor, _ context: ForwardContext) -> Tensor {
         guard rate > 0, let random = context.random else { return x }
-        let kept = random.uniform(x.shape, stream: stream).greaterOrEqual(.scalar(rate).broadcast(to: x.shape))
-        return .select(kept, x * (1 / (1 - rate)), 0)
+        var shape = x.shape
+        if takesMaps { shape = Shape(shape.dimensions.prefix(2) + shape.dimensions.dropFirst(2).map { _ in 1 }) }
+        let kept = random.uniform(shape, stream: stream).greaterOrEqual(.scalar(rate).broadcast(to: shape))
+        return .select(kept.broadcast(to: x.shape), x * (1 / (1 - rate)), 0)
     }
 }
 

@@ -24,9 +24,10 @@ public struct PixelCNN: CausalModel {
     ///     rows above its own.
     ///   - headChannels: feature maps of the first 1x1 convolution behind the blocks.
     ///   - places: whether the network is told where a pixel is; away from the edges it cannot see that otherwise.
+    ///   - dropout: the share of a block's feature maps that a training step leaves out; not in the paper.
     public init(
         shape: [Int], levels: Int = 2, channels: Int = 128, blocks: Int = 7, kernel: Int = 3,
-        headChannels: Int? = nil, places: Bool = false
+        headChannels: Int? = nil, places: Bool = false, dropout: Double = 0
     ) {
         let groups = shape[0]
         exampleShape = shape
@@ -34,7 +35,10 @@ public struct PixelCNN: CausalModel {
         conditional = levels == 2 ? Bernoulli() : Categorical(levels: levels)
         first = .masked(.a, shape[0], channels, kernel: 7, channelGroups: groups)
         self.places = places ? Parameter([channels] + shape[1...], .zeros) : nil
-        self.blocks = (0..<blocks).map { _ in PixelBlock(channels, kernel: kernel, channelGroups: groups) }
+        self.blocks = (0..<blocks).map {
+            PixelBlock(
+                channels, kernel: kernel, channelGroups: groups, dropout: Dropout(dropout, stream: $0, takesMaps: true))
+        }
         let headChannels = headChannels ?? channels
         head = [
             .pointwise(channels, headChannels, channelGroups: groups),
@@ -48,7 +52,7 @@ public struct PixelCNN: CausalModel {
     public func conditionalParameters(_ x: Tensor, _ context: ForwardContext) -> Tensor {
         var h = first(x.asImages(exampleShape).centred(levels: levels))
         if let places { h = h + places.tensor }
-        for block in blocks { h = block(h) }
+        for block in blocks { h = block(h, context) }
         for layer in head { h = layer(h.relu()) }
         return h.asParameters(channels: exampleShape[0], count: conditional.parameterCount)
     }
@@ -59,12 +63,17 @@ public struct PixelBlock: Module {
     let reduce: ConvolutionLayer
     let convolve: ConvolutionLayer
     let expand: ConvolutionLayer
+    let dropout: Dropout
 
-    init(_ channels: Int, kernel: Int, channelGroups: Int) {
+    init(_ channels: Int, kernel: Int, channelGroups: Int, dropout: Dropout) {
+        self.dropout = dropout
         reduce = .pointwise(channels, channels / 2, channelGroups: channelGroups)
         convolve = .masked(.b, channels / 2, channels / 2, kernel: kernel, channelGroups: channelGroups)
         expand = .pointwise(channels / 2, channels, channelGroups: channelGroups)
     }
 
-    func callAsFunction(_ x: Tensor) -> Tensor { x + expand(convolve(reduce(x.relu()).relu()).relu()) }
+    func callAsFunction(_ x: Tensor, _ context: ForwardContext) -> Tensor {
+        let h = convolve(reduce(x.relu()).relu()).relu()
+        return x + expand(dropout(h, context))
+    }
 }

@@ -120,8 +120,10 @@ public struct PixelCNNSettings: ModelSettings {
     public var headChannels = 0
     /// Whether the network learns what to add at every place.
     public var places = false
+    /// The share of a block's feature maps that a training step leaves out.
+    public var dropout = 0.0
 
-    public init(_ change: (inout PixelCNNSettings) -> Void = { _ in }) { change(&self) }
+    public init() {}
 
     public var domain: VariableDomain { pixelDomain(levels) }
 
@@ -135,13 +137,15 @@ public struct PixelCNNSettings: ModelSettings {
         try require(
             (1...31).contains(kernel) && kernel % 2 == 1, "kernel: expected an odd number from 1 to 31, found \(kernel)"
         )
+        try require((0..<1).contains(dropout), "dropout: expected at least 0 and less than 1, found \(dropout)")
     }
 
     public func makeModel(_ examples: ExampleShape, seed: UInt64) -> any TrainableModel {
         CausalTask(
             PixelCNN(
                 shape: examples.dimensions, levels: levels, channels: channels, blocks: blocks, kernel: kernel,
-                headChannels: headChannels == 0 ? nil : headChannels, places: places))
+                headChannels: headChannels == 0 ? nil : headChannels, places: places,
+                dropout: dropout))
     }
 }
 
@@ -154,7 +158,7 @@ public struct GatedPixelCNNSettings: ModelSettings {
     /// Conditions the model on the examples' classes, where they are known.
     public var conditional = true
 
-    public init(_ change: (inout GatedPixelCNNSettings) -> Void = { _ in }) { change(&self) }
+    public init() {}
 
     public var domain: VariableDomain { pixelDomain(levels) }
 
@@ -186,7 +190,7 @@ public struct PixelCNNPlusPlusSettings: ModelSettings {
     public var components = 10
     public var dropout = 0.5
 
-    public init(_ change: (inout PixelCNNPlusPlusSettings) -> Void = { _ in }) { change(&self) }
+    public init() {}
 
     public var domain: VariableDomain { pixelDomain(levels) }
 
@@ -223,7 +227,7 @@ public struct WaveNetSettings: ModelSettings {
     /// softmax or logistics.
     public var output = WaveNet.Output.softmax
 
-    public init(_ change: (inout WaveNetSettings) -> Void = { _ in }) { change(&self) }
+    public init() {}
 
     public var domain: VariableDomain { pixelDomain(levels) }
 
@@ -253,7 +257,7 @@ public struct ByteNetSettings: ModelSettings {
     /// An example is a source and its target.
     public var encoder = false
 
-    public init(_ change: (inout ByteNetSettings) -> Void = { _ in }) { change(&self) }
+    public init() {}
 
     public var domain: VariableDomain { pixelDomain(levels) }
 
@@ -283,7 +287,7 @@ public struct VideoPixelNetworkSettings: ModelSettings {
     public var timeLayers = 2
     public var decoderBlocks = 4
 
-    public init(_ change: (inout VideoPixelNetworkSettings) -> Void = { _ in }) { change(&self) }
+    public init() {}
 
     public var domain: VariableDomain { .binary }
 

@@ -29,7 +29,7 @@ public struct FlowSettings: ModelSettings {
     /// For whole numbers: x' = alpha + (1 - 2 alpha) x goes through the logit; negative leaves them in [0, 1).
     public var alpha = -1.0
 
-    public init(_ change: (inout FlowSettings) -> Void = { _ in }) { change(&self) }
+    public init() {}
 
     static let flows = ["nice", "realnvp", "coupling", "maf", "maf-mog", "autoregressive", "iaf", "planar", "radial"]
 

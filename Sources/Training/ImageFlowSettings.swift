@@ -23,7 +23,7 @@ public struct ImageFlowSettings: ModelSettings {
     /// x' = alpha + (1 - 2 alpha) x goes through the logit; negative leaves x in [0, 1).
     public var alpha = 0.05
 
-    public init(_ change: (inout ImageFlowSettings) -> Void = { _ in }) { change(&self) }
+    public init() {}
 
     public var domain: VariableDomain { levels > 0 ? .levels(levels) : .real }
 

@@ -23,7 +23,7 @@ public struct MADESettings: ModelSettings {
     /// Connections from inputs to outputs.
     public var direct = false
 
-    public init(_ change: (inout MADESettings) -> Void = { _ in }) { change(&self) }
+    public init() {}
 
     public func validate(_ examples: ExampleShape) throws {
         try require(

@@ -30,6 +30,12 @@ public struct RunConfiguration: Sendable {
         try model.validate(examples)
     }
 
+    /// The same family with every setting at its default.
+    func defaults() -> RunConfiguration {
+        func plain<M: ModelSettings>(_: M) -> any ModelSettings { M() }
+        return RunConfiguration(plain(model), experiment: experiment)
+    }
+
     // MARK: as JSON
 
     /// Every setting by its name.
@@ -107,10 +113,20 @@ public struct StoredRun: Codable, Sendable {
     }
 
     /// The run's configuration.
+    ///
+    /// A setting that the run does not know, as it is older than the setting, has its default and not the preset's value.
+    ///
     /// - Parameter preset: the experiment's own, which says what family the model is of.
     public func configuration(preset: RunConfiguration, path: String) throws -> RunConfiguration {
+        let defaults = try preset.defaults().fields()
+        if let unknown = settings.keys.sorted().first(where: { defaults[$0] == nil }) {
+            throw FileError(
+                path,
+                "holds the setting “\(unknown)”, which \(experiment) does not have; it is of another version of the program, or damaged"
+            )
+        }
         do {
-            return try preset.replacing(settings)
+            return try preset.replacing(defaults.merging(settings) { _, stored in stored })
         } catch {
             throw FileError(path, "is not a configuration of \(experiment): \(describe(error))")
         }

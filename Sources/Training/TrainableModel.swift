@@ -34,12 +34,24 @@ public struct ExampleShape: Codable, Sendable, Equatable {
 }
 
 /// The hyperparameters of one family of models, and how they make a model.
+///
+/// A stored run keeps them by name. A setting that is added later has a default that leaves models as they were: runs from before
+/// it take that.
 public protocol ModelSettings: Codable, Sendable, Equatable {
+    /// The defaults.
+    init()
     /// What the examples may hold.
     var domain: VariableDomain { get }
     /// Throws a `UsageError` for settings that cannot be run on such examples.
     func validate(_ examples: ExampleShape) throws
     func makeModel(_ examples: ExampleShape, seed: UInt64) throws -> any TrainableModel
+}
+
+extension ModelSettings {
+    public init(_ change: (inout Self) -> Void) {
+        self.init()
+        change(&self)
+    }
 }
 
 /// A likelihood model as a run sees it. Examples are `[batch, variables]` float32, the variables of an image in the order

@@ -18,7 +18,7 @@ public struct VAESettings: ModelSettings {
     /// Draws of the importance-weighted bound that is reported.
     public var draws = 64
 
-    public init(_ change: (inout VAESettings) -> Void = { _ in }) { change(&self) }
+    public init() {}
 
     public var domain: VariableDomain { .binary }
 

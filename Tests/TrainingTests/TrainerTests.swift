@@ -201,4 +201,25 @@ private func settings(
         #expect(read.training == written.training && read.experiment == written.experiment)
         #expect(read.model as? MADESettings == written.model as? MADESettings)
     }
+
+    /// A run from before a setting has its default, whatever the preset has become since; one with a setting that nobody knows is
+    /// refused.
+    @Test func olderRunsTakeDefaults() throws {
+        let folder = RunFolder(try temporaryFolder())
+        let written = settings({ $0.masks = "7" }) { $0.rate = 0.25 }
+        try folder.write(
+            config: StoredRun(written, examples: ExampleShape([9]), dataFolder: "data", device: "cpu"))
+        let text = String(decoding: try Files.read(folder.config), as: UTF8.self)
+        let preset = RunConfiguration(MADESettings { $0.masks = "1,2,3" })
+        func stored(_ text: String) throws -> RunConfiguration {
+            try Files.write(Array(text.utf8), to: folder.config)
+            return try folder.readConfig(StoredRun.self).configuration(preset: preset, path: folder.config)
+        }
+        let setting = try #require(text.firstRange(of: try Regex(#""masks"\s*:\s*"7"\s*,"#)))
+        let older = try stored(text.replacing(text[setting], with: ""))
+        #expect((older.model as? MADESettings)?.masks == MADESettings().masks)
+        #expect(older.training.rate == 0.25)
+        let newer = text.replacing(text[setting], with: text[setting] + #""mask":1,"#)
+        #expect(throws: FileError.self) { try stored(newer) }
+    }
 }
