@@ -102,6 +102,26 @@ private func bindings(_ small: SmallModel, batch: Int) -> [String: Values] {
         }
     }
 
+    /// Of each example other maps are left out, whole; the others are scaled up. Without noise nothing is.
+    @Test func dropoutTakesWholeMaps() throws {
+        let (batch, channels, pixels) = (6, 8, 9)
+        let x = Tensor.input("x", [.batch, Extent(channels), 3, 3])
+        let dropout = Dropout(0.5, stream: 1, takesMaps: true)
+        var bound = RandomSource.feeds(seed: 3, examples: Array(0..<batch)).mapValues {
+            Values(shape: $0.shape, elements: $0.doubles)
+        }
+        bound["x"] = Values(
+            shape: [batch, channels, 3, 3], elements: [Double](repeating: 1.5, count: batch * channels * pixels))
+        let dropped = dropout(x, ForwardContext(random: RandomSource()))
+        let found = try Interpreter(batch: batch, bound).run(dropped).elements
+        let maps = stride(from: 0, to: found.count, by: pixels).map { Array(found[$0..<$0 + pixels]) }
+        #expect(maps.allSatisfy { map in map.allSatisfy { $0 == map[0] } && [0, 3].contains(map[0]) })
+        #expect(Set(maps.map { $0[0] }).count == 2)
+        let examples = stride(from: 0, to: maps.count, by: channels).map { maps[$0..<$0 + channels].map { $0[0] } }
+        #expect(Set(examples).count > 1)
+        #expect(dropout(x, ForwardContext()) == x)
+    }
+
     /// A dilated convolution keeps as many steps as its dilation spans: memory does not grow with the length.
     @Test func samplersKeepWhatIsStillRead() throws {
         func elements(steps: Int) throws -> Int {
