@@ -107,6 +107,8 @@ extension Int32 {
 
 /// An instruction as the kernels know it; `from` is the type of its operands (of the values, for a select).
 private struct Step {
+    /// As it is called in messages.
+    let name: String
     var function: martlet_function
     var operands: [Int]
     var from: ElementType
@@ -149,7 +151,10 @@ private struct ProgramBuilder {
                     throw CPUError.invalidSchedule("no kernel for \(instruction.function.name)")
                 }
                 let from = program.element(of: instruction.operands[instruction.function == .select ? 1 : 0])
-                kept.append(Step(function: function, operands: operands, from: from, to: instruction.element))
+                kept.append(
+                    Step(
+                        name: instruction.function.name, function: function, operands: operands, from: from,
+                        to: instruction.element))
                 renamed.append(fixed + kept.count - 1)
             }
         }
@@ -201,7 +206,7 @@ private struct ProgramBuilder {
             guard
                 let kernel = martlet_find_kernel(level.kernels, entry.function, entry.from.kernels, entry.to.kernels)
             else {
-                throw CPUError.invalidSchedule("no kernel for function \(entry.function.rawValue) of \(entry.from)")
+                throw CPUError.invalidSchedule("no kernel for \(entry.name) from \(entry.from) to \(entry.to)")
             }
             var compiled = martlet_instruction()
             compiled.kernel = kernel
