@@ -112,6 +112,17 @@ public final class Run {
         return program
     }
 
+    /// Gives the optimizer the memories of a run under way. A first step of Adam divides gradients by themselves, so that where they
+    /// all but cancel their rounding is as large as a step; no comparison of devices means that.
+    public func warmOptimizer(of program: TrainingProgram) throws {
+        for (name, shape) in program.optimizerStates {
+            guard let owner = parameters.first(where: { name.hasPrefix("optimizer.\($0.name).") }) else { continue }
+            var values = [Float](repeating: 0.01, count: shape.reduce(1, *))
+            owner.parameter.clearDead(&values)
+            try states.set(name, HostArray(values, shape: shape))
+        }
+    }
+
     /// What a step is fed beside the examples.
     public func stepFeeds(step: Int, rate: Double, examples: [Int]) -> [String: HostArray] {
         var feeds = model.feeds(step: step)

@@ -178,6 +178,7 @@ struct Compare: ParsableCommand {
         }
         let executables = try runs.map { run in
             let program = try run.makeTrainingProgram()
+            try run.warmOptimizer(of: program)
             return try run.device.load(program.schedule, maximumBatch: settings.batch, states: run.states.buffers)
         }
         let count = min(settings.batch, loaded.dataset.train.shape[0])
