@@ -6,7 +6,8 @@ import Testing
 
 /// How degrees or a matrix are laid over a weight `[out, in]`.
 enum MaskKind: CaseIterable {
-    case none, sorted, sortedStrict, permuted, matrix, emptyMatrix, runtime, runtimeStrict
+    case none, sorted, sortedStrict, permuted, permutedInputs, permutedOutputs, matrix, emptyMatrix, runtime
+    case runtimeStrict
 }
 
 /// Adds one product in a given role, weights `[out, in]`, to a schedule; the names of its inputs begin with `name`.
@@ -19,7 +20,8 @@ func addProduct(
     var dice = Dice(7)
     var input = dice.integers(inputs, below: max(2, inputs / 2))
     var output = dice.integers(outputs, below: max(2, inputs / 2))
-    if kind == .sorted || kind == .sortedStrict { (input, output) = (input.sorted(), output.sorted()) }
+    if [.sorted, .sortedStrict, .permutedOutputs].contains(kind) { input.sort() }
+    if [.sorted, .sortedStrict, .permutedInputs].contains(kind) { output.sort() }
     let bits =
         kind == .emptyMatrix
         ? BitMatrix(rows: outputs, columns: inputs)
@@ -37,7 +39,8 @@ func addProduct(
     let structure: MaskStructure? =
         switch kind {
         case .none: nil
-        case .sorted, .permuted: .degrees(input: input, output: output, strict: false)
+        case .sorted, .permuted, .permutedInputs, .permutedOutputs:
+            .degrees(input: input, output: output, strict: false)
         case .sortedStrict: .degrees(input: input, output: output, strict: true)
         case .matrix, .emptyMatrix: .matrix(bits)
         case .runtime: .runtime(strict: false)

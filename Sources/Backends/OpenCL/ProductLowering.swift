@@ -361,14 +361,18 @@ struct ProductLowering {
         try lowerTiles(
             &lowered, &lowering, mask: mask, order: order, strip: strip,
             b: packsFirst ? [("PACKED_B", "1")] + (bIsBatched ? [("B_BATCHES", "1")] : []) : bMacros,
-            bArguments: packsFirst ? [.scratch(1)] : bList.arguments, aIsBatched: aIsBatched)
+            bArguments: packsFirst ? [.scratch(1)] : bList.arguments, kOrder: packsFirst ? nil : mask.kOrder,
+            aIsBatched: aIsBatched)
         return lowered
     }
 
     /// The kernel that multiplies packed panels and, where the columns want one, the second pass.
+    ///
+    /// - Parameter kOrder: where the kernel packs B itself; panels that are packed are sorted already.
     private func lowerTiles(
         _ lowered: inout LoweredGroup, _ lowering: inout LoweringContext, mask: ProductMask, order: ColumnOrder,
-        strip: @escaping @Sendable (Int) -> Int, b: [(String, String)], bArguments: [LaunchArgument], aIsBatched: Bool
+        strip: @escaping @Sendable (Int) -> Int, b: [(String, String)], bArguments: [LaunchArgument],
+        kOrder: LaunchArgument?, aIsBatched: Bool
     ) throws {
         let (m, n, k, z) = (group.m, group.n, group.k, nest.count)
         let most = lowering.maximumBatch
@@ -381,9 +385,8 @@ struct ProductLowering {
         if mask.isSettled { macros.append(("SETTLED", "1")) }
         if lowering.device.countsTiles { macros.append(("COUNT_TILES", "1")) }
 
-        // Packed panels are sorted already.
         let nOrder = order == .scattered ? mask.nOrder : nil
-        let orders = [("K_ORDER", nil), ("N_ORDER", nOrder), ("M_ORDER", mask.mOrder)]
+        let orders = [("K_ORDER", kOrder), ("N_ORDER", nOrder), ("M_ORDER", mask.mOrder)]
         var arguments: [LaunchArgument] = [.scratch(0), .extent(m), .extent(n), .extent(k), .integer(strip)]
         arguments += bArguments + mask.tables + orders.compactMap(\.1)
         if lowering.device.countsTiles {
