@@ -8,7 +8,7 @@
 //
 // A position m lies in a padded plane at m0 * pitch0 + m1 * pitch1 + m2; `offsets` says where a step finds it.
 //
-// Macros: ROWS (SUMS), VECTORS (GRADIENT); STEPS where the result has several phases; OPERAND_PARAMETERS as in
+// Macros: ROWS (SUMS), VECTORS (GRADIENT); HALVES where the epilogue takes the rows of both halves together; STEPS where the result has several phases; OPERAND_PARAMETERS as in
 // convolution_gpu.cl; EPILOGUE_PARAMETERS and EPILOGUE_ARGUMENTS of KERNEL_epilogue1 and KERNEL_epilogue16. All else is an
 // argument, so that few kernels serve all shapes: `rank` is how many axes the convolution has.
 
@@ -87,13 +87,24 @@ void KERNEL(
         } \
     }
 
+#ifdef HALVES
+#define MARTLET_TWIN(value) , value
+#define MARTLET_SECTIONS 2
+#else
+#define MARTLET_TWIN(value)
+#define MARTLET_SECTIONS 1
+#endif
 #define MARTLET_FINISH(n) \
     { \
         int i = 0; \
         for (; i + 16 <= (n); i += 16) { \
-            MARTLET_NAME(KERNEL, _epilogue16)(image, row, done + i, vload16(0, line + i) EPILOGUE_ARGUMENTS); \
+            MARTLET_NAME(KERNEL, _epilogue16) \
+            (image, row, done + i, vload16(0, line + i) MARTLET_TWIN(vload16(0, twin + i)) EPILOGUE_ARGUMENTS); \
         } \
-        for (; i < (n); i++) MARTLET_NAME(KERNEL, _epilogue1)(image, row, done + i, line[i] EPILOGUE_ARGUMENTS); \
+        for (; i < (n); i++) { \
+            MARTLET_NAME(KERNEL, _epilogue1) \
+            (image, row, done + i, line[i] MARTLET_TWIN(twin[i]) EPILOGUE_ARGUMENTS); \
+        } \
         done += (n); \
     }
 
@@ -146,14 +157,20 @@ void KERNEL(
         }
     }
 #else
-    for (int row = 0; row < allRows; row++) {
+    for (int row = 0; row < allRows / MARTLET_SECTIONS; row++) {
         int done = begin * count1 * count2;
         if (pixels == height * count1 * count2) {
             __global const float* line = sums + row * sumPitch;
+#ifdef HALVES
+            __global const float* twin = line + allRows / 2 * sumPitch;
+#endif
             MARTLET_FINISH(pixels)
         } else {
             // Rows of pixels without the gaps between them.
             float line[1024 + 16];
+#ifdef HALVES
+            float twin[1024 + 16];
+#endif
             int filled = 0;
             const int lines = rank == 3 ? height * count1 : height, length = rank == 3 ? count2 : count1;
             for (int l = 0; l < lines; l++) {
@@ -162,6 +179,9 @@ void KERNEL(
                 for (int p = 0; p < length;) {
                     const int n = min(length - p, 1024 - filled);
                     for (int i = 0; i < n; i++) line[filled + i] = from[p + i];
+#ifdef HALVES
+                    for (int i = 0; i < n; i++) twin[filled + i] = from[allRows / 2 * sumPitch + p + i];
+#endif
                     filled += n;
                     p += n;
                     if (filled == 1024) {
@@ -177,6 +197,8 @@ void KERNEL(
 }
 #undef MARTLET_SUMS
 #undef MARTLET_FINISH
+#undef MARTLET_TWIN
+#undef MARTLET_SECTIONS
 #endif
 
 #ifdef GRADIENT

@@ -7,6 +7,9 @@
 // GRADIENT: rows are channels of the gradient, columns steps, terms pixels of one part of all images; the sums go to
 // `partial`, and FINISH adds up the parts in order.
 //
+// With HALVES, a tile holds TILE / 2 channels of each half of the result, so that the work-item that has a channel has its like:
+// row r of a tile is one of four that lie together, two of the first half and the two that belong to them.
+//
 // Tables: `blocks`, five integers a tile of rows (first row, rows, first step, steps, first row of the weight);
 // `steps`, (reach along three axes, plane); `weights`, where a step's weight lies; `live` (CHANNELS), which of a tile's rows
 // a step reaches, two words a step.
@@ -50,6 +53,14 @@
 // One column, for every load the same.
 #define columnB (id % TILE)
 #define depthB(l) ((id + 256 * (l)) / TILE)
+#ifdef HALVES
+// A row's channel of its half, and how far its weights lie behind those of the tile's first channel.
+#define CHANNEL(r) ((r) / 4 * 2 + ((r) & 1))
+#define WEIGHT(r) (CHANNEL(r) + ((r) >> 1 & 1) * halfRows)
+#else
+#define CHANNEL(r) (r)
+#define WEIGHT(r) (r)
+#endif
 #ifdef CHANNELS
 #define REACHES(step, r) (live[(step) * 2 + ((r) >> 5)] >> ((r) & 31) & 1)
 #else
@@ -59,8 +70,8 @@
 #define FETCH(k0) \
     _Pragma("unroll") for (int l = 0; l < LOADS; l++) { \
         const int ka = (k0) + depthA(l), kb = (k0) + depthB(l); \
-        nextA[l] = ka < terms && rowA(l) < rows && REACHES(first + ka, rowA(l)) \
-                       ? a[a_o + weights[first + ka] + (weightRow + rowA(l)) * WEIGHT_ROW] \
+        nextA[l] = ka < terms && CHANNEL(rowA(l)) < rows && REACHES(first + ka, rowA(l)) \
+                       ? a[a_o + weights[first + ka] + (weightRow + WEIGHT(rowA(l))) * WEIGHT_ROW] \
                        : 0.0f; \
         nextB[l] = 0.0f; \
         if (kb < terms && isPixel) { \
@@ -75,7 +86,7 @@
 __kernel __attribute__((reqd_work_group_size(16, 16, 1)))
 void KERNEL(
     PIXEL_PARAMETERS, const int resultStep0, const int resultStep1, const int resultStep2, const int phase0,
-    const int phase1, const int phase2, const int result1, const int result2, __global const int* blocks,
+    const int phase1, const int phase2, const int result1, const int result2, const int halfRows, __global const int* blocks,
     __global const int4* steps, __global const int* weights LIVE_PARAMETER OPERAND_PARAMETERS EPILOGUE_PARAMETERS) {
     __local float sliceA[DEPTH * PITCH];
     __local float sliceB[DEPTH * PITCH];
@@ -111,16 +122,28 @@ void KERNEL(
             const int z = n / count, e = n % count;
             const int q0 = e / (c1 * c2) * resultStep0 + phase0, q1 = e / c2 % c1 * resultStep1 + phase1;
             const int q2 = e % c2 * resultStep2 + phase2;
+            const int position = (q0 * result1 + q1) * result2 + q2;
+#ifdef HALVES
+            _Pragma("unroll") for (int i = 0; i < SIDE; i++) {
+                const int channel = CHANNEL((i / 4) * 64 + y * 4 + i % 4);
+                if (i % 4 < 2 && channel < rows) {
+                    MARTLET_NAME(KERNEL, _epilogue1)
+                    (z, firstRow + channel, position, sum[i][j], sum[i | 2][j] EPILOGUE_ARGUMENTS);
+                }
+            }
+#else
             _Pragma("unroll") for (int i = 0; i < SIDE; i++) {
                 const int r = (i / 4) * 64 + y * 4 + i % 4;
                 if (r < rows) {
-                    MARTLET_NAME(KERNEL, _epilogue1)
-                    (z, firstRow + r, (q0 * result1 + q1) * result2 + q2, sum[i][j] EPILOGUE_ARGUMENTS);
+                    MARTLET_NAME(KERNEL, _epilogue1)(z, firstRow + r, position, sum[i][j] EPILOGUE_ARGUMENTS);
                 }
             }
+#endif
         }
     }
 }
+#undef CHANNEL
+#undef WEIGHT
 #undef depthA
 #undef rowA
 #undef columnB

@@ -89,8 +89,9 @@ void martlet_convolution_epilogue(
         for (int32_t side = 0; side < 2; side++) {
             const int32_t count = side ? c->epilogue->outputCount : c->epilogue->inputCount;
             for (int32_t i = 0; i < count; i++) {
-                if (side == 0 && i == 0) {
-                    blocks[0][0] = (martlet_block){(char *)(uintptr_t)block + (at - low) * size, 0, stride, 1};
+                if (side == 0 && i < c->sections) {
+                    const char *from = block + (i * rows * stride + at - low) * size;
+                    blocks[0][i] = (martlet_block){(char *)(uintptr_t)from, 0, stride, 1};
                     continue;
                 }
                 const martlet_operand *operand = side ? &c->outputs[i] : &c->inputs[i];
@@ -130,14 +131,14 @@ static void pack_block(void *argument, int64_t index, int32_t worker) {
     }
 }
 
-enum { chunk_steps = 288 };
+enum { chunk_steps = 144 };
 
 // Asks for what the epilogue will read and write of some rows' pixels, which the sums leave it the time to arrive for.
 static void fetch(
     const convolution_job *j, int64_t image, int64_t first_row, int64_t rows, int64_t first, int64_t count) {
     const martlet_convolution *c = j->c;
     for (int32_t side = 0; side < 2; side++) {
-        for (int32_t i = side ? 0 : 1; i < (side ? c->epilogue->outputCount : c->epilogue->inputCount); i++) {
+        for (int32_t i = side ? 0 : c->sections; i < (side ? c->epilogue->outputCount : c->epilogue->inputCount); i++) {
             const martlet_operand *o = side ? &c->outputs[i] : &c->inputs[i];
             if (o->source == MARTLET_SOURCE_POSITION || o->strides[2] != 1) continue;
             const int64_t size = martlet_element_size(o->element);
@@ -180,7 +181,8 @@ static void run_pass(
                 const martlet_convolution_block *block = &c->blocks[b];
                 const int64_t steps = minimum(chunk_steps, block->stepCount - start);
                 if (start > 0 && steps <= 0) continue;
-                if (start == 0 && image >= 0) {
+                // What a row of another section asks for, its like of the first has asked for.
+                if (start == 0 && image >= 0 && block->first < c->rows / c->sections) {
                     const int64_t line = c->result[1] * c->result[2];
                     const int64_t first = from / c->pitch[0] * line + minimum(from % c->pitch[0], line);
                     fetch(j, image, block->first, block->rows, low + first, vectors * width);
@@ -267,7 +269,7 @@ static void run_slab(void *argument, int64_t index, int32_t worker) {
     j->counts[8 * worker] += executed;
     if (c->storesResult) return;
     martlet_convolution_epilogue(
-        j, image, 0, c->rows, low, high, (const char *)(c->isCompact ? sums : compact),
+        j, image, 0, c->rows / c->sections, low, high, (const char *)(c->isCompact ? sums : compact),
         c->isCompact ? c->sumPitch : c->compactPitch, rest);
 }
 

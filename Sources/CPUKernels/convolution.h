@@ -38,8 +38,8 @@ static inline int64_t pass_span(const martlet_convolution *c, const martlet_conv
     return (rows - 1) * c->pitch[0] + (pass->counts[1] - 1) * c->pitch[1] + (pass->counts[2] - 1) * c->pitch[2] + 1;
 }
 
-/// The epilogue on `rows` rows from `row` on, of image `image`, for positions [low, high) behind the rows; `block` holds them
-/// `stride` elements apart.
+/// The epilogue on `rows` rows of a section from `row` on, of image `image`, for positions [low, high) behind the rows; `block` holds
+/// them `stride` elements apart, section after section.
 void martlet_convolution_epilogue(
     const convolution_job *j, int64_t image, int64_t row, int64_t rows, int64_t low, int64_t high, const char *block,
     int64_t stride, char *work);

@@ -30,13 +30,9 @@ static const martlet_convolution_block *block_of(
     return b;
 }
 
-static void run_plane(void *argument, int64_t index, int32_t worker) {
-    const convolution_job *j = argument;
+// One channel of the result.
+static void sum_plane(const convolution_job *j, int64_t image, int64_t row, int64_t count, double *line, int32_t worker) {
     const martlet_convolution *c = j->c;
-    const int64_t image = index / c->rows, row = index % c->rows;
-    const int64_t count = c->result[0] * c->result[1] * c->result[2];
-    char *work = j->context->work + worker * j->context->workBytes;
-    double *line = (double *)(void *)work;
     const double *weight = values(j, &c->weight);
     for (int64_t i = 0; i < count; i++) line[i] = 0;
     for (int64_t p = 0; p < c->passCount; p++) {
@@ -60,7 +56,17 @@ static void run_plane(void *argument, int64_t index, int32_t worker) {
             j->counts[8 * worker] += pass->counts[0] * pass->counts[1] * pass->counts[2];
         }
     }
-    martlet_convolution_epilogue(j, image, row, 1, 0, count, work, count, work + round_up(count * 8, 64));
+}
+
+static void run_plane(void *argument, int64_t index, int32_t worker) {
+    const convolution_job *j = argument;
+    const martlet_convolution *c = j->c;
+    const int64_t rows = c->rows / c->sections, image = index / rows, row = index % rows;
+    const int64_t count = c->result[0] * c->result[1] * c->result[2];
+    char *work = j->context->work + worker * j->context->workBytes;
+    double *line = (double *)(void *)work;
+    for (int32_t s = 0; s < c->sections; s++) sum_plane(j, image, row + s * rows, count, line + s * count, worker);
+    martlet_convolution_epilogue(j, image, row, 1, 0, count, work, count, work + round_up(c->sections * count * 8, 64));
 }
 
 static void run_gradient_row(void *argument, int64_t row, int32_t worker) {
@@ -94,5 +100,5 @@ static void run_gradient_row(void *argument, int64_t row, int32_t worker) {
 void martlet_convolution_double_run(const convolution_job *j) {
     const martlet_convolution *c = j->c;
     if (c->isWeightGradient) martlet_pool_run(j->context->pool, c->rows, run_gradient_row, (void *)(uintptr_t)j);
-    else martlet_pool_run(j->context->pool, c->images * c->rows, run_plane, (void *)(uintptr_t)j);
+    else martlet_pool_run(j->context->pool, c->images * (c->rows / c->sections), run_plane, (void *)(uintptr_t)j);
 }

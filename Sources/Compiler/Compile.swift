@@ -30,7 +30,9 @@ public func compile(
             location: update.value.location)
     }
     var simplifier = Simplifier()
-    let simplified = simplifier.simplify(outputs + updates.map(\.value) + updates.map(\.state) + Array(settled.keys))
+    var sections = Sections()
+    let simplified = sections.split(
+        simplifier.simplify(outputs + updates.map(\.value) + updates.map(\.state) + Array(settled.keys)))
     let values = Array(simplified[outputs.count..<outputs.count + updates.count])
     let states = Array(simplified[outputs.count + updates.count..<outputs.count + 2 * updates.count])
     let settledStates = Dictionary(
@@ -42,7 +44,7 @@ public func compile(
         return output
     }
     var builder = ScheduleBuilder(
-        outputs: returned, updates: Array(zip(states, values)), settled: settledStates)
+        outputs: returned, updates: Array(zip(states, values)), settled: settledStates, halves: sections.halves)
     let schedule = builder.build()
     if debugLevel >= 1 {
         debugLine("compiled \(topologicalOrder(simplified).count) nodes into \(schedule.groups.count) groups")
@@ -66,11 +68,13 @@ struct ScheduleBuilder {
     /// Values that are written straight into their parts of the concatenations that alone read them.
     private var parts: [Tensor: [(whole: Tensor, axis: Int, start: Int)]] = [:]
 
-    init(outputs: [Tensor], updates: [(Tensor, Tensor)], settled: [Tensor: WeightMask]) {
+    init(
+        outputs: [Tensor], updates: [(Tensor, Tensor)], settled: [Tensor: WeightMask], halves: [Tensor: [Tensor]]
+    ) {
         self.outputs = outputs
         self.updates = updates.map { (state: $0.0, value: $0.1) }
         self.settled = settled
-        fusion = Fusion(outputs + updates.map(\.1), savesMemory: true)
+        fusion = Fusion(outputs + updates.map(\.1), halves: halves, savesMemory: true)
         readers = fusion.readers
     }
 
@@ -279,7 +283,7 @@ struct ScheduleBuilder {
                     .operation(OperationGroup(operation: anchor.operation, inputs: inputs, outputs: outputs)), cluster)
             }
         } else {
-            var builder = ProgramBuilder(anchor: nil)
+            var builder = ProgramBuilder()
             let stored = targets(build(cluster.nodes, &builder, cluster, axes: nil))
             append(
                 .elementwise(
@@ -327,7 +331,7 @@ struct ScheduleBuilder {
     private mutating func emitCopy(of tensor: Tensor) {
         // The copy's own memory must not be what it is copied from.
         let view = fusion.source(ofCopy: tensor)
-        var builder = ProgramBuilder(anchor: nil)
+        var builder = ProgramBuilder()
         if Simplifier.isCounted(tensor), !(tensor.node.operation is Position) {
             supply(tensor, &builder, nil)
         } else {
@@ -349,10 +353,10 @@ struct ScheduleBuilder {
         let input = anchor.inputs[0]
         let keptAxes = (0..<input.shape.rank).filter { !reduction.axes.contains($0) }
         let axes = keptAxes + reduction.axes
-        var front = ProgramBuilder(anchor: nil)
+        var front = ProgramBuilder()
         if cluster.prologue.isEmpty { supply(input, &front, axes) }
         let kept = targets(build(cluster.prologue, &front, cluster, axes: axes), axes: axes)
-        let (back, stored) = epilogue(anchor, cluster)
+        let (back, stored) = epilogue(cluster)
         append(
             .reduction(
                 ReductionGroup(
@@ -364,20 +368,18 @@ struct ScheduleBuilder {
             cluster)
     }
 
-    private mutating func epilogue(_ anchor: Node, _ cluster: Cluster) -> (
+    private mutating func epilogue(_ cluster: Cluster) -> (
         ProgramBuilder, (tensors: [Tensor], operands: [Operand])
     ) {
-        let result = Tensor(anchor)
-        var back = ProgramBuilder(anchor: result)
-        var stored = build(cluster.nodes, &back, cluster, axes: nil)
-        if isRead(result, outside: cluster) { stored.insert(result, at: 0) }
-        return (back, targets(stored))
+        var back = ProgramBuilder(anchors: cluster.results)
+        let stored = build(cluster.nodes, &back, cluster, axes: nil)
+        return (back, targets(cluster.results.filter { isRead($0, outside: cluster) } + stored))
     }
 
     private mutating func emitProduct(_ anchor: Node, _ cluster: Cluster) {
         let (a, b) = (operand(anchor.inputs[0]), operand(anchor.inputs[1]))
         let (left, right) = (anchor.inputs[0].shape, anchor.inputs[1].shape)
-        let (back, stored) = epilogue(anchor, cluster)
+        let (back, stored) = epilogue(cluster)
         append(
             .product(
                 ProductGroup(
@@ -403,7 +405,7 @@ struct ScheduleBuilder {
             (a, b, role) = (operand(x, axes: [1, 0]), operand(y), .weightGradient)
             extents = (x.shape[1], y.shape[1], x.shape[0])
         }
-        let (back, stored) = epilogue(anchor, cluster)
+        let (back, stored) = epilogue(cluster)
         let degrees = anchor.inputs.count == 4 ? (input: value(anchor.inputs[2]), output: value(anchor.inputs[3])) : nil
         let program = back.program(stored.tensors)
         let settled =
@@ -421,14 +423,14 @@ struct ScheduleBuilder {
             preconditionFailure("\(convolution.name) was refused when its node was made")
         }
         let (a, b) = (operand(anchor.inputs[0]), operand(anchor.inputs[1]))
-        let (back, stored) = epilogue(anchor, cluster)
+        let (back, stored) = epilogue(cluster)
         append(
             .convolution(
                 ConvolutionGroup(
                     role: convolution.role, geometry: geometry, mask: convolution.mask,
                     batch: anchor.inputs[0].shape[0],
-                    a: a, b: b, epilogueInputs: back.operands, epilogue: back.program(stored.tensors),
-                    outputs: stored.operands)), cluster)
+                    a: a, b: b, sections: cluster.results.count, epilogueInputs: back.operands,
+                    epilogue: back.program(stored.tensors), outputs: stored.operands)), cluster)
     }
 
     /// Whether an epilogue that updates settled states in place writes zeros wherever the gradient and the states are zero.
@@ -454,7 +456,7 @@ struct ScheduleBuilder {
     private mutating func emit(_ pad: Pad, _ anchor: Node) {
         let result = Tensor(anchor)
         let strides = result.shape.strides
-        var fill = ProgramBuilder(anchor: nil)
+        var fill = ProgramBuilder()
         fill.addConstant(result, pad.fill)
         schedule.groups.append(
             Group(
@@ -483,7 +485,7 @@ struct ScheduleBuilder {
 
     private mutating func appendMove(of input: Tensor, into output: Operand, label: String, _ location: SourceLocation?)
     {
-        var builder = ProgramBuilder(anchor: nil)
+        var builder = ProgramBuilder()
         supply(input, &builder, nil)
         schedule.groups.append(
             Group(

@@ -11,6 +11,8 @@ final class Cluster {
     var prologue: [Node] = []
     /// A view that is copied out as it is.
     var copied: Tensor?
+    /// What the anchor computes, in the registers in which the nodes find it.
+    let results: [Tensor]
     /// The iteration space of `nodes`.
     let shape: Shape
     /// What the nodes read from outside of the cluster.
@@ -22,9 +24,10 @@ final class Cluster {
     /// Place in the order in which the graph was built.
     let rank: Int
 
-    init(id: Int, anchor: Node?, shape: Shape, rank: Int) {
+    init(id: Int, anchor: Node?, results: [Tensor], shape: Shape, rank: Int) {
         self.id = id
         self.anchor = anchor
+        self.results = results
         self.shape = shape
         self.rank = rank
     }
@@ -61,10 +64,14 @@ struct Fusion {
     private(set) var recomputed = Set<Tensor>()
     private var clusterByID: [Int: Cluster] = [:]
     private var nextID = 0
+    private let halves: [Tensor: [Tensor]]
 
-    /// - Parameter savesMemory: whether a group that reduces may store what it computes in front, and cheap functions are
-    ///   computed by every reader.
-    init(_ outputs: [Tensor], savesMemory: Bool = false) {
+    /// - Parameters:
+    ///   - halves: what is read of results that are never read whole.
+    ///   - savesMemory: whether a group that reduces may store what it computes in front, and cheap functions are computed by every
+    ///     reader.
+    init(_ outputs: [Tensor], halves: [Tensor: [Tensor]] = [:], savesMemory: Bool = false) {
+        self.halves = halves
         let nodes = topologicalOrder(outputs)
         let returned = Set(outputs)
         for (rank, node) in nodes.enumerated() {
@@ -127,8 +134,10 @@ struct Fusion {
         if case .tensor(let base) = view(tensor).base { home[base] } else { nil }
     }
 
-    private mutating func make(anchor: Node?, shape: Shape, rank: Int, reading inputs: [Tensor]) -> Cluster {
-        let cluster = Cluster(id: nextID, anchor: anchor, shape: shape, rank: rank)
+    private mutating func make(
+        anchor: Node?, results: [Tensor] = [], shape: Shape, rank: Int, reading inputs: [Tensor]
+    ) -> Cluster {
+        let cluster = Cluster(id: nextID, anchor: anchor, results: results, shape: shape, rank: rank)
         nextID += 1
         clusters.append(cluster)
         clusterByID[cluster.id] = cluster
@@ -145,8 +154,9 @@ struct Fusion {
     }
 
     private mutating func anchor(_ node: Node, _ rank: Int) {
-        let cluster = make(anchor: node, shape: node.types[0].shape, rank: rank, reading: node.inputs)
-        for index in node.types.indices { home[Tensor(node, index)] = cluster }
+        let results = halves[Tensor(node)] ?? [Tensor(node)]
+        let cluster = make(anchor: node, results: results, shape: results[0].shape, rank: rank, reading: node.inputs)
+        for tensor in node.types.indices.map({ Tensor(node, $0) }) + results { home[tensor] = cluster }
     }
 
     private mutating func copy(_ tensor: Tensor, _ rank: Int) {

@@ -20,26 +20,25 @@ struct AnyProgramBuilder<Operand: ProgramOperand> {
         case instruction(Int)
     }
 
-    private let anchor: Tensor?
-    /// The operands behind the input registers, without the anchor's.
+    private let anchors: [Tensor]
+    /// The operands behind the input registers, without the anchors'.
     private(set) var operands: [Operand] = []
     private var constants: [Program.Constant] = []
     private var instructions: [(function: ElementwiseFunction, operands: [Tensor], element: ElementType)] = []
     private var registers: [Tensor: Register] = [:]
 
-    /// - Parameter anchor: the tensor whose elements arrive in register 0, computed by the group's product or reduction.
-    init(anchor: Tensor?) {
-        self.anchor = anchor
-        if let anchor { registers[anchor] = .input(0) }
+    /// - Parameter anchors: the tensors whose elements arrive in the first registers, computed by the group's product or reduction.
+    init(anchors: [Tensor] = []) {
+        self.anchors = anchors
+        for (index, anchor) in anchors.enumerated() { registers[anchor] = .input(index) }
     }
 
     func has(_ tensor: Tensor) -> Bool { registers[tensor] != nil }
 
     mutating func addOperand(_ tensor: Tensor, _ operand: Operand) {
-        let first = anchor == nil ? 0 : 1
         let known = operands.firstIndex(of: operand)
         if known == nil { operands.append(operand) }
-        registers[tensor] = .input(first + (known ?? operands.count - 1))
+        registers[tensor] = .input(anchors.count + (known ?? operands.count - 1))
     }
 
     mutating func addConstant(_ tensor: Tensor, _ value: Double) {
@@ -56,7 +55,7 @@ struct AnyProgramBuilder<Operand: ProgramOperand> {
     }
 
     func program(_ outputs: [Tensor]) -> Program {
-        let inputs = (anchor.map { [$0.elementType] } ?? []) + operands.map(\.element)
+        let inputs = anchors.map(\.elementType) + operands.map(\.element)
         func number(_ tensor: Tensor) -> Int {
             switch registers[tensor]! {
             case .input(let i): i

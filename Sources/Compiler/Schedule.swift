@@ -260,6 +260,8 @@ public struct ProductGroup: Sendable {
 /// `outputs = epilogue(result, epilogueInputs)`.
 ///
 /// Operands by role: `forward` takes x and the weight, `inputGradient` dy and the weight, `weightGradient` dy and x.
+///
+/// The channels of a forward result may be taken apart into two halves that the epilogue sees together, as a gate does.
 public struct ConvolutionGroup: Sendable {
     public var role: Convolution.Role
     public var geometry: ConvolutionGeometry
@@ -269,15 +271,18 @@ public struct ConvolutionGroup: Sendable {
     public var a: Operand
     /// Over `[out, in / groups, kernel..]`, or `[batch, channels, spatial..]` for a weight gradient.
     public var b: Operand
-    /// Over the result's axes.
+    /// 1, or 2 where the epilogue takes a channel of the first half and its like of the second half at once; only for `forward`
+    /// without groups.
+    public var sections: Int
+    /// Over the axes of `shape`.
     public var epilogueInputs: [Operand]
-    /// Register 0 is the result; the others are `epilogueInputs`.
+    /// The first registers are the result, one for each section; the others are `epilogueInputs`.
     public var epilogue: Program
     public var outputs: [Operand]
 
     public init(
         role: Convolution.Role, geometry: ConvolutionGeometry, mask: ConvolutionMask? = nil, batch: Extent, a: Operand,
-        b: Operand, epilogueInputs: [Operand], epilogue: Program, outputs: [Operand]
+        b: Operand, sections: Int = 1, epilogueInputs: [Operand], epilogue: Program, outputs: [Operand]
     ) {
         self.role = role
         self.geometry = geometry
@@ -285,15 +290,16 @@ public struct ConvolutionGroup: Sendable {
         self.batch = batch
         self.a = a
         self.b = b
+        self.sections = sections
         self.epilogueInputs = epilogueInputs
         self.epilogue = epilogue
         self.outputs = outputs
     }
 
-    /// The axes of the result.
+    /// The axes of a section of the result.
     public var shape: [Extent] {
         switch role {
-        case .forward: [batch, Extent(geometry.outputChannels)] + geometry.output.map { Extent($0) }
+        case .forward: [batch, Extent(geometry.outputChannels / sections)] + geometry.output.map { Extent($0) }
         case .inputGradient: [batch, Extent(geometry.inputChannels)] + geometry.input.map { Extent($0) }
         case .weightGradient: geometry.weightShape.map { Extent($0) }
         }

@@ -57,7 +57,7 @@ struct Simplifier {
     }
 
     /// A simpler tensor equal to the node's only output.
-    private static func shorten(_ node: Node, _ inputs: [Tensor]) -> Tensor? {
+    static func shorten(_ node: Node, _ inputs: [Tensor]) -> Tensor? {
         switch node.operation {
         case let e as Elementwise: shorten(e, node, inputs)
         case is Broadcast where inputs[0].shape == node.types[0].shape: inputs[0]
@@ -162,7 +162,7 @@ struct Simplifier {
     static func scalar(_ tensor: Tensor) -> Double? {
         switch tensor.node.operation {
         case let constant as Constant where constant.array.count == 1: constant.array.doubles[0]
-        case is Broadcast, is Reshape: scalar(tensor.node.inputs[0])
+        case is Broadcast, is Reshape, is Slice: scalar(tensor.node.inputs[0])
         default: nil
         }
     }

@@ -149,6 +149,63 @@ import Testing
             element: .float32)
     }
 
+    /// Gates that are part of their convolution's group, with halves that fill no tile, what is computed between the two, and whoever
+    /// reads both halves together; an input's gradient reads what the group has written.
+    @Test func gatesAgreeWithTheDefinition() throws {
+        var devices: [any Device] = try VectorLevel.available.map { try CPUDevice(threads: 2, level: $0) }
+        devices += [KernelFamily.gpu, .cpu].compactMap { try? OpenCLDevice.named("opencl", kernels: $0) }
+        let double = [try CPUDevice(threads: 2)]
+        var g = Generator(state: 21)
+        var outputs: [ElementType: [Tensor]] = [:]
+        var bindings: [String: Values] = [:]
+        for index in 0..<60 {
+            var configuration = Self.configuration(&g, largest: index % 15 == 0 ? 75 : 12)
+            while configuration.isTransposed || configuration.groups > 1 || configuration.weight[0] % 2 == 1 {
+                configuration = Self.configuration(&g, largest: index % 15 == 0 ? 75 : 12)
+            }
+            let element: ElementType = index % 6 == 5 ? .float64 : .float32
+            let shape = [2] + configuration.x.dropFirst()
+            let x = Tensor.input("x\(index)", Shape([.batch] + shape.dropFirst().map { Extent($0) }), element)
+            let w = Tensor.input("w\(index)", Shape(configuration.weight), element)
+            let ones = [Extent](repeating: 1, count: configuration.weight.count - 2)
+            let (channels, half) = (configuration.weight[0], configuration.weight[0] / 2)
+            let bias = Tensor.input("b\(index)", Shape([Extent(channels)] + ones), element)
+            let v = configuration.build(x, w) + bias
+            let gate =
+                v.sliced(axis: 1, from: 0, count: half).tanh() * v.sliced(axis: 1, from: half, count: half).sigmoid()
+            let u = Tensor.input("u\(index)", Shape([3, Extent(channels)] + ones), element)
+            let dy = Tensor.input("d\(index)", gate.shape, element)
+            let across = v.convolution(u)
+            outputs[element, default: []] +=
+                [gate] + (index % 2 == 0 ? [across] : [])
+                + (try gradients(of: (gate * dy).sum() + across.sum() * 0.125, with: [w]))
+            for tensor in [x, w, bias, u, dy] {
+                bindings[tensor.placeholder!.label] = g.values(tensor.shape.resolved(batch: 2))
+            }
+        }
+        for (element, outputs) in outputs {
+            let expected = try Interpreter(batch: 2, bindings).run(outputs)
+            let schedule = try compile(outputs)
+            let sections = schedule.groups.count {
+                if case .convolution(let group) = $0.kind { group.sections == 2 } else { false }
+            }
+            #expect(sections == (element == .float64 ? 10 : 50))
+            for device in element == .float64 ? double : devices {
+                let executable = try device.load(schedule, maximumBatch: 3, states: [:])
+                let found = try executable.run(
+                    bindings.filter { name, _ in schedule.inputs.contains { schedule.values[$0].label == name } }
+                        .mapValues { .host(HostArray($0, as: element)) }, batch: 2)
+                for (index, (a, b)) in zip(expected, found).enumerated() {
+                    let largest = max(1e-3, a.elements.map { abs($0) }.max() ?? 0)
+                    let worst = zip(a.elements, b.doubles).map { abs($0 - $1) }.max() ?? 0
+                    #expect(
+                        worst <= (element == .float64 ? 1e-12 : 1e-5) * largest && b.shape == a.shape,
+                        "output \(index) on \(device.summary): \(worst / largest) of the largest")
+                }
+            }
+        }
+    }
+
     /// The same bits for one thread or several, and for an example alone or in a batch.
     @Test func bitsDoNotDependOnThreads() throws {
         var g = Generator(state: 5)

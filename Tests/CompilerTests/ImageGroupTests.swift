@@ -11,10 +11,36 @@ import Testing
 
     private func labels(_ outputs: [Tensor]) throws -> [String] { try compile(outputs).groups.map(\.label) }
 
-    @Test func gateReadsHalvesOfTheChannels() throws {
+    private func gate(_ y: Tensor) -> Tensor {
+        y.sliced(axis: 1, from: 0, count: 8).tanh() * y.sliced(axis: 1, from: 8, count: 8).sigmoid()
+    }
+
+    @Test func gateIsPartOfItsConvolution() throws {
+        #expect(try labels([gate(y)]) == ["convolution+tanh+sigmoid+multiply"])
+        // What lies between the two is computed for each half.
+        let v = y + Tensor.input("b", [16, 1, 1])
+        let schedule = try compile([gate(v)])
+        #expect(schedule.groups.map(\.label) == ["convolution+add+tanh+add+sigmoid+multiply"])
+        guard case .convolution(let group) = schedule.groups[0].kind else { return }
+        #expect(group.sections == 2 && group.shape == [.batch, 8, 6, 6] && group.outputs.count == 1)
+        // Who reads both halves together finds them side by side.
+        let across = v.convolution(.input("u", [4, 16, 1, 1]))
+        #expect(
+            try labels([gate(v), across]) == ["convolution+add+tanh+add+sigmoid+multiply", "convolution"])
+        // The last of several convolutions takes the gate.
+        let two = y + x.convolution(.input("t", [16, 8, 1, 1]))
+        #expect(try labels([gate(two)]).last?.hasSuffix("tanh+add+sigmoid+multiply") == true)
+        #expect(try labels([gate(two)]).count == 2)
+    }
+
+    @Test func gateStaysApartWhereItWouldPartOthers() throws {
         let y = y
-        let gate = y.sliced(axis: 1, from: 0, count: 8).tanh() * y.sliced(axis: 1, from: 8, count: 8).sigmoid()
-        #expect(try labels([gate]) == ["convolution", "tanh+sigmoid+multiply"])
+        // A function of the whole stays where the whole is computed.
+        #expect(try labels([gate(y), y.relu()]) == ["convolution+relu", "tanh+sigmoid+multiply"])
+        // One half alone is read where it lies.
+        #expect(try labels([y.sliced(axis: 1, from: 8, count: 8).tanh()]) == ["convolution", "tanh"])
+        let grouped = x.convolution(.input("g", [16, 4, 1, 1]), groups: 2)
+        #expect(try labels([gate(grouped)]) == ["convolution", "tanh+sigmoid+multiply"])
     }
 
     @Test func biasActivationAndResidualAreTheEpilogue() throws {
@@ -37,11 +63,11 @@ import Testing
         #expect(try labels([pooled]).count == 1)
     }
 
-    @Test func gradientsOfAGateAreOneGroupForEachHalf() throws {
-        let y = y
-        let gate = y.sliced(axis: 1, from: 0, count: 8).tanh() * y.sliced(axis: 1, from: 8, count: 8).sigmoid()
+    @Test func gradientsOfAGateAreWrittenSideBySide() throws {
         // Both halves of the gradient are written where the convolution reads them.
-        let groups = try labels(gradients(of: gate.squared().sum(), with: [w]))
-        #expect(groups.count == 3, "\(groups)")
+        let groups = try labels(gradients(of: gate(y).squared().sum(), with: [w]))
+        #expect(groups.count == 2, "\(groups)")
+        let apart = try labels(gradients(of: (gate(y) * .input("d", [.batch, 8, 6, 6])).sum(), with: [w, x]))
+        #expect(apart.count == 3 && !apart.contains { $0.contains("concatenate") }, "\(apart)")
     }
 }

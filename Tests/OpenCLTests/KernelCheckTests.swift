@@ -35,6 +35,11 @@ import Testing
     @Test(arguments: KernelFamily.allCases)
     func convolutions(family: KernelFamily) throws {
         let colours = ConvolutionMask.causal(.b, kernel: [3, 3], outputs: 9, inputs: 6, channelGroups: 3)
+        // Half a tile and a bit less, told apart by channels.
+        let halves = ConvolutionMask(
+            taps: (0..<9).map { tap in
+                .channels(BitMatrix(rows: 10, columns: 6) { ($0 + $1 * 2 + tap) % 3 > 0 })
+            })
         let (image, line) = (Tensor.input("image", [.batch, 6, 5, 4]), Tensor.input("line", [.batch, 3, 20]))
         let results = [
             image.convolution(.input("w0", [9, 6, 3, 3]), padding: [(1, 1), (1, 1)], mask: colours),
@@ -42,6 +47,8 @@ import Testing
             image.convolution(.input("w2", [3, 6, 1, 1])),
             line.convolution(.input("w3", [2, 3, 2]), padding: [(3, 0)], dilation: [3]),
             image.transposedConvolution(.input("w4", [6, 2, 2, 2]), stride: [2, 2]),
+            gate(image.convolution(.input("w5", [18, 6, 3, 3]), padding: [(1, 1), (1, 1)])),
+            gate(image.convolution(.input("w6", [10, 6, 3, 3]), mask: halves)),
         ]
         let weights = topologicalOrder(results).filter { Tensor($0).placeholder?.label.hasPrefix("w") == true }.map {
             Tensor($0)
@@ -62,8 +69,13 @@ import Testing
         let wide = Tensor.input("wide", [.batch, 128, 24, 24])
         let large = wide.convolution(.input("v", [128, 128, 3, 3]), padding: [(1, 1), (1, 1)])
         let assembled = try OpenCLExecutable(
-            OpenCLDevice.named(kernels: family), compile([large]), maximumBatch: 64, states: [:])
+            OpenCLDevice.named(kernels: family), compile([large, gate(large + 1)]), maximumBatch: 64, states: [:])
         try writeSource(assembled, "\(family)-convolutions-wide")
+    }
+
+    private func gate(_ y: Tensor) -> Tensor {
+        let half = y.shape[1].coefficient / 2
+        return y.sliced(axis: 1, from: 0, count: half).tanh() * y.sliced(axis: 1, from: half, count: half).sigmoid()
     }
 
     /// Leaves a program for the assembler.

@@ -129,7 +129,8 @@ struct ConvolutionPlan: GroupPlan {
         self.context = context
         walk = ConvolutionTaps(group.geometry, group.mask, isTransposed: group.role == .inputGradient)
         epilogue = try context.compile(
-            group.epilogue, inputs: [nil] + group.epilogueInputs.map(\.value), outputs: group.outputs.map(\.value))
+            group.epilogue, inputs: [Int?](repeating: nil, count: group.sections) + group.epilogueInputs.map(\.value),
+            outputs: group.outputs.map(\.value))
     }
 
     func bind(batch: Int) throws(CPUError) -> any BoundGroup { try BoundConvolution(self, batch: batch) }
@@ -203,9 +204,11 @@ final class BoundConvolution: BoundGroup {
             value.planeModulus = Int64(walk.isTransposed ? walk.planes : walk.planesPerGroup)
         }
         value.epilogue = UnsafePointer(plan.epilogue.pointer)
+        value.sections = Int32(group.sections)
         let kernels = others.map(\.kernels)
-        // The place of the result itself is not used.
-        value.inputs = UnsafePointer(memory.keep([martlet_operand()] + kernels[group.outputs.count...]))
+        // The places of the result itself are not used.
+        let unused = [martlet_operand](repeating: martlet_operand(), count: group.sections)
+        value.inputs = UnsafePointer(memory.keep(unused + kernels[group.outputs.count...]))
         value.outputs = UnsafePointer(memory.keep(Array(kernels[..<group.outputs.count])))
         value.innerRank = Int32(innerExtents.count)
         setExtents(&value.innerExtents, innerExtents)

@@ -72,16 +72,23 @@ struct ConvolutionLowering {
         var text = ""
         for width in widths {
             let writer = ProgramText(program: group.epilogue, width: width)
+            var names = (0..<group.sections).map { "value\($0)" }
+            let values = names.map { "const \(writer.floatType) \($0)" }.joined(separator: ", ")
             text += """
                 static inline void MARTLET_NAME(KERNEL, _epilogue\(width))(
-                    const int z, const int m, const int n, const \(writer.floatType) value EPILOGUE_PARAMETERS) {
+                    const int z, const int m, const int n, \(values) EPILOGUE_PARAMETERS) {
 
                 """
             if width == 16, ProgramText.usesRandom(group.epilogue) || !isFlat {
+                let lanes = names.map { "lanes_\($0)" }
+                for (name, lane) in zip(names, lanes) {
+                    text += "    float \(lane)[16];\n    vstore16(\(name), 0, \(lane));\n"
+                }
                 text += """
-                        float lanes[16];
-                        vstore16(value, 0, lanes);
-                        for (int i = 0; i < 16; i++) MARTLET_NAME(KERNEL, _epilogue1)(z, m, n + i, lanes[i] EPILOGUE_ARGUMENTS);
+                        for (int i = 0; i < 16; i++) {
+                            MARTLET_NAME(KERNEL, _epilogue1)(
+                                z, m, n + i, \(lanes.map { "\($0)[i]" }.joined(separator: ", ")) EPILOGUE_ARGUMENTS);
+                        }
                     }
 
                     """
@@ -92,11 +99,10 @@ struct ConvolutionLowering {
             func position(_ operand: OperandText) -> String {
                 operand.position([(0, "z"), (1, "m")] + (0..<nest.rank).map { ($0 + 2, "x\($0)") })
             }
-            var names = ["value"]
             for (index, operand) in epilogueInputs.enumerated() {
                 let load = operand.load(
                     position(operand), width: width, stride: operand.strides[inner], strideText: operand.stride(inner))
-                text += "    const \(writer.type(index + 1)) y\(index) = \(load);\n"
+                text += "    const \(writer.type(index + group.sections)) y\(index) = \(load);\n"
                 names.append("y\(index)")
             }
             let (statements, results) = try writer.statements(inputs: names, indent: "    ")
@@ -168,7 +174,8 @@ struct ConvolutionLowering {
         for pass in walk.passes where pass.counts.allSatisfy({ $0 > 0 }) {
             let pixels = group.batch * Extent(pass.counts.reduce(1, *))
             let tile = tileSize(columns: pixels, lowering)
-            let tables = ConvolutionTables(walk, pass, tile: tile, weightStrides: strides)
+            let tables = ConvolutionTables(
+                walk, pass, tile: tile, weightStrides: strides, hasHalves: group.sections == 2)
             var own =
                 macros + epilogueMacros(epilogue) + [
                     ("SUMS", "1"), ("TILE", "\(tile)"), ("DEPTH", tile == 128 ? "8" : "16"),
@@ -176,9 +183,12 @@ struct ConvolutionLowering {
                     ("LIVE_PARAMETER", walk.hasChannelMask ? ", __global const uint* live" : ""),
                 ]
             if !walk.isTransposed { own.append(("UNIT_A", "1")) }
+            if group.sections == 2 { own.append(("HALVES", "1")) }
             if walk.hasChannelMask { own.append(("CHANNELS", "1")) }
             var arguments = pixelArguments(pass)
-            arguments += (walk.resultStep + pass.phase + [walk.result[1], walk.result[2]]).map { .extent(Extent($0)) }
+            arguments += (walk.resultStep + pass.phase + [walk.result[1], walk.result[2], walk.rows / 2]).map {
+                .extent(Extent($0))
+            }
             for table in [tables.blocks, tables.steps, tables.weights] + (walk.hasChannelMask ? [tables.live] : []) {
                 arguments.append(.buffer(try lowering.upload(table.isEmpty ? [0, 0, 0, 0] : table)))
             }

@@ -94,7 +94,7 @@ extension ConvolutionLowering {
             let isStepped = walk.passes.count > 1
             let text = with(
                 epilogueMacros(epilogue) + [("ROWS", "\(blockRows)"), ("SUMS", "1")]
-                    + (isStepped ? [("STEPS", "1")] : []),
+                    + (isStepped ? [("STEPS", "1")] : []) + (group.sections == 2 ? [("HALVES", "1")] : []),
                 try epilogueText(widths: [1, 16]) + KernelText.convolutionCPU)
             var fixed = [walk.rows, sumPitch, height, planes.pitch.0, planes.pitch.1] + pass.counts + walk.resultStep
             fixed += pass.phase + [walk.result[1], walk.result[2], tables.blockCount]

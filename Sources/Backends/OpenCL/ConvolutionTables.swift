@@ -19,7 +19,13 @@ struct ConvolutionTables {
     /// - Parameters:
     ///   - tile: rows of a tile at most; at most 64 where the mask tells channels apart.
     ///   - weightStrides: over `[out, in / groups, kernel..]`, in elements.
-    init(_ walk: ConvolutionTaps, _ pass: ConvolutionTaps.Pass, tile: Int, weightStrides: [Int]) {
+    ///   - hasHalves: whether a tile holds channels of the first half of the result, which its block counts, and their likes of the
+    ///     second half; without groups.
+    init(
+        _ walk: ConvolutionTaps, _ pass: ConvolutionTaps.Pass, tile: Int, weightStrides: [Int], hasHalves: Bool = false
+    ) {
+        let rowsPerGroup = hasHalves ? walk.rows / 2 : walk.rowsPerGroup
+        let tile = hasHalves ? tile / 2 : tile
         let kernel = walk.geometry.kernel
         let tapStrides = Array(weightStrides.dropFirst(2))
         let places = pass.taps.map { tap in
@@ -32,15 +38,20 @@ struct ConvolutionTables {
         }
         for group in 0..<walk.geometry.groups {
             var known: [[Int32]: (first: Int, count: Int)] = [:]
-            let count = (walk.rowsPerGroup + tile - 1) / tile
+            let count = (rowsPerGroup + tile - 1) / tile
             for index in 0..<count {
-                let first = group * walk.rowsPerGroup + walk.rowsPerGroup * index / count
-                let last = group * walk.rowsPerGroup + walk.rowsPerGroup * (index + 1) / count
+                let first = group * rowsPerGroup + rowsPerGroup * index / count
+                let last = group * rowsPerGroup + rowsPerGroup * (index + 1) / count
+                // Each row of the tile and its channel.
+                let rows = (first..<last).flatMap { channel in
+                    let local = channel - first
+                    if !hasHalves { return [(local, channel)] }
+                    return (0..<2).map { (local / 2 * 4 + $0 * 2 + local % 2, channel + $0 * rowsPerGroup) }
+                }
                 // Without channel masks the tiles of a group read the same.
-                let reached =
-                    known[[]] ?? add(walk, pass, rows: first..<last, group: group, places: places, weightStrides)
+                let reached = known[[]] ?? add(walk, pass, rows: rows, group: group, places: places, weightStrides)
                 if !walk.hasChannelMask { known[[]] = reached }
-                let weightRow = walk.isTransposed ? first % walk.rowsPerGroup : first
+                let weightRow = walk.isTransposed ? first % rowsPerGroup : first
                 blocks += [first, last - first, reached.first, reached.count, weightRow].map { Int32($0) }
                 longest = max(longest, reached.count)
             }
@@ -48,8 +59,8 @@ struct ConvolutionTables {
     }
 
     private mutating func add(
-        _ walk: ConvolutionTaps, _ pass: ConvolutionTaps.Pass, rows: Range<Int>, group: Int, places: [Int],
-        _ weightStrides: [Int]
+        _ walk: ConvolutionTaps, _ pass: ConvolutionTaps.Pass, rows: [(local: Int, channel: Int)], group: Int,
+        places: [Int], _ weightStrides: [Int]
     ) -> (first: Int, count: Int) {
         let first = weights.count
         for plane in group * walk.planesPerGroup..<(group + 1) * walk.planesPerGroup {
@@ -60,8 +71,8 @@ struct ConvolutionTables {
                 var word: UInt64 = .max
                 if walk.hasChannelMask {
                     word = 0
-                    for row in rows where walk.isLive(row: row, plane: plane, tap: tap.index) {
-                        word |= 1 << UInt64(row - rows.lowerBound)
+                    for row in rows where walk.isLive(row: row.channel, plane: plane, tap: tap.index) {
+                        word |= 1 << UInt64(row.local)
                     }
                     if word == 0 { continue }
                     live += [Int32(truncatingIfNeeded: word), Int32(truncatingIfNeeded: word >> 32)]

@@ -45,6 +45,8 @@ typedef struct {
     int32_t isWeightGradient, isDouble;
     /// Axes that the convolution has; those behind are of extent one.
     int32_t rank;
+    /// The rows of the result are so many runs of equal length, whose elements the epilogue takes together.
+    int32_t sections;
     int64_t images, planes, rows, groups;
     int64_t source[MARTLET_CONVOLUTION_AXES], result[MARTLET_CONVOLUTION_AXES];
     int64_t sourceStep[MARTLET_CONVOLUTION_AXES], resultStep[MARTLET_CONVOLUTION_AXES];
@@ -66,7 +68,7 @@ typedef struct {
     int64_t rowLength, kernelTaps;
     const martlet_program *_Nullable epilogue;
     /// Over [image, row, spatial axes], or over [row, rest] for a weight gradient, where neighbouring axes that every
-    /// operand walks as one are joined; the first stands for the result and is not used.
+    /// operand walks as one are joined; the first, one for each section, stand for the result and are not used.
     const martlet_operand *_Nullable inputs;
     const martlet_operand *_Nullable outputs;
     /// The axes behind the rows in that iteration.

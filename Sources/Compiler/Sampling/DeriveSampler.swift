@@ -202,7 +202,7 @@ struct SamplerBuilder {
         if let copied = cluster.copied {
             let view = fusion.source(ofCopy: copied)
             for layout in layouts([copied]) {
-                var builder = ProgramBuilder(anchor: nil)
+                var builder = ProgramBuilder()
                 if let scalar = Simplifier.scalar(copied) {
                     builder.addConstant(copied, scalar)
                     append(.none, [], builder.program([copied]), [copied], cluster, layout)
@@ -241,7 +241,7 @@ struct SamplerBuilder {
         for layout in isWhole ? [SamplerLayout(result.shape)] : layouts(together ? all : [result], kinds: kinds) {
             let front = try prepared?.anchor(layout) ?? self.anchor(anchor, layout)
             if together {
-                var builder = SamplerProgramBuilder(anchor: result)
+                var builder = SamplerProgramBuilder(anchors: [result])
                 for tensor in all { supply(tensor, &builder, cluster, internals: true, layout) }
                 append(front, builder.operands, builder.program(all), all, cluster, layout)
             } else {
@@ -274,7 +274,7 @@ struct SamplerBuilder {
     private mutating func emitElementwise(
         _ tensor: Tensor, _ cluster: Cluster, anchor: Tensor?, _ layout: SamplerLayout
     ) {
-        var builder = SamplerProgramBuilder(anchor: nil)
+        var builder = SamplerProgramBuilder()
         if let anchor { builder.addOperand(anchor, operand(anchor, layout)) }
         supply(tensor, &builder, cluster, internals: true, layout)
         append(.none, builder.operands, builder.program([tensor]), [tensor], cluster, layout)
@@ -284,7 +284,7 @@ struct SamplerBuilder {
     /// be.
     mutating func emitPrologue(of input: Tensor, _ cluster: Cluster) {
         for layout in layouts([input]) {
-            var builder = SamplerProgramBuilder(anchor: nil)
+            var builder = SamplerProgramBuilder()
             for node in cluster.prologue {
                 for input in node.inputs { supply(input, &builder, cluster, internals: false, layout) }
                 builder.add(node)
@@ -377,7 +377,7 @@ struct SamplerBuilder {
         _ input: Tensor, _ layout: SamplerLayout, select: [Int]?, into result: Tensor, target: SamplingProgram.Table,
         _ cluster: Cluster
     ) {
-        var builder = SamplerProgramBuilder(anchor: nil)
+        var builder = SamplerProgramBuilder()
         supply(input, &builder, cluster, internals: false, layout)
         let operands = builder.operands.map { operand in
             var operand = operand

@@ -1,0 +1,122 @@
+import Graph
+
+/// Convolutions whose channels are two halves that go separate ways, such as the gate `tanh(a) * sigmoid(b)` or the scale and shift
+/// of a coupling: what is computed from the halves can then follow in the convolution's own group.
+///
+/// Elementwise functions between such a convolution and the slices are computed half by half. Whoever reads one whole reads
+/// the halves side by side, which are written where the reader finds them.
+struct Sections {
+    /// The halves of a convolution's result. Nothing else reads that result.
+    private(set) var halves: [Tensor: [Tensor]] = [:]
+    private var replaced: [Tensor: Tensor] = [:]
+    private var known: [Tensor: [Tensor]] = [:]
+
+    /// The tensors that take the place of `outputs`.
+    mutating func split(_ outputs: [Tensor]) -> [Tensor] {
+        let nodes = topologicalOrder(outputs)
+        var starts: [Tensor: Set<Int>] = [:]
+        for node in nodes {
+            if let half = Self.half(node) { starts[node.inputs[0], default: []].insert(half) }
+        }
+        // Each tensor that is computed half by half, with the convolution that it comes from.
+        var sources: [Tensor: Tensor] = [:]
+        let ranks = Dictionary(uniqueKeysWithValues: nodes.enumerated().map { (Tensor($1), $0) })
+        let readers = Self.elementwiseReaders(nodes)
+        for tensor in nodes.map({ Tensor($0) }) where starts[tensor]?.count == 2 {
+            guard let source = Self.source(of: tensor, ranks) else { continue }
+            let chain = Self.chain(from: source, to: tensor)
+            // A function of the whole had better stay where the whole is computed.
+            guard chain.allSatisfy({ sources[$0, default: source] == source }),
+                chain.allSatisfy({ (readers[$0] ?? []).isSubset(of: chain) })
+            else { continue }
+            for link in chain { sources[link] = source }
+        }
+        if sources.isEmpty { return outputs }
+        for node in nodes {
+            if let half = Self.half(node), sources[node.inputs[0]] != nil {
+                replaced[Tensor(node)] = known[node.inputs[0]]![half]
+                continue
+            }
+            let inputs = node.inputs.map { replaced[$0]! }
+            let tensor = Tensor(node)
+            if let source = sources[tensor] {
+                let parts: [Tensor]
+                if source == tensor {
+                    let whole = Tensor(node.operation, inputs, at: node.location)
+                    parts = Self.slices(of: whole)
+                    halves[whole] = parts
+                } else {
+                    let pieces = zip(node.inputs, inputs).map {
+                        sources[$0] == source ? known[$0]! : Self.slices(of: $1)
+                    }
+                    parts = (0..<2).map { half in Tensor(node.operation, pieces.map { $0[half] }, at: node.location) }
+                }
+                known[tensor] = parts
+                replaced[tensor] = Tensor(Concatenate(axis: 1), parts, at: node.location)
+                continue
+            }
+            let new = inputs == node.inputs ? node : Node(node.operation, inputs, at: node.location)
+            for index in node.types.indices { replaced[Tensor(node, index)] = Tensor(new, index) }
+        }
+        return outputs.map { replaced[$0]! }
+    }
+
+    /// Which half of the channels a node is, `nil` for everything else.
+    private static func half(_ node: Node) -> Int? {
+        guard let slice = node.operation as? Slice else { return nil }
+        let shape = node.inputs[0].shape
+        guard shape.rank >= 3, shape[1].isStatic, slice.steps.allSatisfy({ $0 == 1 }),
+            slice.counts[1].coefficient * 2 == shape[1].coefficient,
+            (0..<shape.rank).allSatisfy({ $0 == 1 || slice.starts[$0] == 0 && slice.counts[$0] == shape[$0] })
+        else { return nil }
+        return slice.starts[1] == 0 ? 0 : slice.starts[1] == slice.counts[1].coefficient ? 1 : nil
+    }
+
+    private static func slices(of tensor: Tensor) -> [Tensor] {
+        let half = tensor.shape[1].coefficient / 2
+        return (0..<2).map {
+            let slice = tensor.sliced(axis: 1, from: $0 * half, count: half)
+            return Simplifier.shorten(slice.node, [tensor]) ?? slice
+        }
+    }
+
+    /// The elementwise functions of each tensor as a whole.
+    private static func elementwiseReaders(_ nodes: [Node]) -> [Tensor: Set<Tensor>] {
+        var readers: [Tensor: Set<Tensor>] = [:]
+        for node in nodes where node.operation is Elementwise {
+            for input in node.inputs { readers[input, default: []].insert(Tensor(node)) }
+        }
+        return readers
+    }
+
+    /// The last convolution that leads to a tensor through elementwise functions alone: the one whose group they join.
+    private static func source(of tensor: Tensor, _ ranks: [Tensor: Int]) -> Tensor? {
+        var (seen, stack, found) = (Set<Tensor>(), [tensor], [Tensor]())
+        while let next = stack.popLast() {
+            guard next.shape == tensor.shape, seen.insert(next).inserted else { continue }
+            if let convolution = next.node.operation as? Convolution, convolution.role == .forward,
+                convolution.groups == 1
+            {
+                found.append(next)
+            } else if next.node.operation is Elementwise {
+                stack += next.node.inputs
+            }
+        }
+        return found.max { ranks[$0]! < ranks[$1]! }
+    }
+
+    /// What is computed from `source` on the way to a tensor, both included.
+    private static func chain(from source: Tensor, to tensor: Tensor) -> Set<Tensor> {
+        var leads: [Tensor: Bool] = [source: true]
+        func visit(_ next: Tensor) -> Bool {
+            if let known = leads[next] { return known }
+            leads[next] = false
+            guard next.node.operation is Elementwise, next.shape == source.shape else { return false }
+            let result = next.node.inputs.map(visit).contains(true)
+            leads[next] = result
+            return result
+        }
+        _ = visit(tensor)
+        return Set(leads.filter(\.value).keys)
+    }
+}
