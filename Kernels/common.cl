@@ -12,6 +12,15 @@
 #define MARTLET_MAXIMUM(a, b) martlet_select(((a) > (b)) | ((a) != (a)), (a), (b))
 #define MARTLET_MINIMUM(a, b) martlet_select(((a) < (b)) | ((a) != (a)), (a), (b))
 
+// total + value, and what that rounds away into the rest. A sum that leaves the range of floats leaves no number behind it.
+#define MARTLET_ADD(T, total, rest, value) \
+    { \
+        const T added = (value), sum = (total) + added, back = sum - (total); \
+        rest += ((total) - (sum - back)) + (added - back); \
+        total = sum; \
+    }
+#define MARTLET_ROUNDED(total, rest) martlet_select(fabs(rest) < INFINITY, (total) + (rest), (total))
+
 #define martlet_lanes ((int16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15))
 
 // Sixteen elements that lie `s` apart.

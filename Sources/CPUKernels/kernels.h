@@ -37,9 +37,12 @@ typedef struct {
     /// target[k][height] = source at (k, i), with zeros where i >= live.
     void (*pack)(
         float *target, const float *source, int64_t k, int64_t k_stride, int32_t live, int64_t stride, int32_t height);
-    /// The fixed trees of sums: 512 elements at most.
-    float (*sum)(const float *source, int64_t count);
-    void (*add_rows)(float *sums, const float *source, int64_t rows, int64_t stride, int64_t columns);
+    /// The fixed trees of reductions; sums in double precision.
+    double (*sum_line)(const float *source, int64_t count);
+    void (*add_rows)(double *sums, const float *source, int64_t rows, int64_t stride, int64_t columns);
+    double (*extreme_of_line)(const float *source, int64_t count, int is_minimum);
+    void (*extreme_of_rows)(
+        double *best, const float *source, int64_t rows, int64_t stride, int64_t columns, int is_minimum);
     /// Four partial sums for each of 16 lanes of products of lanes with a shared number, or with lanes; for one lane; and for one
     /// lane of one or two blocks of 16 channels whose weights are packed.
     void (*add_shared_products_of_four)(

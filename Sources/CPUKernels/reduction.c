@@ -1,6 +1,5 @@
-// Reductions by a fixed tree. Floats are added in chunks of at most 512 elements (by rows: 64 lanes, then pairwise) or of 16
-// rows (by columns); chunks are added up in double precision, in order, within segments whose length depends on the extents
-// alone; then segments are added up in order.
+// Reductions by a fixed tree, in double precision: lines (32 lanes, then pairwise) or columns in order, within segments whose
+// length depends on the extents alone; then segments in order.
 #include "kernels.h"
 
 enum {
@@ -73,16 +72,10 @@ static partial reduce_line(const job *j, const char *source, int64_t count) {
     if (r->element == MARTLET_FLOAT32) {
         const float *x = (const float *)(const void *)source;
         if (r->kind == MARTLET_SUM) {
-            for (int64_t i = 0; i < count; i += row_chunk) total.real += j->level->sum(x + i, minimum(row_chunk, count - i));
-            return total;
-        }
-        float best = x[0];
-        if (r->kind == MARTLET_MAXIMUM_OF) {
-            for (int64_t i = 1; i < count; i++) best = best > x[i] || best != best ? best : x[i];
+            total.real = j->level->sum_line(x, count);
         } else {
-            for (int64_t i = 1; i < count; i++) best = best < x[i] || best != best ? best : x[i];
+            total.real = j->level->extreme_of_line(x, count, r->kind != MARTLET_MAXIMUM_OF);
         }
-        total.real = best;
         return total;
     }
     for (int64_t i = 0; i < count; i++) total = combine(r->kind, r->element, total, element_at(source, r->element, i));
@@ -244,8 +237,7 @@ static void run_columns(void *argument, int64_t index, int32_t worker) {
     segment_bounds(j, segment, r->extents[row_axis], outer, inner);
     char *work = j->context->work + worker * j->context->workBytes;
     partial *sums = (partial *)(void *)work;
-    float *floats = (float *)(void *)(work + column_block * sizeof(partial));
-    char *buffer = (char *)(floats + column_block);
+    char *buffer = work + column_block * sizeof(partial);
     char *rest = buffer + column_rows * column_block * 8;
     for (int64_t i = 0; i < columns; i++) sums[i] = neutral(r->kind, r->element);
     int64_t place[MARTLET_MAXIMUM_RANK] = {0};
@@ -259,10 +251,14 @@ static void run_columns(void *argument, int64_t index, int32_t worker) {
             const int64_t rows = minimum(column_rows, inner[1] - row);
             int64_t stride;
             const char *x = produce(j, &operands, row, rows, 0, columns, buffer, rest, &stride);
-            if (r->element == MARTLET_FLOAT32 && r->kind == MARTLET_SUM) {
-                memset(floats, 0, (size_t)columns * sizeof(float));
-                j->level->add_rows(floats, (const float *)(const void *)x, rows, stride, columns);
-                for (int64_t i = 0; i < columns; i++) sums[i].real += floats[i];
+            if (r->element == MARTLET_FLOAT32) {
+                const float *lines = (const float *)(const void *)x;
+                if (r->kind == MARTLET_SUM) {
+                    j->level->add_rows(&sums[0].real, lines, rows, stride, columns);
+                } else {
+                    j->level->extreme_of_rows(
+                        &sums[0].real, lines, rows, stride, columns, r->kind != MARTLET_MAXIMUM_OF);
+                }
                 continue;
             }
             for (int64_t k = 0; k < rows; k++) {
@@ -305,7 +301,7 @@ void martlet_reduction_plan(martlet_reduction *r) {
     const int64_t unit = columns * (r->outerReduced > 1 ? length : 1);
     const int64_t steps = r->outerReduced > 1 ? r->outerReduced : length;
     r->segmentLength = unit > 0 ? divide_up(segment_elements, unit) : 1;
-    // Whole chunks, so that a segment's tree is that of its chunks.
+    // Whole lines of vectors.
     if (r->outerReduced <= 1) r->segmentLength = divide_up(r->segmentLength, row_chunk) * row_chunk / (r->byColumns ? 32 : 1);
     r->segments = steps > 0 ? divide_up(steps, r->segmentLength) : 1;
     const int64_t per_row = minimum(segment_elements, length * r->outerReduced);
@@ -313,7 +309,7 @@ void martlet_reduction_plan(martlet_reduction *r) {
     if (r->rowBlock > row_block_limit) r->rowBlock = row_block_limit;
     if (r->rowBlock < 1) r->rowBlock = 1;
     r->sharedBytes = (r->keptCount * 8 + 63) / 64 * 64 + r->segments * r->keptCount * (int64_t)sizeof(partial);
-    const int64_t before = r->byColumns ? column_block * (int64_t)(sizeof(partial) + sizeof(float)) + column_rows * column_block * 8
+    const int64_t before = r->byColumns ? column_block * (int64_t)sizeof(partial) + column_rows * column_block * 8
                                         : row_block_limit * (int64_t)sizeof(partial) + buffer_elements * 8;
     const int64_t prologue = (int64_t)r->prologue->slotCount * r->prologue->slotBytes;
     const int64_t epilogue = (int64_t)r->epilogue.program->slotCount * r->epilogue.program->slotBytes;

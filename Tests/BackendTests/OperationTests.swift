@@ -117,4 +117,43 @@ import Testing
             }
         }
     }
+
+    /// A sum is what it would be without rounding, rounded once: also where positive and negative elements all but cancel, along
+    /// rows and columns, of few results and of many, with what is summed computed on the way; an infinite one stays infinite.
+    @Test func sumsThatCancel() throws {
+        let count = 3000
+        let x = Tensor.input("x", [Extent(count), 20])
+        let halves = (x * 0.5).reshaped([Extent(count / 10), 10, 20])
+        let wide = Tensor.input("w", [20, Extent(count)])
+        let sums = [
+            x.sum(axes: [0]), wide.sum(axes: [1]), x.transposed([1, 0]).sum(axes: [1]), x.sum(),
+            halves.sum(axes: [0, 1]),
+        ]
+        let infinite = Tensor.input("i", [200]).sum()
+        var elements = numbers(count * 20, seed: 3)
+        for row in count / 2..<count {
+            // Each column's second half takes back the first, in another order, and leaves a few millionths.
+            for column in 0..<20 { elements[row * 20 + column] = -elements[(count - 1 - row) * 20 + column] }
+        }
+        for column in 0..<20 {
+            elements[(count / 2 + column) * 20 + column] += Double(Float(3e-6 * Double(column + 1)))
+        }
+        elements = elements.map { Double(Float($0)) }
+        let turned = (0..<20).flatMap { column in (0..<count).map { elements[$0 * 20 + column] } }
+        let bindings: [String: Values] = [
+            "x": Values(shape: [count, 20], elements: elements), "w": Values(shape: [20, count], elements: turned),
+            "i": Values(shape: [200], elements: (0..<200).map { $0 == 77 ? .infinity : 1 }),
+        ]
+        let expected = try Interpreter(batch: 1, bindings).run(sums)
+        for device in try devices() {
+            let executable = try device.load(compile(sums + [infinite]), maximumBatch: 1, states: [:])
+            let found = try executable.run(bindings.mapValues { .host(HostArray($0, as: .float32)) }, batch: 1)
+            for (index, (a, b)) in zip(expected, found).enumerated() {
+                for (p, q) in zip(a.elements, b.doubles) {
+                    #expect(abs(p - q) <= 2e-7 * abs(p) + 1e-12, "sum \(index) on \(device.summary): \(q), not \(p)")
+                }
+            }
+            #expect(found[sums.count].doubles == [.infinity])
+        }
+    }
 }

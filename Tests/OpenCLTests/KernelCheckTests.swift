@@ -68,8 +68,9 @@ import Testing
         // The large tiles are assembled, not run.
         let wide = Tensor.input("wide", [.batch, 128, 24, 24])
         let large = wide.convolution(.input("v", [128, 128, 3, 3]), padding: [(1, 1), (1, 1)])
+        let gated = gate(wide.convolution(.input("u", [192, 128, 3, 3]), padding: [(1, 1), (1, 1)]))
         let assembled = try OpenCLExecutable(
-            OpenCLDevice.named(kernels: family), compile([large, gate(large + 1)]), maximumBatch: 64, states: [:])
+            OpenCLDevice.named(kernels: family), compile([large, gated]), maximumBatch: 64, states: [:])
         try writeSource(assembled, "\(family)-convolutions-wide")
     }
 

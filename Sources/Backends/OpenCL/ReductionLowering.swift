@@ -4,7 +4,9 @@ import Graph
 /// Lowers a reduction: one kernel, or two where few results are made of many elements.
 ///
 /// The summation tree depends on the extents alone. Elements are walked in blocks of the innermost reduced axis; a
-/// segment is a run of blocks, and a second kernel adds the segments up in order.
+/// segment is a run of blocks, and a second kernel adds the segments up in order. Sums of floats carry what each addition rounds
+/// away (Knuth, The Art of Computer Programming, volume 2, section 4.2.2, theorem B), so that the result is rounded once, as on
+/// the processor, and sums that all but cancel can be compared.
 struct ReductionLowering {
     let group: ReductionGroup
     let family: KernelFamily
@@ -19,6 +21,8 @@ struct ReductionLowering {
     private let epilogueInputs: [OperandText]
     private let outputs: [OperandText]
     private var element: ElementType { group.prologue.element(of: group.prologue.outputs[0]) }
+    /// Whether every running total has its rest beside it, in a variable of the same name with `_rest` behind it.
+    private var hasRests: Bool { group.kind == .sum && element == .float32 }
 
     init(_ group: ReductionGroup, family: KernelFamily, device: DeviceDescription) {
         self.group = group
@@ -95,7 +99,7 @@ struct ReductionLowering {
                 kernel: library.add(try secondText(second), prefix: "reduceSegments"), arguments: second.arguments,
                 groups: { [(count.resolved(batch: $0) + 63) / 64] }, local: family == .gpu ? [64] : [1])
             let most = (0...min(maximumBatch, 4096)).map { segments($0) * count.resolved(batch: $0) }.max() ?? 1
-            let bytes = max(most, segments(maximumBatch) * count.resolved(batch: maximumBatch)) * 4
+            let bytes = max(most, segments(maximumBatch) * count.resolved(batch: maximumBatch)) * (hasRests ? 8 : 4)
             return LoweredGroup(steps: [.launch(first), .launch(last)], scratch: [bytes])
         }
         addEpilogueParameters(to: &list, sizes: false)
@@ -156,12 +160,36 @@ struct ReductionLowering {
         }
     }
 
-    private func combine(_ a: String, _ b: String) -> String {
+    /// A statement that takes a value into a running total.
+    private func combine(_ total: String, _ value: String, _ width: Int = 1) -> String {
         switch group.kind {
-        case .sum: "\(a) + \(b)"
-        case .maximum: "MARTLET_MAXIMUM(\(a), \(b))"
-        case .minimum: "MARTLET_MINIMUM(\(a), \(b))"
+        case .sum where hasRests: "MARTLET_ADD(\(type(width)), \(total), \(rest(total)), \(value))"
+        case .sum: "\(total) += \(value);"
+        case .maximum: "\(total) = MARTLET_MAXIMUM(\(total), \(value));"
+        case .minimum: "\(total) = MARTLET_MINIMUM(\(total), \(value));"
         }
+    }
+
+    /// The same for another total with its rest.
+    private func merge(_ total: String, _ other: String) -> String {
+        combine(total, other) + (hasRests ? " \(rest(total)) += \(rest(other));" : "")
+    }
+
+    /// The rest of a total: `sums[i]` has `sums_rest[i]`.
+    private func rest(_ total: String) -> String {
+        let name = total.prefix { $0 != "[" }
+        return "\(name)_rest\(total.dropFirst(name.count))"
+    }
+
+    /// Declares a running total.
+    private func declare(_ name: String, _ width: Int = 1, indent: String) -> String {
+        "\(indent)\(type(width)) \(name) = (\(type(width)))(\(zero));"
+            + (hasRests ? "\n\(indent)\(type(width)) \(name)_rest = (\(type(width)))(0.0f);" : "")
+    }
+
+    /// What is left to do before a total is the result.
+    private func round(_ total: String, indent: String) -> String {
+        hasRests ? "\(indent)\(total) = MARTLET_ROUNDED(\(total), \(total)_rest);" : ""
     }
 
     private func type(_ width: Int) -> String { (element == .float32 ? "float" : "int") + (width == 1 ? "" : "16") }
@@ -184,7 +212,7 @@ struct ReductionLowering {
         }
         let (statements, results) = try ProgramText(program: group.prologue, width: width)
             .statements(inputs: names, indent: indent)
-        text += statements + "\(indent)\(target) = \(combine(target, results[0]));\n"
+        text += statements + "\(indent)\(combine(target, results[0], width))\n"
         for (operand, result) in zip(stored, results.dropFirst()) {
             let store = operand.store(
                 result, operand.position([(innermost, "j")], from: "\(operand.name)_b"), width: width,
@@ -229,11 +257,13 @@ struct ReductionLowering {
             const int first = \(family == .gpu ? "get_global_id(0)" : "get_group_id(0) * 64");
             const int stop = min(results, first + \(family == .gpu ? 1 : 64));
             for (int result = first; result < stop; result++) {
-                \(type(1)) total = partial[result];
-                for (int s = 1; s < segments; s++) {
+        \(declare("total", indent: "        "))
+                for (int s = 0; s < segments; s++) {
                     const \(type(1)) next = partial[s * results + result];
-                    total = \(combine("total", "next"));
+        \(hasRests ? "            const float next_rest = partial[(segments + s) * results + result];" : "")
+                    \(merge("total", "next"))
                 }
+        \(round("total", indent: "        "))
         \(decode("result", kept.extents, to: "x", innermost: nil))
         \(try epilogue(width: 1, indent: "        "))
             }
@@ -276,11 +306,15 @@ struct ReductionLowering {
 
     private func finish(width: Int, twoStage: Bool, indent: String, result: String) throws -> String {
         if twoStage {
-            return width == 1
-                ? "\(indent)partial[get_group_id(1) * results + \(result)] = total;\n"
-                : "\(indent)vstore16(total, 0, partial + (get_group_id(1) * results + \(result)));\n"
+            func store(_ value: String, _ segment: String) -> String {
+                width == 1
+                    ? "\(indent)partial[(\(segment)) * results + \(result)] = \(value);\n"
+                    : "\(indent)vstore16(\(value), 0, partial + ((\(segment)) * results + \(result)));\n"
+            }
+            return store("total", "get_group_id(1)")
+                + (hasRests ? store("total_rest", "segments + get_group_id(1)") : "")
         }
-        return try epilogue(width: width, indent: indent)
+        return round("total", indent: indent) + "\n" + (try epilogue(width: width, indent: indent))
     }
 
     private var segmentRange: (twoStage: String, whole: String) {
@@ -296,7 +330,6 @@ struct ReductionLowering {
     /// A work-item takes whole rows: sixteen running sums, a tree over them, and the tail of each block beside.
     private func cpuRowText(_ list: ParameterList, twoStage: Bool) throws -> String {
         let axis = kept.rank + reduced.rank - 1
-        let vectorTotal = element == .float32 ? "float16" : "int16"
         let vector = !ProgramText.usesRandom(group.prologue)
         return """
             __kernel __attribute__((reqd_work_group_size(1, 1, 1)))
@@ -307,8 +340,8 @@ struct ReductionLowering {
                 const int last = min(results, (int)(get_group_id(0) + 1) * share);
                 for (int result = get_group_id(0) * share; result < last; result++) {
             \(decode("result", kept.extents, to: "x", innermost: nil))
-                    \(vectorTotal) sums = (\(vectorTotal))(\(zero));
-                    \(type(1)) tail = \(zero);
+            \(declare("sums", 16, indent: "        "))
+            \(declare("tail", indent: "        "))
                     for (int block = firstBlock; block < lastBlock; block++) {
             \(blockPositions("        ", keptNames: true))
             \(vector ? """
@@ -321,7 +354,7 @@ struct ReductionLowering {
                         }
                     }
             \(foldText)
-                    \(type(1)) total = \(combine("folded", "tail"));
+                    \(merge("total", "tail"))
                     {
             \(try finish(width: 1, twoStage: twoStage, indent: "            ", result: "result"))
                     }
@@ -330,15 +363,17 @@ struct ReductionLowering {
             """
     }
 
-    /// The tree over the lanes of `sums`, into `folded`.
+    /// The tree over the lanes of `sums`, into `total`.
     private var foldText: String {
         """
                 \(type(1)) lanes[16];
                 vstore16(sums, 0, lanes);
+        \(hasRests ? "        float lanes_rest[16];\n        vstore16(sums_rest, 0, lanes_rest);" : "")
                 for (int apart = 8; apart > 0; apart >>= 1) {
-                    for (int lane = 0; lane < apart; lane++) lanes[lane] = \(combine("lanes[lane]", "lanes[lane + apart]"));
+                    for (int lane = 0; lane < apart; lane++) { \(merge("lanes[lane]", "lanes[lane + apart]")) }
                 }
-                const \(type(1)) folded = lanes[0];
+                \(type(1)) total = lanes[0];
+        \(hasRests ? "        float total_rest = lanes_rest[0];" : "")
         """
     }
 
@@ -349,7 +384,7 @@ struct ReductionLowering {
         func loop(width: Int) throws -> String {
             """
             {
-                    \(type(width)) total = (\(type(width)))(\(zero));
+            \(declare("total", width, indent: "        "))
                     for (int block = firstBlock; block < lastBlock; block++) {
             \(blockPositions("        ", keptNames: false))
                         for (; j < stop; j++) {
@@ -392,13 +427,14 @@ struct ReductionLowering {
             __kernel __attribute__((reqd_work_group_size(\(lanes), \(sharers), 1)))
             void KERNEL(\(list.declaration)) {
                 __local \(type(1)) shared[\(lanes * sharers)];
+            \(hasRests ? "    __local float shared_rest[\(lanes * sharers)];" : "")
             \(segmentBounds)
             \(twoStage ? segmentRange.twoStage : segmentRange.whole)
                 const int lane = get_local_id(0), sharer = get_local_id(1);
                 const int wanted = get_group_id(0) * \(lanes) + lane;
                 const int result = min(wanted, results - 1);
             \(decode("result", kept.extents, to: "x", innermost: nil))
-                \(type(1)) part = \(zero);
+            \(declare("part", indent: "    "))
                 for (int block = firstBlock; block < lastBlock; block++) {
                     const int row = block / perRow;
                     const int start = (block - row * perRow) * \(Self.blockLength);
@@ -413,16 +449,17 @@ struct ReductionLowering {
                     }
                 }
                 shared[sharer * \(lanes) + lane] = part;
+            \(hasRests ? "    shared_rest[sharer * \(lanes) + lane] = part_rest;" : "")
                 for (int apart = \(sharers / 2); apart > 0; apart >>= 1) {
                     barrier(CLK_LOCAL_MEM_FENCE);
                     if (sharer < apart) {
-                        const \(type(1)) low = shared[sharer * \(lanes) + lane];
-                        const \(type(1)) high = shared[(sharer + apart) * \(lanes) + lane];
-                        shared[sharer * \(lanes) + lane] = \(combine("low", "high"));
+                        const int low = sharer * \(lanes) + lane, high = (sharer + apart) * \(lanes) + lane;
+                        \(merge("shared[low]", "shared[high]"))
                     }
                 }
                 if (sharer == 0 && wanted < results) {
-                    const \(type(1)) total = shared[lane];
+                    \(type(1)) total = shared[lane];
+            \(hasRests ? "        const float total_rest = shared_rest[lane];" : "")
             \(try finish(width: 1, twoStage: twoStage, indent: "        ", result: "result"))
                 }
             }
