@@ -10,6 +10,9 @@ static double sum_line(const float *source, int64_t count) {
     int64_t i = 0;
     for (; i + 32 <= count; i += 32) {
         for (int l = 0; l < 32 / WIDTH; l++) lanes[l] += DOUBLES(LOAD_F(source, i + l * WIDTH));
+        // Two additions a line leave little time to look ahead.
+        __builtin_prefetch(source + i + 512);
+        __builtin_prefetch(source + i + 528);
     }
     for (int l = 0; l < 32 / WIDTH && i < count; l++, i += WIDTH) {
         lanes[l] += i + WIDTH <= count ? DOUBLES(LOAD_F(source, i))
