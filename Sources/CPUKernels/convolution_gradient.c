@@ -43,6 +43,9 @@ typedef struct {
     float *scratch, *sums;
 } slab_job;
 
+// The length of pieces of nearly equal length, none longer than `longest`.
+static int64_t even_piece(int64_t count, int64_t longest) { return divide_up(count, maximum(1, divide_up(count, longest))); }
+
 // Asks for `count` floats that the next chunk reads.
 static void fetch(const float *from, int64_t count) {
     for (int64_t at = 0; at < count; at += 16) __builtin_prefetch(from + at, 0, 2);
@@ -88,15 +91,16 @@ static void add_slab(const slab_job *s, int64_t rows) {
     const int64_t *stride = &c->rowsIn.strides[2];
     const int64_t counts[3] = {rows, c->extent[1], c->extent[2]};
     if (c->rank == 1) {
-        for (int64_t p = 0; p < rows; p += chunk_pixels) {
+        const int64_t step = even_piece(rows, chunk_pixels);
+        for (int64_t p = 0; p < rows; p += step) {
             add_chunk(
-                s, p * c->pitch[0], s->gradient + p * stride[0], 1, minimum(chunk_pixels, rows - p), 0,
-                chunk_pixels * stride[0], stride[0]);
+                s, p * c->pitch[0], s->gradient + p * stride[0], 1, minimum(step, rows - p), 0,
+                step * stride[0], stride[0]);
         }
         return;
     }
     const int inner = c->rank - 1, outer = inner - 1;
-    const int64_t step = maximum(1, chunk_pixels / counts[inner]);
+    const int64_t step = even_piece(counts[outer], maximum(1, chunk_pixels / counts[inner]));
     for (int64_t z = 0; z < (c->rank == 3 ? rows : 1); z++) {
         for (int64_t y = 0; y < counts[outer]; y += step) {
             const int64_t at = (c->rank == 3 ? z * c->pitch[0] : 0) + y * c->pitch[outer];
