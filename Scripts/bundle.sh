@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds bundle/: the program with its shared libraries and tests of the backends, for an x86-64 Linux with glibc 2.35 or
+# Builds bundle/: the program with its shared libraries (its `compare` tests the backends), for an x86-64 Linux with glibc 2.35 or
 # later and no Swift. The OpenCL loader is in it; point it at a driver with OCL_ICD_FILENAMES if the system has no .icd files.
 set -eu
 cd "$(dirname "$0")/.."
