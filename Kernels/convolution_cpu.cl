@@ -8,9 +8,10 @@
 //
 // A position m lies in a padded plane at m0 * pitch0 + m1 * pitch1 + m2; `offsets` says where a step finds it.
 //
-// Macros: ROWS (SUMS), VECTORS (GRADIENT); HALVES where the epilogue takes the rows of both halves together; STEPS where the result has several phases; OPERAND_PARAMETERS as in
-// convolution_gpu.cl; EPILOGUE_PARAMETERS and EPILOGUE_ARGUMENTS of KERNEL_epilogue1 and KERNEL_epilogue16. All else is an
-// argument, so that few kernels serve all shapes: `rank` is how many axes the convolution has.
+// Macros: ROWS (SUMS), VECTORS (GRADIENT); HALVES where the epilogue takes the rows of both halves together; STEPS where the
+// result has several phases; OPERAND_PARAMETERS as in convolution_gpu.cl; EPILOGUE_PARAMETERS and EPILOGUE_ARGUMENTS of
+// KERNEL_epilogue1 and KERNEL_epilogue16. All else is an argument, so that few kernels serve all shapes: `rank` is how many axes the
+// convolution has.
 
 #ifdef PAD
 __kernel __attribute__((reqd_work_group_size(1, 1, 1)))

@@ -38,8 +38,9 @@ static void lay_out_planes(martlet_convolution *c) {
     }
     // A result that is only stored needs no epilogue.
     const martlet_operand *target = &c->outputs[0];
-    c->storesResult = c->sections == 1 && c->epilogue->instructionCount == 0 && c->epilogue->outputCount == 1 && c->epilogue->outputs[0] == 0 &&
-                      c->innerRank == 1 && target->strides[2] == 1 && target->source != c->planesIn.source;
+    c->storesResult = c->sections == 1 && c->epilogue->instructionCount == 0 && c->epilogue->outputCount == 1 &&
+                      c->epilogue->outputs[0] == 0 && c->innerRank == 1 && target->strides[2] == 1 &&
+                      target->source != c->planesIn.source;
     // One pass whose rows lie in the planes as in the result.
     c->isCompact = c->passCount == 1 && width[1] == c->result[1] && width[2] == c->result[2];
     if (c->rank < 3) c->isCompact = c->passCount == 1 && (c->rank < 2 || width[1] == c->result[1]);
@@ -88,7 +89,8 @@ void martlet_convolution_plan(martlet_convolution *c, int32_t threads) {
     const int64_t slots = (int64_t)c->epilogue->slotCount * c->epilogue->slotBytes;
     if (c->isDouble) {
         c->sharedBytes = 0;
-        const int64_t line = c->isWeightGradient ? c->rowLength : c->sections * c->result[0] * c->result[1] * c->result[2];
+        const int64_t line =
+            c->isWeightGradient ? c->rowLength : c->sections * c->result[0] * c->result[1] * c->result[2];
         c->workBytes = round_up(line * 8, 64) + slots;
         return;
     }
