@@ -87,7 +87,8 @@ __kernel __attribute__((reqd_work_group_size(16, 16, 1)))
 void KERNEL(
     PIXEL_PARAMETERS, const int resultStep0, const int resultStep1, const int resultStep2, const int phase0,
     const int phase1, const int phase2, const int result1, const int result2, const int halfRows,
-    __global const int* blocks, __global const int4* steps, __global const int* weights LIVE_PARAMETER OPERAND_PARAMETERS EPILOGUE_PARAMETERS) {
+    __global const int* blocks, __global const int4* steps,
+    __global const int* weights LIVE_PARAMETER OPERAND_PARAMETERS EPILOGUE_PARAMETERS) {
     __local float sliceA[DEPTH * PITCH];
     __local float sliceB[DEPTH * PITCH];
     const int x = get_local_id(0), y = get_local_id(1);

@@ -138,7 +138,8 @@ static void fetch(
     const convolution_job *j, int64_t image, int64_t first_row, int64_t rows, int64_t first, int64_t count) {
     const martlet_convolution *c = j->c;
     for (int32_t side = 0; side < 2; side++) {
-        for (int32_t i = side ? 0 : c->sections; i < (side ? c->epilogue->outputCount : c->epilogue->inputCount); i++) {
+        const int32_t operands = side ? c->epilogue->outputCount : c->epilogue->inputCount;
+        for (int32_t i = side ? 0 : c->sections; i < operands; i++) {
             const martlet_operand *o = side ? &c->outputs[i] : &c->inputs[i];
             if (o->source == MARTLET_SOURCE_POSITION || o->strides[2] != 1) continue;
             const int64_t size = martlet_element_size(o->element);

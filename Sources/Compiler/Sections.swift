@@ -8,8 +8,6 @@ import Graph
 struct Sections {
     /// The halves of a convolution's result. Nothing else reads that result.
     private(set) var halves: [Tensor: [Tensor]] = [:]
-    private var replaced: [Tensor: Tensor] = [:]
-    private var known: [Tensor: [Tensor]] = [:]
 
     /// The tensors that take the place of `outputs`.
     mutating func split(_ outputs: [Tensor]) -> [Tensor] {
@@ -32,6 +30,8 @@ struct Sections {
             for link in chain { sources[link] = source }
         }
         if sources.isEmpty { return outputs }
+        var replaced: [Tensor: Tensor] = [:]
+        var known: [Tensor: [Tensor]] = [:]
         for node in nodes {
             if let half = Self.half(node), sources[node.inputs[0]] != nil {
                 replaced[Tensor(node)] = known[node.inputs[0]]![half]
