@@ -45,7 +45,7 @@ public func compile(
     }
     var builder = ScheduleBuilder(
         outputs: returned, updates: Array(zip(states, values)), settled: settledStates, halves: sections.halves)
-    let schedule = builder.build()
+    let schedule = try builder.build()
     if debugLevel >= 1 {
         debugLine("compiled \(topologicalOrder(simplified).count) nodes into \(schedule.groups.count) groups")
     }
@@ -78,7 +78,7 @@ struct ScheduleBuilder {
         readers = fusion.readers
     }
 
-    mutating func build() -> Schedule {
+    mutating func build() throws(GraphError) -> Schedule {
         let order = orderClusters()
         for node in topologicalOrder(outputs + updates.map(\.value) + updates.map(\.state)) {
             guard let placeholder = node.operation as? Placeholder else { continue }
@@ -92,7 +92,7 @@ struct ScheduleBuilder {
         }
         for (value, state) in inPlace { valueOf[value] = valueOf[state] }
         findParts()
-        for cluster in order { emit(cluster) }
+        for cluster in order { try emit(cluster) }
         copyRemainingUpdates()
         schedule.outputs = outputs.map { value($0) }
         return schedule
@@ -265,7 +265,7 @@ struct ScheduleBuilder {
 
     // MARK: groups
 
-    private mutating func emit(_ cluster: Cluster) {
+    private mutating func emit(_ cluster: Cluster) throws(GraphError) {
         if let copied = cluster.copied {
             emitCopy(of: copied)
         } else if let anchor = cluster.anchor {
@@ -276,6 +276,8 @@ struct ScheduleBuilder {
             case let convolution as Convolution: emit(convolution, anchor, cluster)
             case let pad as Pad: emit(pad, anchor)
             case let concatenate as Concatenate: emit(concatenate, anchor)
+            case is Scan, is Iterate:
+                append(.loop(try loop(anchor, cluster)), cluster)
             default:
                 let inputs = anchor.inputs.map { value($0) }
                 let outputs = anchor.types.indices.map { value(Tensor(anchor, $0)) }
@@ -291,6 +293,18 @@ struct ScheduleBuilder {
                         iteration: cluster.shape.dimensions, inputs: builder.operands,
                         program: builder.program(stored.tensors), outputs: stored.operands)), cluster)
         }
+    }
+
+    private mutating func loop(_ anchor: Node, _ cluster: Cluster) throws(GraphError) -> LoopGroup {
+        let inputs = anchor.inputs.map { value($0) }
+        let outputs = anchor.types.indices.map { Tensor(anchor, $0) }.map { tensor in
+            isRead(tensor, outside: cluster) ? value(tensor) : nil
+        }
+        if let scan = anchor.operation as? Scan { return try LoopGroup(scan, inputs: inputs, outputs: outputs) }
+        guard let iterate = anchor.operation as? Iterate else {
+            preconditionFailure("\(anchor.operation.name) is no loop")
+        }
+        return try LoopGroup(iterate, inputs: inputs, outputs: outputs)
     }
 
     private mutating func append(_ kind: Group.Kind, _ cluster: Cluster) {

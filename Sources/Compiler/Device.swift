@@ -60,6 +60,11 @@ public protocol SamplingExecutable: AnyObject {
     func run(_ feeds: [String: HostArray], batch: Int) throws -> [HostArray]
 }
 
+extension TensorType {
+    /// The size of an array of `batch` examples.
+    public func byteCount(batch: Int) -> Int { shape.count.resolved(batch: batch) * element.byteCount }
+}
+
 extension HostArray {
     /// Reads a whole buffer.
     public init(reading buffer: any DeviceBuffer, type: ElementType, shape: [Int]) throws {
@@ -121,6 +126,7 @@ extension Group {
                 + (g.mask?.runtimeDegrees.map { [$0.input, $0.output] } ?? [])
         case .convolution(let g): ([g.a, g.b] + g.epilogueInputs).compactMap(\.value)
         case .operation(let g): g.inputs
+        case .loop(let g): g.reads
         }
     }
 
@@ -132,6 +138,7 @@ extension Group {
         case .product(let g): g.outputs.compactMap(\.value)
         case .convolution(let g): g.outputs.compactMap(\.value)
         case .operation(let g): g.outputs
+        case .loop(let g): g.writes
         }
     }
 }

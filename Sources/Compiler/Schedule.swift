@@ -121,6 +121,7 @@ public struct Group: Sendable {
         case product(ProductGroup)
         case convolution(ConvolutionGroup)
         case operation(OperationGroup)
+        case loop(LoopGroup)
     }
 
     public var kind: Kind

@@ -29,6 +29,7 @@ extension Group {
             case .product(let group): group.batch + [group.m, group.n, group.k]
             case .convolution(let group): group.shape
             case .operation: []
+            case .loop(let group): [Extent(group.limit)]
             }
         return axes.map(\.description).joined(separator: " x ")
     }

@@ -50,7 +50,7 @@ extension Group {
                 (g.inputs, g.kept + g.reduced), (g.stored, g.kept + g.reduced), (g.epilogueInputs, g.kept),
                 (g.outputs, g.kept),
             ]
-        case .product, .convolution, .operation: []
+        case .product, .convolution, .operation, .loop: []
         }
     }
 }

@@ -70,6 +70,11 @@ public struct AutoregressiveProof: Sendable {
     public init(
         _ parameters: [ConditionalParameters], of x: Tensor, order: Order, degrees: Tensor? = nil
     ) throws {
+        // A leak's way leads through the steps of scans.
+        let written = unrolled(parameters.map(\.tensor))
+        let parameters = zip(parameters, written).map {
+            ConditionalParameters($0.name, $1, variables: $0.variables)
+        }
         let outputs = parameters.map(\.tensor)
         let single = try Dependencies(outputs)
         let count = single.count(x)

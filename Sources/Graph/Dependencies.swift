@@ -6,13 +6,17 @@ public struct Dependencies {
     public let nodes: [Node]
     private var facts: [Tensor: Facts] = [:]
     private var relations: [Tensor: [Relation]] = [:]
+    /// The outputs that were asked for, and what they are with every scan written out.
+    private let written: [Tensor: Tensor]
 
     /// Reads the rules of every node that `outputs` reach, with `batch` examples in the batch.
     /// - Throws: `GraphError` if the graph is invalid.
     public init(_ outputs: [Tensor], batch: Int = 1) throws(GraphError) {
         for output in outputs { _ = try output.validated() }
         self.batch = batch
-        nodes = topologicalOrder(outputs)
+        let unrolled = Graph.unrolled(outputs)
+        written = Dictionary(zip(outputs, unrolled), uniquingKeysWith: { first, _ in first })
+        nodes = topologicalOrder(unrolled)
         for node in nodes {
             for index in node.types.indices {
                 let context = RelationContext(
@@ -28,10 +32,10 @@ public struct Dependencies {
     public func count(_ tensor: Tensor) -> Int { tensor.shape.count.resolved(batch: batch) }
 
     /// Elements whose values do not vary.
-    public func facts(_ tensor: Tensor) -> Facts? { facts[tensor] }
+    public func facts(_ tensor: Tensor) -> Facts? { facts[written[tensor] ?? tensor] }
 
     /// One relation for each input of the tensor's node.
-    public func relations(_ tensor: Tensor) -> [Relation] { relations[tensor] ?? [] }
+    public func relations(_ tensor: Tensor) -> [Relation] { relations[written[tensor] ?? tensor] ?? [] }
 
     /// Carries a value along every dependency: `seeds` says what some tensors' elements start with, every other element is
     /// the combination of what it reads.
@@ -59,6 +63,7 @@ public struct Dependencies {
                 if let result { values[tensor] = result }
             }
         }
+        for (output, unrolled) in written where output != unrolled { values[output] = values[unrolled] }
         return values
     }
 
@@ -83,7 +88,8 @@ public struct Dependencies {
 
     /// Which elements of every tensor the marked elements of some tensors are computed from.
     public func reach(_ seeds: [Tensor: [Bool]]) -> [Tensor: [Bool]] {
-        var marks = seeds
+        var marks = Dictionary(
+            seeds.map { (written[$0] ?? $0, $1) }, uniquingKeysWith: { a, b in zip(a, b).map { $0 || $1 } })
         for node in nodes.reversed() {
             for index in node.types.indices {
                 let tensor = Tensor(node, index)

@@ -42,12 +42,30 @@ import Testing
                 }
                 """)
         let root = Tensor.iterate(
-            [v.squared() + 1], limit: 50, captures: [v.squared() + 2],
-            while: { carry, capture in (carry[0] * carry[0] - capture[0]).absolute().max().greater(1e-5) },
-            { carry, capture in [(carry[0] + capture[0] / carry[0]) * 0.5] })
-        let scan = Tensor.scan([v], over: [w.reshaped([5, 1, 7])], captures: []) { carry, slice, _ in
-            let h = (carry[0] * 0.5 + slice[0]).tanh()
-            return ([h], [h.sum(axes: [1])])
+            [v.squared() + 1], limit: 50,
+            while: { ($0[0] * $0[0] - (v.squared() + 2)).absolute().max().greater(1e-5) },
+            { [($0[0] + (v.squared() + 2) / $0[0]) * 0.5] })
+        // A product with what is captured, sequences of both kinds, carries that change places.
+        let square = w.matrixTransposed().matmul(w) * 0.25
+        let scan = Tensor.scan(
+            [v, v * 2],
+            over: [
+                w.reshaped([5, 1, 7]), x.reshaped([.batch, 9]).transposed([1, 0]).sliced(axis: 0, from: 0, count: 5),
+            ]
+        ) {
+            carries, slices in
+            let h = (carries[0].matmul(square) * 0.5 + slices[0] + slices[1].reshaped([.batch, 1])).tanh()
+            return ([carries[1] + h, carries[0]], [h.sum(axes: [1]), slices[1], carries[1], .scalar(3)])
+        }
+        let scanned =
+            (scan.outputs[0] * scan.outputs[1]).sum() + (scan.carries[0] * scan.outputs[2].sum(axes: [0])).sum()
+            * scan.outputs[3].sum()
+        let empty = Tensor.scan([v], over: [], steps: 0) { carries, _ in ([carries[0] * 2], []) }
+        let nested = Tensor.scan([v], over: [w]) { carries, slices in
+            let inner = Tensor.scan([carries[0]], over: [square]) {
+                ([($0[0] * $1[0] + slices[0]).tanh()], [$0[0].sum()])
+            }
+            return (inner.carries, [inner.outputs[0]])
         }
         let images =
             x.reshaped([.batch, 1, 3, 3]) * Tensor.constant(HostArray([1, -0.5] as [Float], shape: [2, 1, 1]))
@@ -87,7 +105,12 @@ import Testing
             ("weight gradient", try gradients(of: convolved.squared().sum(), with: [images, taps])[1]),
             ("transposed convolution", convolved.transposedConvolution(taps, stride: [2, 1], outputPadding: [1, 0])),
             ("custom gradient", try gradients(of: cube(v).sum(), with: [v])[0]), ("iterate", root.carries[0]),
-            ("scan", scan.outputs[0]),
+            ("steps of an iteration", root.steps), ("no steps", empty.carries[0]),
+            ("scan", scan.outputs[0]), ("stacked slices", scan.outputs[1]), ("stacked carries", scan.outputs[2]),
+            ("last carries", scan.carries[1]), ("nested scan", nested.outputs[0]),
+            ("gradient of a scan", try gradients(of: scanned, with: [v])[0]),
+            ("gradient through captures", try gradients(of: scanned, with: [w])[0]),
+            ("gradient of a nested scan", try gradients(of: nested.outputs[0].squared().sum(), with: [w])[0]),
             (
                 "second derivative",
                 try gradients(of: gradients(of: (v.tanh() * v).sum(), with: [v])[0].squared().sum(), with: [v])[0]

@@ -92,8 +92,8 @@ struct Reference {
                 }
             }
             for (result, index) in results { write(result, g.outputs, index) }
-        case .operation, .convolution:
-            Issue.record("operations and convolutions are tested on their own, not against this reference")
+        case .operation, .convolution, .loop:
+            Issue.record("operations, convolutions and loops are tested on their own, not against this reference")
         }
     }
 

@@ -83,6 +83,28 @@ import Testing
             x, logits: out.padded(low: [0, 1], high: [0, 0]).sliced(axis: 1, from: 0, count: 5), order: .natural(5))
     }
 
+    /// A recurrent network: every step's products are computed once, when its variable is known.
+    @Test func recurrent() throws {
+        let x = Tensor.input("x", [.batch, 5])
+        func network(_ read: Tensor) -> Tensor {
+            let (w, u) = (Tensor.state("w", [1, 4]), Tensor.state("u", [4, 4]))
+            return Tensor.scan(
+                [Tensor.scalar(0.5).broadcast(to: [.batch, 4])],
+                over: [read.transposed([1, 0]).reshaped([5, .batch, 1])]
+            ) { carries, slices in
+                let h = (carries[0].matmul(u) + slices[0].matmul(w)).tanh()
+                return ([h], [h.matmul(.state("v", [4, 1]))])
+            }.outputs[0].reshaped([5, .batch]).transposed([1, 0])
+        }
+        let shifted = x.padded(low: [0, 1], high: [0, 0]).sliced(axis: 1, from: 0, count: 5)
+        // The first step reads a zero.
+        try check(x, logits: network(shifted), order: .natural(5), multiplyAdds: 5 * (16 + 4) + 4 * 4)
+        let leak = #expect(throws: DependencyLeak.self) {
+            try SamplingProgram(variable: x, drawn: network(x), order: .natural(5))
+        }
+        #expect(leak?.path.contains { $0.hasPrefix("tanh[0]") } == true)
+    }
+
     @Test func refusesWhatReadsTheFuture() throws {
         let x = Tensor.input("x", [.batch, 4])
         #expect(throws: DependencyLeak.self) { try SamplingProgram(variable: x, drawn: x * 2, order: .natural(4)) }

@@ -89,6 +89,7 @@ struct ScheduleInterpreter {
             for (i, value) in zip(indices(g.shape), convolve(g)) {
                 write(g.outputs, i, g.epilogue.evaluate([value] + g.epilogueInputs.map { read($0, i) }))
             }
+        case .loop(let g): run(g)
         case .operation(let g):
             let inputs = g.inputs.map {
                 Values(shape: schedule.values[$0].type.shape.resolved(batch: batch), elements: memory[$0]!)
@@ -99,6 +100,40 @@ struct ScheduleInterpreter {
                 context: EvaluationContext(batch: batch, inputTypes: g.inputs.map { schedule.values[$0].type.element }))
             for (id, output) in zip(g.outputs, outputs) { memory[id] = output.elements }
         }
+    }
+
+    private mutating func run(_ g: LoopGroup) {
+        var bindings: [String: Values] = [:]
+        func whole(_ value: Int) -> Values {
+            Values(shape: schedule.values[value].type.shape.resolved(batch: batch), elements: memory[value]!)
+        }
+        for (name, value) in zip(g.carries, g.initial) { bindings[name] = whole(value) }
+        for (value, name) in g.captures { bindings[name] = whole(value) }
+        func set(_ value: Int, _ step: Int, _ elements: [Double]) {
+            memory[value]!.replaceSubrange(step * elements.count..<(step + 1) * elements.count, with: elements)
+        }
+        var taken = 0
+        while taken < g.limit {
+            if let condition = g.condition {
+                var machine = ScheduleInterpreter(condition, batch: batch, bindings)
+                if machine.run()[0] == [0] { break }
+            }
+            let t = g.isReversed ? g.limit - 1 - taken : taken
+            for (value, name) in g.sequences {
+                let all = whole(value)
+                let size = all.elements.count / g.limit
+                bindings[name] = Values(
+                    shape: Array(all.shape.dropFirst()), elements: Array(all.elements[t * size..<(t + 1) * size]))
+            }
+            for (name, value) in zip(g.carries, g.history) { if let value { set(value, t, bindings[name]!.elements) } }
+            var machine = ScheduleInterpreter(g.body, batch: batch, bindings)
+            let results = machine.run()
+            for stack in g.stacked { set(stack.value, t, results[stack.output]) }
+            for name in g.carries { bindings[name]!.elements = machine.state(name) }
+            taken += 1
+        }
+        for (name, value) in zip(g.carries, g.final) { if let value { memory[value] = bindings[name]!.elements } }
+        if let count = g.count { memory[count] = [Double(taken)] }
     }
 
     /// The result of a convolution in row-major order.

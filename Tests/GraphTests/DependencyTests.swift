@@ -17,6 +17,7 @@ import Testing
         ).softmax()
         let mixed = (x.broadcast(to: [.batch, 6])).matmul(causal.matrixTransposed())
         let shifted = x.sliced(axis: 1, from: 0, count: 5).padded(low: [0, 1], high: [0, 0])
+        let corner = BitMatrix(rows: 5, columns: 5) { $0 == $1 + 1 || ($0 == 1 && $1 == 4) }
         let cases: [(String, Tensor)] = [
             ("masked", hidden),
             ("skip", .concatenate([hidden, x.sliced(axis: 1, from: 1, count: 2)], axis: 1)),
@@ -27,6 +28,17 @@ import Testing
             ),
             ("causal", mixed), ("shift", shifted * x), ("sum", x * x.sum(axes: [1], keepingAxes: true)),
             ("select", .select(Tensor.iota([.batch, 6], axis: 1).less(.scalar(3, .int32)), x, x.flipped(axes: [1]))),
+            (
+                "scan",
+                Tensor.scan(
+                    [Tensor.scalar(0).broadcast(to: [.batch, 5])],
+                    over: [x.transposed([1, 0]).reshaped([6, .batch, 1])]
+                ) { carries, slices in
+                    let h =
+                        carries[0].maskedDense(w.sliced(axis: 1, from: 0, count: 5), mask: .matrix(corner)) + slices[0]
+                    return ([h], [h.sliced(axis: 1, from: 1, count: 1) * slices[0]])
+                }.outputs[0].reshaped([6, .batch]).transposed([1, 0])
+            ),
             ("zeroed", x * Tensor.constant(HostArray([0, 1, 0, 2, 0, 3] as [Float]))),
         ]
         for (name, output) in cases {

@@ -75,8 +75,8 @@ private let cases: [GradientCase] = {
     ]
     list.append(
         GradientCase(name: "scan", shapes: [[3], [4, 3], [3, 3]]) { x in
-            let (carries, outputs) = Tensor.scan([x[0]], over: [x[1]], captures: [x[2]]) { carry, slice, weight in
-                let h = (carry[0].reshaped([1, 3]).matmul(weight[0]).reshaped([3]) + slice[0]).tanh()
+            let (carries, outputs) = Tensor.scan([x[0]], over: [x[1]]) { carry, slice in
+                let h = (carry[0].reshaped([1, 3]).matmul(x[2].tanh()).reshaped([3]) + slice[0]).tanh()
                 return ([h], [h * slice[0]])
             }
             return .concatenate([carries[0].reshaped([1, 3]), outputs[0]], axis: 0)

@@ -25,7 +25,7 @@ struct Reference {
             case .elementwise(let g): run(g)
             case .reduction(let g): run(g)
             case .product(let g): run(g)
-            case .operation, .convolution: break
+            case .operation, .convolution, .loop: break
             }
         }
     }

@@ -23,6 +23,7 @@ public final class CPUExecutable: Executable {
     private var workBytes: Int
     /// Memory of inputs and constants, and the states, by value.
     private var owned: [Int: CPUBuffer] = [:]
+    private let inputs: [String: Int]
     /// Where every value lies.
     private let table: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>
     private let counts: UnsafeMutablePointer<Int64>
@@ -33,7 +34,7 @@ public final class CPUExecutable: Executable {
     public func resetCounters() { counts.update(repeating: 0, count: 8 * device.threads) }
 
     public var plannedBytes: Int {
-        var bytes = arena.byteCount + shared.byteCount + work.byteCount
+        var bytes = arena.byteCount + shared.byteCount + work.byteCount + plans.reduce(0) { $0 + $1.plannedBytes }
         for (value, buffer) in owned {
             if case .state = schedule.values[value].storage { continue }
             bytes += buffer.byteCount
@@ -48,14 +49,11 @@ public final class CPUExecutable: Executable {
         self.schedule = schedule
         self.maximumBatch = maximumBatch
         self.device = device
-        plans = try schedule.groups.map { group throws(CPUError) in
-            try makePlan(group, schedule: schedule, device: device)
+        plans = try schedule.groups.map {
+            try makePlan($0, schedule: schedule, device: device, maximumBatch: maximumBatch)
         }
         var owned: [Int: CPUBuffer] = [:]
-        let bytes = { (value: Int) -> Int in
-            let type = schedule.values[value].type
-            return type.shape.count.resolved(batch: maximumBatch) * type.element.byteCount
-        }
+        let bytes = { (value: Int) -> Int in schedule.values[value].type.byteCount(batch: maximumBatch) }
         for (index, value) in schedule.values.enumerated() {
             switch value.storage {
             case .temporary: continue
@@ -77,6 +75,10 @@ public final class CPUExecutable: Executable {
             }
         }
         self.owned = owned
+        inputs = Dictionary(
+            schedule.inputs.compactMap { value in
+                if case .input(let name) = schedule.values[value].storage { (name, value) } else { nil }
+            }, uniquingKeysWith: { first, _ in first })
         let plan = MemoryPlan(schedule, batch: maximumBatch)
         arena = try CPUBuffer(byteCount: plan.byteCount, purpose: "the program's temporaries")
         shared = try CPUBuffer(byteCount: 0)
@@ -203,6 +205,24 @@ public final class CPUExecutable: Executable {
             table[input] = buffer.pointer.assumingMemoryBound(to: CChar.self)
         }
     }
+
+    // MARK: as the body of a loop
+
+    /// Points an input at memory that the caller keeps; nothing happens where the program has no such input.
+    func place(_ input: String, at pointer: UnsafeMutableRawPointer) {
+        guard let value = inputs[input] else { return }
+        table[value] = pointer.assumingMemoryBound(to: CChar.self)
+    }
+
+    /// Runs every group for a program that has the device already.
+    func runBody(batch: Int, counts: UnsafeMutablePointer<Int64>) throws {
+        let groups = try groups(batch: batch)
+        var context = context
+        for group in groups { try group.run(&context, counts: counts) }
+    }
+
+    /// Where an output lies.
+    func result(_ output: Int) -> UnsafeMutableRawPointer { UnsafeMutableRawPointer(table[schedule.outputs[output]]!) }
 
     // MARK: values
 

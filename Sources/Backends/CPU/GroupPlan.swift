@@ -12,15 +12,24 @@ protocol BoundGroup: AnyObject {
 
 /// A group that is compiled for any batch size.
 protocol GroupPlan {
+    /// Bytes of memory that the plan holds itself.
+    var plannedBytes: Int { get }
     func bind(batch: Int) throws(CPUError) -> any BoundGroup
+}
+
+extension GroupPlan {
+    var plannedBytes: Int { 0 }
 }
 
 /// Everything a plan is made from.
 struct PlanContext {
     let schedule: Schedule
-    let level: VectorLevel
-    let pool: OpaquePointer
+    let device: CPUDevice
+    let maximumBatch: Int
     let group: Group
+
+    var level: VectorLevel { device.level }
+    var pool: OpaquePointer { device.pool }
 
     func unsupported(_ reason: String) -> CPUError {
         .unsupported(group: group.label, location: group.location, reason: reason)
@@ -51,14 +60,15 @@ struct PlanContext {
 }
 
 /// The compiled form of a group.
-func makePlan(_ group: Group, schedule: Schedule, device: CPUDevice) throws(CPUError) -> any GroupPlan {
-    let context = PlanContext(schedule: schedule, level: device.level, pool: device.pool, group: group)
+func makePlan(_ group: Group, schedule: Schedule, device: CPUDevice, maximumBatch: Int) throws -> any GroupPlan {
+    let context = PlanContext(schedule: schedule, device: device, maximumBatch: maximumBatch, group: group)
     switch group.kind {
     case .elementwise(let elementwise): return try ElementwisePlan(elementwise, context)
     case .reduction(let reduction): return try ReductionPlan(reduction, context)
     case .product(let product): return try ProductPlan(product, context)
     case .convolution(let convolution): return try ConvolutionPlan(convolution, context)
     case .operation(let operation): return try OperationPlan(operation, context)
+    case .loop(let loop): return try LoopPlan(loop, context)
     }
 }
 

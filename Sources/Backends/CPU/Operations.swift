@@ -65,7 +65,7 @@ extension CumulativeSum: CPUOperation {
     }
 }
 
-/// Small matrices and loops are computed in double precision by their definition, and rounded once.
+/// Small matrices are computed in double precision by their definition, and rounded once.
 private func runByDefinition(_ operation: any Operation, _ context: CPUOperationContext) {
     let inputs = context.inputs.map { $0.values }
     var outputs = context.outputs.map { Values(shape: $0.shape) }
@@ -97,14 +97,6 @@ extension MatrixOperation: CPUOperation {
 }
 
 extension TriangularSolve: CPUOperation {
-    public func runCPU(_ context: CPUOperationContext) throws { runByDefinition(self, context) }
-}
-
-extension Scan: CPUOperation {
-    public func runCPU(_ context: CPUOperationContext) throws { runByDefinition(self, context) }
-}
-
-extension Iterate: CPUOperation {
     public func runCPU(_ context: CPUOperationContext) throws { runByDefinition(self, context) }
 }
 

@@ -14,6 +14,7 @@ final class BoundSchedule {
             try group.steps.compactMap { step in
                 switch step {
                 case .host(let body): return .host(body)
+                case .loop(let loop): return .loop(loop)
                 case .launch(let launch):
                     let groups = launch.groups(batch)
                     guard groups.allSatisfy({ $0 > 0 }) else { return nil }
@@ -40,6 +41,7 @@ final class BoundSchedule {
 enum BoundStep {
     case launch(BoundLaunch)
     case host((OpenCLHostContext) throws -> Void)
+    case loop(OpenCLLoop)
 }
 
 /// A kernel object with its arguments.

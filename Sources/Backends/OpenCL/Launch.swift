@@ -33,6 +33,7 @@ enum Step {
     case launch(Launch)
     /// Work of the host's, with everything enqueued before it finished.
     case host((OpenCLHostContext) throws -> Void)
+    case loop(OpenCLLoop)
 }
 
 /// A group as its device runs it.

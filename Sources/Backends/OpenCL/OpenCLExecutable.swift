@@ -50,6 +50,10 @@ public final class OpenCLExecutable: Executable {
             case .operation(let operation):
                 return try lowerOperation(
                     operation, label: group.label, values: schedule.values, lowering: &lowering)
+            case .loop(let loop):
+                let loop = try OpenCLLoop(loop, values: schedule.values, device: device, maximumBatch: maximumBatch)
+                planned += loop.plannedBytes
+                return LoweredGroup(steps: [.loop(loop)])
             }
         }
         self.lowered = lowered
@@ -196,6 +200,7 @@ public final class OpenCLExecutable: Executable {
     private func run(_ step: BoundStep, group: Int, batch: Int, memory: [Int: OpenCLBuffer]) throws {
         switch step {
         case .launch(let launch): try launch.enqueue(device)
+        case .loop(let loop): try loop.enqueue(memory, batch: batch)
         case .host(let body):
             guard case .operation(let operation) = schedule.groups[group].kind else { return }
             try device.finish()

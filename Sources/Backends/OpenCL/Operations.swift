@@ -96,7 +96,7 @@ extension CumulativeSum: OpenCLOperation {
     }
 }
 
-/// Small matrices and loops run on the host, in double precision by their definition, as on the CPU backend.
+/// Small matrices run on the host, in double precision by their definition, as on the CPU backend.
 private func planByDefinition(_ operation: any Operation, _ context: OpenCLOperationContext) -> OpenCLOperationPlan {
     let (inputTypes, outputTypes) = (context.inputTypes, context.outputTypes)
     return OpenCLOperationPlan(steps: [
@@ -120,18 +120,6 @@ extension MatrixOperation: OpenCLOperation {
 }
 
 extension TriangularSolve: OpenCLOperation {
-    public func openCL(_ context: OpenCLOperationContext) throws -> OpenCLOperationPlan {
-        planByDefinition(self, context)
-    }
-}
-
-extension Scan: OpenCLOperation {
-    public func openCL(_ context: OpenCLOperationContext) throws -> OpenCLOperationPlan {
-        planByDefinition(self, context)
-    }
-}
-
-extension Iterate: OpenCLOperation {
     public func openCL(_ context: OpenCLOperationContext) throws -> OpenCLOperationPlan {
         planByDefinition(self, context)
     }

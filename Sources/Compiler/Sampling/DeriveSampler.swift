@@ -18,7 +18,7 @@ extension SamplingProgram {
             [ConditionalParameters("drawn", drawn, variables: order.index.indices.map { Int32($0) })], of: variable,
             order: order)
         var simplifier = Simplifier()
-        let simplified = simplifier.simplify([drawn, variable] + outputs)
+        let simplified = simplifier.simplify(unrolled([drawn, variable] + outputs))
         var prelude = SamplerPrelude()
         let tensors = prelude.hoist(from: simplified)
         var builder = try SamplerBuilder(

@@ -1,10 +1,3 @@
-import Synchronization
-
-private let scanNames = Atomic<Int>(0)
-
-/// A name that no other body uses.
-func uniqueScanName() -> Int { scanNames.add(1, ordering: .relaxed).newValue }
-
 /// Repeats a body until a condition fails, at most `limit` times: roots of monotone functions, fixed points. Results: the
 /// final carries and the number of steps, int32. No gradient flows through it; an implicit one belongs to whoever knows the
 /// equation that is solved.
@@ -68,19 +61,22 @@ public struct Iterate: Operation {
 }
 
 extension Tensor {
-    /// Repeats `body` while `condition` holds, at most `limit` times; returns the carries and the number of steps.
+    /// Repeats `body` while `condition` holds, at most `limit` times; returns the carries and the number of steps, int32.
+    ///
+    /// - Parameters:
+    ///   - condition: from the carries to a bool scalar, asked before each step.
+    ///   - body: from the carries to new ones of the same types.
     public static func iterate(
-        _ initial: [Tensor], limit: Int, captures: [Tensor] = [], file: StaticString = #fileID, line: UInt = #line,
-        while condition: (_ carries: [Tensor], _ captures: [Tensor]) -> Tensor,
-        _ body: (_ carries: [Tensor], _ captures: [Tensor]) -> [Tensor]
+        _ initial: [Tensor], limit: Int, file: StaticString = #fileID, line: UInt = #line,
+        while condition: (_ carries: [Tensor]) -> Tensor, _ body: (_ carries: [Tensor]) -> [Tensor]
     ) -> (carries: [Tensor], steps: Tensor) {
-        let stand = { (type: TensorType) in Tensor.input("iterate.\(uniqueScanName())", type.shape, type.element) }
-        let carries = initial.map { stand($0.type) }
-        let captured = captures.map { stand($0.type) }
+        let carries = initial.map { loopPlaceholder($0.type) }
+        let hoisted = hoistInvariants([condition(carries)] + body(carries), varying: carries)
         let node = Node(
             Iterate(
-                limit: limit, carries: carries, captures: captured, newCarries: body(carries, captured),
-                goesOn: condition(carries, captured)), initial + captures, at: SourceLocation(file, line))
+                limit: limit, carries: carries, captures: hoisted.placeholders,
+                newCarries: Array(hoisted.results.dropFirst()), goesOn: hoisted.results[0]),
+            initial + hoisted.operands, at: SourceLocation(file, line))
         return (initial.indices.map { Tensor(node, $0) }, Tensor(node, initial.count))
     }
 }

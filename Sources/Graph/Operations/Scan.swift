@@ -35,7 +35,7 @@ public struct Scan: Operation {
         TensorType(Shape([Extent(steps)] + type.shape.dimensions), type.element)
     }
 
-    /// Every element may depend on every element that some step has read; steps are not told apart.
+    /// Every element may depend on every other. Whoever wants the steps told apart reads the rules of `unrolled` graphs.
     public func relations(_ context: RelationContext) -> [Relation] {
         let count = context.outputCount
         return context.inputShapes.map { shape in
@@ -84,16 +84,13 @@ public struct Scan: Operation {
     public func gradients(inputs: [Tensor], outputs results: [Tensor], outputGradients: [Tensor?]) -> [Tensor?] {
         // The reversed loop carries the gradients of the carries and the sums of those of the captures.
         func zero(_ type: TensorType) -> Tensor { Tensor.scalar(0, type.element).broadcast(to: type.shape) }
-        func fresh(_ type: TensorType, _ name: String) -> Tensor {
-            .input("scan.\(uniqueScanName()).\(name)", type.shape, type.element)
-        }
         let floatingCaptures = captures.indices.filter { captures[$0].elementType.isFloatingPoint }
         let floatingSlices = slices.indices.filter { slices[$0].elementType.isFloatingPoint }
-        let carryGradients = carries.map { fresh($0.type, "dcarry") }
-        let captureGradients = floatingCaptures.map { fresh(captures[$0].type, "dcapture") }
-        let outputSlices = outputs.map { fresh($0.type, "doutput") }
+        let carryGradients = carries.map { loopPlaceholder($0.type) }
+        let captureGradients = floatingCaptures.map { loopPlaceholder(captures[$0].type) }
+        let outputSlices = outputs.map { loopPlaceholder($0.type) }
         // The carries before each step are results too: a second derivative reads them.
-        let historySlices = carries.map { fresh($0.type, "dhistory") }
+        let historySlices = carries.map { loopPlaceholder($0.type) }
         let seeds =
             zip(newCarries, carryGradients).map { ($0 * $1).sum() } + zip(outputs, outputSlices).map { ($0 * $1).sum() }
         let objective = seeds.dropFirst().reduce(seeds[0]) { $0 + $1 }
@@ -128,32 +125,39 @@ public struct Scan: Operation {
 }
 
 extension Tensor {
-    /// Runs `body` once for every slice along the first axis of `sequences`, carrying some tensors from step to step.
+    /// Runs `body` once for every slice along the first axis of `sequences`, carrying some tensors from step to step: a
+    /// recurrent network, say. The body is compiled once and runs on the device; its gradient is a loop that walks back.
+    ///
+    ///     let (_, outputs) = Tensor.scan([h0], over: [x]) { carries, slices in      // x: [steps, .batch, inputs]
+    ///         let h = (carries[0].matmul(u) + slices[0].matmul(w) + bias).tanh()
+    ///         return ([h], [h.matmul(v)])
+    ///     }
     ///
     /// - Parameters:
     ///   - initial: the carries before the first step.
-    ///   - captures: tensors that every step reads; the body must not reach for others from outside.
-    ///   - body: from carries, slices and captures to new carries and the step's outputs.
-    /// - Returns: the final carries, and the outputs stacked along a new first axis.
+    ///   - steps: how many; may be left out where there are sequences.
+    ///   - body: from carries and slices to new carries, of the same types, and the step's outputs. What it computes from
+    ///     neither is computed once, in front of the loop.
+    /// - Returns: the final carries, and the outputs stacked along a new first axis. A body that does not fit gives tensors
+    ///   that carry a `GraphError`.
     public static func scan(
-        _ initial: [Tensor], over sequences: [Tensor], steps: Int? = nil, captures: [Tensor] = [],
-        file: StaticString = #fileID,
+        _ initial: [Tensor], over sequences: [Tensor], steps: Int? = nil, file: StaticString = #fileID,
         line: UInt = #line,
-        _ body: (_ carries: [Tensor], _ slices: [Tensor], _ captures: [Tensor]) -> (
-            carries: [Tensor], outputs: [Tensor]
-        )
+        _ body: (_ carries: [Tensor], _ slices: [Tensor]) -> (carries: [Tensor], outputs: [Tensor])
     ) -> (carries: [Tensor], outputs: [Tensor]) {
-        let count = steps ?? sequences.first?.shape[0].coefficient ?? 0
-        let stand = { (type: TensorType) in Tensor.input("scan.\(uniqueScanName())", type.shape, type.element) }
-        let carries = initial.map { stand($0.type) }
-        let slices = sequences.map { stand(TensorType(Shape(Array($0.shape.dimensions.dropFirst())), $0.elementType)) }
-        let captured = captures.map { stand($0.type) }
-        let result = body(carries, slices, captured)
+        let count = steps ?? sequences.first?.shape.dimensions.first?.coefficient ?? 0
+        let carries = initial.map { loopPlaceholder($0.type) }
+        let slices = sequences.map {
+            loopPlaceholder(TensorType(Shape(Array($0.shape.dimensions.dropFirst())), $0.elementType))
+        }
+        let result = body(carries, slices)
+        let hoisted = hoistInvariants(result.carries + result.outputs, varying: carries + slices)
         let node = Node(
             Scan(
-                steps: count, carries: carries, slices: slices, captures: captured, newCarries: result.carries,
-                outputs: result.outputs,
-                isReversed: false), initial + sequences + captures, at: SourceLocation(file, line))
+                steps: count, carries: carries, slices: slices, captures: hoisted.placeholders,
+                newCarries: Array(hoisted.results.prefix(result.carries.count)),
+                outputs: Array(hoisted.results.dropFirst(result.carries.count)),
+                isReversed: false), initial + sequences + hoisted.operands, at: SourceLocation(file, line))
         return (
             initial.indices.map { Tensor(node, $0) }, result.outputs.indices.map { Tensor(node, initial.count + $0) }
         )

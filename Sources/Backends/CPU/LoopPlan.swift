@@ -1,0 +1,87 @@
+import CPUKernels
+import Compiler
+import Graph
+
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#endif
+
+/// A loop: its body is a program of its own, which reads slices where they lie.
+struct LoopPlan: GroupPlan {
+    let group: LoopGroup
+    let body: CPUExecutable
+    let condition: CPUExecutable?
+    let carries: [CPUBuffer]
+    let context: PlanContext
+
+    var plannedBytes: Int {
+        body.plannedBytes + (condition?.plannedBytes ?? 0) + carries.reduce(0) { $0 + $1.byteCount }
+    }
+
+    init(_ group: LoopGroup, _ context: PlanContext) throws {
+        self.group = group
+        self.context = context
+        carries = try group.initial.map { value throws(CPUError) in
+            try CPUBuffer(
+                byteCount: context.schedule.values[value].type.byteCount(batch: context.maximumBatch),
+                purpose: "what a loop carries")
+        }
+        let states = Dictionary(uniqueKeysWithValues: zip(group.carries, carries))
+        func load(_ schedule: Schedule) throws -> CPUExecutable {
+            try CPUExecutable(schedule, maximumBatch: context.maximumBatch, states: states, device: context.device)
+        }
+        body = try load(group.body)
+        condition = try group.condition.map(load)
+    }
+
+    func bind(batch: Int) -> any BoundGroup { BoundLoop(self, batch: batch) }
+}
+
+final class BoundLoop: BoundGroup {
+    let plan: LoopPlan
+    let batch: Int
+    var sharedBytes: Int { 0 }
+    var workBytes: Int { 0 }
+
+    init(_ plan: LoopPlan, batch: Int) {
+        self.plan = plan
+        self.batch = batch
+    }
+
+    func run(_ context: inout martlet_context, counts: UnsafeMutablePointer<Int64>) throws {
+        let (group, body, types) = (plan.group, plan.body, plan.context.schedule.values.map(\.type))
+        let values = context.values
+        func memory(_ value: Int) -> UnsafeMutableRawPointer { UnsafeMutableRawPointer(values[value]!) }
+        func bytes(_ value: Int) -> Int { types[value].byteCount(batch: batch) }
+        for (carry, value) in zip(plan.carries, group.initial) { memcpy(carry.pointer, memory(value), bytes(value)) }
+        for (value, name) in group.captures {
+            body.place(name, at: memory(value))
+            plan.condition?.place(name, at: memory(value))
+        }
+        // The elements of one step.
+        let slices = group.sequences.map { ($0.name, memory($0.value), bytes($0.value) / group.limit) }
+        let stacked = group.stacked.map { ($0.output, memory($0.value), bytes($0.value) / group.limit) }
+        let history = zip(plan.carries, group.history).compactMap { carry, value in
+            value.map { (carry, memory($0), bytes($0) / group.limit) }
+        }
+        var taken = 0
+        while taken < group.limit {
+            if let condition = plan.condition {
+                try condition.runBody(batch: batch, counts: counts)
+                if condition.result(0).load(as: UInt8.self) == 0 { break }
+            }
+            let t = group.isReversed ? group.limit - 1 - taken : taken
+            for (carry, whole, size) in history { memcpy(whole + t * size, carry.pointer, size) }
+            for (name, whole, size) in slices { body.place(name, at: whole + t * size) }
+            try body.runBody(batch: batch, counts: counts)
+            for (output, whole, size) in stacked { memcpy(whole + t * size, body.result(output), size) }
+            taken += 1
+        }
+        for (carry, value) in zip(plan.carries, group.final) {
+            if let value { memcpy(memory(value), carry.pointer, bytes(value)) }
+        }
+        if let count = group.count { memory(count).storeBytes(of: Int32(taken), as: Int32.self) }
+    }
+}

@@ -1,0 +1,103 @@
+import Graph
+
+/// A schedule that runs again and again: a scan or an iteration.
+///
+/// The body's states are what is carried from step to step; its inputs are the slices of the sequences and what every step
+/// reads. Nothing leaves the device between steps.
+public struct LoopGroup: Sendable {
+    /// A result of the loop and the body's output that it is stacked from.
+    public struct Stack: Sendable {
+        public var value: Int
+        public var output: Int
+    }
+
+    /// What the loop means.
+    public var operation: any Operation
+    public var body: Schedule
+    /// Hands back a bool: whether to take another step.
+    public var condition: Schedule?
+    /// How many steps, at most.
+    public var limit: Int
+    /// From the last slice to the first.
+    public var isReversed: Bool
+    /// The names of the carries among the states of body and condition.
+    public var carries: [String]
+    /// Values of the outer schedule, in the order of the operation's operands: what the carries start with, what is sliced
+    /// along its first axis, and what every step reads.
+    public var initial: [Int]
+    public var sequences: [(value: Int, name: String)]
+    public var captures: [(value: Int, name: String)]
+    /// Where results go that somebody reads: what the carries end with, what each step hands back, the carries before each step, and
+    /// how many steps were taken.
+    public var final: [Int?]
+    public var stacked: [Stack]
+    public var history: [Int?]
+    public var count: Int?
+
+    public var reads: [Int] { initial + sequences.map(\.value) + captures.map(\.value) }
+    public var writes: [Int] { (final + history + [count]).compactMap(\.self) + stacked.map(\.value) }
+
+    /// - Parameters:
+    ///   - inputs: the values of the operands.
+    ///   - outputs: the value of each result that is read.
+    init(_ scan: Scan, inputs: [Int], outputs: [Int?]) throws(GraphError) {
+        let places = scan.outputs.indices.filter { outputs[scan.carries.count + $0] != nil }
+        let carried = Carried(scan.carries)
+        operation = scan
+        body = try carried.compile(places.map { scan.outputs[$0] }, next: scan.newCarries)
+        limit = scan.steps
+        isReversed = scan.isReversed
+        carries = carried.names
+        initial = Array(inputs.prefix(scan.carries.count))
+        sequences = zip(inputs.dropFirst(scan.carries.count), scan.slices).map { ($0, $1.placeholder!.label) }
+        captures = zip(inputs.suffix(scan.captures.count), scan.captures).map { ($0, $1.placeholder!.label) }
+        final = Array(outputs.prefix(scan.carries.count))
+        stacked = places.enumerated().map { Stack(value: outputs[scan.carries.count + $1]!, output: $0) }
+        history = Array(outputs.suffix(scan.carries.count))
+        sequences.removeAll { !body.reads($0.name) }
+        captures.removeAll { !body.reads($0.name) }
+    }
+
+    init(_ iterate: Iterate, inputs: [Int], outputs: [Int?]) throws(GraphError) {
+        let carried = Carried(iterate.carries)
+        operation = iterate
+        body = try carried.compile([], next: iterate.newCarries)
+        condition = try carried.compile([iterate.goesOn], next: [])
+        limit = iterate.limit
+        isReversed = false
+        carries = carried.names
+        initial = Array(inputs.prefix(iterate.carries.count))
+        sequences = []
+        captures = zip(inputs.suffix(iterate.captures.count), iterate.captures).map { ($0, $1.placeholder!.label) }
+        final = Array(outputs.prefix(iterate.carries.count))
+        stacked = []
+        history = []
+        count = outputs[iterate.carries.count]
+    }
+}
+
+/// The carries of a body as states, which a step replaces in place where it can.
+private struct Carried {
+    let placeholders: [Tensor]
+    let states: [Tensor]
+    var names: [String] { states.map { $0.placeholder!.label } }
+
+    init(_ placeholders: [Tensor]) {
+        self.placeholders = placeholders
+        states = placeholders.map { .state($0.placeholder!.label, $0.shape, $0.elementType) }
+    }
+
+    func compile(_ outputs: [Tensor], next: [Tensor]) throws(GraphError) -> Schedule {
+        let tensors = replacing(Dictionary(uniqueKeysWithValues: zip(placeholders, states)), in: outputs + next)
+        return try Compiler.compile(
+            Array(tensors.prefix(outputs.count)),
+            updates: zip(states, tensors.suffix(next.count)).map { StateUpdate($0, $1) })
+    }
+}
+
+extension Schedule {
+    /// Whether a group reads the input of this name.
+    public func reads(_ input: String) -> Bool {
+        inputs.contains { if case .input(input) = values[$0].storage { true } else { false } }
+    }
+}

@@ -1,0 +1,107 @@
+import Synchronization
+
+private let placeholderCount = Atomic<Int>(0)
+
+/// Stands for an operand inside the body of a loop, under a name that no other body uses.
+func loopPlaceholder(_ type: TensorType) -> Tensor {
+    .input("loop.\(placeholderCount.add(1, ordering: .relaxed).newValue)", type.shape, type.element)
+}
+
+/// Takes what is the same at every step out of a loop's body: each such tensor becomes an operand of the loop, and a
+/// placeholder stands for it inside. Scalars and what is counted from them stay, since they cost nothing.
+func hoistInvariants(_ results: [Tensor], varying: [Tensor]) -> (
+    results: [Tensor], placeholders: [Tensor], operands: [Tensor]
+) {
+    var varies = Set(varying.map(\.node).map(ObjectIdentifier.init))
+    var isCounted = Set<ObjectIdentifier>()
+    var operands: [Tensor] = []
+    var known = Set<Tensor>()
+    func hoist(_ tensor: Tensor) {
+        let id = ObjectIdentifier(tensor.node)
+        if !varies.contains(id), !isCounted.contains(id), known.insert(tensor).inserted { operands.append(tensor) }
+    }
+    for node in topologicalOrder(results) {
+        let inputs = node.inputs.map { ObjectIdentifier($0.node) }
+        if inputs.contains(where: varies.contains) {
+            varies.insert(ObjectIdentifier(node))
+            node.inputs.forEach(hoist)
+        } else {
+            let isFree =
+                switch node.operation {
+                case is Position: true
+                case let constant as Constant: constant.array.count == 1
+                case is Elementwise, is Broadcast, is Reshape: inputs.allSatisfy(isCounted.contains)
+                default: false
+                }
+            if isFree { isCounted.insert(ObjectIdentifier(node)) }
+        }
+    }
+    results.forEach(hoist)
+    let placeholders = operands.map { loopPlaceholder($0.type) }
+    return (
+        replacing(Dictionary(uniqueKeysWithValues: zip(operands, placeholders)), in: results), placeholders, operands
+    )
+}
+
+/// The tensors that `outputs` become when some of the tensors they are computed from are replaced by others of the same types.
+public func replacing(_ replacements: [Tensor: Tensor], in outputs: [Tensor]) -> [Tensor] {
+    var replaced = replacements
+    for node in topologicalOrder(outputs) {
+        let inputs = node.inputs.map { replaced[$0] ?? $0 }
+        guard inputs != node.inputs else { continue }
+        let new = Node(node.operation, inputs, at: node.location)
+        for index in node.types.indices where replaced[Tensor(node, index)] == nil {
+            replaced[Tensor(node, index)] = Tensor(new, index)
+        }
+    }
+    return outputs.map { replaced[$0] ?? $0 }
+}
+
+/// The same tensors with every scan written out step by step, for whoever has to tell the steps apart: the dependency rules
+/// and the sampler.
+public func unrolled(_ outputs: [Tensor]) -> [Tensor] {
+    var replaced: [Tensor: Tensor] = [:]
+    for node in topologicalOrder(outputs) {
+        let inputs = node.inputs.map { replaced[$0] ?? $0 }
+        if let scan = node.operation as? Scan, node.error == nil {
+            for (index, result) in scan.unrolled(inputs, at: node.location).enumerated() {
+                replaced[Tensor(node, index)] = result
+            }
+        } else if inputs != node.inputs {
+            let new = Node(node.operation, inputs, at: node.location)
+            for index in node.types.indices { replaced[Tensor(node, index)] = Tensor(new, index) }
+        }
+    }
+    return outputs.map { replaced[$0] ?? $0 }
+}
+
+extension Scan {
+    /// The results, one step after another.
+    func unrolled(_ inputs: [Tensor], at location: SourceLocation?) -> [Tensor] {
+        let body = Graph.unrolled(newCarries + outputs)
+        var state = Array(inputs.prefix(carries.count))
+        let sequences = inputs[carries.count..<carries.count + slices.count]
+        let captured = Dictionary(
+            uniqueKeysWithValues: zip(captures, inputs.suffix(captures.count)))
+        var stacked = [[Tensor]](repeating: [], count: outputs.count + carries.count)
+        for step in 0..<steps {
+            let t = isReversed ? steps - 1 - step : step
+            for (index, carry) in state.enumerated() { stacked[outputs.count + index].append(carry) }
+            let read = zip(slices, sequences).map { slice, sequence in
+                sequence.sliced(axis: 0, from: t, count: 1).reshaped(slice.shape)
+            }
+            let replacements = captured.merging(
+                zip(carries + slices, state + read), uniquingKeysWith: { _, new in new })
+            let results = replacing(replacements, in: body)
+            state = Array(results.prefix(carries.count))
+            for (index, output) in results.dropFirst(carries.count).enumerated() { stacked[index].append(output) }
+        }
+        let wholes = zip(stacked, outputs + carries).map { steps, type in
+            let parts = steps.map { $0.reshaped(Shape([1] + type.shape.dimensions)) }
+            return parts.isEmpty
+                ? Tensor.scalar(0, type.elementType).broadcast(to: Shape([0] + type.shape.dimensions))
+                : Tensor.concatenate(isReversed ? parts.reversed() : parts, axis: 0)
+        }
+        return state + wholes
+    }
+}
