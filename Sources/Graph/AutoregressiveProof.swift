@@ -76,19 +76,22 @@ public struct AutoregressiveProof: Sendable {
             ConditionalParameters($0.name, $1, variables: $0.variables)
         }
         let outputs = parameters.map(\.tensor)
-        let single = try Dependencies(outputs)
-        let count = single.count(x)
+        for output in outputs { _ = try output.validated() }
+        func size(_ tensor: Tensor) -> Int { tensor.shape.count.resolved(batch: 1) }
+        let count = size(x)
         variableCount = count
-        parameterCount = outputs.reduce(0) { $0 + single.count($1) }
+        parameterCount = outputs.reduce(0) { $0 + size($1) }
         for p in parameters
-        where p.variables.count != single.count(p.tensor) || p.variables.contains(where: { $0 < 0 || $0 >= count }) {
+        where p.variables.count != size(p.tensor) || p.variables.contains(where: { $0 < 0 || $0 >= count }) {
             throw GraphError(
                 operation: "proveAutoregressive",
                 message:
-                    "\(p.name) has \(single.count(p.tensor)) elements an example, but variables were named for \(p.variables.count)",
+                    "\(p.name) has \(size(p.tensor)) elements an example, but variables were named for \(p.variables.count)",
                 location: p.tensor.location)
         }
+        // Before the rules of one example are read, so that both need not be held at once.
         try Self.refuseMixedExamples(parameters, x)
+        let single = try Dependencies(outputs)
         if let degrees {
             isSymbolic = true
             dependencies = nil

@@ -166,6 +166,18 @@ extension Relation {
     /// Marks every input that a marked output reads.
     func scatter(_ outputs: [Bool], into inputs: inout [Bool]) {
         switch self {
+        case .same: for e in outputs.indices where outputs[e] { inputs[e] = true }
+        case .table(let table):
+            for e in outputs.indices where outputs[e] && table[e] >= 0 { inputs[Int(table[e])] = true }
+        case .rows(let outer, let rows, let inputCount, let inner):
+            for r in 0..<outer {
+                for (o, ranges) in rows.enumerated() where !ranges.isEmpty {
+                    let start = (r * rows.count + o) * inner
+                    for c in 0..<inner where outputs[start + c] {
+                        for range in ranges { for i in range { inputs[(r * inputCount + i) * inner + c] = true } }
+                    }
+                }
+            }
         case .lines(let input, let output, let count):
             var lines = [Bool](repeating: false, count: count)
             for e in outputs.indices where outputs[e] { lines[Int(output[e])] = true }

@@ -18,9 +18,9 @@ extension MovementOperation {
     }
 
     public func facts(_ context: RelationContext) -> Facts? {
-        let table = sources(inputShape: context.inputShapes[0], outputShape: context.outputShape)
         let input = context.facts[0]
         if input == nil, !(self is Pad) { return nil }
+        let table = sources(inputShape: context.inputShapes[0], outputShape: context.outputShape)
         return Facts(
             isKnown: table.map { $0 < 0 || input?.isKnown[Int($0)] ?? false },
             values: table.map { $0 < 0 ? fill : input?.values[Int($0)] ?? 0 }
@@ -285,9 +285,22 @@ public struct Concatenate: Operation, Hashable {
     }
 
     public func relations(_ context: RelationContext) -> [Relation] {
-        zip(targets(context.inputShapes, context.outputShape), context.facts).map { targets, facts in
+        let shape = context.outputShape
+        var start = 0
+        return zip(context.inputShapes, context.facts).map { input, facts in
+            defer { start += input[axis] }
+            guard let facts else {
+                // One row of the operand for each of its own rows, whatever the size.
+                return .rows(
+                    outer: shape[..<axis].reduce(1, *),
+                    rows: (0..<shape[axis]).map { row in
+                        (start..<start + input[axis]).contains(row) ? [row - start..<row - start + 1] : []
+                    }, inputCount: input[axis], inner: shape[(axis + 1)...].reduce(1, *))
+            }
             var table = [Int32](repeating: -1, count: context.outputCount)
-            for (source, target) in targets.enumerated() where facts?.isKnown[source] != true {
+            let strides = rowMajorStrides(shape)
+            let targets = affinePositions(input, offset: start * strides[axis], strides: strides)
+            for (source, target) in targets.enumerated() where !facts.isKnown[source] {
                 table[Int(target)] = Int32(source)
             }
             return .table(table)
@@ -295,6 +308,7 @@ public struct Concatenate: Operation, Hashable {
     }
 
     public func facts(_ context: RelationContext) -> Facts? {
+        guard context.facts.contains(where: { $0 != nil }) else { return nil }
         var result = Facts(
             isKnown: [Bool](repeating: false, count: context.outputCount),
             values: [Double](repeating: 0, count: context.outputCount))
