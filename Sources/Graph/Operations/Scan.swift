@@ -11,6 +11,7 @@ public struct Scan: Operation {
     public let captures: [Tensor]
     /// What the body computes.
     public let newCarries: [Tensor]
+    /// In front the outputs that were asked for, behind them products that a gradient may want.
     public let outputs: [Tensor]
     /// From the last step to the first.
     public let isReversed: Bool
@@ -82,45 +83,120 @@ public struct Scan: Operation {
     }
 
     public func gradients(inputs: [Tensor], outputs results: [Tensor], outputGradients: [Tensor?]) -> [Tensor?] {
-        // The reversed loop carries the gradients of the carries and the sums of those of the captures.
-        func zero(_ type: TensorType) -> Tensor { Tensor.scalar(0, type.element).broadcast(to: type.shape) }
-        let floatingCaptures = captures.indices.filter { captures[$0].elementType.isFloatingPoint }
-        let floatingSlices = slices.indices.filter { slices[$0].elementType.isFloatingPoint }
-        let carryGradients = carries.map { loopPlaceholder($0.type) }
-        let captureGradients = floatingCaptures.map { loopPlaceholder(captures[$0].type) }
-        let outputSlices = outputs.map { loopPlaceholder($0.type) }
-        // The carries before each step are results too: a second derivative reads them.
-        let historySlices = carries.map { loopPlaceholder($0.type) }
-        let seeds =
-            zip(newCarries, carryGradients).map { ($0 * $1).sum() } + zip(outputs, outputSlices).map { ($0 * $1).sum() }
-        let objective = seeds.dropFirst().reduce(seeds[0]) { $0 + $1 }
-        let variables = carries + floatingSlices.map { slices[$0] } + floatingCaptures.map { captures[$0] }
-        guard let g = try? Graph.gradients(of: objective, with: variables) else { return inputs.map { _ in nil } }
-        let split = carries.count + floatingSlices.count
-        let reversed = Scan(
-            steps: steps, carries: carryGradients + captureGradients,
-            slices: carries + slices + outputSlices + historySlices,
-            captures: captures,
-            newCarries: zip(g[..<carries.count], historySlices).map { $0 + $1 }
-                + zip(captureGradients, g[split...]).map { $0 + $1 },
-            outputs: Array(g[carries.count..<split]), isReversed: !isReversed)
-        let given = { (index: Int) in outputGradients[index] ?? zero(results[index].type) }
-        let history = (0..<carries.count).map { results[carries.count + outputs.count + $0] }
-        let node = Node(
-            reversed,
-            carries.indices.map(given) + floatingCaptures.map { zero(captures[$0].type) } + history
-                + Array(inputs[carries.count..<carries.count + slices.count])
-                + (outputs + carries).indices.map { given(carries.count + $0) }
-                + Array(inputs.suffix(captures.count)), at: results[0].location)
-        var gradients = [Tensor?](repeating: nil, count: inputs.count)
-        for i in carries.indices { gradients[i] = Tensor(node, i) }
-        for (place, i) in floatingCaptures.enumerated() {
-            gradients[carries.count + slices.count + i] = Tensor(node, carries.count + place)
+        // A loop that walks back and carries the gradients of the carries. A step reads slices of what is stacked already: the
+        // carries before it, the sequences, the products, which are worth keeping, and the gradients of what it stacked.
+        let (sequences, operands) = (inputs[carries.count...].prefix(slices.count), inputs.suffix(captures.count))
+        let history = results.suffix(carries.count)
+        var read = Array(zip(carries + slices, history + sequences))
+        func slice(_ stacked: Tensor, _ type: TensorType) -> Tensor {
+            read.append((loopPlaceholder(type), stacked))
+            return read.last!.0
         }
-        for (place, i) in floatingSlices.enumerated() {
-            gradients[carries.count + i] = Tensor(node, carries.count + captureGradients.count + place)
+        func isFloating(_ tensor: Tensor) -> Bool { tensor.elementType.isFloatingPoint }
+        let carried = carries.indices.filter { isFloating(carries[$0]) }
+        let carryGradients = carried.map { loopPlaceholder(carries[$0].type) }
+        var seeds = zip(carried, carryGradients).map { (newCarries[$0] * $1).sum() }
+        for (output, gradient) in zip(outputs, outputGradients[carries.count...]) where isFloating(output) {
+            if let gradient { seeds.append((output * slice(gradient, output.type)).sum()) }
+        }
+        guard let first = seeds.first else { return inputs.map { _ in nil } }
+        let objective = seeds.dropFirst().reduce(first) { $0 + $1 }
+        let (sliced, captured) = (
+            slices.indices.filter { isFloating(slices[$0]) }, captures.indices.filter { isFloating(captures[$0]) }
+        )
+        let variables = carried.map { carries[$0] } + sliced.map { slices[$0] } + captured.map { captures[$0] }
+        guard var g = try? Graph.gradients(of: objective, with: variables) else { return inputs.map { _ in objective } }
+        let kept = outputs.indices.filter { outputs[$0].isWorthKeeping }
+        g = replacing(
+            Dictionary(
+                kept.map { (outputs[$0], slice(results[carries.count + $0], outputs[$0].type)) },
+                uniquingKeysWith: { first, _ in first }), in: g)
+        for (place, i) in carried.enumerated() {
+            // Second derivatives read the carries before each step.
+            if let gradient = outputGradients[carries.count + outputs.count + i] {
+                g[place] = g[place] + slice(gradient, carries[i].type)
+            }
+        }
+        // The gradient of a capture is a sum over the steps: one product of everything stacked where a step's is a product,
+        // carried along where it is not.
+        let perCapture = g.suffix(captured.count).map(RowSum.init)
+        var stacks = Array(g[carried.count...].prefix(sliced.count))
+        let sums = captured.indices.filter { perCapture[$0] == nil }
+        let accumulators = sums.map { loopPlaceholder(captures[captured[$0]].type) }
+        var operandsOfSums: [Tensor: Int] = [:]
+        for operand in perCapture.compactMap(\.self).flatMap(\.operands)
+        where operandsOfSums[operand] == nil && !read.contains(where: { $0.0 == operand }) {
+            operandsOfSums[operand] = stacks.count
+            stacks.append(operand)
+        }
+        let next =
+            Array(g.prefix(carried.count)) + zip(sums, accumulators).map { g[carried.count + sliced.count + $0] + $1 }
+        let used = Set(topologicalOrder(next + stacks).map(ObjectIdentifier.init))
+        let stepReads = read.filter { used.contains(ObjectIdentifier($0.0.node)) }
+        let stepCaptures = zip(captures, operands).filter { used.contains(ObjectIdentifier($0.0.node)) }
+        func zero(_ type: TensorType) -> Tensor { Tensor.scalar(0, type.element).broadcast(to: type.shape) }
+        let node = Node(
+            Scan(
+                steps: steps, carries: carryGradients + accumulators, slices: stepReads.map(\.0),
+                captures: stepCaptures.map(\.0), newCarries: next, outputs: stacks, isReversed: !isReversed),
+            carried.map { outputGradients[$0] ?? zero(carries[$0].type) } + accumulators.map { zero($0.type) }
+                + stepReads.map(\.1) + stepCaptures.map(\.1), at: results[0].location)
+
+        var gradients = [Tensor?](repeating: nil, count: inputs.count)
+        for (place, i) in carried.enumerated() { gradients[i] = Tensor(node, place) }
+        for (place, i) in sliced.enumerated() { gradients[carries.count + i] = Tensor(node, next.count + place) }
+        for (place, i) in captured.enumerated() {
+            let target = carries.count + slices.count + i
+            if let sum = perCapture[place] {
+                gradients[target] = sum.overSteps(steps) { operand in
+                    read.first { $0.0 == operand }?.1 ?? Tensor(node, next.count + operandsOfSums[operand]!)
+                }
+            } else {
+                gradients[target] = Tensor(node, carried.count + sums.firstIndex(of: place)!)
+            }
         }
         return gradients
+    }
+}
+
+/// A product that sums over the rows of its two operands, as the gradients of weights do.
+private struct RowSum {
+    /// Two matrices of equally many rows.
+    let operands: [Tensor]
+    private let node: Node
+
+    init?(_ tensor: Tensor) {
+        node = tensor.node
+        switch node.operation {
+        case is MatrixProduct:
+            guard (node.inputs[0].node.operation as? Transpose)?.axes == [1, 0] else { return nil }
+            operands = [node.inputs[0].node.inputs[0], node.inputs[1]]
+            guard operands.allSatisfy({ $0.shape.rank == 2 }) else { return nil }
+        case let masked as MaskedProduct where masked.role == .weightGradient && node.inputs.count == 2:
+            operands = node.inputs
+        default: return nil
+        }
+    }
+
+    /// The sum over all steps, from what the operands are at every step.
+    func overSteps(_ steps: Int, _ stacked: (Tensor) -> Tensor) -> Tensor {
+        let rows = operands.map { operand in
+            stacked(operand).reshaped(Shape([Extent(steps) * operand.shape[0], operand.shape[1]]))
+        }
+        let first = node.operation is MatrixProduct ? rows[0].matrixTransposed() : rows[0]
+        return Tensor(node.operation, [first, rows[1]], at: node.location)
+    }
+}
+
+extension Tensor {
+    /// Whether reading it again is cheaper than computing it again.
+    fileprivate var isWorthKeeping: Bool {
+        switch node.operation {
+        case is MatrixProduct, is MaskedProduct, is Convolution, is MatrixOperation, is TriangularSolve, is Scan,
+            is Iterate:
+            true
+        default: false
+        }
     }
 }
 
@@ -152,11 +228,14 @@ extension Tensor {
         }
         let result = body(carries, slices)
         let hoisted = hoistInvariants(result.carries + result.outputs, varying: carries + slices)
+        // Products become results too, for the gradient; what nobody reads is not stacked.
+        let products = topologicalOrder(hoisted.results).flatMap { node in node.types.indices.map { Tensor(node, $0) } }
+            .filter { $0.isWorthKeeping && !hoisted.results.contains($0) }
         let node = Node(
             Scan(
                 steps: count, carries: carries, slices: slices, captures: hoisted.placeholders,
                 newCarries: Array(hoisted.results.prefix(result.carries.count)),
-                outputs: Array(hoisted.results.dropFirst(result.carries.count)),
+                outputs: Array(hoisted.results.dropFirst(result.carries.count)) + products,
                 isReversed: false), initial + sequences + hoisted.operands, at: SourceLocation(file, line))
         return (
             initial.indices.map { Tensor(node, $0) }, result.outputs.indices.map { Tensor(node, initial.count + $0) }
