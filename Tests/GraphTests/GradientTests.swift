@@ -81,6 +81,15 @@ private let cases: [GradientCase] = {
             }
             return .concatenate([carries[0].reshaped([1, 3]), outputs[0]], axis: 0)
         })
+    list.append(
+        GradientCase(name: "scan with a counter and masks", shapes: [[2, 3], [3, 3], [3]]) { x in
+            let mask = MaskStructure.degrees(input: [1, 2, 3], output: [2, 3, 1], strict: false)
+            let (carries, outputs) = Tensor.scan([x[0], .scalar(0, .int32)], over: [], steps: 3) { carries, _ in
+                let h = (carries[0].maskedDense(x[1], mask: mask) + x[2] * carries[1].cast(to: .float32)).tanh()
+                return ([h, carries[1] + .scalar(1, .int32)], [carries[0].maskedDense(x[1], mask: mask), h * x[2]])
+            }
+            return carries[0] * outputs[0].sum(axes: [0]) + outputs[1].sum(axes: [0])
+        })
     let degrees = MaskStructure.degrees(input: [1, 2, 3, 4], output: [1, 3, 3, 2, 4], strict: false)
     let bits = MaskStructure.matrix(BitMatrix(rows: 5, columns: 4) { ($0 * 7 + $1 * 3) % 4 < 2 })
     for (name, mask) in [("staircase", degrees), ("matrix", bits)] {
