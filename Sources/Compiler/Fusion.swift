@@ -223,6 +223,7 @@ struct Fusion {
     private mutating func absorb(_ cluster: Cluster, into target: Cluster) {
         guard cluster.anchor == nil, cluster.copied == nil, !cluster.ancestors.contains(target.id),
             !target.ancestors.contains(where: { clusterByID[$0]?.ancestors.contains(cluster.id) == true }),
+            !readsMemory(of: cluster, target),
             target.hasRoom(nodes: cluster.nodes.count, reading: cluster.reads)
         else { return }
         target.nodes = cluster.nodes + target.nodes
@@ -230,6 +231,13 @@ struct Fusion {
         target.reads = target.reads.union(cluster.reads).filter { home[$0] !== target }
         cluster.nodes = []
         replace(cluster, by: target)
+    }
+
+    /// Whether `reader` finds something of a cluster at other places than its own element: by its anchor, or through a view. What
+    /// the cluster computes then has to be in memory before the reader starts.
+    private func readsMemory(of cluster: Cluster, _ reader: Cluster) -> Bool {
+        (reader.anchor?.inputs ?? []).contains { source($0) === cluster }
+            || reader.nodes.contains { $0.inputs.contains { home[$0] !== cluster && source($0) === cluster } }
     }
 
     /// An elementwise cluster whose only reader is one reduction becomes the front of that reduction's group.

@@ -54,6 +54,25 @@ func numbers(_ count: Int, seed: UInt64) -> [Double] {
         try check([(x * 2).sum(axes: [1]) + 1, (x + b).mean()], groups: 2)
     }
 
+    /// What a product, a convolution or a view reads is in memory before its group runs, also where the group's own nodes read the
+    /// same tensor element by element: a residual.
+    @Test func residualsAroundWhatReadsElsewhere() throws {
+        let x = Tensor.input("x", [.batch, 4])
+        let h = x.tanh()
+        try check([h.matmul(.state("w", [4, 4])) + h], groups: 2)
+        let (c, d) = (Tensor.input("c", [4, 4]).tanh(), Tensor.input("d", [4, 4]).sigmoid())
+        try check([(d + c.matrixTransposed()) * c], groups: 2)
+        let image = Tensor.input("image", [.batch, 2, 5]).tanh()
+        try check([image.convolution(.state("k", [2, 2, 3]), padding: [(before: 1, after: 1)]) + image])
+        // The gradient of a sum over an axis of one element.
+        let (y, v) = (Tensor.input("y", [.batch, 1]), Tensor.input("v", [1]).broadcast(to: [.batch, 1]))
+        func reflected(_ x: Tensor) -> Tensor {
+            x - v * ((x * v).sum(axes: [1], keepingAxes: true) * 2 / v.squared().sum(axes: [1], keepingAxes: true))
+        }
+        let z = reflected(reflected(y))
+        try check([z] + gradients(of: z.sum(), with: [y]))
+    }
+
     @Test func foldsMovementIntoOperands() throws {
         let x = Tensor.input("x", [.batch, 6])
         try check([x.reshaped([.batch, 2, 3]).transposed([2, 0, 1]) * 2], groups: 1)
