@@ -18,29 +18,36 @@ public struct Planar: Bijector {
         offset = ConditionedWeights(1, context: context, .zeros)
     }
 
-    /// w, b, the admissible u, and w . u of that u.
-    private func parts(_ x: Tensor, _ pass: Pass) -> (w: Tensor, b: Tensor, u: Tensor, product: Tensor) {
+    /// w, b, the admissible u, and w . u of that u with the 1 that it stays above: `product = excess - 1`.
+    private func parts(_ x: Tensor, _ pass: Pass)
+        -> (w: Tensor, b: Tensor, u: Tensor, product: Tensor, excess: Tensor)
+    {
         let (u, w, b) = (direction(x, pass), normal(x, pass), offset(x, pass))
         let product = dot(w, u)
-        let allowed = product.softplus() - 1
-        // w = 0 leaves u alone.
-        let norm = w.squared().sum(axes: [1], keepingAxes: true) + FloatLimits(x.elementType).least
-        return (w, b, u + w * ((allowed - product) / norm), allowed)
+        // w = 0, or too short for its square to be a number, leaves u alone; z is then x + u tanh(b).
+        let square = w.squared().sum(axes: [1], keepingAxes: true)
+        let least = Tensor.scalar(FloatLimits(x.elementType).least, x.elementType)
+        let isLong = square.greater(least)
+        let excess = Tensor.select(isLong, product.softplus().maximum(least), 1)
+        let allowed = Tensor.select(isLong, excess - 1, 0)
+        let move = Tensor.select(isLong, (allowed - product) / Tensor.select(isLong, square, 1), 0)
+        return (w, b, u + w * move, allowed, excess)
     }
 
-    private func logDeterminant(_ slope: Tensor, _ product: Tensor) -> Tensor {
-        (slope * product).log1p().reshaped([slope.shape[0]])
+    /// log(1 + h' w . u) with h' = 1 - h h, written so that nothing cancels where w . u is near -1.
+    private func logDeterminant(_ h: Tensor, _ excess: Tensor) -> Tensor {
+        (h * h + (1 - h * h) * excess).log().reshaped([h.shape[0]])
     }
 
     public func forward(_ x: Tensor, _ pass: Pass) -> Mapped {
-        let (w, b, u, product) = parts(x, pass)
+        let (w, b, u, _, excess) = parts(x, pass)
         let h = (dot(w, x) + b).tanh()
-        return Mapped(x + u * h, logDeterminant(1 - h * h, product))
+        return Mapped(x + u * h, logDeterminant(h, excess))
     }
 
     /// a = w . x solves w . z = a + (w . u) tanh(a + b), an increasing function of a; then x = z - u tanh(a + b).
     public func inverse(_ z: Tensor, _ pass: Pass) -> Mapped {
-        let (w, b, u, product) = parts(z, pass)
+        let (w, b, u, product, excess) = parts(z, pass)
         let target = dot(w, z)
         let reach = product.absolute()
         let a = monotoneRoot(target, low: target - reach, high: target + reach) { a in
@@ -48,7 +55,7 @@ public struct Planar: Bijector {
             return (a + product * h, 1 + product * (1 - h * h))
         }
         let h = (a + b).tanh()
-        return Mapped(z - u * h, -logDeterminant(1 - h * h, product))
+        return Mapped(z - u * h, -logDeterminant(h, excess))
     }
 
     public var structure: BijectorStructure {

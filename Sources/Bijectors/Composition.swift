@@ -70,7 +70,10 @@ public struct Inverted: Bijector {
 public struct Permutation: Bijector {
     public let order: [Int]
 
-    public init(_ order: [Int]) { self.order = order }
+    public init(_ order: [Int]) {
+        precondition(order.sorted() == Array(order.indices), "\(order) is no permutation")
+        self.order = order
+    }
 
     public static func reversal(_ count: Int) -> Permutation { Permutation((0..<count).reversed()) }
 

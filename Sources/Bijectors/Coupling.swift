@@ -100,6 +100,8 @@ public struct Coupling: Bijector {
         let kept = partition.kept(shape)
         let order = Order(index: kept.map { $0 ? 0 : 1 })
         let transformed = kept.indices.filter { !kept[$0] }.map { Int32($0) }
+        // Where everything is kept no parameter is used.
+        if transformed.isEmpty { return [] }
         let count = transformer.parameterCount
         if case .half(let second) = partition {
             let parameters = conditioner(halves(x, second).kept, pass)

@@ -70,6 +70,8 @@ public struct PLULinear: LinearBijector {
     public init(_ count: Int, permutation: [Int]? = nil) {
         self.count = count
         self.permutation = permutation ?? Array((0..<count).reversed())
+        precondition(
+            self.permutation.sorted() == Array(0..<count), "\(self.permutation) is no permutation of \(count) rows")
         lower = Parameter([count, count], .normal(standardDeviation: 0.1 / Float(count)))
         upper = Parameter([count, count], .normal(standardDeviation: 0.1 / Float(count)))
         logDiagonal = Parameter([count], .zeros)

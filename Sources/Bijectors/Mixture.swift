@@ -14,33 +14,38 @@ func logSoftmax(_ raw: [Tensor]) -> [Tensor] {
     return raw.map { $0 - norm }
 }
 
-/// One component of a mixture at a point: the logarithms of its distribution function, of the complement and of its density.
-private typealias Component = (logBelow: Tensor, logAbove: Tensor, logDensity: Tensor)
+/// One component of a mixture at a point: the logarithms of its distribution function, of the complement, and of its density over
+/// both, which stays small where they grow with the distance from the middle.
+private typealias Component = (logBelow: Tensor, logAbove: Tensor, logRatio: Tensor)
 
 /// A mixture's distribution function brought back to the whole line by the logit, computed from the logarithms of the function and
 /// of its complement, which are accurate in both tails.
 ///
 /// - Parameter logWeights: logarithms of weights that add up to one.
 private func logit(_ logWeights: [Tensor], _ components: [Component]) -> (value: Tensor, logDerivative: Tensor) {
-    let logLow = logSumExp(zip(logWeights, components).map { $0 + $1.logBelow })
-    let logHigh = logSumExp(zip(logWeights, components).map { $0 + $1.logAbove })
-    let logDensity = logSumExp(zip(logWeights, components).map { $0 + $1.logDensity })
-    return (logLow - logHigh, logDensity - logLow - logHigh)
+    // Far out the logarithms are large and all but cancel in the derivative: everything is taken relative to the greatest terms.
+    let low = zip(logWeights, components).map { $0 + $1.logBelow }
+    let high = zip(logWeights, components).map { $0 + $1.logAbove }
+    let (topLow, topHigh) = (greatest(low).stoppingGradient(), greatest(high).stoppingGradient())
+    let (lows, highs) = (low.map { $0 - topLow }, high.map { $0 - topHigh })
+    let (logLow, logHigh) = (total(lows.map { $0.exp() }).log(), total(highs.map { $0.exp() }).log())
+    let logDensity = logSumExp(
+        logWeights.indices.map { lows[$0] + highs[$0] - logWeights[$0] + components[$0].logRatio })
+    return (topLow - topHigh + logLow - logHigh, logDensity - logLow - logHigh)
 }
 
 /// sigmoid(u) as a component, for u increasing in x with the slope `exp(logSlope)`.
 private func sigmoid(_ u: Tensor, _ logSlope: Tensor) -> Component {
-    let (below, above) = (-(-u).softplus(), -u.softplus())
-    return (below, above, below + above + logSlope)
+    (-(-u).softplus(), -u.softplus(), logSlope)
 }
 
 /// Phi(u) of the standard normal as a component. The smaller tail is `phi(u) / hazard(u)`, which loses nothing far out.
 private func normal(_ u: Tensor, _ logSlope: Tensor) -> Component {
     let isLow = u.less(0)
-    let logDensity = u * u * -0.5 - 0.91893853320467274
-    let logTail = logDensity - Tensor.select(isLow, -u, u).apply(.hazard).log()
+    let logHazard = Tensor.select(isLow, -u, u).apply(.hazard).log()
+    let logTail = u * u * -0.5 - 0.91893853320467274 - logHazard
     let logRest = (-logTail.exp()).log1p()
-    return (.select(isLow, logTail, logRest), .select(isLow, logRest, logTail), logDensity + logSlope)
+    return (.select(isLow, logTail, logRest), .select(isLow, logRest, logTail), logHazard - logRest + logSlope)
 }
 
 private func least(_ terms: [Tensor]) -> Tensor { terms.dropFirst().reduce(terms[0]) { $0.minimum($1) } }

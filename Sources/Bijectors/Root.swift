@@ -24,9 +24,16 @@ func monotoneRoot(
     var x = (low + high) * 0.5
     var step = high - low
     var before = step
+    // At the root steps are as small as rounding, and the search may start to halve a bracket that is still wide: what counts is
+    // the nearest that it has seen.
+    var best = x
+    var leastMiss = Tensor.scalar(.infinity, type).broadcast(to: goal.shape)
     for _ in 0..<count {
         let (value, derivative) = function(x)
         let (miss, d) = (value.stoppingGradient() - goal, derivative.stoppingGradient())
+        let isBest = miss.absolute().lessOrEqual(leastMiss)
+        best = .select(isBest, x, best)
+        leastMiss = .select(isBest, miss.absolute(), leastMiss)
         let isBelow = miss.less(0)
         low = .select(isBelow, x, low)
         high = .select(isBelow, high, x)
@@ -38,7 +45,7 @@ func monotoneRoot(
         x = .select(isFast, newton, low + (high - low) * 0.5)
     }
     // dx/dtarget = 1 / f', dx/dparameters = -(df/dparameters) / f': one more step, through which gradients flow.
-    let root = x.stoppingGradient()
+    let root = best.stoppingGradient()
     let (value, derivative) = function(root)
     let d = derivative.stoppingGradient()
     let polished = root - (value - target) / d

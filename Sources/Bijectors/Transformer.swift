@@ -26,6 +26,9 @@ public enum ScaleBound: Hashable, Sendable {
     /// `log sigmoid(output + shift)`: scales lie in 0 ... 1 and start near 1 (Glow's code, shift = 2; also IAF's gate).
     case sigmoid(shift: Double)
 
+    /// `tanh` with a limit, or unbounded where the limit is 0.
+    public static func within(_ limit: Double) -> ScaleBound { limit > 0 ? .tanh(limit: limit) : .none }
+
     func logScale(_ raw: Tensor) -> Tensor {
         switch self {
         case .none: raw

@@ -253,4 +253,87 @@ let bijectorCases: [BijectorCase] = {
         if test.name.contains("coupling") || test.name.contains("autoregressive") { #expect(proofs.count == 1) }
         #expect(!bijector.structure.description.isEmpty)
     }
+    /// A bijector with given parameters at some x: z, log-determinant and what comes back.
+    private func there(
+        _ bijector: any Bijector, _ values: [String: [Double]], _ x: [[Double]], _ element: ElementType
+    ) throws -> (z: [Double], logDeterminant: [Double], back: [Double]) {
+        bijector.use(element)
+        var bindings = [
+            "x": HostArray(Values(shape: [x.count, x[0].count], elements: x.flatMap { $0 }), as: element).values
+        ]
+        for (name, parameter) in bijector.namedParameters() {
+            bindings[name] = Values(shape: parameter.shape, elements: values[name]!)
+        }
+        let device = try CPUDevice(threads: 1)
+        let input = Tensor.input("x", [.batch, Extent(x[0].count)], element)
+        let forward = bijector.forward(input, Pass())
+        let schedule = try compile([
+            forward.value, forward.logDeterminant, bijector.inverse(forward.value, Pass()).value,
+        ])
+        var states: [String: any DeviceBuffer] = [:]
+        for (name, value) in bindings where name != "x" {
+            let array = HostArray(value, as: element)
+            let buffer = try device.makeBuffer(byteCount: array.bytes.count)
+            try array.withUnsafeBytes { try buffer.write($0) }
+            states[name] = buffer
+        }
+        let found = try device.load(schedule, maximumBatch: x.count, states: states)
+            .run(["x": .host(HostArray(bindings["x"]!, as: element))], batch: x.count)
+        return (found[0].doubles, found[1].doubles, found[2].doubles)
+    }
+
+    /// A root where the function is straight is hit at once; the search stays there instead of starting anew.
+    @Test func rootsStayWhereTheyAreFound() throws {
+        let x = [-2.2696475982666016, -8.386547088623047]
+        let found = try there(
+            Sylvester(2, .triangular(reversed: false)),
+            [
+                "offset.free": [0.061785951256752014, -1.4641025066375732],
+                "outer.free": [1.5881900787353516, -2.7175815105438232, -0.2959050238132477, 0.3081832826137543],
+                "inner.free": [0.23391671478748322, -4.055962562561035, 0.9683868288993835, 2.5210864543914795],
+            ], [x], .float64)
+        for (a, b) in zip(found.back, x) { #expect(abs(a - b) <= 1e-13 * abs(b)) }
+    }
+
+    /// A planar flow without a direction is a shift, and one that all but folds the space has a finite log-determinant.
+    @Test func planarAtTheEndsOfItsParameters() throws {
+        for element in [ElementType.float32, .float64] {
+            let shift = try there(
+                Planar(2), ["direction.free": [0.5, 0.1], "normal.free": [0, 0], "offset.free": [0.1]],
+                [[0.3, -0.2]], element)
+            #expect(shift.logDeterminant == [0])
+            for (a, b) in zip(shift.back, [0.3, -0.2]) { #expect(abs(a - b) < 1e-6) }
+            let steep = try there(
+                Planar(2), ["direction.free": [-30, 0], "normal.free": [1, 0], "offset.free": [0]],
+                [[0, 0], [1e-4, 0]], element)
+            #expect(abs(steep.logDeterminant[0] + 30) < 1e-4)
+            #expect(abs(steep.logDeterminant[1] + 18.420671) < 1e-4)
+        }
+    }
+
+    /// The derivative of a distribution function far out in units of a narrow scale.
+    @Test func narrowMixturesKeepTheirDerivatives() throws {
+        let x = (0..<33).map { Double($0) / 2 - 8 }
+        for transformer: any Transformer in [
+            MixtureCDFTransformer(components: 2), MixtureCDFTransformer(.gaussian, components: 2),
+            DeepSigmoidTransformer(units: 2),
+        ] {
+            let raw =
+                transformer is DeepSigmoidTransformer ? [40, 90, -1, 2, 0.3, -0.4] : [0.3, -0.4, -1, 2, -4, -5]
+            var found: [ElementType: [Double]] = [:]
+            for element in [ElementType.float32, .float64] {
+                let input = Tensor.input("x", [.batch, 1], element)
+                let (_, log) = transformer.forward(
+                    input, raw.map { Tensor.scalar(Double(Float($0)), element).broadcast(to: input.shape) })
+                found[element] = try CPUDevice(threads: 1).load(compile([log]), maximumBatch: x.count, states: [:])
+                    .run(
+                        ["x": .host(HostArray(Values(shape: [x.count, 1], elements: x), as: element))], batch: x.count)[
+                        0
+                    ].doubles
+            }
+            for (a, b) in zip(found[.float32]!, found[.float64]!) {
+                #expect(abs(a - b) <= 1e-5 * max(1, abs(b)), "\(transformer.name): \(a) for \(b)")
+            }
+        }
+    }
 }
