@@ -110,8 +110,13 @@ public struct Logistic: Distribution {
     public func logProbability(_ x: Tensor) -> Tensor { (-(x.softplus() + (-x).softplus())).overEvent() }
 
     public func sample(_ shape: Shape, _ random: RandomSource) -> Tensor {
-        let u = random.uniform(shape, stream: 3) + 0x1p-25
-        return u.log() - (-u).log1p()
+        Self.draw(random.uniform(shape, stream: 3))
+    }
+
+    /// The logit of a uniform number; the largest, moved off zero like all, is rounded to 1.
+    static func draw(_ uniform: Tensor) -> Tensor {
+        let u = uniform + 0x1p-25
+        return u.log() - (1 - u).maximum(0x1p-25).log()
     }
 
     public func entropy(_ example: [Int]) -> Tensor? { .scalar(2 * Double(example.reduce(1, *))) }
@@ -257,7 +262,8 @@ public struct Mixture: Distribution {
             .broadcast(to: [shape[0], Extent(components.count), 1])
         let chosen = Categorical(levels: components.count).sample(flat, random)
             .reshaped(Shape([shape[0]] + shape.dimensions.dropFirst().map { _ in 1 })).broadcast(to: shape)
-        let draws = components.map { $0.sample(shape, random) }
+        // Numbers of their own: a component that chooses, too, must not choose by those that chose it.
+        let draws = components.map { $0.sample(shape, random.substream(16)) }
         return draws.enumerated().dropFirst().reduce(draws[0]) { so, next in
             .select(chosen.equal(.scalar(Double(next.offset))), next.element, so)
         }

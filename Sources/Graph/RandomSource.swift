@@ -8,6 +8,8 @@ public struct RandomSource: Sendable {
     public let step: Tensor
     /// The index of each example, int32 `[batch]`.
     public let examples: Tensor
+    /// Added to the stream of every draw.
+    private var firstStream = 0
 
     public static let seedInput = "random.seed"
     public static let stepInput = "random.step"
@@ -18,6 +20,13 @@ public struct RandomSource: Sendable {
         seed = .input(Self.seedInput, [2], .int32)
         step = .input(Self.stepInput, .scalar, .int32)
         examples = .input(Self.examplesInput, [.batch], .int32)
+    }
+
+    /// The same source with all streams moved by `offset`: numbers independent of those that this one gives.
+    public func substream(_ offset: Int) -> RandomSource {
+        var result = self
+        result.firstStream += offset
+        return result
     }
 
     /// What to feed for a seed, a step and some examples.
@@ -37,7 +46,7 @@ public struct RandomSource: Sendable {
         return .elementwise(
             .philox,
             [
-                word(0), word(1), .scalar(Double(stream), .int32), step,
+                word(0), word(1), .scalar(Double(firstStream + stream), .int32), step,
                 examples.reshaped(Shape([shape[0]] + event.dimensions.map { _ in 1 })).broadcast(to: shape), variable,
             ])
     }

@@ -2,11 +2,12 @@ import Bijectors
 import CPU
 import Compiler
 import Datasets
-import Distributions
 import Graph
 import Layers
 import Models
 import Testing
+
+@testable import Distributions
 
 @Suite struct DistributionTests {
     private func bindings(_ distribution: any Distribution, seed: UInt64 = 2) -> [String: Values] {
@@ -49,6 +50,31 @@ import Testing
         try entropyMatches(CategoricalDistribution(variables: 3, levels: 4), shape: [3])
         try entropyMatches(DiscretizedLogistic([2], levels: 16), shape: [2])
         try entropyMatches(Mixture([DiagonalNormal([2]), DiagonalNormal([2])]), shape: [2])
+    }
+
+    /// A mixture of mixtures chooses twice, by numbers that know nothing of one another.
+    @Test func nestedMixtures() throws {
+        let count = 4000
+        let mixture = Mixture([0.0, 2].map { Mixture([Uniform($0, $0 + 1), Uniform($0 + 1, $0 + 2)]) })
+        mixture.namedParameters()
+        var all: [String: Values] = [:]
+        for (name, parameter) in mixture.namedParameters() { all[name] = Values(shape: parameter.shape) }
+        for (name, feed) in RandomSource.feeds(seed: 5, examples: Array(0..<count)) { all[name] = feed.values }
+        let drawn = try Interpreter(batch: count, all).run(mixture.sample([.batch, 1], RandomSource())).elements
+        for part in 0..<4 {
+            let share = drawn.count { Int($0) == part }
+            #expect(abs(share - 1000) < 150, "\(share)")
+        }
+    }
+
+    /// Every word that a generator can give makes a finite draw.
+    @Test func logisticDrawsAreFinite() throws {
+        let device = try CPUDevice(threads: 1)
+        let bits = Tensor.input("bits", [.batch], .int32)
+        let u = bits.apply(.uniformFromBits)
+        let found = try device.load(compile([Logistic.draw(u)]), maximumBatch: 2, states: [:])
+            .run(["bits": .host(HostArray([-1, 0] as [Int32]))], batch: 2)[0].doubles
+        for x in found { #expect(abs(x) > 15 && abs(x) < 20) }
     }
 
     /// Probabilities of everything that a discrete distribution can give add up to one.
