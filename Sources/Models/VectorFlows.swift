@@ -21,14 +21,14 @@ extension Flow {
     }
 
     /// RealNVP on vectors (Dinh, Sohl-Dickstein, Bengio 2017): couplings whose kept half alternates. `limit` bounds the
-    /// log-scales: |log s| < limit.
+    /// log-scales: |log s| < limit; 0 leaves them unbounded.
     public static func realNVP(
         variables: Int, layers: Int = 10, hidden: [Int] = [512, 512], limit: Double = 1, activation: Activation = .relu,
         normalization: FlowNormalization = .none, context: Int = 0, startsAtIdentity: Bool = false
     ) -> Flow {
         coupling(
             variables: variables, layers: layers, hidden: hidden,
-            transformer: AffineTransformer(.scaleThenShift, bound: .tanh(limit: limit)), activation: activation,
+            transformer: AffineTransformer(.scaleThenShift, bound: .within(limit)), activation: activation,
             normalization: normalization, context: context, startsAtIdentity: startsAtIdentity)
     }
 
@@ -58,7 +58,7 @@ extension Flow {
     ) -> Flow {
         autoregressive(
             variables: variables, layers: layers, hidden: hidden,
-            transformer: AffineTransformer(.standardize, bound: .tanh(limit: limit)), activation: activation,
+            transformer: AffineTransformer(.standardize, bound: .within(limit)), activation: activation,
             normalization: normalization, context: context, base: base, startsAtIdentity: startsAtIdentity)
     }
 
@@ -99,7 +99,7 @@ extension Flow {
         let steps: [any Bijector] = alternatingOrders(variables, layers).map { order in
             Inverted(
                 Autoregressive(
-                    order, AffineTransformer(.scaleThenShift, bound: .tanh(limit: limit)), hidden: hidden,
+                    order, AffineTransformer(.scaleThenShift, bound: .within(limit)), hidden: hidden,
                     context: context, activation: activation, startsAtIdentity: true))
         }
         return Flow(Chain(steps), base: DiagonalNormal(), exampleShape: [variables], contextCount: context)
@@ -166,7 +166,7 @@ public struct AutoregressiveDensity: Distribution {
     }
 
     /// Every variable as a function of earlier ones and of random numbers.
-    public func draw(_ x: Tensor, _ random: RandomSource) -> (drawn: Tensor, order: Order) {
-        (made.draw(x, orders, random).drawn, .natural(made.variableCount))
+    public func draw(_ x: Tensor, _ random: RandomSource, temperature: Double = 1) -> (drawn: Tensor, order: Order) {
+        (made.draw(x, orders, random, temperature: temperature).drawn, .natural(made.variableCount))
     }
 }

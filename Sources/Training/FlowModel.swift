@@ -92,7 +92,7 @@ public final class FlowModel: LatentModel {
         var stages: [Drawing.Stage] = []
         if let density = flow.base as? AutoregressiveDensity {
             let z = Tensor.input("z", latent)
-            let (drawn, order) = density.draw(z, RandomSource())
+            let (drawn, order) = density.draw(z, RandomSource(), temperature: request.temperature)
             stages.append(.incremental(variable: z, drawn: drawn, order: order, outputs: []))
         } else {
             let z = flow.base.sample(latent, RandomSource())

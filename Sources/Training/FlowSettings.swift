@@ -59,7 +59,7 @@ public struct FlowSettings: ModelSettings {
             try makeFlow(examples.count), dequantization: levels > 0 ? UniformDequantization() : nil, levels: levels)
     }
 
-    var bound: ScaleBound { limit > 0 ? .tanh(limit: limit) : .none }
+    var bound: ScaleBound { .within(limit) }
 
     func makeActivation() throws -> Activation {
         guard let result = Activation(rawValue: activation) else {
@@ -114,9 +114,7 @@ public struct FlowSettings: ModelSettings {
                     variables: variables, layers: layers, hidden: hidden, components: components, limit: limit,
                     normalization: normalization)
             case "iaf":
-                .iaf(
-                    variables: variables, layers: layers, hidden: hidden, limit: max(limit, 0.1), activation: activation
-                )
+                .iaf(variables: variables, layers: layers, hidden: hidden, limit: limit, activation: activation)
             case "planar": .planar(variables: variables, layers: layers)
             case "radial": .radial(variables: variables, layers: layers)
             default:

@@ -22,6 +22,7 @@ extension Run {
     }
 
     /// The latents of examples `[rows, variables]`, `[rows, latents]`.
+    /// - Throws: `UsageError` where the latents are not finite.
     public func encode(_ rows: HostArray) throws -> HostArray {
         let model = try latentModel()
         let batch = min(model.evaluationBatch, max(1, rows.shape[0]))
@@ -31,6 +32,10 @@ extension Run {
             let part = rows.rows(start..<min(rows.shape[0], start + batch))
             let feed = ["x": HostArray(part.floats, shape: part.shape)]
             result += try program.run(feed.known(to: program), batch: part.shape[0])[0].floats
+        }
+        if let bad = result.firstIndex(where: { !$0.isFinite }) {
+            throw UsageError(
+                "encode: row \(bad / model.latentCount) has no finite latents: it lies outside what float32 can map")
         }
         return HostArray(result, shape: [rows.shape[0], model.latentCount])
     }

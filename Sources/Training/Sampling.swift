@@ -78,6 +78,8 @@ extension Run {
             throw UsageError("complete: row \(i / width) has an observed value that is not finite")
         }
         for i in values.indices where !flags[i] { values[i] = 0 }
+        try configuration.model.domain.require(
+            HostArray(values, shape: input.shape), of: "complete, the observed part of the input")
         var result = [Float](repeating: 0, count: values.count)
         // Rows with one pattern share an order and so a program.
         var patterns: [[Bool]: [Int]] = [:]

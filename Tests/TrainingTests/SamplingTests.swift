@@ -185,6 +185,56 @@ import Testing
         #expect(throws: Never.self) { try run.complete(x, observed: gaps, SamplingOptions(), isApproximate: true) }
     }
 
+    /// An observed value that the model's variables cannot have is refused; what is not observed may be anything.
+    @Test func completionsRefuseForeignValues() throws {
+        let run = try run(CPUDevice(threads: 1), variables: 4)
+        let observed = HostArray([true, true, false, false], shape: [1, 4])
+        #expect(throws: FileError.self) {
+            try run.complete(
+                HostArray([1, 255, 0, 0] as [Float], shape: [1, 4]), observed: observed, SamplingOptions())
+        }
+        #expect(throws: Never.self) {
+            try run.complete(
+                HostArray([1, 0, 0.5, .nan] as [Float], shape: [1, 4]), observed: observed, SamplingOptions())
+        }
+    }
+
+    /// A limit of 0 leaves log-scales unbounded in every flow, and temperature reaches a base that is autoregressive itself.
+    @Test func flowsOfEverySetting() throws {
+        for flow in ["realnvp", "maf", "maf-mog", "iaf"] {
+            let settings = RunConfiguration(
+                FlowSettings {
+                    $0.flow = flow
+                    $0.layers = 1
+                    $0.hidden = [8]
+                    $0.components = 2
+                    $0.limit = 0
+                })
+            let run = try Run(settings, examples: ExampleShape([2]), device: CPUDevice(threads: 1))
+            let rows = HostArray((0..<200).map { Float($0 % 17) / 4 - 2 }, shape: [100, 2])
+            try run.initialize(rows)
+            let loss = try (run.model as! FlowModel).objective(run.x, RandomSource()).loss
+            let slopes = try gradients(of: loss, with: run.model.module.parameters.map(\.tensor))
+            let found = try run.device.load(compile(slopes), maximumBatch: 100, states: run.states.buffers)
+                .run(["x": .host(rows)], batch: 100)
+            #expect(found.allSatisfy { $0.floats.allSatisfy(\.isFinite) }, "\(flow)")
+            func deviation(_ temperature: Double) throws -> Double {
+                let x = try run.sample(count: 400, SamplingOptions(temperature: temperature)).examples.doubles
+                let mean: Double = x.reduce(0.0) { $0 + $1 } * (1 / 800)
+                let square: Double = x.reduce(0.0) { $0 + ($1 - mean) * ($1 - mean) }
+                return square.squareRoot()
+            }
+            #expect(try deviation(0.01) < 0.5 * deviation(1), "\(flow)")
+            // Latents that are no numbers are refused; here a scale of exp(1e30).
+            guard flow == "realnvp" else { continue }
+            for (name, parameter) in run.parameters {
+                let ones = [Float](repeating: 1, count: parameter.shape.reduce(1, *))
+                try run.states.set(name, HostArray(ones, shape: parameter.shape))
+            }
+            #expect(throws: UsageError.self) { try run.encode(HostArray([1, 1e30] as [Float], shape: [1, 2])) }
+        }
+    }
+
     /// Every model sums to one over all its inputs on every device.
     @Test func modelsSumToOne() throws {
         for device in try testDevices() {
