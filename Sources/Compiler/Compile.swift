@@ -46,6 +46,7 @@ public func compile(
     var builder = ScheduleBuilder(
         outputs: returned, updates: Array(zip(states, values)), settled: settledStates, halves: sections.halves)
     let schedule = try builder.build()
+    try schedule.checkOrder()
     if debugLevel >= 1 {
         debugLine("compiled \(topologicalOrder(simplified).count) nodes into \(schedule.groups.count) groups")
     }

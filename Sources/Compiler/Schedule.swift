@@ -17,6 +17,25 @@ public struct Schedule: Sendable {
     public var outputs: [Int] = []
 
     public init() {}
+
+    /// Checks that nothing is read before it is written: a fault of the compiler, which must not become a wrong number.
+    func checkOrder() throws(GraphError) {
+        func isComputed(_ value: Int) -> Bool { if case .temporary = values[value].storage { true } else { false } }
+        var written = Set<Int>()
+        func check(_ value: Int, _ reader: String, _ location: SourceLocation?) throws(GraphError) {
+            guard isComputed(value), !written.contains(value) else { return }
+            throw GraphError(
+                operation: reader,
+                message:
+                    "the compiled graph reads '\(values[value].label)' before it is computed, which is a fault of the compiler; "
+                    + "please report it with the graph", location: location)
+        }
+        for group in groups {
+            for value in group.reads { try check(value, group.label, group.location) }
+            written.formUnion(group.writes)
+        }
+        for value in outputs { try check(value, "output", nil) }
+    }
 }
 
 /// A contiguous row-major array that groups read or write.
