@@ -74,8 +74,9 @@ extension View {
             guard i < old.count, j < new.count else { return nil }
             var (left, right) = (old[i].0, to[new[j]])
             var (lastOld, lastNew) = (i, j)
+            // Leading products grow on both sides; those of equal size, found by always enlarging the smaller, end a block.
             while left != right {
-                if divides(left, right) {
+                if isSmaller(left, right) {
                     lastOld += 1
                     guard lastOld < old.count else { return nil }
                     left = left * old[lastOld].0
@@ -83,7 +84,6 @@ extension View {
                     lastNew += 1
                     guard lastNew < new.count else { return nil }
                     right = right * to[new[lastNew]]
-                    if left != right, !divides(left, right), !divides(right, left) { return nil }
                 }
             }
             // The old axes of this block must be one run of equally spaced elements.
@@ -98,8 +98,8 @@ extension View {
         return result
     }
 
-    /// Whether `a` is a proper part of `b`, as far as their monomials tell.
-    private static func divides(_ a: Extent, _ b: Extent) -> Bool {
-        a != b && a.power <= b.power && a.coefficient != 0 && b.coefficient % a.coefficient == 0
+    /// An order of monomials in which a product is never smaller than its factors.
+    private static func isSmaller(_ a: Extent, _ b: Extent) -> Bool {
+        (a.power, a.coefficient) < (b.power, b.coefficient)
     }
 }

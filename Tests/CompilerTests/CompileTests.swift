@@ -64,13 +64,28 @@ func numbers(_ count: Int, seed: UInt64) -> [Double] {
         try check([(d + c.matrixTransposed()) * c], groups: 2)
         let image = Tensor.input("image", [.batch, 2, 5]).tanh()
         try check([image.convolution(.state("k", [2, 2, 3]), padding: [(before: 1, after: 1)]) + image])
+        let (v, square) = (Tensor.input("u", [5, 2]), Tensor.input("s", [.batch, 3, 3]).tanh())
+        try check([square.matmul(square) + square], groups: 2)
+        let u = v.tanh()
+        try check([u.flipped(axes: [0]) * v + u], groups: 2)
+        let turned = u.flipped(axes: [0]).exp()
+        try check([turned.tanh() + u.sigmoid(), turned])
+        try check([turned * v.sum(axes: [1], keepingAxes: true) + u, u])
         // The gradient of a sum over an axis of one element.
-        let (y, v) = (Tensor.input("y", [.batch, 1]), Tensor.input("v", [1]).broadcast(to: [.batch, 1]))
+        let (y, n) = (Tensor.input("y", [.batch, 1]), Tensor.input("n", [1]).broadcast(to: [.batch, 1]))
         func reflected(_ x: Tensor) -> Tensor {
-            x - v * ((x * v).sum(axes: [1], keepingAxes: true) * 2 / v.squared().sum(axes: [1], keepingAxes: true))
+            x - n * ((x * n).sum(axes: [1], keepingAxes: true) * 2 / n.squared().sum(axes: [1], keepingAxes: true))
         }
         let z = reflected(reflected(y))
         try check([z] + gradients(of: z.sum(), with: [y]))
+    }
+
+    /// Shapes whose leading products do not divide one another are still one run of elements.
+    @Test func reshapesAcrossAxes() throws {
+        let x = Tensor.input("x", [.batch, 10, 6])
+        try check([(x * 2).reshaped([.batch, 4, 3, 5]) + 1], groups: 2)
+        try check([x.reshaped([.batch, 4, 3, 5]), (x.tanh() * 3).reshaped([4, 3, Extent(5, power: 1)])])
+        try check([x.transposed([0, 2, 1]).reshaped([4, Extent(3, power: 1), 5]).tanh()])
     }
 
     @Test func foldsMovementIntoOperands() throws {
