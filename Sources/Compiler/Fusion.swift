@@ -164,6 +164,14 @@ struct Fusion {
         let cluster = make(anchor: nil, shape: tensor.shape, rank: rank, reading: [tensor])
         cluster.copied = tensor
         home[tensor] = cluster
+        // Whoever read the view before reads this memory from now on.
+        let new = cluster.ancestors.union([cluster.id])
+        for reader in clusters
+        where reader !== cluster && inputs(of: reader).contains(where: { source($0) === cluster }) {
+            for other in clusters where other === reader || other.ancestors.contains(reader.id) {
+                other.ancestors.formUnion(new)
+            }
+        }
     }
 
     /// Gives a tensor that is a mere view memory of its own.

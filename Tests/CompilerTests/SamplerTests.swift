@@ -105,6 +105,49 @@ import Testing
         #expect(leak?.path.contains { $0.hasPrefix("tanh[0]") } == true)
     }
 
+    /// A view that is read before it is given memory of its own, for a gather, is written before either reads it.
+    @Test func viewsThatAreStoredLate() throws {
+        let x = Tensor.input("x", [.batch, 9])
+        let grid = x.reshaped([.batch, 3, 3])
+        let squashed = grid.tanh().max(axes: [2], keepingAxes: true)
+        let picked = grid.gathered(.constant(HostArray([2] as [Int32])), axis: 2)
+        let out = (squashed + picked * 0.5).broadcast(to: [.batch, 3, 3]) + Tensor.state("b", [3])
+        try check(
+            x,
+            logits: out.padded(low: [0, 1, 0], high: [0, 0, 0]).sliced(axis: 1, from: 0, count: 3).reshaped([.batch, 9]
+            ),
+            order: Order(index: [0, 0, 0, 1, 1, 1, 2, 2, 2]))
+    }
+
+    /// What is handed back may read every variable, the last included.
+    @Test func outputsOfWholeExamples() throws {
+        let x = Tensor.input("x", [.batch, 4])
+        let shifted = x.padded(low: [0, 1], high: [0, 0]).sliced(axis: 1, from: 0, count: 4).tanh()
+        let total = (x * 2 - shifted).squared().sum(axes: [1], keepingAxes: true)
+        let program = try SamplingProgram(
+            variable: x, drawn: shifted + Tensor.input("noise", x.shape), order: .natural(4), outputs: [total, x * 2])
+        var machine = try SamplingInterpreter(
+            program, batch: 2, ["noise": Values(shape: [2, 4], elements: numbers(8, seed: 3))])
+        let found = machine.run()
+        let expected = try Interpreter(batch: 2, ["x": found[0]]).run([total, x * 2])
+        for (a, b) in zip(found.dropFirst(), expected) {
+            #expect(zip(a.elements, b.elements).allSatisfy { abs($0 - $1) <= 1e-12 })
+        }
+    }
+
+    /// What is handed back or drawn may be what was fed, or never vary.
+    @Test func outputsThatNoWorkWrites() throws {
+        let x = Tensor.input("x", [.batch, 2])
+        let noise = Tensor.input("noise", x.shape)
+        let still = x.padded(low: [0, 2], high: [0, 0], fill: 0.5).sliced(axis: 1, from: 0, count: 2).tanh()
+        let program = try SamplingProgram(variable: x, drawn: noise, order: .natural(2), outputs: [still])
+        let given = Values(shape: [3, 2], elements: numbers(6, seed: 3))
+        var machine = try SamplingInterpreter(program, batch: 3, ["noise": given])
+        let found = machine.run()
+        #expect(found[0].elements == given.elements)
+        #expect(try found[1].elements == Interpreter(batch: 3, ["x": given]).run(still).elements)
+    }
+
     @Test func refusesWhatReadsTheFuture() throws {
         let x = Tensor.input("x", [.batch, 4])
         #expect(throws: DependencyLeak.self) { try SamplingProgram(variable: x, drawn: x * 2, order: .natural(4)) }

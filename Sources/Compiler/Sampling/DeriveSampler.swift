@@ -77,6 +77,8 @@ struct SamplerBuilder {
     let dependencies: Dependencies
     let levels: [Tensor: [Int32]]
     let needed: [Tensor: [Bool]]
+    /// One for each group; one more, in which nothing is drawn, where an output reads what is drawn last.
+    private let stepCount: Int
     /// Whether there are convolutions: without them loops over channels gain nothing.
     private let hasChannels: Bool
     /// The clusters that read a tensor's memory.
@@ -92,8 +94,11 @@ struct SamplerBuilder {
         self.outputs = outputs
         fusion = Fusion([drawn] + outputs)
         dependencies = try Dependencies([drawn] + outputs)
-        levels = dependencies.levels(of: variable, order: order.index)
+        let levels = dependencies.levels(of: variable, order: order.index)
+        self.levels = levels
         needed = dependencies.reach(from: [drawn] + outputs)
+        let latest = outputs.compactMap { levels[$0]?.max() }.max() ?? -1
+        stepCount = Swift.max(order.groupCount, Int(latest) + 2)
         readers = fusion.readers
         hasChannels = dependencies.nodes.contains { $0.operation is Convolution }
     }
@@ -101,14 +106,18 @@ struct SamplerBuilder {
     mutating func build() throws -> SamplingProgram {
         let variableValue = value(variable)
         for cluster in fusion.ordered { try emit(cluster) }
+        let groups = order.groups
+        // What no work writes has no value yet.
+        let drawnValue = value(drawn)
+        let handedBack = outputs.map {
+            SamplingProgram.Output(value: value($0), exampleShape: Array($0.shape.resolved(batch: 1).dropFirst()))
+        }
         var program = SamplingProgram(
-            values: values, works: works, variable: variableValue, drawn: value(drawn),
-            groups: order.groups.map { $0.map { Int32($0) } },
-            exampleShape: Array(variable.shape.resolved(batch: 1).dropFirst()),
-            outputs: outputs.map {
-                SamplingProgram.Output(
-                    value: value($0), exampleShape: Array($0.shape.resolved(batch: 1).dropFirst()))
-            })
+            values: values, works: works, variable: variableValue, drawn: drawnValue,
+            groups: (0..<stepCount).map { step in
+                step < order.groupCount ? groups[step].map { Int32($0) } : []
+            },
+            exampleShape: Array(variable.shape.resolved(batch: 1).dropFirst()), outputs: handedBack)
         if hasChannels { program.store(channelShapes) }
         return program
     }
@@ -301,7 +310,7 @@ struct SamplerBuilder {
     ) {
         let target = target ?? layout.target
         let analyses = tensors.map { (levels[$0], needed[$0], dependencies.facts($0)?.isKnown) }
-        var bySteps = [[Int32]](repeating: [], count: order.groupCount)
+        var bySteps = [[Int32]](repeating: [], count: stepCount)
         for (p, place) in target.positions.enumerated() {
             let place = Int(place)
             var step = 0
@@ -310,7 +319,7 @@ struct SamplerBuilder {
                 step = Swift.max(step, levels.map { Int($0[place]) + 1 } ?? 0)
                 isWanted = isWanted || (needed?[place] == true && known?[place] != true)
             }
-            if isWanted, step < order.groupCount { bySteps[step].append(Int32(p)) }
+            if isWanted, step < stepCount { bySteps[step].append(Int32(p)) }
         }
         guard bySteps.contains(where: { !$0.isEmpty }) else { return }
         var starts: [Int32] = [0]
