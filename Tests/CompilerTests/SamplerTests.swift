@@ -148,6 +148,24 @@ import Testing
         #expect(try found[1].elements == Interpreter(batch: 3, ["x": given]).run(still).elements)
     }
 
+    /// A variable times a structural zero is zero before the variable is drawn, behind an anchor and in front of one too.
+    @Test func variablesTimesZero() throws {
+        let x = Tensor.input("x", [.batch, 4])
+        let shifted = x.padded(low: [0, 1], high: [0, 0]).sliced(axis: 1, from: 0, count: 4)
+        let mixed = (shifted * x + Tensor.state("b", [4])).tanh()
+        let later = { (t: Tensor) in t.padded(low: [0, 1], high: [0, 0]).sliced(axis: 1, from: 0, count: 4) }
+        try check(x, logits: later(mixed), order: .natural(4))
+        // What is multiplied by zero is not computed at all.
+        let same = shifted.gathered(.constant(HostArray([0, 1, 2, 3] as [Int32])), axis: 1)
+        try check(x, logits: later((shifted * same).sigmoid() * Tensor.state("d", [4])), order: .natural(4))
+        // Here by a mask that multiplies, in front of a reduction.
+        let mask = Tensor.constant(
+            HostArray([1, 0, 0, 0, 1, 1, 0, 0, 1, 1, 1, 0, 1, 1, 1, 1] as [Float], shape: [4, 4]))
+        let terms = x.reshaped([.batch, 1, 4]) * mask + Tensor.state("c", [4, 4])
+        try check(x, logits: later((terms.tanh() * 0.5).sum(axes: [2])), order: .natural(4))
+        try check(x, logits: later(terms.tanh().max(axes: [2]) + terms.sum(axes: [2])), order: .natural(4))
+    }
+
     @Test func refusesWhatReadsTheFuture() throws {
         let x = Tensor.input("x", [.batch, 4])
         #expect(throws: DependencyLeak.self) { try SamplingProgram(variable: x, drawn: x * 2, order: .natural(4)) }

@@ -86,6 +86,8 @@ struct SamplerBuilder {
     private var values: [SamplingProgram.Value] = []
     private var valueOf: [Tensor: Int] = [:]
     private var works: [SamplingProgram.Work] = []
+    /// Tensors that their own cluster reads from memory, where what is known of them is there from the start.
+    private var apart = Set<Tensor>()
 
     init(variable: Tensor, drawn: Tensor, order: Order, outputs: [Tensor]) throws {
         self.variable = variable
@@ -223,7 +225,9 @@ struct SamplerBuilder {
             }
             return
         }
-        let stored = cluster.nodes.map { Tensor($0) }.filter { isRead($0, outside: cluster) }
+        let read = cluster.nodes.map { Tensor($0) }.filter { isRead($0, outside: cluster) }
+        findApart(cluster.nodes, results: read)
+        let stored = cluster.nodes.map { Tensor($0) }.filter { read.contains($0) || apart.contains($0) }
         guard let anchor = cluster.anchor else {
             for tensor in stored {
                 for layout in layouts([tensor]) { emitElementwise(tensor, cluster, anchor: nil, layout) }
@@ -235,6 +239,38 @@ struct SamplerBuilder {
         case let concatenate as Concatenate: try emit(concatenate, anchor, cluster)
         case let gather as Gather: try emit(gather, anchor, cluster)
         default: try emit(anchor, stored, cluster)
+        }
+    }
+
+    /// Finds the nodes that are known where they read what is drawn later than a result that is computed from them, or what is
+    /// never computed, such as a variable times zero: computing them again there would read what is not there.
+    private mutating func findApart(_ nodes: [Node], results: [Tensor]) {
+        var results = results
+        var isComplete = false
+        while !isComplete {
+            isComplete = true
+            for node in nodes where !apart.contains(Tensor(node)) {
+                guard let facts = dependencies.facts(Tensor(node)) else { continue }
+                let isAbsent = node.inputs.contains { input in
+                    guard case .tensor(let base) = fusion.view(input).base,
+                        base == variable || !(base.node.operation is Placeholder || base.node.operation is Constant)
+                    else { return false }
+                    let (late, own, isRead) = (levels[input], dependencies.facts(input)?.isKnown, needed[input])
+                    return results.contains { result in
+                        guard result != Tensor(node) else { return false }
+                        let (level, known) = (levels[result], dependencies.facts(result)?.isKnown)
+                        return facts.isKnown.indices.contains { e in
+                            facts.isKnown[e] && known?[e] != true && own?[e] != true
+                                && (isRead?[e] != true || late?[e] ?? -1 > level?[e] ?? -1)
+                        }
+                    }
+                }
+                if isAbsent {
+                    apart.insert(Tensor(node))
+                    results.append(Tensor(node))
+                    isComplete = false
+                }
+            }
         }
     }
 
@@ -271,7 +307,8 @@ struct SamplerBuilder {
         if let scalar = Simplifier.scalar(tensor) {
             builder.addConstant(tensor, scalar)
         } else if tensor.node.operation is Elementwise,
-            Simplifier.isCounted(tensor) || (internals && fusion.home[tensor] === cluster)
+            Simplifier.isCounted(tensor)
+                || (internals && fusion.home[tensor] === cluster && !apart.contains(tensor))
         {
             for input in tensor.node.inputs { supply(input, &builder, cluster, internals: internals, layout) }
             builder.add(tensor.node)
@@ -285,20 +322,33 @@ struct SamplerBuilder {
     ) {
         var builder = SamplerProgramBuilder()
         if let anchor { builder.addOperand(anchor, operand(anchor, layout)) }
-        supply(tensor, &builder, cluster, internals: true, layout)
+        if apart.contains(tensor) {
+            for input in tensor.node.inputs { supply(input, &builder, cluster, internals: true, layout) }
+            builder.add(tensor.node)
+        } else {
+            supply(tensor, &builder, cluster, internals: true, layout)
+        }
         append(.none, builder.operands, builder.program([tensor]), [tensor], cluster, layout)
     }
 
     /// The elementwise tensors in front of a reduction become work of their own: each element is computed once, when it can
     /// be.
     mutating func emitPrologue(of input: Tensor, _ cluster: Cluster) {
-        for layout in layouts([input]) {
-            var builder = SamplerProgramBuilder()
-            for node in cluster.prologue {
-                for input in node.inputs { supply(input, &builder, cluster, internals: false, layout) }
-                builder.add(node)
+        findApart(cluster.prologue, results: [input])
+        for tensor in cluster.prologue.map({ Tensor($0) }) where tensor == input || apart.contains(tensor) {
+            for layout in layouts([tensor]) {
+                var builder = SamplerProgramBuilder()
+                for node in cluster.prologue {
+                    if Tensor(node) != tensor, apart.contains(Tensor(node)) {
+                        builder.addOperand(Tensor(node), operand(Tensor(node), layout))
+                    } else {
+                        for input in node.inputs { supply(input, &builder, cluster, internals: false, layout) }
+                        builder.add(node)
+                    }
+                    if Tensor(node) == tensor { break }
+                }
+                append(.none, builder.operands, builder.program([tensor]), [tensor], cluster, layout)
             }
-            append(.none, builder.operands, builder.program([input]), [input], cluster, layout)
         }
     }
 
