@@ -99,8 +99,7 @@ public final class InverseProgram {
                 value = try program.run(
                     feeds.filter { names.contains($0.key) }.mapValues { Feed.host($0) }, batch: batch)[0]
             case .sequential(let sampler):
-                let names = Set(
-                    sampler.program.values.compactMap { if case .input(let name) = $0.storage { name } else { nil } })
+                let names = sampler.program.inputNames
                 value = try sampler.run(feeds.filter { names.contains($0.key) }, batch: batch)[0]
             }
         }

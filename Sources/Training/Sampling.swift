@@ -1,6 +1,7 @@
 import Compiler
 import Datasets
 import Distributions
+import Foundation
 import Graph
 
 /// How samples are drawn.
@@ -205,14 +206,13 @@ extension HostArray {
 /// A draw that is ready to run: compiled, or as the loop over full passes.
 public final class Sampler {
     private enum Stage {
-        case compiled(any SamplingExecutable)
-        case naive(any Executable, variable: String, groups: [[Int]])
+        case sequential(any SamplingExecutable)
         case direct(any Executable)
     }
 
     private let run: Run
     private var stages: [Stage] = []
-    /// The incremental programs among the stages.
+    /// The programs that draw variable after variable.
     public private(set) var programs: [SamplingProgram] = []
 
     public convenience init(_ run: Run, _ request: DrawingRequest, _ options: SamplingOptions, maximumBatch: Int) throws
@@ -225,14 +225,16 @@ public final class Sampler {
         let (device, states) = (run.device, run.states.buffers)
         for stage in drawing.stages {
             switch stage {
-            case .incremental(let variable, let drawn, let order, let outputs) where options.isNaive:
-                stages.append(
-                    .naive(
-                        try device.load(compile([drawn] + outputs), maximumBatch: maximumBatch, states: states),
-                        variable: variable.placeholder?.label ?? "x", groups: order.groups))
             case .incremental(let variable, let drawn, let order, let outputs):
-                let program = try SamplingProgram(variable: variable, drawn: drawn, order: order, outputs: outputs)
-                stages.append(.compiled(try device.load(program, maximumBatch: maximumBatch, states: states)))
+                let program =
+                    options.isNaive
+                    ? try SamplingProgram(fullPassesOver: variable, drawn: drawn, order: order, outputs: outputs)
+                    : try SamplingProgram(variable: variable, drawn: drawn, order: order, outputs: outputs)
+                if let reason = program.fullPasses?.reason {
+                    let note = "drawing with a full pass for each of \(program.stepCount) steps: \(reason)\n"
+                    FileHandle.standardError.write(Data(note.utf8))
+                }
+                stages.append(.sequential(try device.load(program, maximumBatch: maximumBatch, states: states)))
                 programs.append(program)
             case .direct(let outputs):
                 stages.append(.direct(try device.load(compile(outputs), maximumBatch: maximumBatch, states: states)))
@@ -244,8 +246,8 @@ public final class Sampler {
     public var plannedBytes: Int {
         stages.reduce(0) { total, stage in
             switch stage {
-            case .compiled(let executable): total + executable.plannedBytes
-            case .naive(let executable, _, _), .direct(let executable): total + executable.plannedBytes
+            case .sequential(let executable): total + executable.plannedBytes
+            case .direct(let executable): total + executable.plannedBytes
             }
         }
     }
@@ -255,34 +257,14 @@ public final class Sampler {
         var results: [HostArray] = []
         for stage in stages {
             switch stage {
-            case .compiled(let executable):
-                let names = Set(
-                    executable.program.values.compactMap { if case .input(let name) = $0.storage { name } else { nil } }
-                )
+            case .sequential(let executable):
+                let names = executable.program.inputNames
                 results = try executable.run(feeds.filter { names.contains($0.key) }, batch: batch)
-            case .naive(let executable, let variable, let groups):
-                results = try runNaive(executable, variable, groups, feeds, batch)
             case .direct(let executable):
                 results = try executable.run(feeds.known(to: executable), batch: batch)
             }
             feeds[Drawing.previous] = results[0]
         }
         return Run.Drawn(examples: results[0], outputs: Array(results.dropFirst()))
-    }
-
-    private func runNaive(
-        _ executable: any Executable, _ variable: String, _ groups: [[Int]], _ feeds: [String: HostArray], _ batch: Int
-    ) throws -> [HostArray] {
-        let width = run.examples.count
-        var x = [Float](repeating: 0, count: batch * width)
-        var known = feeds.known(to: executable)
-        var results: [HostArray] = []
-        for group in groups {
-            known[variable] = .host(HostArray(x, shape: [batch, width]))
-            results = try executable.run(known, batch: batch)
-            let next = results[0].floats
-            for v in group { for b in 0..<batch { x[b * width + v] = next[b * width + v] } }
-        }
-        return [HostArray(x, shape: [batch, width])] + results.dropFirst()
     }
 }

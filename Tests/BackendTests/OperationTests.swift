@@ -22,25 +22,56 @@ import Testing
         }
     }
 
+    private let cube = CustomOperation(
+        "cube", outputType: { $0[0] }, gradient: { inputs, _, g in [g * inputs[0] * inputs[0] * 3] },
+        relations: { _ in [.same] },
+        evaluate: { inputs, output in
+            for i in output.indices { output[i] = inputs[0][i] * inputs[0][i] * inputs[0][i] }
+        },
+        cpu: { inputs, output in for i in output.indices { output[i] = inputs[0][i] * inputs[0][i] * inputs[0][i] } },
+        openCL: """
+            __kernel void cube(__global const float* x, __global float* y, int count) {
+                const int i = get_global_id(0);
+                if (i < count) y[i] = x[i] * x[i] * x[i];
+            }
+            """)
+
+    /// A model that goes through a user's own kernel is drawn too, by full passes.
+    @Test func drawsThroughCustomOperations() throws {
+        let x = Tensor.input("x", [.batch, 2, 2])
+        let flat = x.reshaped([.batch, 4])
+        let logits = cube(flat.padded(low: [0, 1], high: [0, 0]).sliced(axis: 1, from: 0, count: 4)) * 0.5
+        let drawn = (logits + Tensor.input("noise", [.batch, 4])).reshaped([.batch, 2, 2])
+        let program = try SamplingProgram(
+            variable: x, drawn: drawn, order: .natural(4), outputs: [logits, flat.sum(axes: [1])])
+        #expect(program.fullPasses?.reason?.hasPrefix("cube has no incremental form") == true)
+        let noise = numbers(12, seed: 8)
+        var (rows, last) = ([Double](), [Double]())
+        for b in 0..<3 {
+            var before = 0.0
+            for i in 0..<4 {
+                last.append(before * before * before * 0.5)
+                before = last.last! + noise[b * 4 + i]
+                rows.append(before)
+            }
+        }
+        let sums: [Double] = [0, 4, 8].map { (start: Int) -> Double in rows.dropFirst(start).prefix(4).reduce(0, +) }
+        for device in try devices() {
+            let sampler = try device.load(program, maximumBatch: 5, states: [:])
+            let found = try sampler.run(
+                ["noise": HostArray(Values(shape: [3, 4], elements: noise), as: .float32)], batch: 3)
+            #expect(found.map(\.shape) == [[3, 2, 2], [3, 4], [3]])
+            for (array, expected) in zip(found, [rows, last, sums]) {
+                #expect(zip(array.doubles, expected).allSatisfy { abs($0 - $1) <= 1e-5 }, "\(device.summary)")
+            }
+        }
+    }
+
     private func cases() throws -> [(String, Tensor)] {
         let x = Tensor.input("x", [.batch, 3, 3])
         let v = Tensor.input("v", [.batch, 7])
         let w = Tensor.input("w", [5, 7])
         let eye = Tensor.iota([3, 3], axis: 0).equal(.iota([3, 3], axis: 1)).cast(to: .float32)
-        let cube = CustomOperation(
-            "cube", outputType: { $0[0] }, gradient: { inputs, _, g in [g * inputs[0] * inputs[0] * 3] },
-            relations: { _ in [.same] },
-            evaluate: { inputs, output in
-                for i in output.indices { output[i] = inputs[0][i] * inputs[0][i] * inputs[0][i] }
-            },
-            cpu: { inputs, output in for i in output.indices { output[i] = inputs[0][i] * inputs[0][i] * inputs[0][i] }
-            },
-            openCL: """
-                __kernel void cube(__global const float* x, __global float* y, int count) {
-                    const int i = get_global_id(0);
-                    if (i < count) y[i] = x[i] * x[i] * x[i];
-                }
-                """)
         let root = Tensor.iterate(
             [v.squared() + 1], limit: 50,
             while: { ($0[0] * $0[0] - (v.squared() + 2)).absolute().max().greater(1e-5) },

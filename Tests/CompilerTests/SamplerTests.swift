@@ -83,6 +83,15 @@ import Testing
             x, logits: out.padded(low: [0, 1], high: [0, 0]).sliced(axis: 1, from: 0, count: 5), order: .natural(5))
     }
 
+    /// Running sums are drawn one addition at a time.
+    @Test func runningSums() throws {
+        let x = Tensor.input("x", [.batch, 6])
+        let grid = x.reshaped([.batch, 2, 3])
+        let rows = grid.cumulativeSum(axis: 2, exclusive: true).tanh()
+        let before = grid.cumulativeSum(axis: 1, exclusive: true).sum(axes: [2], keepingAxes: true)
+        try check(x, logits: (rows + before).reshaped([.batch, 6]), order: .natural(6))
+    }
+
     /// A recurrent network: every step's products are computed once, when its variable is known.
     @Test func recurrent() throws {
         let x = Tensor.input("x", [.batch, 5])

@@ -82,7 +82,12 @@ public final class CPUDevice: Device, @unchecked Sendable {
     public func load(
         _ program: SamplingProgram, maximumBatch: Int, states: [String: any DeviceBuffer]
     ) throws -> any SamplingExecutable {
-        try CPUSampler(program, maximumBatch: maximumBatch, states: states, device: self)
+        if let passes = program.fullPasses {
+            return FullPassSampler(
+                program, try load(passes.schedule, maximumBatch: maximumBatch, states: states),
+                variable: passes.variable)
+        }
+        return try CPUSampler(program, maximumBatch: maximumBatch, states: states, device: self)
     }
 }
 

@@ -81,7 +81,12 @@ public final class OpenCLDevice: Device, @unchecked Sendable {
     public func load(
         _ program: SamplingProgram, maximumBatch: Int, states: [String: any DeviceBuffer]
     ) throws -> any SamplingExecutable {
-        try OpenCLSampler(self, program, maximumBatch: maximumBatch, states: states)
+        if let passes = program.fullPasses {
+            return FullPassSampler(
+                program, try load(passes.schedule, maximumBatch: maximumBatch, states: states),
+                variable: passes.variable)
+        }
+        return try OpenCLSampler(self, program, maximumBatch: maximumBatch, states: states)
     }
 
     /// Waits for everything that was enqueued.

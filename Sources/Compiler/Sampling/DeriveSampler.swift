@@ -8,8 +8,12 @@ extension SamplingProgram {
     ///   - drawn: the new value of every variable, a function of earlier variables, of the same shape and type.
     ///   - order: the groups in which variables are drawn.
     ///   - outputs: tensors that are handed back beside the variable (logits, say), batch first.
-    /// - Throws: `DependencyLeak` if a variable's value would be computed from itself or a later one; `SamplingError` if an
-    ///   operation has no incremental form; `GraphError` if the graph is invalid.
+    ///
+    /// Where an operation has no incremental form (a user's own kernel that the draw goes through), the program is one of
+    /// `fullPasses`.
+    ///
+    /// - Throws: `DependencyLeak` if a variable's value would be computed from itself or a later one; `SamplingError` if what is
+    ///   drawn does not fit the variable; `GraphError` if the graph is invalid.
     public init(variable: Tensor, drawn: Tensor, order: Order, outputs: [Tensor] = []) throws {
         guard variable.type == drawn.type else {
             throw SamplingError(description: "what is drawn is \(drawn.type), the variable \(variable.type)")
@@ -18,13 +22,18 @@ extension SamplingProgram {
             [ConditionalParameters("drawn", drawn, variables: order.index.indices.map { Int32($0) })], of: variable,
             order: order)
         var simplifier = Simplifier()
-        let simplified = simplifier.simplify(unrolled([drawn, variable] + outputs))
+        let simplified = simplifier.simplify(unrolled([drawn, variable] + outputs, sums: true))
         var prelude = SamplerPrelude()
         let tensors = prelude.hoist(from: simplified)
         var builder = try SamplerBuilder(
             variable: tensors[1], drawn: tensors[0], order: order, outputs: Array(tensors.dropFirst(2)))
-        self = try builder.build()
-        self.prelude = prelude.values
+        do {
+            self = try builder.build()
+            self.prelude = prelude.values
+        } catch let error as SamplingError {
+            try self.init(
+                fullPassesOver: variable, drawn: drawn, order: order, outputs: outputs, reason: error.description)
+        }
     }
 }
 
@@ -448,7 +457,6 @@ struct SamplerBuilder {
 
     func unsupported(_ node: Node) -> SamplingError {
         SamplingError(
-            description: "\(node.operation.name) has no incremental form" + (node.location.map { " (\($0))" } ?? "")
-                + "; sample with --naive")
+            description: "\(node.operation.name) has no incremental form" + (node.location.map { " (\($0))" } ?? ""))
     }
 }

@@ -130,6 +130,8 @@ public struct SamplingProgram: Sendable {
     public var exampleShape: [Int]
     /// Values that are handed back beside the variable.
     public var outputs: [Output]
+    /// Takes the place of all works where some operation has no incremental form.
+    public var fullPasses: FullPasses?
 
     /// A value that is handed back, of one example's shape.
     public struct Output: Sendable {
@@ -144,7 +146,7 @@ public struct SamplingProgram: Sendable {
 
     public var stepCount: Int { groups.count }
 
-    /// Multiply-adds for one example.
+    /// Multiply-adds of the works for one example.
     public var multiplyAdds: Int {
         works.reduce(0) { total, work in
             guard case .product(let p) = work.anchor else { return total }
@@ -165,7 +167,7 @@ extension SamplingProgram {
     }
 }
 
-/// A program that cannot be sampled step by step, and why.
+/// A draw that has no incremental program, and why.
 public struct SamplingError: Error, Sendable, CustomStringConvertible {
     public let description: String
 }

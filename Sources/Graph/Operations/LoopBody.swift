@@ -59,14 +59,18 @@ public func replacing(_ replacements: [Tensor: Tensor], in outputs: [Tensor]) ->
 
 /// The same tensors with every scan written out step by step, for whoever has to tell the steps apart: the dependency rules
 /// and the sampler.
-public func unrolled(_ outputs: [Tensor]) -> [Tensor] {
+///
+/// - Parameter sums: whether running sums are written out too, one addition for each element.
+public func unrolled(_ outputs: [Tensor], sums: Bool = false) -> [Tensor] {
     var replaced: [Tensor: Tensor] = [:]
     for node in topologicalOrder(outputs) {
         let inputs = node.inputs.map { replaced[$0] ?? $0 }
         if let scan = node.operation as? Scan, node.error == nil {
-            for (index, result) in scan.unrolled(inputs, at: node.location).enumerated() {
+            for (index, result) in scan.unrolled(inputs, sums: sums, at: node.location).enumerated() {
                 replaced[Tensor(node, index)] = result
             }
+        } else if sums, let sum = node.operation as? CumulativeSum, node.error == nil {
+            replaced[Tensor(node)] = sum.unrolled(inputs[0])
         } else if inputs != node.inputs {
             let new = Node(node.operation, inputs, at: node.location)
             for index in node.types.indices { replaced[Tensor(node, index)] = Tensor(new, index) }
@@ -75,10 +79,26 @@ public func unrolled(_ outputs: [Tensor]) -> [Tensor] {
     return outputs.map { replaced[$0] ?? $0 }
 }
 
+extension CumulativeSum {
+    /// Every sum from the one before it.
+    fileprivate func unrolled(_ input: Tensor) -> Tensor {
+        let count = input.shape[axis].coefficient
+        var sums: [Tensor] = []
+        var sum: Tensor?
+        for step in 0..<count {
+            let term = input.sliced(axis: axis, from: isReversed ? count - 1 - step : step, count: 1)
+            let next = sum.map { $0 + term } ?? term
+            sums.append(isExclusive ? sum ?? Tensor.scalar(0, term.elementType).broadcast(to: term.shape) : next)
+            sum = next
+        }
+        return sums.isEmpty ? input : .concatenate(isReversed ? sums.reversed() : sums, axis: axis)
+    }
+}
+
 extension Scan {
     /// The results, one step after another.
-    func unrolled(_ inputs: [Tensor], at location: SourceLocation?) -> [Tensor] {
-        let body = Graph.unrolled(newCarries + outputs)
+    fileprivate func unrolled(_ inputs: [Tensor], sums: Bool, at location: SourceLocation?) -> [Tensor] {
+        let body = Graph.unrolled(newCarries + outputs, sums: sums)
         var state = Array(inputs.prefix(carries.count))
         let sequences = inputs[carries.count..<carries.count + slices.count]
         let captured = Dictionary(
