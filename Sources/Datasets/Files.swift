@@ -42,6 +42,32 @@ public enum Files {
         return bytes
     }
 
+    /// The bytes that `read` fills chunks with until there are none.
+    ///
+    /// - Parameters:
+    ///   - read: how many bytes it put into the chunk.
+    ///   - promised: how many there ought to be, as far as the bytes so far tell; reading stops at one more.
+    static func gather(
+        _ path: String, limit: Int, _ read: (inout [UInt8]) throws(FileError) -> Int,
+        promised: ([UInt8]) throws(FileError) -> Int?
+    ) throws(FileError) -> [UInt8] {
+        var bytes: [UInt8] = []
+        var chunk = [UInt8](repeating: 0, count: 1 << 20)
+        var most: Int?
+        while true {
+            let count = try read(&chunk)
+            if count == 0 { return bytes }
+            bytes += chunk[..<count]
+            if most == nil { most = try promised(bytes) }
+            if let most, bytes.count > most {
+                throw FileError(path, "its header promises \(most) bytes, but more follow; it is damaged")
+            }
+            guard bytes.count <= limit else {
+                throw FileError(path, "is larger than the \(limit >> 30) GiB that are read")
+            }
+        }
+    }
+
     /// Replaces the file in one step: after a crash at any moment the old or the new content is there, never a part of one.
     public static func write(_ bytes: some Collection<UInt8>, to path: String) throws(FileError) {
         try replace(path) { (descriptor: Int32) throws(FileError) in try writeAll(Array(bytes), descriptor, path) }

@@ -7,38 +7,36 @@ public enum IDX {
         guard Files.exists(path) else { throw FileError(path, "cannot be opened: no such file") }
         guard let file = gzopen(path, "rb") else { throw FileError(path, "cannot be opened") }
         defer { gzclose(file) }
-        var bytes: [UInt8] = []
-        var chunk = [UInt8](repeating: 0, count: 1 << 20)
-        while true {
+        let bytes = try Files.gather(path, limit: 1 << 33) { chunk throws(FileError) in
             let count = gzread(file, &chunk, UInt32(chunk.count))
             guard count >= 0 else { throw FileError(path, "its compressed data is damaged") }
-            if count == 0 { break }
-            bytes += chunk[..<Int(count)]
-            guard bytes.count <= 1 << 33 else { throw FileError(path, "is larger than the 8 GiB that are read") }
+            return Int(count)
+        } promised: { bytes throws(FileError) in
+            try header(bytes, path).map { $0.start + $0.shape.reduce(1, *) }
         }
         var code: Int32 = 0
         _ = gzerror(file, &code)
         guard code == Z_OK || code == Z_STREAM_END else { throw FileError(path, "ends within its compressed data") }
+        guard let (shape, start) = try header(bytes, path) else { throw FileError(path, "ends within its header") }
+        let count = shape.reduce(1, *)
+        guard bytes.count == start + count else {
+            throw FileError(path, "its header says \(shape), \(count) bytes, but \(bytes.count - start) follow")
+        }
+        return HostArray(type: .uint8, shape: shape, bytes: Array(bytes[start...]))
+    }
+
+    /// The extents, and where the elements begin; nil where the bytes end before that.
+    private static func header(_ bytes: [UInt8], _ path: String) throws(FileError) -> (shape: [Int], start: Int)? {
         guard bytes.count >= 4, bytes[0] == 0, bytes[1] == 0, bytes[2] == 8, (1...4).contains(bytes[3]) else {
             throw FileError(
                 path,
                 "expected an idx file of unsigned bytes (it begins 0, 0, 8, rank), found \(bytes.prefix(4).map { $0 })")
         }
-        let rank = Int(bytes[3])
-        guard bytes.count >= 4 + 4 * rank else { throw FileError(path, "ends within its header") }
-        var shape: [Int] = []
-        var count = 1
-        for axis in 0..<rank {
-            let extent = bytes[4 + 4 * axis..<8 + 4 * axis].reduce(0) { $0 << 8 | Int($1) }
-            let (product, overflow) = count.multipliedReportingOverflow(by: extent)
-            guard !overflow else { throw FileError(path, "its shape is too large") }
-            shape.append(extent)
-            count = product
-        }
-        guard bytes.count == 4 + 4 * rank + count else {
-            throw FileError(path, "its header says \(shape), \(count) bytes, but \(bytes.count - 4 - 4 * rank) follow")
-        }
-        return HostArray(type: .uint8, shape: shape, bytes: Array(bytes[(4 + 4 * rank)...]))
+        let start = 4 + 4 * Int(bytes[3])
+        guard bytes.count >= start else { return nil }
+        let shape = stride(from: 4, to: start, by: 4).map { bytes[$0..<$0 + 4].reduce(0) { $0 << 8 | Int($1) } }
+        guard shape.reduce(1.0, { $0 * Double($1) }) < 0x1p40 else { throw FileError(path, "its shape is too large") }
+        return (shape, start)
     }
 }
 
@@ -46,12 +44,16 @@ public enum IDX {
 public enum CSV {
     /// A `[rows, columns]` float32 array. A first line without numbers is a heading and is passed over.
     public static func read(_ path: String) throws(FileError) -> HostArray {
-        let text = String(decoding: try Files.read(path, limit: 1 << 32), as: UTF8.self)
+        var text = Substring(decoding: try Files.read(path, limit: 1 << 32), as: UTF8.self)
+        // Spreadsheets begin with a byte-order mark.
+        if text.first == "\u{FEFF}" { text.removeFirst() }
         var values: [Float] = []
         var columns: Int?
         var rows = 0
         for (number, line) in text.split(omittingEmptySubsequences: false, whereSeparator: \.isNewline).enumerated() {
-            let cells = line.split(separator: ",", omittingEmptySubsequences: false).map { String($0).trimmingSpaces }
+            let cells = line.split(separator: ",", omittingEmptySubsequences: false).map {
+                unquoted(String($0).trimmingSpaces)
+            }
             if cells == [""] { continue }
             let parsed = cells.map { Float($0) }
             if number == 0, parsed.allSatisfy({ $0 == nil }) { continue }
@@ -69,6 +71,11 @@ public enum CSV {
         guard let columns else { throw FileError(path, "holds no numbers") }
         return HostArray(values, shape: [rows, columns])
     }
+}
+
+/// What stands between quotation marks.
+private func unquoted(_ cell: String) -> String {
+    cell.count >= 2 && cell.first == "\"" && cell.last == "\"" ? String(cell.dropFirst().dropLast()) : cell
 }
 
 /// Any file of one array, by its ending.

@@ -105,6 +105,8 @@ func makeConditional(_ text: String) throws -> any Conditional {
 
 /// What variables of such a conditional may hold.
 func conditionalDomain(_ text: String) -> VariableDomain {
+    // A conditional that there is not has no domain; it is refused by name.
+    guard (try? makeConditional(text)) != nil else { return .real }
     if text == "bernoulli" { return .binary }
     if text.hasPrefix("categorical:"), let levels = Int(text.dropFirst(12)) { return .levels(levels) }
     if text.hasPrefix("logistics:"), let levels = text.split(separator: ":").last.flatMap({ Int($0) }) {

@@ -2,7 +2,7 @@ import Graph
 
 /// A rule that turns gradients into new parameters. What changes from step to step (rates, bias corrections) is computed on
 /// the host in double precision and fed as scalars, so one program serves every step.
-public enum Optimizer: String, Codable, Sendable, CaseIterable {
+public enum Optimizer: String, ChoiceSetting {
     /// Gradient descent.
     case sgd
     /// Gradient descent with momentum 0.9 (Polyak 1964).
@@ -82,7 +82,7 @@ public enum Optimizer: String, Codable, Sendable, CaseIterable {
 }
 
 /// How the rate changes over a run, as a factor of the configured rate.
-public enum RateSchedule: String, Codable, Sendable, CaseIterable {
+public enum RateSchedule: String, ChoiceSetting {
     case constant, linear, cosine, exponential
 
     /// - Parameters:

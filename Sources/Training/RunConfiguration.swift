@@ -79,6 +79,10 @@ public struct RunConfiguration: Sendable {
             value = parsed
         }
         if case .list = old, case .number = value { value = .list([value]) }
+        if case .list = old, case .text = value, !text.isEmpty {
+            let parts = text.split(separator: ",", omittingEmptySubsequences: false)
+            try require(!parts.contains(""), "--set \(assignment): a part of the list is empty")
+        }
         if case .list = old, case .text = value {
             value = .list(text.split(separator: ",").map { Double($0).map { .number($0) } ?? .text(String($0)) })
         }
@@ -86,7 +90,11 @@ public struct RunConfiguration: Sendable {
         do {
             self = try replacing(fields)
         } catch {
-            throw UsageError("--set \(assignment): \(describe(error))")
+            let reason = describe(error)
+            // A number that no JSON reader takes has no better reason.
+            throw UsageError(
+                "--set \(assignment): "
+                    + (reason.contains("JSON") ? "“\(text)” does not fit \(key), which is now \(old)" : reason))
         }
     }
 }

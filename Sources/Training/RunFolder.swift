@@ -31,6 +31,9 @@ public struct RunFolder: Sendable {
         }
     }
 
+    /// Whether no epoch was finished yet.
+    public func isFresh() throws -> Bool { try !Files.exists(metrics) || Files.read(metrics).isEmpty }
+
     /// The first `length` bytes of the metrics, the rest forgotten.
     func cutMetrics(to length: Int) throws {
         let bytes = Files.exists(metrics) ? try Files.read(metrics) : []
@@ -52,9 +55,8 @@ public func describe(_ error: any Error) -> String {
     case .valueNotFound(_, let context):
         "“\(context.codingPath.map(\.stringValue).joined(separator: "."))” has no value"
     case .dataCorrupted(let context):
-        context.codingPath.isEmpty
-            ? "it is not JSON"
-            : "“\(context.codingPath.map(\.stringValue).joined(separator: "."))”: \(context.debugDescription)"
+        (context.codingPath.isEmpty ? "" : "“\(context.codingPath.map(\.stringValue).joined(separator: "."))”: ")
+            + context.debugDescription
     default: "\(error)"
     }
 }

@@ -37,9 +37,26 @@ public struct TrainingSettings: Codable, Sendable, Equatable {
             "weightDecay: expected a number of at least 0, found \(weightDecay)")
         try require(clipNorm.isFinite && clipNorm >= 0, "clipNorm: expected a number of at least 0, found \(clipNorm)")
         try require((0..<1).contains(averaging), "averaging: expected at least 0 and less than 1, found \(averaging)")
+        try require(lookAhead >= 0, "lookAhead: expected 0 or more, found \(lookAhead)")
         try require((0...1 << 14).contains(samples), "samples: expected 0 to 16384, found \(samples)")
         try require(
             validationExamples >= 0, "validationExamples: expected 0 or more, found \(validationExamples)")
+    }
+}
+
+/// A setting that is one of a few names; a wrong one is answered with all of them.
+public protocol ChoiceSetting: RawRepresentable, CaseIterable, Codable, Sendable where RawValue == String {}
+
+extension ChoiceSetting {
+    public init(from decoder: any Decoder) throws {
+        let container = try decoder.singleValueContainer()
+        let name = try container.decode(String.self)
+        guard let value = Self(rawValue: name) else {
+            throw DecodingError.dataCorruptedError(
+                in: container,
+                debugDescription: "expected \(Self.allCases.map(\.rawValue).joined(separator: ", ")), found “\(name)”")
+        }
+        self = value
     }
 }
 

@@ -7,7 +7,7 @@ public struct UsageError: Error, Sendable, CustomStringConvertible {
 }
 
 /// Any JSON value.
-public enum JSON: Codable, Sendable {
+public enum JSON: Codable, Sendable, CustomStringConvertible {
     case number(Double)
     case text(String)
     case flag(Bool)
@@ -34,6 +34,15 @@ public enum JSON: Codable, Sendable {
         case .text(let value): try container.encode(value)
         case .flag(let value): try container.encode(value)
         case .list(let value): try container.encode(value)
+        }
+    }
+
+    public var description: String {
+        switch self {
+        case .number(let value): Int(exactly: value).map { "\($0)" } ?? "\(value)"
+        case .text(let value): value
+        case .flag(let value): "\(value)"
+        case .list(let value): value.map(\.description).joined(separator: ",")
         }
     }
 }

@@ -1,6 +1,12 @@
 import ArgumentParser
 import Training
 
+#if canImport(Glibc)
+    @preconcurrency import Glibc
+#elseif canImport(Musl)
+    @preconcurrency import Musl
+#endif
+
 @main
 struct Martlet: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -12,4 +18,19 @@ struct Martlet: ParsableCommand {
             Bench.self,
             Devices.self,
         ])
+
+    static func main() {
+        // Lines appear as they are printed, in files too.
+        setvbuf(stdout, nil, _IOLBF, 0)
+        do {
+            var command = try parseAsRoot()
+            try command.run()
+        } catch {
+            exit(withError: error)
+        }
+        if fflush(stdout) != 0 || ferror(stdout) != 0 {
+            fputs("Error: the output cannot be written: \(String(cString: strerror(errno)))\n", stderr)
+            Glibc.exit(1)
+        }
+    }
 }

@@ -144,7 +144,16 @@ struct Resume: ParsableCommand {
         let display = ProgressDisplay(isQuiet: json)
         let trainer = try Trainer(
             run, dataset: data.dataset, folder: folder, trainingExamples: data.trainingExamples, report: display.show)
-        if Files.exists(folder.state) { try trainer.restore() } else { try trainer.start() }
+        if Files.exists(folder.state) {
+            try trainer.restore()
+        } else if try folder.isFresh() {
+            try trainer.start()
+        } else {
+            throw FileError(
+                folder.state,
+                "is missing, and without it the run would begin again; put it back, or start another run with --weights \(folder.model)"
+            )
+        }
         if !json {
             print(
                 "\(experiment.name) on \(device.summary): goes on after epoch \(trainer.epochsDone), folder \(folder.path)"

@@ -122,6 +122,10 @@ import Testing
             (run + data + ["--set", "hiden=3"], [], "hidden"),
             (run + data + ["--set", "hidden=-3"], [], "-3"),
             (run + data + ["--set", "batch=0"], [], "batch"),
+            (run + data + ["--set", "hidden=5,,5"], [], "empty"),
+            (run + data + ["--set", "seed=-1"], [], "does not fit seed"),
+            (run + data + ["--set", "optimizer=best"], [], "adamax"),
+            (run + data + ["--set", "conditional=categorical:-3"], [], "categorical:LEVELS"),
             (run + data + ["--device", "opencl:99"], [], "opencl:99"),
             (run + data + ["--device", "opencl"], ["OCL_ICD_VENDORS=/nothing"], "OpenCL"),
             (run + data + ["--weights", weights], [], "weights.safetensors"),
@@ -158,5 +162,11 @@ import Testing
         #expect(limited > 0 && errors.contains("cannot be written"), "\(limited): \(errors)")
         #expect(try files.map { try Files.read($0) } == before)
         #expect(try session.run("resume", run).status == 0)
+        // What was trained is not trained over.
+        try #require(unlink(files[1]) == 0)
+        let trained = try Files.read(files[0])
+        #expect(try session.run("resume", run).status > 0)
+        #expect(try session.text("errors").contains("state.safetensors: is missing"))
+        #expect(try Files.read(files[0]) == trained)
     }
 }

@@ -86,19 +86,50 @@ final class TemporaryFolder {
         }
         let npy = "\(folder.path)/bad.npy"
         for header in [
-            "{'descr': '<f4', 'fortran_order': True, 'shape': (2,), }",
+            "{'descr': '<f4', 'fortran_order': True, 'shape': (2, 2), }",
+            "{'descr': '<u8', 'fortran_order': False, 'shape': (1,), }",
             "{'descr': '<c8', 'fortran_order': False, 'shape': (1,), }",
             "{'descr': '<f4', 'fortran_order': False, 'shape': (9223372036854775807, 9223372036854775807), }",
             "{'descr': '|O', 'fortran_order': False, 'shape': (2,), }", "{}",
             "{'descr': '<f4', 'fortran_order': False, 'shape': (-2,), }",
         ] {
-            let bytes: [UInt8] =
-                [0x93, 0x4E, 0x55, 0x4D, 0x50, 0x59, 1, 0, UInt8(header.utf8.count), 0] + Array(header.utf8) + [
-                    0, 0, 0, 0, 0, 0, 0, 0,
-                ]
-            try Files.write(bytes, to: npy)
+            try Files.write(npyFile(header, [UInt8](repeating: 255, count: 8)), to: npy)
             #expect(throws: FileError.self, "\(header)") { try NumPy.read(npy: npy) }
         }
+    }
+
+    private func npyFile(_ header: String, _ body: [UInt8]) -> [UInt8] {
+        [0x93, 0x4E, 0x55, 0x4D, 0x50, 0x59, 1, 0, UInt8(header.utf8.count), 0] + Array(header.utf8) + body
+    }
+
+    /// Columns first, half precision, and integers of other widths than ours.
+    @Test func otherNumPyArrays() throws {
+        let path = "\(folder.path)/a.npy"
+        func read(_ descriptor: String, _ shape: String, fortran: Bool = false, _ body: [UInt8]) throws -> HostArray {
+            let header =
+                "{'descr': '\(descriptor)', 'fortran_order': \(fortran ? "True" : "False"), 'shape': \(shape), }"
+            try Files.write(npyFile(header, body), to: path)
+            return try NumPy.read(npy: path)
+        }
+        let columns = try read("<i2", "(2, 3)", fortran: true, [1, 0, 4, 0, 2, 0, 5, 0, 3, 0, 255, 255])
+        #expect(columns == HostArray([1, 2, 3, 4, 5, -1] as [Int32], shape: [2, 3]))
+        let cube = try read("|u1", "(2, 2, 2)", fortran: true, [0, 4, 2, 6, 1, 5, 3, 7])
+        #expect(cube == HostArray((0..<8).map { UInt8($0) }, shape: [2, 2, 2]))
+        let halves = try read("<f2", "(6,)", [0, 0x3C, 0, 0xC1, 0xFF, 0x7B, 1, 0, 0, 0xFC, 0, 0x80])
+        #expect(halves == HostArray([1, -2.5, 65504, 0x1p-24, -.infinity, -0.0] as [Float]))
+        #expect(try read("<u4", "(1,)", [9, 0, 0, 0]) == HostArray([9] as [Int32]))
+        #expect(try read("<u8", "(1,)", [9, 0, 0, 0, 0, 0, 0, 0]) == HostArray([9] as [Int32]))
+        #expect(try read("<i8", "(1,)", [UInt8](repeating: 255, count: 8)) == HostArray([-1] as [Int32]))
+    }
+
+    /// No more is read than a header promises.
+    @Test func bytesBehindThePromisedOnes() throws {
+        let path = "\(folder.path)/long.idx"
+        try Files.write([0, 0, 8, 1, 0, 0, 0, 2, 7, 8] as [UInt8], to: path)
+        #expect(try IDX.read(path) == HostArray([7, 8] as [UInt8]))
+        try Files.write([0, 0, 8, 1, 0, 0, 0, 2] + [UInt8](repeating: 0, count: 3 << 20), to: path)
+        let error = #expect(throws: FileError.self) { try IDX.read(path) }
+        #expect(error?.message.contains("promises 10 bytes") == true)
     }
 
     @Test func csvNamesTheCell() throws {
@@ -108,6 +139,11 @@ final class TemporaryFolder {
         #expect(error?.message.contains("line 3, column 2") == true)
         try Files.write(Array("x,y\n1,2\n3,4.5\n\n".utf8), to: path)
         #expect(try CSV.read(path) == HostArray([1, 2, 3, 4.5] as [Float], shape: [2, 2]))
+        // As spreadsheets write it.
+        try Files.write(Array("\u{FEFF}\"1\",2\r\n3, \"4.5\"\r\n".utf8), to: path)
+        #expect(try CSV.read(path) == HostArray([1, 2, 3, 4.5] as [Float], shape: [2, 2]))
+        try Files.write(Array("1,2 3\n".utf8), to: path)
+        #expect(throws: FileError.self) { try CSV.read(path) }
     }
 
     @Test func missingFilesSaySo() {
