@@ -104,14 +104,19 @@ public final class Trainer {
             program.schedule, maximumBatch: run.configuration.batch, states: run.states.buffers)
     }
 
+    /// The parameters that have an average; what a step moves by other means than gradients (running statistics) has none, and
+    /// stands for itself.
+    private var averaged: [String] {
+        let states = Set(program.optimizerStates.map(\.name))
+        return run.parameters.map(\.name).filter { states.contains("average.\($0)") }
+    }
+
     /// Bytes on the device: states and everything planned for a step.
     public var plannedBytes: Int { executable.plannedBytes + run.states.byteCount }
 
     /// Begins at the current weights.
     public func start() throws {
-        if run.configuration.averaging > 0 {
-            for (name, _) in run.parameters { try run.states.set("average.\(name)", run.states.get(name)!) }
-        }
+        for name in averaged { try run.states.set("average.\(name)", run.states.get(name)!) }
         try keepBest()
         if let folder { try Files.write([], to: folder.metrics) }
         try save()
@@ -236,12 +241,11 @@ public final class Trainer {
 
     private func finishEpoch(_ steps: Int, _ start: ContinuousClock.Instant) throws {
         let trainSeconds = seconds(since: start)
-        let prefix = run.configuration.averaging > 0 ? "average." : ""
         let limit = run.configuration.validationExamples
         let count = limit == 0 ? dataset.valid.shape[0] : min(limit, dataset.valid.shape[0])
         let valid = dataset.valid.rows(0..<count)
         let labels = dataset.labels(.valid)?.rows(0..<count)
-        let validation = try withWeights(prefix: prefix) {
+        let validation = try withAverages {
             -Estimate(try run.logProbability(valid, labels: labels)).mean
         }
         guard validation.isFinite else {
@@ -254,7 +258,7 @@ public final class Trainer {
         if validation < progress.best {
             progress.best = validation
             progress.bestEpoch = progress.epoch
-            try keepBest(prefix: prefix)
+            try keepBest()
         }
         progress.epoch += 1
         progress.stepInEpoch = 0
@@ -276,16 +280,20 @@ public final class Trainer {
 
     // MARK: what is kept
 
-    private func keepBest(prefix: String = "") throws {
-        for (name, _) in run.parameters { try run.states.set("best.\(name)", run.states.get(prefix + name)!) }
+    /// Keeps the weights that are evaluated: the averages where there are such.
+    private func keepBest() throws {
+        let averaged = Set(averaged)
+        for (name, _) in run.parameters {
+            try run.states.set("best.\(name)", run.states.get(averaged.contains(name) ? "average.\(name)" : name)!)
+        }
     }
 
     /// Runs `body` with the averaged weights in the place of the trained ones.
-    private func withWeights<R>(prefix: String, _ body: () throws -> R) throws -> R {
-        if prefix.isEmpty { return try body() }
-        let trained = try run.parameters.map { try run.states.get($0.name)! }
-        for (name, _) in run.parameters { try run.states.set(name, run.states.get(prefix + name)!) }
-        defer { for ((name, _), array) in zip(run.parameters, trained) { try? run.states.set(name, array) } }
+    private func withAverages<R>(_ body: () throws -> R) throws -> R {
+        let names = averaged
+        let trained = try names.map { try run.states.get($0)! }
+        for name in names { try run.states.set(name, run.states.get("average.\(name)")!) }
+        defer { for (name, array) in zip(names, trained) { try? run.states.set(name, array) } }
         return try body()
     }
 

@@ -111,6 +111,26 @@ private func settings(
         }
     }
 
+    /// Running statistics have no average: the averaged weights are evaluated and kept with the statistics as they are.
+    @Test func averagedWeightsKeepTheirRunningStatistics() throws {
+        var configuration = settings()
+        configuration.model = FlowSettings {
+            $0.hidden = [8]
+            $0.layers = 1
+            $0.levels = 2
+            $0.normalization = "batchNorm"
+        }
+        configuration.averaging = 0.9
+        configuration.epochs = 1
+        let device = try CPUDevice(threads: 1)
+        let whole = try arrays(train(configuration, on: device).bytes)
+        for name in whole.keys where name.hasPrefix("best.") && name.contains("running") {
+            #expect(whole[name] == whole[String(name.dropFirst(5))], "\(name)")
+        }
+        let parts = try arrays(train(configuration, on: device, stopAfter: [3]).bytes)
+        #expect(whole == parts)
+    }
+
     private func arrays(_ bytes: [UInt8]) throws -> [String: HostArray] {
         let path = try temporaryFolder() + "/state"
         try Files.write(bytes, to: path)
