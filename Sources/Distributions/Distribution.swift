@@ -138,8 +138,12 @@ public struct Uniform: Distribution {
 
     public func logProbability(_ x: Tensor) -> Tensor {
         let isInside = x.greaterOrEqual(.scalar(low, x.elementType)).and(x.less(.scalar(high, x.elementType)))
-        return Tensor.select(isInside, .scalar(-logWidth, x.elementType), .scalar(-.infinity, x.elementType))
-            .overEvent()
+        let isOutside = x.less(.scalar(low, x.elementType)).or(x.greaterOrEqual(.scalar(high, x.elementType)))
+        // What is neither is no number, and has no density.
+        return Tensor.select(
+            isInside, .scalar(-logWidth, x.elementType),
+            .select(isOutside, .scalar(-.infinity, x.elementType), .scalar(.nan, x.elementType))
+        ).overEvent()
     }
 
     public func sample(_ shape: Shape, _ random: RandomSource) -> Tensor {

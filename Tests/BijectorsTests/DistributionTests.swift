@@ -67,6 +67,25 @@ import Testing
         }
     }
 
+    /// What is no number has no density, not the density 0.
+    @Test func densitiesOfNaN() throws {
+        let mixture = Mixture([Uniform(0, 1), Uniform(1, 2)])
+        mixture.namedParameters()
+        let x = Tensor.input("x", [.batch, 1])
+        let device = try CPUDevice(threads: 1)
+        let logits = try device.makeBuffer(byteCount: 8)
+        try [Float](repeating: 0, count: 2).withUnsafeBytes { try logits.write($0) }
+        let found = try device.load(
+            compile([mixture.logProbability(x), Uniform(0, 1).logProbability(x)]), maximumBatch: 3,
+            states: ["logits": logits]
+        ).run(["x": .host(HostArray([Float.nan, 3, 0.5], shape: [3, 1]))], batch: 3)
+        for logs in found.map(\.floats) {
+            #expect(logs[0].isNaN)
+            #expect(logs[1] == -.infinity)
+            #expect(logs[2].isFinite)
+        }
+    }
+
     /// Every word that a generator can give makes a finite draw.
     @Test func logisticDrawsAreFinite() throws {
         let device = try CPUDevice(threads: 1)
