@@ -79,6 +79,11 @@ public struct OrderClaim {
     /// For each element of `parameters` (of one example) the element of x that it transforms.
     public let variables: [Int32]
 
+    /// A mistake in place of parameters; `prove` throws it.
+    package init(_ name: String, mistake: Tensor, of x: Tensor) {
+        self.init(name, mistake, of: x, order: Order(index: []), variables: [])
+    }
+
     public init(_ name: String, _ parameters: Tensor, of x: Tensor, order: Order, variables: [Int32]) {
         self.name = name
         self.parameters = parameters
@@ -196,4 +201,26 @@ extension Tensor {
     func clamped(_ low: Double, _ high: Double) -> Tensor {
         maximum(.scalar(low, elementType)).minimum(.scalar(high, elementType))
     }
+}
+
+extension Tensor {
+    /// A tensor that carries a mistake, so that it is reported like any other of a graph.
+    package static func misuse(_ operation: String, _ message: String, of x: Tensor) -> Tensor {
+        Tensor(Node(Misuse(name: operation, message: message), [x], at: x.location))
+    }
+}
+
+/// Stands where a bijector does not fit what it is applied to.
+private struct Misuse: Operation {
+    let name: String
+    let message: String
+    var key: AnyHashable? { nil }
+    func outputTypes(for inputs: [TensorType]) throws(GraphError) -> [TensorType] {
+        throw GraphError(operation: name, message: message)
+    }
+    func gradients(inputs: [Tensor], outputs: [Tensor], outputGradients: [Tensor?]) -> [Tensor?] {
+        inputs.map { _ in nil }
+    }
+    func relations(_ context: RelationContext) -> [Relation] { context.inputs.map { _ in .none } }
+    func evaluate(_ inputs: [Values], outputs: inout [Values], elements: [Int]?, context: EvaluationContext) {}
 }

@@ -39,7 +39,10 @@ public struct Chain: Bijector {
                 OrderClaim(
                     "layer \(index), \($0.name)", $0.parameters, of: $0.x, order: $0.order, variables: $0.variables)
             }
-            type = layer.forward(own, pass).value.type
+            let next = layer.forward(own, pass).value
+            // Nothing can be said of what comes behind a mistake.
+            if next.error != nil { return result + [OrderClaim("layer \(index)", mistake: next, of: own)] }
+            type = next.type
         }
         return result
     }
@@ -56,7 +59,24 @@ public struct Inverted: Bijector {
     public func forward(_ x: Tensor, _ pass: Pass) -> Mapped { original.inverse(x, pass) }
     public func inverse(_ z: Tensor, _ pass: Pass) -> Mapped { original.forward(z, pass) }
 
+    /// The inverse of a bijector; of an inverse, what it was made of.
+    private static func of(_ bijector: any Bijector) -> any Bijector {
+        (bijector as? Inverted)?.original ?? Inverted(bijector)
+    }
+
+    /// Those of the original the other way round, in the opposite order: a step whose inverse is sequential is then found.
+    public var steps: [any Bijector] {
+        if let inner = original as? Inverted { return inner.original.steps }
+        return original is Chain ? original.steps.reversed().flatMap { Self.of($0).steps } : [self]
+    }
+
+    public func solve(_ z: Tensor, given x: Tensor, _ pass: Pass) -> (drawn: Tensor, order: Order)? {
+        (original as? Inverted)?.original.solve(z, given: x, pass)
+    }
+
     public var structure: BijectorStructure {
+        if let inner = original as? Inverted { return inner.original.structure }
+        if original is Chain { return Chain(steps).structure }
         let inner = original.structure
         return BijectorStructure(
             "inverse of \(inner.name)", inner.jacobian, determinant: "minus that of the original: \(inner.determinant)",
@@ -125,6 +145,12 @@ public struct Squeeze: Bijector {
 
     public func forward(_ x: Tensor, _ pass: Pass) -> Mapped {
         let (n, c, h, w) = (x.shape[0], x.shape[1], x.shape[2].coefficient, x.shape[3].coefficient)
+        if x.error == nil, x.shape.rank != 4 || h % 2 != 0 || w % 2 != 0 {
+            let problem = Tensor.misuse(
+                "squeeze", "expected [batch, channels, height, width] of even height and width, found \(x.shape)", of: x
+            )
+            return Mapped(problem, problem)
+        }
         let blocks = x.reshaped([n, c, Extent(h / 2), 2, Extent(w / 2), 2]).transposed([0, 1, 3, 5, 2, 4])
         return Mapped(blocks.reshaped([n, c * 4, Extent(h / 2), Extent(w / 2)]), x.zeroPerExample())
     }

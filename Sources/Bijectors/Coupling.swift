@@ -21,6 +21,17 @@ public enum Partition: Hashable, Sendable {
         }
     }
 
+    /// Why examples of a shape cannot be parted so.
+    func misfit(_ shape: [Int]) -> String? {
+        switch self {
+        case .half, .alternating: shape.isEmpty ? "an example without axes has no parts" : nil
+        case .checkerboard: shape.count < 2 ? "a checkerboard needs height and width, found examples of \(shape)" : nil
+        case .mask(let kept):
+            kept.count == shape.reduce(1, *)
+                ? nil : "a mask of \(kept.count) elements does not fit examples of \(shape)"
+        }
+    }
+
     /// For every element of an example of a shape whether it is kept.
     public func kept(_ shape: [Int]) -> [Bool] {
         let count = shape.reduce(1, *)
@@ -31,7 +42,8 @@ public enum Partition: Hashable, Sendable {
         case .alternating(let odd): return (0..<count).map { ($0 % 2 == 1) == odd }
         case .checkerboard(let odd):
             let width = shape[shape.count - 1]
-            let height = shape[shape.count - 2]
+            // A vector is one row.
+            let height = shape.count > 1 ? shape[shape.count - 2] : 1
             return (0..<count).map { (($0 / width % height + $0 % width) % 2 == 1) == odd }
         case .mask(let kept): return kept
         }
@@ -60,6 +72,7 @@ public struct Coupling: Bijector {
     private func apply(
         _ x: Tensor, _ pass: Pass, _ map: (Tensor, [Tensor]) -> (value: Tensor, logDerivative: Tensor)
     ) -> Mapped {
+        if let problem = misfit(x) { return Mapped(problem, problem) }
         if case .half(let second) = partition {
             let (kept, rest) = halves(x, second)
             let (value, log) = map(rest, conditioner(kept, pass).blocks(transformer.parameterCount))
@@ -69,6 +82,14 @@ public struct Coupling: Bijector {
         let mask = keptMask(x)
         let (value, log) = map(x, parameters(x, mask, pass).blocks(transformer.parameterCount))
         return Mapped(.select(mask, x, value), Tensor.select(mask, 0, log).summedOverEvent())
+    }
+
+    /// The mistake of a partition that does not fit x.
+    private func misfit(_ x: Tensor) -> Tensor? {
+        if x.error != nil { return x }
+        return partition.misfit(Array(x.shape.resolved(batch: 1).dropFirst())).map {
+            .misuse("coupling, \(partition.name) kept", $0, of: x)
+        }
     }
 
     private func halves(_ x: Tensor, _ second: Bool) -> (kept: Tensor, rest: Tensor) {
@@ -96,6 +117,7 @@ public struct Coupling: Bijector {
     }
 
     public func claims(_ x: Tensor, _ pass: Pass) -> [OrderClaim] {
+        if let problem = misfit(x) { return [OrderClaim("partition", mistake: problem, of: x)] }
         let shape = Array(x.shape.resolved(batch: 1).dropFirst())
         let kept = partition.kept(shape)
         let order = Order(index: kept.map { $0 ? 0 : 1 })

@@ -228,25 +228,10 @@ public struct ConditionedWeights: Module {
         let shape = Shape([x.shape[0], Extent(count)])
         if let computed {
             guard let context = pass.context else {
-                return Tensor(
-                    Node(MissingContext(), [x], at: x.location))
+                return .misuse("context", "this bijector is conditioned on a context, and the pass has none", of: x)
             }
             return computed(context)
         }
         return (free?.tensor ?? .scalar(0, x.elementType)).broadcast(to: shape)
     }
-}
-
-/// Stands where a context is needed and none was given, so that the mistake is reported like any other of a graph.
-private struct MissingContext: Operation {
-    var name: String { "context" }
-    var key: AnyHashable? { nil }
-    func outputTypes(for inputs: [TensorType]) throws(GraphError) -> [TensorType] {
-        throw GraphError(operation: name, message: "this bijector is conditioned on a context, and the pass has none")
-    }
-    func gradients(inputs: [Tensor], outputs: [Tensor], outputGradients: [Tensor?]) -> [Tensor?] {
-        inputs.map { _ in nil }
-    }
-    func relations(_ context: RelationContext) -> [Relation] { context.inputs.map { _ in .none } }
-    func evaluate(_ inputs: [Values], outputs: inout [Values], elements: [Int]?, context: EvaluationContext) {}
 }

@@ -18,6 +18,7 @@ public struct MultiScale: Bijector {
         var (h, log, latents) = (x, x.zeroPerExample(), [Tensor]())
         for (index, level) in levels.enumerated() {
             let next = level.forward(h, pass)
+            if next.value.error != nil { return next }
             (h, log) = (next.value, log + next.logDeterminant)
             guard index < levels.count - 1 else { break }
             let channels = h.shape[1].coefficient
@@ -28,6 +29,10 @@ public struct MultiScale: Bijector {
     }
 
     public func inverse(_ z: Tensor, _ pass: Pass) -> Mapped {
+        if let problem {
+            let mistake = Tensor.misuse(problem.operation, problem.message, of: z)
+            return Mapped(mistake, mistake)
+        }
         // The shapes of the levels' results follow from the number of latents and the first level's input.
         var start = z.shape[1].coefficient
         var (h, log) = (Tensor?.none, z.zeroPerExample())
@@ -46,22 +51,27 @@ public struct MultiScale: Bijector {
 
     /// Channels, height and width of each level's result.
     private let shapes: [[Int]]
+    /// Why the levels do not fit the data; forward reports it, too.
+    private let problem: GraphError?
 
     /// - Parameters:
     ///   - example: channels, height and width of the data.
     ///   - level: what a level does behind its squeeze, given its channels, height and width.
     public init(_ example: [Int], levels count: Int, _ level: (_ index: Int, _ shape: [Int]) -> Chain) {
         var shape = example
-        var (levels, shapes) = ([Chain](), [[Int]]())
+        var (levels, shapes, problem) = ([Chain](), [[Int]](), GraphError?.none)
         for index in 0..<count {
             let chain = level(index, shape)
-            // Asked of a copy: a tensor fixes its parameter's name, and names are given to the finished flow.
-            let result = level(index, shape).outputShape(Shape([1] + shape)).resolved(batch: 1)
-            shapes.append(Array(result.dropFirst()))
             levels.append(chain)
+            // Asked of a copy: a tensor fixes its parameter's name, and names are given to the finished flow.
+            let output = level(index, shape).forward(.input("shape", Shape([1] + shape)), Pass()).value
+            problem = output.error
+            if problem != nil { break }
+            let result = output.shape.resolved(batch: 1)
+            shapes.append(Array(result.dropFirst()))
             shape = [result[1] / 2, result[2], result[3]]
         }
-        (self.levels, self.shapes) = (levels, shapes)
+        (self.levels, self.shapes, self.problem) = (levels, shapes, problem)
     }
 
     public var structure: BijectorStructure {
@@ -79,7 +89,9 @@ public struct MultiScale: Bijector {
                 OrderClaim(
                     "level \(index), \($0.name)", $0.parameters, of: $0.x, order: $0.order, variables: $0.variables)
             }
-            type = level.forward(own, pass).value.type
+            let next = level.forward(own, pass).value
+            if next.error != nil { return result + [OrderClaim("level \(index)", mistake: next, of: own)] }
+            type = next.type
             type.shape.dimensions[1] = Extent(type.shape[1].coefficient / 2)
         }
         return result

@@ -151,6 +151,59 @@ private func states(_ flow: Flow, _ device: any Device, noise: Double = 0.3) thr
         }
     }
 
+    /// A bijector that does not fit its examples is an error of the graph, in every direction and in the proof.
+    @Test func misfitsAreGraphErrors() throws {
+        let network = DenseNetwork(6, hidden: [], outputs: 12)
+        for partition in [Partition.mask([true, false]), .checkerboard(keepsOdd: true)] {
+            let coupling = Coupling(partition, AffineTransformer(), conditioner: network)
+            coupling.namedParameters()
+            let x = Tensor.input("x", [.batch, 6])
+            #expect(throws: GraphError.self) { try compile([coupling.forward(x, Pass()).value]) }
+            #expect(throws: GraphError.self) { try compile([coupling.inverse(x, Pass()).logDeterminant]) }
+            #expect(throws: GraphError.self) { try coupling.proveStructure([.batch, 6]) }
+            #expect(throws: GraphError.self) { try Chain([coupling, coupling]).proveStructure([.batch, 6]) }
+        }
+        for flow in [
+            Flow.glow(channels: 1, height: 6, width: 6, steps: 1, hidden: 2),
+            .realNVPImage(channels: 1, height: 5, width: 6, hidden: 2),
+        ] {
+            let shape = flow.shape
+            #expect(throws: GraphError.self) { try compile([flow.logProbability(.input("x", shape))]) }
+            #expect(throws: GraphError.self) {
+                try compile([flow.bijector.inverse(.input("z", [.batch, 36]), Pass()).value])
+            }
+            #expect(throws: GraphError.self) { try flow.prove() }
+        }
+    }
+
+    /// The inverse of an inverse is the original, also for what is said of it and for how it is inverted.
+    @Test func inversesOfInverses() throws {
+        let maf = Autoregressive(.natural(4), AffineTransformer(), hidden: [6])
+        let twice = Inverted(Inverted(maf))
+        #expect(twice.structure.description == maf.structure.description)
+        let chains: [(any Bijector, Int)] = [
+            (twice, 1), (Inverted(Chain([Permutation([1, 0, 3, 2]), Inverted(maf)])), 1),
+            (Inverted(Chain([Inverted(maf), Inverted(maf)])), 2), (Inverted(maf), 0),
+        ]
+        for (bijector, sequential) in chains {
+            bijector.namedParameters()
+            let stages = try bijector.inverseStages([.batch, 4], input: "z")
+            let found = stages.count { if case .sequential = $0 { true } else { false } }
+            #expect(found == sequential)
+            #expect((bijector.structure.inversion == .sequential) == (sequential > 0))
+        }
+        let device = try CPUDevice(threads: 1)
+        let bijector = chains[1].0
+        let flow = Flow(bijector, base: DiagonalNormal(), exampleShape: [4])
+        let all = try states(flow, device)
+        let z = HostArray(numbers(12, seed: 9).map { Float($0) }, shape: [3, 4])
+        let x = try InverseProgram(bijector, example: [.batch, 4], device: device, maximumBatch: 3, states: all).run(z)
+        let again = try device.load(
+            compile([bijector.forward(.input("x", [.batch, 4]), Pass()).value]), maximumBatch: 3, states: all
+        ).run(["x": .host(x)], batch: 3)[0]
+        for (a, b) in zip(again.floats, z.floats) { #expect(abs(a - b) < 1e-5) }
+    }
+
     /// Reads the mean of the batch: examples would leak into one another.
     private struct PeekingConditioner: Conditioner {
         func callAsFunction(_ x: Tensor, _ pass: Pass) -> Tensor {
