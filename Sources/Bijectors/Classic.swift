@@ -79,37 +79,58 @@ public struct Radial: Bijector {
         rawBeta = ConditionedWeights(1, context: context)
     }
 
-    private func parts(_ x: Tensor, _ pass: Pass) -> (centre: Tensor, alpha: Tensor, beta: Tensor) {
-        let alpha = rawAlpha(x, pass).softplus()
-        return (centre(x, pass), alpha, rawBeta(x, pass).softplus() - alpha)
+    /// x0, alpha, beta, and `alpha + beta` that stays above 0.
+    private func parts(_ x: Tensor, _ pass: Pass) -> (centre: Tensor, alpha: Tensor, beta: Tensor, excess: Tensor) {
+        let least = Tensor.scalar(FloatLimits(x.elementType).least, x.elementType)
+        let alpha = rawAlpha(x, pass).softplus().maximum(least)
+        let excess = rawBeta(x, pass).softplus().maximum(least)
+        return (centre(x, pass), alpha, excess - alpha, excess)
     }
 
-    /// The distance from the centre; its gradient at the centre is zero instead of undefined.
+    /// The distance from the centre, in units of its greatest coordinate so that no square overflows or is lost; its gradient at
+    /// the centre is zero instead of undefined.
     private func length(_ v: Tensor) -> Tensor {
-        (v.squared().sum(axes: [1], keepingAxes: true) + FloatLimits(v.elementType).least).sqrt()
+        let least = FloatLimits(v.elementType).least
+        let unit = v.absolute().max(axes: [1], keepingAxes: true).maximum(.scalar(least, v.elementType))
+            .stoppingGradient()
+        return unit * ((v / unit).squared().sum(axes: [1], keepingAxes: true) + least).sqrt()
     }
 
-    private func logDeterminant(_ r: Tensor, _ alpha: Tensor, _ beta: Tensor) -> Tensor {
+    /// log(1 + q), where q is near -1 from `sum`, which is the same number without the cancellation.
+    private func logOnePlus(_ q: Tensor, _ sum: Tensor) -> Tensor {
+        let isNear = q.less(-0.5)
+        let least = Tensor.scalar(FloatLimits(q.elementType).least, q.elementType)
+        return .select(
+            isNear, Tensor.select(isNear, sum, 1).maximum(least).log(), Tensor.select(isNear, 0, q).log1p())
+    }
+
+    private func logDeterminant(_ r: Tensor, _ alpha: Tensor, _ beta: Tensor, _ excess: Tensor) -> Tensor {
         let h = 1 / (alpha + r)
-        return ((beta * h).log1p() * Double(count - 1) + (beta * alpha * h * h).log1p()).reshaped([r.shape[0]])
+        let (a, near) = (alpha * h, r * h)
+        let across = logOnePlus(beta * h, (r + excess) * h)
+        let along = logOnePlus(beta * h * a, near * (near + a * 2) + a * (excess * h))
+        return (across * Double(count - 1) + along).reshaped([r.shape[0]])
     }
 
     public func forward(_ x: Tensor, _ pass: Pass) -> Mapped {
-        let (centre, alpha, beta) = parts(x, pass)
+        let (centre, alpha, beta, excess) = parts(x, pass)
         let v = x - centre
         let r = length(v)
-        return Mapped(x + v * (beta / (alpha + r)), logDeterminant(r, alpha, beta))
+        return Mapped(centre + v * ((r + excess) / (alpha + r)), logDeterminant(r, alpha, beta, excess))
     }
 
     /// The distance r solves |z - x0| = r (1 + beta / (alpha + r)), a quadratic equation with one positive root.
     public func inverse(_ z: Tensor, _ pass: Pass) -> Mapped {
-        let (centre, alpha, beta) = parts(z, pass)
+        let (centre, alpha, beta, excess) = parts(z, pass)
         let v = z - centre
         let far = length(v)
-        let p = far - alpha - beta
-        let root = (p * p + far * alpha * 4).sqrt()
-        let r = Tensor.select(p.greater(0), (p + root) * 0.5, far * alpha * 2 / (root - p))
-        return Mapped(centre + v * ((alpha + r) / (alpha + r + beta)), -logDeterminant(r, alpha, beta))
+        let p = far - excess
+        // In units of the greatest number, so that no product overflows or is lost.
+        let unit = p.absolute().maximum(far).maximum(alpha).stoppingGradient()
+        let root = unit * ((p / unit).squared() + far / unit * (alpha / unit) * 4).sqrt()
+        let r = Tensor.select(p.greater(0), (p + root) * 0.5, far * (alpha / (root - p)) * 2)
+        return Mapped(
+            centre + v * ((alpha + r) / (r + excess)), -logDeterminant(r, alpha, beta, excess))
     }
 
     public var structure: BijectorStructure {

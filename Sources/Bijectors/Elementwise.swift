@@ -35,14 +35,16 @@ struct FloatLimits {
     let belowOne: Double
     let least: Double
     let epsilon: Double
+    /// Four times the cube root of `epsilon`.
+    let coarse: Double
     /// exp is finite and normal on both sides of it.
     let exponent: Double
 
     init(_ type: ElementType) {
         if type == .float64 {
-            (belowOne, least, epsilon, exponent) = (0x1.fffffffffffffp-1, 0x1p-1022, 0x1p-52, 700)
+            (belowOne, least, epsilon, coarse, exponent) = (0x1.fffffffffffffp-1, 0x1p-1022, 0x1p-52, 2.5e-5, 700)
         } else {
-            (belowOne, least, epsilon, exponent) = (0x1.fffffep-1, 0x1p-126, 0x1p-23, 80)
+            (belowOne, least, epsilon, coarse, exponent) = (0x1.fffffep-1, 0x1p-126, 0x1p-23, 0.02, 80)
         }
     }
 }
@@ -139,8 +141,12 @@ public struct Logit: ElementwiseBijector {
     public var inverseFormula: String { "sigmoid" }
 
     public func map(_ x: Tensor) -> (value: Tensor, logDerivative: Tensor) {
-        let (z, log) = Sigmoid().unmap(alpha == 0 ? x : x * scale + alpha)
-        return (z, alpha == 0 ? log : log + Math.log(scale))
+        if alpha == 0 { return Sigmoid().unmap(x) }
+        // Both from x: what is lost of x' by rounding is much of 1 - x' near 1.
+        let least = Tensor.scalar(FloatLimits(x.elementType).least, x.elementType)
+        let a = (x * scale + alpha).maximum(least).log()
+        let b = ((1 - x) * scale + alpha).maximum(least).log()
+        return (a - b, Math.log(scale) - (a + b))
     }
 
     public func unmap(_ z: Tensor) -> (value: Tensor, logDerivative: Tensor) {

@@ -161,6 +161,11 @@ public struct DeepSigmoidTransformer: Transformer {
                 return (value, log.exp())
             }
         }
+        // Each layer's root is right for the target that it was given; where the layers behind are flat that target is not.
+        if layers > 1 {
+            let x = value.stoppingGradient()
+            value = .select(isSettled(x, z) { forward($0, p).value }, value, .scalar(.nan, z.elementType))
+        }
         return (value, -forward(value, p).logDerivative)
     }
 }

@@ -5,7 +5,8 @@ import Graph
 /// operations: it fuses, it runs inside samplers, and every device finds the same root.
 ///
 /// An element whose residual has not come down to the rounding of the function itself becomes NaN rather than a wrong
-/// number.
+/// number, and so does one that the target leaves open: where the function is so flat that arguments a few parts in a hundred
+/// (float32; in 100 000 in double) away have the same value but for rounding.
 ///
 /// - Parameters:
 ///   - target: the value that the function is to take.
@@ -54,6 +55,20 @@ func monotoneRoot(
     let slack = (target.absolute().maximum(.scalar(1, type)) + d * root.absolute()) * tolerance
     let isNarrow = (high - low).lessOrEqual(root.absolute().maximum(.scalar(1, type)) * tolerance)
     let isFound = residual.lessOrEqual(slack.stoppingGradient()).or(isNarrow)
-    let answer = Tensor.select(polished.isFinite(), polished, root)
-    return .select(isFound, answer, .scalar(.nan, type))
+    // The place of a root is as coarse as `isSettled` allows; a step beyond that is the rounding of a flat function.
+    let isSmall = (polished - root).absolute().lessOrEqual(coarseness(root))
+    let answer = Tensor.select(isSmall, polished, root)
+    return .select(isFound.and(isSettled(root, target) { function($0).value }), answer, .scalar(.nan, type))
+}
+
+/// The cube root of the rounding is as near as the root at a point of inflection can be found.
+private func coarseness(_ x: Tensor) -> Tensor {
+    x.absolute().maximum(.scalar(1, x.elementType)) * FloatLimits(x.elementType).coarse
+}
+
+/// Whether an increasing function takes a value near x alone: a flat one takes it, but for rounding, far away too.
+func isSettled(_ x: Tensor, _ value: Tensor, _ function: (_ x: Tensor) -> Tensor) -> Tensor {
+    let reach = coarseness(x)
+    let rounding = value.absolute().maximum(.scalar(1, x.elementType)) * (4 * FloatLimits(x.elementType).epsilon)
+    return (function(x + reach) - value).greater(rounding).and((value - function(x - reach)).greater(rounding))
 }

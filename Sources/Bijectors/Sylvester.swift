@@ -48,6 +48,8 @@ public struct Sylvester: Bijector {
         /// `[batch, M, M]`, zero below the diagonal.
         var r, s: Tensor
         var b: Tensor
+        /// 1 + r s of the diagonals, `[batch, M]`, above 0.
+        var excess: Tensor
     }
 
     /// Products of a matrix for each example with a vector for each example.
@@ -58,17 +60,18 @@ public struct Sylvester: Bijector {
     private func parts(_ x: Tensor, _ pass: Pass) -> Parts {
         let (n, m) = (x.shape[0], Extent(columns))
         let (row, column, eye) = Tensor.square(columns, x.elementType)
-        func triangle(_ weights: ConditionedWeights) -> Tensor {
-            let raw = weights(x, pass).reshaped([n, m, m])
-            return .select(
+        func triangle(_ raw: Tensor) -> Tensor {
+            .select(
                 row.less(column).broadcast(to: raw.shape), raw,
                 .select(row.equal(column).broadcast(to: raw.shape), raw.tanh(), 0))
         }
-        let (r, s, b) = (triangle(outer), triangle(inner), offset(x, pass))
+        let (rawR, rawS) = (outer(x, pass).reshaped([n, m, m]), inner(x, pass).reshaped([n, m, m]))
+        let (r, s, b) = (triangle(rawR), triangle(rawS), offset(x, pass))
+        let excess = onePlusProduct(diagonal(rawR), diagonal(rawS))
         switch kind {
         case .triangular(let reversed):
             let flip = { (v: Tensor) in reversed ? v.flipped(axes: [1]) : v }
-            return Parts(project: flip, lift: flip, r: r, s: s, b: b)
+            return Parts(project: flip, lift: flip, r: r, s: s, b: b, excess: excess)
         case .householder(let h):
             let all = basis!(x, pass)
             let vectors = (0..<h).map { all.sliced(axis: 1, from: $0 * count, count: count) }
@@ -78,7 +81,7 @@ public struct Sylvester: Bijector {
             }
             return Parts(
                 project: { vectors.reduce($0, reflect) }, lift: { vectors.reversed().reduce($0, reflect) }, r: r, s: s,
-                b: b)
+                b: b, excess: excess)
         case .orthogonal:
             var q = basis!(x, pass).reshaped([n, Extent(count), m])
             // The iteration converges when no singular value exceeds sqrt(3); the Frobenius norm bounds them all.
@@ -89,7 +92,8 @@ public struct Sylvester: Bijector {
             }
             let basis = q
             return Parts(
-                project: { apply(basis.matrixTransposed(), $0) }, lift: { apply(basis, $0) }, r: r, s: s, b: b)
+                project: { apply(basis.matrixTransposed(), $0) }, lift: { apply(basis, $0) }, r: r, s: s, b: b,
+                excess: excess)
         }
     }
 
@@ -98,8 +102,19 @@ public struct Sylvester: Bijector {
         return (matrix * eye.broadcast(to: matrix.shape)).sum(axes: [2])
     }
 
+    /// 1 + tanh(a) tanh(b), of which nothing is lost where the product is near -1: with p = exp(-2 |a|) and q = exp(-2 |b|) and
+    /// opposite signs it is 2 (p + q) / ((1 + p) (1 + q)).
+    private func onePlusProduct(_ a: Tensor, _ b: Tensor) -> Tensor {
+        let product = a.tanh() * b.tanh()
+        let (p, q) = ((a.absolute() * -2).exp(), (b.absolute() * -2).exp())
+        let least = Tensor.scalar(FloatLimits(a.elementType).least, a.elementType)
+        return .select(
+            product.less(-0.5), ((p + q) * 2 / ((1 + p) * (1 + q))).maximum(least), 1 + product)
+    }
+
+    /// The sum of log(1 + h' r s) with h' = 1 - h h, written so that nothing cancels where r s is near -1.
     private func logDeterminant(_ h: Tensor, _ p: Parts) -> Tensor {
-        ((1 - h * h) * diagonal(p.r) * diagonal(p.s)).log1p().summedOverEvent()
+        (h * h + (1 - h * h) * p.excess).log().summedOverEvent()
     }
 
     public func forward(_ x: Tensor, _ pass: Pass) -> Mapped {
@@ -127,10 +142,11 @@ public struct Sylvester: Bijector {
                 push = push - element(p.r, i, j) * h[offset]
             }
             let (r, s) = (element(p.r, i, i), element(p.s, i, i))
+            let excess = p.excess.sliced(axis: 1, from: i, count: 1)
             let reach = r.absolute()
             let root = monotoneRoot(push, low: push - reach, high: push + reach) { a in
                 let t = (a * s + known).tanh()
-                return (a + r * t, 1 + r * s * (1 - t * t))
+                return (a + r * t, t * t + (1 - t * t) * excess)
             }
             v.append(root)
             h.append((root * s + known).tanh())

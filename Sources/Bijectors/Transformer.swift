@@ -23,7 +23,8 @@ public enum ScaleBound: Hashable, Sendable {
     case tanh(limit: Double)
     /// `output / (1 + |output| / limit)`: scales lie in exp(-limit) ... exp(limit), reached more slowly (zuko's).
     case softClip(limit: Double)
-    /// `log sigmoid(output + shift)`: scales lie in 0 ... 1 and start near 1 (Glow's code, shift = 2; also IAF's gate).
+    /// `log sigmoid(output + shift)`: scales lie in 0 ... 1 and start near 1 (Glow's code, shift = 2; also IAF's gate). They go
+    /// down to exp(-80) in float32 and exp(-700) in double, where the inverse is still a number.
     case sigmoid(shift: Double)
 
     /// `tanh` with a limit, or unbounded where the limit is 0.
@@ -34,7 +35,10 @@ public enum ScaleBound: Hashable, Sendable {
         case .none: raw
         case .tanh(let limit): limit == 1 ? raw.tanh() : (raw / limit).tanh() * limit
         case .softClip(let limit): raw / (raw.absolute() / limit + 1)
-        case .sigmoid(let shift): -(-(raw + shift)).softplus()
+        case .sigmoid(let shift):
+            // Scales whose inverse overflows would make NaN of 0.
+            (-(-(raw + shift)).softplus()).maximum(
+                .scalar(-FloatLimits(raw.elementType).exponent, raw.elementType))
         }
     }
 

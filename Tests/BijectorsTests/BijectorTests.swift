@@ -311,6 +311,112 @@ let bijectorCases: [BijectorCase] = {
         }
     }
 
+    /// Diagonals that tanh rounds to +-1 leave a finite log-determinant, and the way back.
+    @Test func sylvesterAtTheEndsOfItsParameters() throws {
+        for element in [ElementType.float32, .float64] {
+            let steep = try there(
+                Sylvester(1, .triangular(reversed: false)),
+                ["offset.free": [0], "outer.free": [30], "inner.free": [-30]], [[0], [1e-4], [2]], element)
+            #expect(abs(steep.logDeterminant[0] + 58.613706) < 1e-4)
+            #expect(abs(steep.logDeterminant[1] + 18.420681) < 1e-4)
+            #expect(abs(steep.back[2] - 2) < 1e-6)
+        }
+    }
+
+    /// A radial flow whose beta is -alpha pulls everything into its centre and stays finite there; far out it is the identity.
+    @Test func radialAtTheEndsOfItsParameters() throws {
+        let alpha = Math.log(2)
+        let x = [[0, 0], [1e-6, 0], [0.3, 0.4], [1e20, -1e20]]
+        for element in [ElementType.float32, .float64] {
+            let found = try there(
+                Radial(2), ["centre.free": [0, 0], "rawAlpha.free": [0], "rawBeta.free": [-800]], x, element)
+            for row in x.indices {
+                #expect(found.logDeterminant[row].isFinite, "\(found.logDeterminant[row])")
+                let r = (x[row][0] * x[row][0] + x[row][1] * x[row][1]).squareRoot()
+                if r > 0 {
+                    let (across, along) = (r / (alpha + r), r / (alpha + r) * ((r + 2 * alpha) / (alpha + r)))
+                    let expected = Math.log(across) + Math.log(along)
+                    #expect(
+                        abs(found.logDeterminant[row] - expected) < 1e-5 * max(1, abs(expected)), "\(element) \(row)")
+                }
+                for i in 0..<2 { #expect(abs(found.back[2 * row + i] - x[row][i]) <= 1e-5 * abs(x[row][i])) }
+            }
+        }
+    }
+
+    /// What a transformer makes of x, and what its inverse makes of that; parameters differ from row to row.
+    private func thereAndBack(
+        _ transformer: any Transformer, _ x: [Double], _ raw: [[Double]], _ element: ElementType
+    ) throws -> (z: [Double], back: [Double]) {
+        func array(_ values: [Double]) -> HostArray {
+            HostArray(Values(shape: [x.count, 1], elements: values), as: element)
+        }
+        let parameters = (0..<transformer.parameterCount).map { Tensor.input("p\($0)", [.batch, 1], element) }
+        let z = transformer.forward(.input("x", [.batch, 1], element), parameters).value
+        let back = transformer.inverse(.input("z", [.batch, 1], element), parameters).value
+        var feeds: [String: Feed] = ["x": .host(array(x))]
+        for (index, _) in parameters.enumerated() { feeds["p\(index)"] = .host(array(raw.map { $0[index] })) }
+        func run(_ output: Tensor) throws -> HostArray {
+            let schedule = try compile([output])
+            let names = Set(schedule.inputs.map { schedule.values[$0].label })
+            return try CPUDevice(threads: 1).load(schedule, maximumBatch: x.count, states: [:])
+                .run(feeds.filter { names.contains($0.key) }, batch: x.count)[0]
+        }
+        let mapped = try run(z)
+        feeds["z"] = .host(mapped)
+        return (mapped.doubles, try run(back).doubles)
+    }
+
+    /// On a plateau a value is taken by all arguments: the inverse says so instead of naming one of them.
+    @Test func flatPlacesHaveNoInverse() throws {
+        for element in [ElementType.float32, .float64] {
+            let x = [-6.5, -5.01, -2, 0.5, 3, 5.01, 5.5]
+            // Two steps, at -5 and 5.
+            let flat = try thereAndBack(
+                DeepSigmoidTransformer(units: 2), x, x.map { _ in [100, 100, 500, -500, 0, 0] }, element)
+            for (a, b) in zip(flat.back, x) {
+                #expect(abs(b) < 5 ? a.isNaN : abs(a - b) < 1e-4, "\(element): \(a) for \(b)")
+            }
+            // Any parameters: right, or no number.
+            let count = 600
+            let deep = DeepSigmoidTransformer(units: 3, layers: 2)
+            let noise = numbers(count * deep.parameterCount, seed: 3)
+            let points = numbers(count, seed: 4).map { $0 * 8 }
+            let raw = (0..<count).map { row in
+                (0..<deep.parameterCount).map { noise[row * deep.parameterCount + $0] * Double(1 + row % 30) }
+            }
+            let found = try thereAndBack(deep, points, raw, element)
+            for (a, b) in zip(found.back, points) where !a.isNaN {
+                #expect(abs(a - b) <= 0.1 * max(1, abs(b)), "\(element): \(a) for \(b)")
+            }
+            #expect(found.back.count { !$0.isNaN } > count / 2)
+        }
+    }
+
+    /// The logit near 1 is as good as near 0.
+    @Test func logitsNearOneKeepTheirDigits() throws {
+        let x = [1 - 0x1p-20, 1 - 0x1p-12, 0.998, 0x1p-20, 1].map { Double(Float($0)) }
+        let logit = Logit(alpha: 1e-6)
+        let found = try there(logit, [:], [x], .float32)
+        for (z, x) in zip(found.z, x) {
+            let expected = Math.log((1e-6 + (1 - 2e-6) * x) / (1e-6 + (1 - 2e-6) * (1 - x)))
+            #expect(abs(z - expected) < 1e-5, "\(z) for \(x)")
+        }
+    }
+
+    /// A sigmoid's scale that would be 0 in the working precision leaves 0 where it is.
+    @Test func scalesStayAboveZero() throws {
+        for element in [ElementType.float32, .float64] {
+            let x = [0.0, 0, 1]
+            let raw = [[0.0, -1000], [0, -90], [0, -20]]
+            for form in [AffineTransformer.Form.scaleThenShift, .shiftThenScale, .gated] {
+                let found = try thereAndBack(
+                    AffineTransformer(form, bound: .sigmoid(shift: 2)), x, raw, element)
+                for (a, b) in zip(found.back, x) { #expect(abs(a - b) < 1e-5, "\(element), \(form): \(a)") }
+            }
+        }
+    }
+
     /// The derivative of a distribution function far out in units of a narrow scale.
     @Test func narrowMixturesKeepTheirDerivatives() throws {
         let x = (0..<33).map { Double($0) / 2 - 8 }
