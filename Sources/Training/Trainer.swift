@@ -163,8 +163,8 @@ public final class Trainer {
             let epochStart = clock.now
             let firstStep = progress.stepInEpoch
             while progress.stepInEpoch < steps {
-                let loss = try step(examples, order, steps)
-                progress.lossSum += loss
+                let (loss, rows) = try step(examples, order, steps)
+                progress.lossSum += loss * Double(rows)
                 progress.stepInEpoch += 1
                 progress.step += 1
                 let elapsed = seconds(since: epochStart)
@@ -187,17 +187,17 @@ public final class Trainer {
                     lastSave = clock.now
                 }
             }
-            try finishEpoch(steps, epochStart)
+            try finishEpoch(count, epochStart)
             lastSave = clock.now
         }
         return .finished
     }
 
-    private func step(_ examples: HostArray, _ order: [Int], _ steps: Int) throws -> Double {
+    private func step(_ examples: HostArray, _ order: [Int], _ steps: Int) throws -> (loss: Double, rows: Int) {
         let (feeds, batch) = try stepFeeds(examples, order, steps)
         let loss = try executable.run(feeds, batch: batch)[0].doubles[0]
         guard loss.isFinite else { throw try explainNonFinite() }
-        return loss
+        return (loss, batch)
     }
 
     /// The examples of an epoch as bytes or floats: other types are converted once, not at every step.
@@ -239,7 +239,8 @@ public final class Trainer {
         return (feeds.known(to: executable), rows.count)
     }
 
-    private func finishEpoch(_ steps: Int, _ start: ContinuousClock.Instant) throws {
+    /// - Parameter trained: the examples of the epoch.
+    private func finishEpoch(_ trained: Int, _ start: ContinuousClock.Instant) throws {
         let trainSeconds = seconds(since: start)
         let limit = run.configuration.validationExamples
         let count = limit == 0 ? dataset.valid.shape[0] : min(limit, dataset.valid.shape[0])
@@ -254,7 +255,7 @@ public final class Trainer {
                     "the validation figure is \(validation) after epoch \(progress.epoch + 1); lower the rate or set clipNorm"
             )
         }
-        let trainLoss = progress.lossSum / Double(steps)
+        let trainLoss = progress.lossSum / Double(trained)
         if validation < progress.best {
             progress.best = validation
             progress.bestEpoch = progress.epoch
@@ -271,6 +272,7 @@ public final class Trainer {
         if let folder { try Files.append(line, to: folder.metrics) }
         progress.metricsLength += line.utf8.count + 1
         try save()
+        let steps = (trained + run.configuration.batch - 1) / run.configuration.batch
         report(
             ProgressReport(
                 epoch: progress.epoch, epochs: run.configuration.epochs, step: steps, stepsPerEpoch: steps,
