@@ -92,6 +92,9 @@ import Testing
             (scan.outputs[0] * scan.outputs[1]).sum() + (scan.carries[0] * scan.outputs[2].sum(axes: [0])).sum()
             * scan.outputs[3].sum()
         let empty = Tensor.scan([v], over: [], steps: 0) { carries, _ in ([carries[0] * 2], []) }
+        let unread = Tensor.scan([v], over: [w.sliced(axis: 0, from: 0, count: 0)]) {
+            ([$0[0] + $1[0]], [$0[0] * $1[0]])
+        }
         let nested = Tensor.scan([v], over: [w]) { carries, slices in
             let inner = Tensor.scan([carries[0]], over: [square]) {
                 ([($0[0] * $1[0] + slices[0]).tanh()], [$0[0].sum()])
@@ -137,6 +140,11 @@ import Testing
             ("transposed convolution", convolved.transposedConvolution(taps, stride: [2, 1], outputPadding: [1, 0])),
             ("custom gradient", try gradients(of: cube(v).sum(), with: [v])[0]), ("iterate", root.carries[0]),
             ("steps of an iteration", root.steps), ("no steps", empty.carries[0]),
+            ("no slices", unread.carries[0]), ("nothing stacked", unread.outputs[0]),
+            (
+                "gradient of no steps",
+                try gradients(of: unread.carries[0].squared().sum() + unread.outputs[0].sum(), with: [v])[0]
+            ),
             ("scan", scan.outputs[0]), ("stacked slices", scan.outputs[1]), ("stacked carries", scan.outputs[2]),
             ("last carries", scan.carries[1]), ("nested scan", nested.outputs[0]),
             ("gradient of a scan", try gradients(of: scanned, with: [v])[0]),

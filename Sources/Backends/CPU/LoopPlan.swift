@@ -60,11 +60,12 @@ final class BoundLoop: BoundGroup {
             body.place(name, at: memory(value))
             plan.condition?.place(name, at: memory(value))
         }
-        // The elements of one step.
-        let slices = group.sequences.map { ($0.name, memory($0.value), bytes($0.value) / group.limit) }
-        let stacked = group.stacked.map { ($0.output, memory($0.value), bytes($0.value) / group.limit) }
+        // The elements of one step; of no step there are none to tell apart.
+        let steps = max(1, group.limit)
+        let slices = group.sequences.map { ($0.name, memory($0.value), bytes($0.value) / steps) }
+        let stacked = group.stacked.map { ($0.output, memory($0.value), bytes($0.value) / steps) }
         let history = zip(plan.carries, group.history).compactMap { carry, value in
-            value.map { (carry, memory($0), bytes($0) / group.limit) }
+            value.map { (carry, memory($0), bytes($0) / steps) }
         }
         var taken = 0
         while taken < group.limit {
