@@ -33,16 +33,17 @@ public func compile(
     var sections = Sections()
     let simplified = sections.split(
         simplifier.simplify(outputs + updates.map(\.value) + updates.map(\.state) + Array(settled.keys)))
-    let values = Array(simplified[outputs.count..<outputs.count + updates.count])
     let states = Array(simplified[outputs.count + updates.count..<outputs.count + 2 * updates.count])
     let settledStates = Dictionary(
         zip(simplified.suffix(settled.count), settled.values), uniquingKeysWith: { a, _ in a })
-    // A state that is handed back means its value before the run.
-    let returned = simplified.prefix(outputs.count).map { output in
-        let view = View.of(output) { $0.placeholder != nil }
-        if case .tensor(let base) = view.base, states.contains(base) { return output.apply(.stopGradient) }
-        return output
+    // A state that is handed back, or that another state takes over, means its value before the run.
+    func kept(_ tensor: Tensor) -> Tensor {
+        let view = View.of(tensor) { $0.placeholder != nil }
+        if case .tensor(let base) = view.base, states.contains(base) { return tensor.apply(.stopGradient) }
+        return tensor
     }
+    let returned = simplified.prefix(outputs.count).map(kept)
+    let values = zip(states, simplified[outputs.count...]).map { $0 == $1 ? $1 : kept($1) }
     var builder = ScheduleBuilder(
         outputs: returned, updates: Array(zip(states, values)), settled: settledStates, halves: sections.halves)
     let schedule = try builder.build()

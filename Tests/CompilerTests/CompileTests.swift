@@ -288,6 +288,9 @@ func numbers(_ count: Int, seed: UInt64) -> [Double] {
         let b = Tensor.state("b", [3])
         try check([a + b], updates: [StateUpdate(a, b), StateUpdate(b, a)])
         try check([], updates: [StateUpdate(a, a + b), StateUpdate(b, a * 2)])
+        // One takes over what the other held, which is written in place.
+        try check([], updates: [StateUpdate(a, b.tanh()), StateUpdate(b, a)])
+        try check([], updates: [StateUpdate(a, b.tanh()), StateUpdate(b, a.flipped(axes: [0]))])
         try check([a], updates: [StateUpdate(a, a + 1)])
         let reversed = a.flipped(axes: [0])
         try check([], updates: [StateUpdate(a, reversed + a)])
