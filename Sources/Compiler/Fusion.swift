@@ -413,10 +413,12 @@ struct Fusion {
         return ((cluster.anchor?.inputs ?? []) + own).flatMap { leaves(of: $0, readBy: cluster) }
     }
 
-    /// What a cluster reads in order to have a tensor: it, or what it computes it from again.
+    /// What a cluster reads in order to have a tensor: it, or what it computes it from again. What is counted may be computed from
+    /// positions that another cluster was given to store.
     private func leaves(of tensor: Tensor, readBy cluster: Cluster) -> [Tensor] {
-        guard recomputed.contains(tensor), home[tensor] !== cluster else { return [tensor] }
-        return tensor.node.inputs.flatMap { leaves(of: $0, readBy: cluster) }
+        let isCounted = tensor.node.operation is Elementwise && Simplifier.isCounted(tensor)
+        guard isCounted || recomputed.contains(tensor) && home[tensor] !== cluster else { return [tensor] }
+        return (isCounted ? [tensor] : []) + tensor.node.inputs.flatMap { leaves(of: $0, readBy: cluster) }
     }
 }
 

@@ -296,6 +296,16 @@ func numbers(_ count: Int, seed: UInt64) -> [Double] {
         try check([], updates: [StateUpdate(a, reversed + a)])
     }
 
+    /// Positions that an operation needs in memory, where somebody before it counts with them.
+    @Test func positionsThatAreStoredLater() throws {
+        let x = Tensor.input("x", [.batch, 7])
+        let positions = Tensor.iota([7], axis: 0)
+        let counted = Tensor.select(positions.less(.scalar(3, .int32)), x, x.tanh()).squared()
+        let w = Tensor.input("w", [7, 7])
+        let masked = x.maskedDense(w, mask: .runtime(strict: true), degrees: (positions, positions))
+        try check([counted, counted.sum(), masked])
+    }
+
     @Test func planReusesMemory() throws {
         let x = Tensor.input("x", [.batch, 64])
         var y = x
