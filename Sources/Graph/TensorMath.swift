@@ -28,11 +28,13 @@ extension Tensor: ExpressibleByFloatLiteral, ExpressibleByIntegerLiteral {
         _ function: ElementwiseFunction, _ operands: [Tensor], at location: SourceLocation? = nil
     ) -> Tensor {
         // A literal beside a tensor takes its element type, but never changes a condition's.
-        let typed = operands.first { $0.scalarConstant == nil }?.elementType
+        // Among literals alone the wider type of floats wins.
         var operands = operands
         let first = function == .select ? 1 : 0
-        let type = function == .select ? operands[1...].first { $0.scalarConstant == nil }?.elementType : typed
-        if let type {
+        let values = operands[first...]
+        if let type = values.first(where: { $0.scalarConstant == nil })?.elementType
+            ?? (values.contains { $0.elementType == .float64 } ? .float64 : nil)
+        {
             for i in first..<operands.count where operands[i].elementType != type {
                 if let value = operands[i].scalarConstant { operands[i] = .scalar(value, type) }
             }

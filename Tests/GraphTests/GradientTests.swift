@@ -180,6 +180,18 @@ private let convolutions: [GradientCase] = {
         }
     }
 
+    /// Rules that meet the gradient 1 with numbers of their own, in the type of the graph.
+    @Test func scalarsOfDoublePrecision() throws {
+        let x = Tensor.state("x", [], .float64)
+        for y in [
+            x.relu(), x.maximum(.scalar(0, .float64)), .select(x.less(1), x, 2), Tensor.scalar(0.5, .float64) * 2,
+        ] {
+            let gradient = try gradients(of: y, with: [x])[0]
+            #expect(y.elementType == .float64 && gradient.elementType == .float64)
+            #expect(try Interpreter(["x": Values(shape: [], elements: [0.75])]).run(gradient).elements.count == 1)
+        }
+    }
+
     @Test func namesTheMistakeAndItsLine() throws {
         let x = Tensor.input("x", [.batch, 4])
         let line: UInt = #line + 1
