@@ -1,16 +1,5 @@
 import Graph
 
-/// A tensor whose value replaces a state at the end of a run.
-public struct StateUpdate: Sendable {
-    public let state: Tensor
-    public let value: Tensor
-
-    public init(_ state: Tensor, _ value: Tensor) {
-        self.state = state
-        self.value = value
-    }
-}
-
 /// Compiles tensors into a schedule that computes them.
 ///
 /// - Parameters:
@@ -278,8 +267,17 @@ struct ScheduleBuilder {
             case let convolution as Convolution: emit(convolution, anchor, cluster)
             case let pad as Pad: emit(pad, anchor)
             case let concatenate as Concatenate: emit(concatenate, anchor)
-            case is Scan, is Iterate:
-                append(.loop(try loop(anchor, cluster)), cluster)
+            case let scan as Scan:
+                append(
+                    .loop(
+                        try LoopGroup(scan, inputs: anchor.inputs.map { value($0) }, outputs: readOutputs(of: cluster))),
+                    cluster)
+            case let iterate as Iterate:
+                append(
+                    .loop(
+                        try LoopGroup(
+                            iterate, inputs: anchor.inputs.map { value($0) }, outputs: readOutputs(of: cluster))),
+                    cluster)
             default:
                 let inputs = anchor.inputs.map { value($0) }
                 let outputs = anchor.types.indices.map { value(Tensor(anchor, $0)) }
@@ -297,16 +295,12 @@ struct ScheduleBuilder {
         }
     }
 
-    private mutating func loop(_ anchor: Node, _ cluster: Cluster) throws(GraphError) -> LoopGroup {
-        let inputs = anchor.inputs.map { value($0) }
-        let outputs = anchor.types.indices.map { Tensor(anchor, $0) }.map { tensor in
-            isRead(tensor, outside: cluster) ? value(tensor) : nil
+    /// The values of a loop's results that somebody reads.
+    private mutating func readOutputs(of cluster: Cluster) -> [Int?] {
+        (cluster.anchor?.types.indices ?? 0..<0).map { index in
+            let tensor = Tensor(cluster.anchor!, index)
+            return isRead(tensor, outside: cluster) ? value(tensor) : nil
         }
-        if let scan = anchor.operation as? Scan { return try LoopGroup(scan, inputs: inputs, outputs: outputs) }
-        guard let iterate = anchor.operation as? Iterate else {
-            preconditionFailure("\(anchor.operation.name) is no loop")
-        }
-        return try LoopGroup(iterate, inputs: inputs, outputs: outputs)
     }
 
     private mutating func append(_ kind: Group.Kind, _ cluster: Cluster) {

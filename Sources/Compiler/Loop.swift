@@ -96,7 +96,7 @@ private struct Carried {
 }
 
 extension Schedule {
-    /// Whether a group reads the input of this name.
+    /// Whether there is an input of this name.
     public func reads(_ input: String) -> Bool {
         inputs.contains { if case .input(input) = values[$0].storage { true } else { false } }
     }

@@ -38,6 +38,17 @@ public struct Schedule: Sendable {
     }
 }
 
+/// A tensor whose value replaces a state at the end of a run.
+public struct StateUpdate: Sendable {
+    public let state: Tensor
+    public let value: Tensor
+
+    public init(_ state: Tensor, _ value: Tensor) {
+        self.state = state
+        self.value = value
+    }
+}
+
 /// A contiguous row-major array that groups read or write.
 public struct Value: Sendable {
     public enum Storage: Sendable {

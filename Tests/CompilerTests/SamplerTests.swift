@@ -112,6 +112,8 @@ import Testing
             try SamplingProgram(variable: x, drawn: network(x), order: .natural(5))
         }
         #expect(leak?.path.contains { $0.hasPrefix("tanh[0]") } == true)
+        // Every step of the way is where the author wrote it.
+        #expect(leak?.path.allSatisfy { $0.contains("SamplerTests.swift") } == true, "\(leak?.path ?? [])")
     }
 
     /// A view that is read before it is given memory of its own, for a gather, is written before either reads it.

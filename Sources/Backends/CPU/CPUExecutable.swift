@@ -185,7 +185,7 @@ public final class CPUExecutable: Executable {
         guard let feed = feeds[name] else { throw CPUError.missingFeed(name: name, given: Array(feeds.keys)) }
         let type = schedule.values[input].type
         let shape = type.shape.resolved(batch: batch)
-        let bytes = shape.reduce(1, *) * type.element.byteCount
+        let bytes = type.byteCount(batch: batch)
         switch feed {
         case .host(let array):
             guard array.type == type.element, array.shape == shape else {

@@ -51,24 +51,21 @@ final class OpenCLLoop {
         for (carry, value) in zip(carries, group.initial) {
             try buffer(value).copy(0, to: carry, 0, byteCount: bytes(value))
         }
+        // The elements of one step.
+        let steps = max(1, group.limit)
+        let read = try zip(slices, group.sequences).map { ($0, try buffer($1.value), bytes($1.value) / steps) }
+        let stacked = try group.stacked.map { ($0.output, try buffer($0.value), bytes($0.value) / steps) }
+        let history = try zip(carries, group.history).compactMap { carry, value in
+            try value.map { (carry, try buffer($0), bytes($0) / steps) }
+        }
         var taken = 0
         while taken < group.limit {
             if let condition, try condition.run(asked, batch: batch)[0].bytes[0] == 0 { break }
             let t = group.isReversed ? group.limit - 1 - taken : taken
-            for (carry, value) in zip(carries, group.history) {
-                guard let value else { continue }
-                let size = bytes(value) / group.limit
-                try carry.copy(0, to: buffer(value), t * size, byteCount: size)
-            }
-            for (slice, sequence) in zip(slices, group.sequences) {
-                let size = bytes(sequence.value) / group.limit
-                try buffer(sequence.value).copy(t * size, to: slice, 0, byteCount: size)
-            }
+            for (carry, whole, size) in history { try carry.copy(0, to: whole, t * size, byteCount: size) }
+            for (slice, whole, size) in read { try whole.copy(t * size, to: slice, 0, byteCount: size) }
             let results = try body.runOnDevice(feeds, batch: batch)
-            for stack in group.stacked {
-                let size = bytes(stack.value) / group.limit
-                try results[stack.output].copy(0, to: buffer(stack.value), t * size, byteCount: size)
-            }
+            for (output, whole, size) in stacked { try results[output].copy(0, to: whole, t * size, byteCount: size) }
             taken += 1
         }
         for (carry, value) in zip(carries, group.final) {

@@ -163,7 +163,7 @@ public final class OpenCLExecutable: Executable {
                         "input \"\(name)\": the fed buffer is on another device than \(self.device.name)")
                 }
                 let type = schedule.values[value].type
-                let needed = type.shape.count.resolved(batch: batch) * type.element.byteCount
+                let needed = type.byteCount(batch: batch)
                 guard buffer.byteCount >= needed else {
                     throw OpenCLError.mismatch(
                         "input \"\(name)\": expected \(needed) bytes (\(type), batch \(batch)), found a buffer of \(buffer.byteCount)"
@@ -267,7 +267,7 @@ public final class OpenCLExecutable: Executable {
         planned += plan.byteCount
         var memory: [Int: OpenCLBuffer] = [:]
         for (id, value) in schedule.values.enumerated() {
-            let bytes = value.type.shape.count.resolved(batch: maximumBatch) * value.type.element.byteCount
+            let bytes = value.type.byteCount(batch: maximumBatch)
             switch value.storage {
             case .temporary:
                 guard let offset = plan.offsets[id] else { continue }

@@ -18,11 +18,14 @@ extension SamplingProgram {
         guard variable.type == drawn.type else {
             throw SamplingError(description: "what is drawn is \(drawn.type), the variable \(variable.type)")
         }
+        // Scans are written out once, for the proof and for the program.
+        let written = unrolled([drawn, variable] + outputs)
         _ = try AutoregressiveProof(
-            [ConditionalParameters("drawn", drawn, variables: order.index.indices.map { Int32($0) })], of: variable,
+            [ConditionalParameters("drawn", written[0], variables: order.index.indices.map { Int32($0) })],
+            of: variable,
             order: order)
         var simplifier = Simplifier()
-        let simplified = simplifier.simplify(unrolled([drawn, variable] + outputs, sums: true))
+        let simplified = simplifier.simplify(unrolled(written, sums: true))
         var prelude = SamplerPrelude()
         let tensors = prelude.hoist(from: simplified)
         var builder = try SamplerBuilder(

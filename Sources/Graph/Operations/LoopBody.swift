@@ -70,7 +70,7 @@ public func unrolled(_ outputs: [Tensor], sums: Bool = false) -> [Tensor] {
                 replaced[Tensor(node, index)] = result
             }
         } else if sums, let sum = node.operation as? CumulativeSum, node.error == nil {
-            replaced[Tensor(node)] = sum.unrolled(inputs[0])
+            replaced[Tensor(node)] = sum.unrolled(inputs[0], at: node.location)
         } else if inputs != node.inputs {
             let new = Node(node.operation, inputs, at: node.location)
             for index in node.types.indices { replaced[Tensor(node, index)] = Tensor(new, index) }
@@ -81,17 +81,18 @@ public func unrolled(_ outputs: [Tensor], sums: Bool = false) -> [Tensor] {
 
 extension CumulativeSum {
     /// Every sum from the one before it.
-    fileprivate func unrolled(_ input: Tensor) -> Tensor {
+    fileprivate func unrolled(_ input: Tensor, at location: SourceLocation?) -> Tensor {
         let count = input.shape[axis].coefficient
         var sums: [Tensor] = []
         var sum: Tensor?
         for step in 0..<count {
             let term = input.sliced(axis: axis, from: isReversed ? count - 1 - step : step, count: 1)
-            let next = sum.map { $0 + term } ?? term
+            let next = sum.map { .elementwise(.add, [$0, term], at: location) } ?? term
             sums.append(isExclusive ? sum ?? Tensor.scalar(0, term.elementType).broadcast(to: term.shape) : next)
             sum = next
         }
-        return sums.isEmpty ? input : .concatenate(isReversed ? sums.reversed() : sums, axis: axis)
+        if sums.count < 2 { return sums.first ?? input }
+        return Tensor(Concatenate(axis: axis), isReversed ? sums.reversed() : sums, at: location)
     }
 }
 
@@ -116,11 +117,13 @@ extension Scan {
             state = Array(results.prefix(carries.count))
             for (index, output) in results.dropFirst(carries.count).enumerated() { stacked[index].append(output) }
         }
-        let wholes = zip(stacked, outputs + carries).map { steps, type in
+        let wholes = zip(stacked, outputs + carries).map { steps, type -> Tensor in
             let parts = steps.map { $0.reshaped(Shape([1] + type.shape.dimensions)) }
-            return parts.isEmpty
-                ? Tensor.scalar(0, type.elementType).broadcast(to: Shape([0] + type.shape.dimensions))
-                : Tensor.concatenate(isReversed ? parts.reversed() : parts, axis: 0)
+            if parts.isEmpty {
+                return Tensor.scalar(0, type.elementType).broadcast(to: Shape([0] + type.shape.dimensions))
+            }
+            return parts.count == 1
+                ? parts[0] : Tensor(Concatenate(axis: 0), isReversed ? parts.reversed() : parts, at: location)
         }
         return state + wholes
     }
