@@ -1,7 +1,6 @@
 import Compiler
 import Datasets
 import Distributions
-import Foundation
 import Graph
 
 /// How samples are drawn.
@@ -231,8 +230,7 @@ public final class Sampler {
                     ? try SamplingProgram(fullPassesOver: variable, drawn: drawn, order: order, outputs: outputs)
                     : try SamplingProgram(variable: variable, drawn: drawn, order: order, outputs: outputs)
                 if let reason = program.fullPasses?.reason {
-                    let note = "drawing with a full pass for each of \(program.stepCount) steps: \(reason)\n"
-                    FileHandle.standardError.write(Data(note.utf8))
+                    debugLine("drawing with a full pass for each of \(program.stepCount) steps: \(reason)")
                 }
                 stages.append(.sequential(try device.load(program, maximumBatch: maximumBatch, states: states)))
                 programs.append(program)

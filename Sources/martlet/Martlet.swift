@@ -1,4 +1,5 @@
 import ArgumentParser
+import Datasets
 import Training
 
 #if canImport(Glibc)
@@ -29,8 +30,7 @@ struct Martlet: ParsableCommand {
             exit(withError: error)
         }
         if fflush(stdout) != 0 || ferror(stdout) != 0 {
-            fputs("Error: the output cannot be written: \(String(cString: strerror(errno)))\n", stderr)
-            Glibc.exit(1)
+            exit(withError: FileError("standard output", "cannot be written: \(String(cString: strerror(errno)))"))
         }
     }
 }
