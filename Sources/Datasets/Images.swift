@@ -69,6 +69,41 @@ public enum Images {
         }
     }
 
+    /// Each image `[examples, channels * height * width]` slanted a little, anew for each `step`: rows and then columns move by
+    /// whole pixels, so that the noise of a binary image stays what it was; what comes in repeats the border.
+    /// - Parameter limit: the most that neighbouring rows, and neighbouring columns, move against each other, in pixels; even up to it.
+    public static func sheared(
+        _ images: HostArray, shape: (channels: Int, height: Int, width: Int), limit: Double, seed: UInt64, step: Int
+    ) -> HostArray {
+        let random = HostRandom(seed: seed, stream: "shear")
+        let (height, width, size) = (shape.height, shape.width, images.type.byteCount)
+        let area = height * width
+        /// How far each of `count` lines moves. Where the steps between lines fall is drawn too.
+        func moves(_ count: Int, example: Int, variable: Int) -> [Int] {
+            let u = { random.uniform(step: step, example: example, variable: variable + $0) }
+            let (slope, offset) = ((2 * u(0) - 1) * limit, u(1))
+            return (0..<count).map { Int((slope * (Double($0) - Double(count - 1) / 2) + offset).rounded(.down)) }
+        }
+        var bytes = [UInt8](repeating: 0, count: images.count * size)
+        images.withUnsafeBytes { source in
+            for example in 0..<images.count / (shape.channels * area) {
+                let rows = moves(height, example: example, variable: 0)
+                let columns = moves(width, example: example, variable: 2)
+                for plane in example * shape.channels..<(example + 1) * shape.channels {
+                    for r in 0..<height {
+                        for c in 0..<width {
+                            let row = min(max(r - columns[c], 0), height - 1)
+                            let column = min(max(c - rows[row], 0), width - 1)
+                            let (to, from) = (plane * area + r * width + c, plane * area + row * width + column)
+                            for k in 0..<size { bytes[to * size + k] = source[from * size + k] }
+                        }
+                    }
+                }
+            }
+        }
+        return HostArray(type: images.type, shape: images.shape, bytes: bytes)
+    }
+
     /// Videos `[count, frames, size, size]` of a digit that moves and bounces in a square, binary (Srivastava et al. 2015, in
     /// small): digits are halved to 14x14.
     public static func movingDigits(

@@ -27,6 +27,9 @@ public struct RunConfiguration: Sendable {
     /// Refuses settings that cannot be run on such examples.
     public func validate(_ examples: ExampleShape) throws {
         try training.validate()
+        try require(
+            training.shear == 0 || examples.image != nil,
+            "shear: wants images [channels, height, width]; the data are \(examples.dimensions)")
         try model.validate(examples)
     }
 

@@ -200,9 +200,14 @@ public final class Trainer {
         return (loss, batch)
     }
 
-    /// The examples of an epoch as bytes or floats: other types are converted once, not at every step.
+    /// The examples of an epoch, sheared if so set, as bytes or floats: other types are converted once, not at every step.
     private func epochExamples(_ epoch: Int) -> HostArray {
-        let examples = trainingExamples(epoch)
+        var examples = trainingExamples(epoch)
+        let configuration = run.configuration
+        if configuration.shear > 0, let image = run.examples.image {
+            examples = Images.sheared(
+                examples, shape: image, limit: configuration.shear, seed: configuration.seed, step: epoch)
+        }
         switch examples.type {
         case .uint8, .bool, .float32: return examples
         case .float64, .int32: return HostArray(examples.floats, shape: examples.shape)
