@@ -9,6 +9,9 @@
 
 #include "CPUKernels.h"
 
+/// The widest tile of any level.
+enum { maximum_tile_columns = 32 };
+
 /// What a tile does with what its target holds.
 enum {
     TILE_STORES,
@@ -37,6 +40,14 @@ typedef struct {
     /// target[k][height] = source at (k, i), with zeros where i >= live.
     void (*pack)(
         float *target, const float *source, int64_t k, int64_t k_stride, int32_t live, int64_t stride, int32_t height);
+    /// The same from lines that are contiguous along the inner axis and multiples of `stride` apart; inner step p goes to step
+    /// rank[p].
+    void (*pack_in_order)(
+        float *target, const float *const *lines, const int32_t *rank, int64_t k, int32_t live, int64_t stride,
+        int32_t height);
+    /// Copies, or writes zeros if `source` is NULL, past the caches: what is written is not read soon. Before others read it
+    /// there has to be a `martlet_stream_end`.
+    void (*stream)(float *target, const float *source, int64_t count);
     /// The fixed trees of reductions; sums in double precision.
     double (*sum_line)(const float *source, int64_t count);
     void (*add_rows)(double *sums, const float *source, int64_t rows, int64_t stride, int64_t columns);
@@ -78,3 +89,10 @@ extern const martlet_level_functions martlet_avx2_functions;
 extern const martlet_level_functions martlet_avx512_functions;
 
 const martlet_level_functions *martlet_level_table(martlet_level level);
+
+/// Lets others see what was streamed.
+static inline void martlet_stream_end(void) {
+#if defined(__x86_64__)
+    _mm_sfence();
+#endif
+}

@@ -73,6 +73,8 @@ static int64_t live_in_row(const martlet_mask *mask, int64_t m, int64_t n0, int6
 }
 
 int martlet_mask_tile(const martlet_mask *mask, int64_t m0, int64_t m1, int64_t n0, int64_t n1) {
+    // The extents of sorted rows grow.
+    if (!mask->bits) return mask->extents[m1 - 1] <= n0 ? 0 : mask->extents[m0] >= n1 ? 2 : 1;
     int64_t live = 0;
     for (int64_t m = m0; m < m1; m++) live += live_in_row(mask, m, n0, n1);
     return live == 0 ? 0 : live == (m1 - m0) * (n1 - n0) ? 2 : 1;

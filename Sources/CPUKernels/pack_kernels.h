@@ -44,23 +44,20 @@ INLINE void load_lanes(vf v[4], const float *const lines[WIDTH], int64_t k) {
     }
 }
 
-// Lines [first, first + WIDTH) of a panel whose lines are contiguous along the inner axis.
-static void pack_transposed(
-    float *target, const float *source, int64_t k, int32_t first, int32_t live, int64_t stride, int32_t height) {
-    const int32_t width = height - first < WIDTH ? height - first : WIDTH;
-    const int32_t present = live - first < width ? live - first : width;
-    // Lines that are not there repeat the last one; their elements are not stored.
-    const float *lines[WIDTH];
-    for (int32_t i = 0; i < WIDTH; i++) lines[i] = source + (first + (i < present ? i : present - 1)) * stride;
+// `present` of WIDTH lines of a panel that are contiguous along the inner axis; the others of `width` become zeros, as far as
+// there are fewer. Inner step p goes to step rank[p] of the panel, or to p.
+INLINE void pack_transposed(
+    float *target, const float *const *lines, const int32_t *rank, int64_t k, int32_t first, int32_t present, int32_t width,
+    int32_t height, int collides) {
     const int is_whole = present == WIDTH;
-    // Lines a multiple of a page apart share one set of the first-level cache: a strip is copied out of it first.
-    const int collides = (stride * (int64_t)sizeof(float)) % 4096 == 0;
     float strip[WIDTH * 16];
     int64_t p = 0;
     for (; p + 16 <= k; p += 16) {
         const float *from[WIDTH];
         if (collides) {
             for (int32_t i = 0; i < WIDTH; i++) {
+                // Eight lines of memory ahead: many lines of the operand are read at once, more than a processor follows.
+                __builtin_prefetch(lines[i] + p + 128);
                 for (int32_t q = 0; q < 16; q += WIDTH) STORE_F(strip, i * 16 + q, LOAD_F(lines[i], p + q));
                 from[i] = strip + i * 16;
             }
@@ -72,14 +69,14 @@ static void pack_transposed(
             load_lanes(v, from, q);
             transpose_lanes(v);
             for (int32_t t = 0; t < 4; t++) {
-                float *d = target + (p + q + t) * height + first;
+                float *d = target + (rank ? rank[p + q + t] : p + q + t) * height + first;
                 if (is_whole) STORE_F(d, 0, v[t]);
                 else store_first(d, present, v[t]);
             }
         }
     }
     for (; p < k; p++) {
-        for (int32_t i = 0; i < present; i++) target[p * height + first + i] = lines[i][p];
+        for (int32_t i = 0; i < present; i++) target[(rank ? rank[p] : p) * height + first + i] = lines[i][p];
     }
     if (present < width) {
         for (p = 0; p < k; p++) {
@@ -88,14 +85,38 @@ static void pack_transposed(
     }
 }
 
+// Lines a multiple of a page apart share one set of the first-level cache: strips are copied out of it first.
+INLINE int lines_collide(int64_t stride) { return (stride * (int64_t)sizeof(float)) % 4096 == 0; }
+
+INLINE void pack_all_lines(
+    float *target, const float *const *lines, const float *source, const int32_t *rank, int64_t k, int32_t live,
+    int64_t stride, int32_t height) {
+    int32_t first = 0;
+    for (; first < live; first += WIDTH) {
+        const int32_t width = height - first < WIDTH ? height - first : WIDTH;
+        const int32_t present = live - first < width ? live - first : width;
+        // Lines that are not there repeat the last one; their elements are not stored.
+        const float *group[WIDTH];
+        for (int32_t i = 0; i < WIDTH; i++) {
+            const int32_t line = first + (i < present ? i : present - 1);
+            group[i] = lines ? lines[line] : source + line * stride;
+        }
+        pack_transposed(target, group, rank, k, first, present, width, height, lines_collide(stride));
+    }
+    for (int64_t p = 0; first < height && p < k; p++) {
+        for (int32_t i = first; i < height; i++) target[p * height + i] = 0;
+    }
+}
+
+static void pack_in_order(
+    float *target, const float *const *lines, const int32_t *rank, int64_t k, int32_t live, int64_t stride, int32_t height) {
+    pack_all_lines(target, lines, NULL, rank, k, live, stride, height);
+}
+
 static void pack(
     float *target, const float *source, int64_t k, int64_t k_stride, int32_t live, int64_t stride, int32_t height) {
     if (k_stride == 1) {
-        int32_t first = 0;
-        for (; first < live; first += WIDTH) pack_transposed(target, source, k, first, live, stride, height);
-        for (int64_t p = 0; first < height && p < k; p++) {
-            for (int32_t i = first; i < height; i++) target[p * height + i] = 0;
-        }
+        pack_all_lines(target, NULL, source, NULL, k, live, stride, height);
     } else if (stride == 1) {
         for (int64_t p = 0; p < k; p++) {
             float *d = target + p * height;
@@ -115,4 +136,13 @@ static void pack(
             for (int32_t i = live; i < height; i++) d[i] = 0;
         }
     }
+}
+
+static void stream(float *target, const float *source, int64_t count) {
+    int64_t i = 0;
+    for (; i < count && (uintptr_t)(target + i) % sizeof(vf) != 0; i++) target[i] = source ? source[i] : 0;
+    for (; i + WIDTH <= count; i += WIDTH) {
+        __builtin_nontemporal_store(source ? LOAD_F(source, i) : splat(0), (vf *)(void *)(target + i));
+    }
+    for (; i < count; i++) target[i] = source ? source[i] : 0;
 }

@@ -53,6 +53,22 @@ void martlet_product_epilogue(
     }
 }
 
+static float *output_line(const product_job *j, int64_t batch, int64_t m) {
+    const martlet_operand *output = &j->p->outputs[0];
+    return (float *)(uintptr_t)martlet_product_base(j, output, batch) + m * output->strides[j->p->batchRank];
+}
+
+// A line of a result: `source`, or zeros.
+static void write_line(const product_job *j, float *target, const float *source, int64_t count) {
+    if (j->p->m * j->p->n > cached_elements) {
+        j->level->stream(target, source, count);
+    } else if (source) {
+        memcpy(target, source, (size_t)count * sizeof(float));
+    } else {
+        memset(target, 0, (size_t)count * sizeof(float));
+    }
+}
+
 // The epilogue of a block of a masked weight gradient whose columns had to be sorted. Rows are whole; what lies beyond a
 // row's live prefix is zero.
 static void finish_sorted_gradient(
@@ -63,17 +79,17 @@ static void finish_sorted_gradient(
     for (int64_t row = 0; row < rows; row += step) {
         const int64_t count = minimum(step, rows - row);
         float *lines = (float *)(void *)work;
-        if (p->directC) {
-            const int64_t m = j->row_order ? j->row_order[m0 + row] : m0 + row;
-            lines = (float *)(uintptr_t)martlet_product_base(j, &p->outputs[0], batch) + m * p->outputs[0].strides[p->batchRank];
-        }
         memset(lines, 0, (size_t)(count * p->n) * sizeof(float));
         for (int64_t r = 0; r < count; r++) {
             const float *sorted = block + (row + r) * stride;
             float *line = lines + r * p->n;
             for (int64_t n = 0; n < p->mask->extents[m0 + row + r]; n++) line[j->column_order[n]] = sorted[n];
         }
-        if (p->directC) continue;
+        if (p->directC) {
+            const int64_t m = j->row_order ? j->row_order[m0 + row] : m0 + row;
+            write_line(j, output_line(j, batch, m), lines, p->n);
+            continue;
+        }
         // Columns that are settled in all of these rows are left out at both ends; the last row has most live ones.
         int64_t low = p->settled ? p->n : 0, high = p->settled ? 0 : p->n;
         for (int64_t n = 0; p->settled && n < p->mask->extents[m0 + row + count - 1]; n++) {
@@ -87,7 +103,32 @@ static void finish_sorted_gradient(
     }
 }
 
-// The same for columns that are in order: dead tiles are zero, or skipped where they are settled.
+// The dead elements of a block of a masked weight gradient that was written to the output itself.
+static void clear_gradient(
+    const product_job *j, float *block, int64_t stride, int64_t m0, int64_t rows, int64_t n0, int64_t columns) {
+    const martlet_mask *mask = j->p->mask;
+    const int32_t tile = j->level->tile_columns;
+    const int64_t count = row_panel_count(rows, j->level->tile_rows);
+    for (int64_t i = 0; i < count; i++) {
+        const row_panel rp = panel_of_rows(rows, j->level->tile_rows, i);
+        const int64_t m = m0 + rp.first;
+        float *lines = block + rp.first * stride;
+        // Neighbouring dead tiles are cleared together.
+        int64_t first = 0;
+        for (int64_t column = 0; column < columns; column += tile) {
+            const int64_t end = minimum(column + tile, columns);
+            const int state = martlet_mask_tile(mask, m, m + rp.height, n0 + column, n0 + end);
+            if (state == 1) martlet_mask_clear_tile(mask, lines + column, stride, m, m + rp.height, n0 + column, n0 + end);
+            const int64_t last = state ? column : end;
+            if ((state || end == columns) && last > first) {
+                for (int64_t r = 0; r < rp.height; r++) write_line(j, lines + r * stride + first, NULL, last - first);
+            }
+            if (state) first = end;
+        }
+    }
+}
+
+// The epilogue of one whose columns are in order: dead tiles are zero, or skipped where they are settled.
 static void finish_gradient(
     const product_job *j, int64_t batch, float *block, int64_t stride, int64_t m0, int64_t rows, int64_t n0,
     int64_t columns, char *work) {
@@ -305,11 +346,14 @@ static void run_block(void *argument, int64_t index, int32_t worker) {
     j->counts[8 * worker] += x.executed;
     if (p->sortsResult && j->column_order) {
         finish_sorted_gradient(j, x.batch, x.sums, x.stride, x.m0, x.rows, rest);
+    } else if (stores_directly(p) && p->mask) {
+        clear_gradient(j, x.sums, x.stride, x.m0, x.rows, x.n0, x.columns);
     } else if (p->mask && !mask) {
         finish_gradient(j, x.batch, x.sums, x.stride, x.m0, x.rows, x.n0, x.columns, rest);
     } else if (!stores_directly(p)) {
         martlet_product_epilogue(j, x.batch, x.sums, x.stride, x.m0, x.rows, x.n0, x.columns, rest);
     }
+    martlet_stream_end();
 }
 
 void martlet_product_pieces(const product_job *j, int64_t count, martlet_task task) {

@@ -11,11 +11,16 @@ typedef struct {
     int64_t row_blocks, column_blocks;
     // NULL where the order is the identity.
     const int32_t *inner_order, *column_order, *row_order;
+    /// Where each inner step stands in inner_order.
+    const int32_t *inner_rank;
     // Packed panels that all workers read, and the product of a sorted mask before its columns are put in order.
     float *shared_a, *shared_b, *raw;
     // The batch element and the inner range that are at work (sorted products).
     int64_t batch, start, depth;
 } product_job;
+
+/// A matrix of more elements is not found in a cache by whoever reads it next.
+enum { cached_elements = 1 << 21 };
 
 static inline int64_t minimum(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t maximum(int64_t a, int64_t b) { return a > b ? a : b; }
@@ -29,7 +34,9 @@ static inline int64_t martlet_product_batches(const martlet_product *p) {
 }
 
 /// Whether tiles are written to the output itself.
-static inline int stores_directly(const martlet_product *p) { return p->directC && !p->mask; }
+static inline int stores_directly(const martlet_product *p) {
+    return p->directC && (!p->mask || (p->role == MARTLET_WEIGHT_GRADIENT && !p->sortsResult));
+}
 
 /// Rows are dealt to panels of nearly equal height, none above `tile_rows`.
 typedef struct {
@@ -69,6 +76,12 @@ static inline void martlet_gather(
     }
 }
 
+/// Fetches a line that is about to be gathered: its elements are wanted in an order that no processor foresees.
+static inline void martlet_fetch_line(const float *line, const int32_t *order, int64_t stride, int64_t count) {
+    if (!order || stride != 1) return;
+    for (int64_t i = 0; i < count; i += 16) __builtin_prefetch(line + i);
+}
+
 /// The first element of an operand for one batch index.
 const float *martlet_product_base(const product_job *j, const martlet_operand *operand, int64_t batch);
 
@@ -81,6 +94,8 @@ void martlet_pack_b(
 /// Packs what all workers share, as far as the plan says so; and both operands of a weight gradient that has to be sorted.
 void martlet_pack_shared(const product_job *j);
 void martlet_pack_sorted(const product_job *j);
+/// What that takes for each worker.
+int64_t martlet_sorted_lines_bytes(const martlet_product *p);
 
 /// The epilogue on rows x columns of the product, which lie in `block`.
 void martlet_product_epilogue(
@@ -91,5 +106,5 @@ void martlet_product_epilogue(
 void martlet_product_pieces(const product_job *j, int64_t count, martlet_task task);
 
 /// A product masked by degrees that are not sorted: forward or input gradient.
-void martlet_sorted_product_plan(martlet_product *p);
+void martlet_sorted_product_plan(martlet_product *p, int32_t threads);
 void martlet_sorted_product_run(product_job *j, int64_t batches);

@@ -42,34 +42,48 @@ void martlet_pack_b(
     j->level->pack(target, base + start * inner + column * line, depth, inner, live, line, width);
 }
 
-// Inner rows [from, to) of a weight gradient's b, with columns in the order of the mask: a row is gathered whole, while it is
-// in the first-level cache.
-static void pack_sorted_b(const product_job *j, int64_t from, int64_t to) {
+// Inner rows [from, to) of an operand whose elements are sorted along the other axis, gathered into lines `pitch` apart: whole,
+// while they are in the first-level cache.
+static void gather_lines(
+    float *lines, int64_t pitch, const float *base, int64_t inner, int64_t stride, const int32_t *order, int64_t count,
+    int64_t from, int64_t to) {
+    for (int64_t k = from; k < to; k++) {
+        if (k + 1 < to) martlet_fetch_line(base + (k + 1) * inner, order, stride, count);
+        martlet_gather(lines + (k - from) * pitch, base + k * inner, order, stride, 0, count);
+    }
+}
+
+static int64_t line_pitch(int64_t count) { return round_up(count, 16) + 16; }
+
+int64_t martlet_sorted_lines_bytes(const martlet_product *p) {
+    return steps_of_a_piece * line_pitch(maximum(p->m, p->n)) * 4;
+}
+
+// Inner rows [from, to) of a weight gradient's b, with columns in the order of the mask.
+static void pack_sorted_b(const product_job *j, float *lines, int64_t from, int64_t to) {
     const martlet_product *p = j->p;
     const int64_t tile = j->level->tile_columns, inner = p->b.strides[p->batchRank], line = p->b.strides[p->batchRank + 1];
     const float *base = martlet_product_base(j, &p->b, j->batch);
-    if (!j->column_order) {
-        for (int64_t column = 0; column < p->n; column += tile) {
-            float *target = j->shared_b + column * p->k + from * panel_width(j, column);
+    const int64_t pitch = line_pitch(p->n);
+    if (j->column_order) gather_lines(lines, pitch, base, inner, line, j->column_order, p->n, from, to);
+    for (int64_t column = 0; column < p->n; column += tile) {
+        const int32_t width = panel_width(j, column), live = (int32_t)minimum(tile, p->n - column);
+        float *target = j->shared_b + column * p->k + from * width;
+        if (j->column_order) {
+            j->level->pack(target, lines + column, to - from, pitch, live, 1, width);
+        } else {
             martlet_pack_b(j, target, base, column / tile, from, to - from);
-        }
-        return;
-    }
-    for (int64_t k = from; k < to; k++) {
-        for (int64_t column = 0; column < p->n; column += tile) {
-            const int32_t width = panel_width(j, column), live = (int32_t)minimum(tile, p->n - column);
-            float *d = j->shared_b + column * p->k + k * width;
-            martlet_gather(d, base + k * inner, j->column_order, line, column, column + live);
-            for (int32_t i = live; i < width; i++) d[i] = 0;
         }
     }
 }
 
 // The same for a, whose rows are sorted; [from, to) lies in the chunk [start, start + depth).
-static void pack_sorted_a(const product_job *j, int64_t start, int64_t depth, int64_t from, int64_t to) {
+static void pack_sorted_a(const product_job *j, float *lines, int64_t start, int64_t depth, int64_t from, int64_t to) {
     const martlet_product *p = j->p;
     const int64_t inner = p->a.strides[p->batchRank + 1], line = p->a.strides[p->batchRank];
     const float *base = martlet_product_base(j, &p->a, j->batch);
+    const int64_t pitch = line_pitch(p->m);
+    if (j->row_order) gather_lines(lines, pitch, base, inner, line, j->row_order, p->m, from, to);
     for (int64_t m0 = 0; m0 < p->m; m0 += p->rowBlock) {
         const int64_t rows = minimum(p->rowBlock, p->m - m0), panels = row_panel_count(rows, j->level->tile_rows);
         float *block = j->shared_a + p->m * start + m0 * depth;
@@ -77,26 +91,24 @@ static void pack_sorted_a(const product_job *j, int64_t start, int64_t depth, in
             pack_a_piece(j, block, base, m0, rows, start, depth, 0, panels, from, to);
             continue;
         }
-        for (int64_t k = from; k < to; k++) {
-            for (int64_t i = 0; i < panels; i++) {
-                const row_panel rp = panel_of_rows(rows, j->level->tile_rows, i);
-                martlet_gather(
-                    block + rp.first * depth + (k - start) * rp.height, base + k * inner, j->row_order, line,
-                    m0 + rp.first, m0 + rp.first + rp.height);
-            }
+        for (int64_t i = 0; i < panels; i++) {
+            const row_panel rp = panel_of_rows(rows, j->level->tile_rows, i);
+            j->level->pack(
+                block + rp.first * depth + (from - start) * rp.height, lines + m0 + rp.first, to - from, pitch, rp.height, 1,
+                rp.height);
         }
     }
 }
 
 // A few inner rows of both.
 static void pack_sorted(void *argument, int64_t index, int32_t worker) {
-    (void)worker;
     const product_job *j = argument;
+    float *lines = (float *)(void *)(j->context->work + worker * j->context->workBytes);
     const int64_t step = j->p->depthBlock, end = minimum((index + 1) * steps_of_a_piece, j->p->k);
-    pack_sorted_b(j, index * steps_of_a_piece, end);
+    pack_sorted_b(j, lines, index * steps_of_a_piece, end);
     for (int64_t from = index * steps_of_a_piece; from < end;) {
         const int64_t start = from / step * step, depth = minimum(step, j->p->k - start), to = minimum(start + depth, end);
-        pack_sorted_a(j, start, depth, from, to);
+        pack_sorted_a(j, lines, start, depth, from, to);
         from = to;
     }
 }

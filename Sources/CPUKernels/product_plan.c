@@ -27,7 +27,7 @@ void martlet_product_plan(martlet_product *p, int32_t threads, int32_t permutes)
     const int64_t depth_blocks = divide_up(p->k, in_rows && lies_well(b_inner) ? 144 : 208);
     p->depthBlock = depth_blocks ? divide_up(p->k, depth_blocks) : 1;
     if (p->sorted) {
-        martlet_sorted_product_plan(p);
+        martlet_sorted_product_plan(p, threads);
         return;
     }
 
@@ -75,4 +75,5 @@ void martlet_product_plan(martlet_product *p, int32_t threads, int32_t permutes)
     if (p->thin) floats += p->rowBlock * p->columnBlock;
     p->workBytes = floats * 4 + (permuted ? round_up(martlet_rows_in_order(p) * p->n * 4, 64) : 0) +
                    (int64_t)p->epilogue->slotCount * p->epilogue->slotBytes;
+    if (permuted) p->workBytes = maximum(p->workBytes, martlet_sorted_lines_bytes(p));
 }

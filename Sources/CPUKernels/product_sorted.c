@@ -5,7 +5,10 @@
 // epilogue. Lines are gathered whole, while they are in the first-level cache: their elements lie everywhere in them.
 #include "product.h"
 
-// Lines of one panel of b, or of one panel of rows of a, before they are packed; a little apart from a power of two.
+// Where element i lies; no order is the identity.
+static int64_t in_order(const int32_t *order, int64_t i) { return order ? order[i] : i; }
+
+// Lines of one panel of rows of a before they are packed; a little apart from a power of two.
 static int64_t line_stride(const martlet_product *p) { return round_up(p->k, 16) + 16; }
 
 // One panel of rows of a: sorted and packed, chunk after chunk.
@@ -32,19 +35,56 @@ static void pack_rows(void *argument, int64_t index, int32_t worker) {
     }
 }
 
+// Lines of b that are wanted next: a few are fetched with every tile, so that memory works while the arithmetic does.
+typedef struct {
+    const float *base;
+    const int32_t *order;
+    // Lines [line, end) in that order, from an element of the first on.
+    int64_t line, end, element, length, stride;
+    int64_t of_a_tile;
+} fetching;
+
+enum { fetched_of_a_tile = 128, elements_of_a_fetch = 16 };
+
+// What `tiles` tiles fetch of the lines [line, end), unless b is likely to be in a cache.
+static fetching fetch_lines(
+    const product_job *j, const int32_t *order, int64_t line, int64_t end, int64_t length, int64_t stride, int64_t tiles) {
+    fetching f = {martlet_product_base(j, &j->p->b, j->batch), order, line, end, 0, length, stride, 0};
+    if (j->p->k * j->p->n <= cached_elements || line >= end || tiles == 0) return f;
+    f.of_a_tile = minimum(divide_up((end - line) * divide_up(length, elements_of_a_fetch), tiles), fetched_of_a_tile);
+    return f;
+}
+
+static int64_t next_lines(fetching *f, const char **lines) {
+    int64_t count = 0;
+    while (count < f->of_a_tile && f->line < f->end) {
+        const float *line = f->base + in_order(f->order, f->line) * f->stride;
+        for (; count < f->of_a_tile && f->element < f->length; f->element += elements_of_a_fetch) {
+            lines[count++] = (const char *)(line + f->element);
+        }
+        if (f->element < f->length) break;
+        f->element = 0;
+        f->line++;
+    }
+    return count;
+}
+
 // All rows of a times one packed panel over the inner range [from, to) of the chunk that begins at `start`.
 static int64_t run_tiles(
     const product_job *j, const float *b, int64_t column, int64_t start, int64_t from, int64_t to, int64_t first_row,
-    int64_t last_row, int accumulate) {
+    int64_t last_row, int accumulate, fetching *ahead) {
     const martlet_product *p = j->p;
     const int32_t tile = j->level->tile_columns, width = panel_width(j, column);
     const int64_t depth = minimum(p->depthBlock, p->k - start), stride = round_up(p->n, tile);
     int64_t executed = 0;
     for (int64_t i = first_row; i < last_row; i++) {
         const row_panel rp = panel_of_rows(p->m, j->level->tile_rows, i);
+        const char *lines[fetched_of_a_tile];
+        const int64_t count = next_lines(ahead, lines);
         j->level->tile(
             to - from, j->shared_a + p->m * start + rp.first * depth + (from - start) * rp.height, rp.height, rp.height, b,
-            width, width, width, j->raw + rp.first * stride + column, stride, accumulate ? TILE_ADDS : TILE_STORES, NULL, 0);
+            width, width, width, j->raw + rp.first * stride + column, stride, accumulate ? TILE_ADDS : TILE_STORES, lines,
+            count);
         executed += rp.height * minimum(tile, p->n - column) * (to - from);
     }
     return executed;
@@ -55,41 +95,64 @@ static void clear_columns(const product_job *j, int64_t column, int64_t columns,
     for (int64_t m = first_row; m < last_row; m++) memset(j->raw + m * stride + column, 0, (size_t)columns * sizeof(float));
 }
 
-// One panel of columns of a b whose columns are contiguous along the inner axis (the weights of a forward product): they are
-// gathered over their whole live range at once.
+// A panel of columns, packed over the whole inner axis in the order of the mask; dead elements of its live ranges are zero.
+static void pack_columns(const product_job *j, float *packed, int64_t panel) {
+    const martlet_product *p = j->p;
+    const martlet_mask *mask = p->mask;
+    const int64_t tile = j->level->tile_columns, column = panel * tile, live = minimum(tile, p->n - column);
+    const int64_t line = p->b.strides[p->batchRank + 1];
+    const int32_t width = panel_width(j, column);
+    const float *base = martlet_product_base(j, &p->b, j->batch);
+    const float *lines[maximum_tile_columns];
+    for (int64_t c = 0; c < live; c++) lines[c] = base + in_order(j->column_order, column + c) * line;
+    j->level->pack_in_order(packed, lines, j->inner_rank, p->k, (int32_t)live, line, width);
+    for (int32_t v = mask->panels[panel]; v < mask->panels[panel + 1]; v++) {
+        const martlet_interval *interval = &mask->intervals[v];
+        if (interval->full) continue;
+        martlet_mask_clear_panel(
+            mask, packed + interval->start * width, interval->start, interval->end, column, live, width);
+    }
+}
+
+// Some panels of columns of a b whose columns are contiguous along the inner axis (the weights of a forward product).
 static void run_columns(void *argument, int64_t index, int32_t worker) {
     const product_job *j = argument;
     const martlet_product *p = j->p;
     const martlet_mask *mask = p->mask;
-    const int64_t tile = j->level->tile_columns, stride = line_stride(p);
+    const int64_t tile = j->level->tile_columns, panels = divide_up(p->n, tile), together = p->columnBlock / tile;
+    const int64_t row_panels = row_panel_count(p->m, j->level->tile_rows);
     // The longest columns come first.
-    const int64_t panel = divide_up(p->n, tile) - 1 - index, column = panel * tile, live = minimum(tile, p->n - column);
-    const int32_t width = panel_width(j, column);
-    float *lines = (float *)(void *)(j->context->work + worker * j->context->workBytes);
-    float *packed = lines + tile * stride;
-    const float *base = martlet_product_base(j, &p->b, j->batch);
-    const int32_t first = mask->panels[panel], last = mask->panels[panel + 1];
-    if (first == last) {
-        clear_columns(j, column, tile, 0, p->m);
-        return;
+    const int64_t first = (divide_up(panels, together) - 1 - index) * together, last = minimum(first + together, panels);
+    float *packed = (float *)(void *)(j->context->work + worker * j->context->workBytes);
+    for (int64_t panel = first; panel < last; panel++) {
+        if (mask->panels[panel] == mask->panels[panel + 1]) clear_columns(j, panel * tile, tile, 0, p->m);
+        else pack_columns(j, packed + (panel - first) * tile * p->k, panel);
     }
-    const int64_t low = mask->intervals[first].start, high = mask->intervals[last - 1].end;
-    for (int64_t c = 0; c < live; c++) {
-        const int64_t own = j->column_order ? j->column_order[column + c] : column + c;
-        martlet_gather(
-            lines + c * stride + low, base + own * p->b.strides[p->batchRank + 1], j->inner_order,
-            p->b.strides[p->batchRank], low, high);
+    // This worker's next panels, if pieces take equally long.
+    const int64_t next = first - martlet_pool_threads(j->context->pool) * together;
+    int64_t tiles = 0;
+    for (int64_t panel = first; panel < last; panel++) {
+        const int32_t low = mask->panels[panel], high = mask->panels[panel + 1];
+        if (low == high) continue;
+        tiles += divide_up(mask->intervals[high - 1].end - mask->intervals[low].start, p->depthBlock) * row_panels;
     }
+    fetching ahead = fetch_lines(
+        j, j->column_order, maximum(next, 0) * tile, minimum((next + together) * tile, p->n), p->k,
+        p->b.strides[p->batchRank + 1], tiles);
     int64_t executed = 0;
-    for (int64_t start = low / p->depthBlock * p->depthBlock; start < high; start += p->depthBlock) {
-        for (int32_t v = first; v < last; v++) {
-            const martlet_interval *interval = &mask->intervals[v];
-            const int64_t from = maximum(interval->start, start), to = minimum(interval->end, start + p->depthBlock);
-            if (from >= to) continue;
-            j->level->pack(packed, lines + from, to - from, 1, (int32_t)live, stride, width);
-            if (!interval->full) martlet_mask_clear_panel(mask, packed, from, to, column, live, width);
-            executed += run_tiles(
-                j, packed, column, start, from, to, 0, row_panel_count(p->m, j->level->tile_rows), from > low);
+    // A chunk of a is read once for all of these panels.
+    for (int64_t start = 0; start < p->k; start += p->depthBlock) {
+        for (int64_t panel = first; panel < last; panel++) {
+            const int64_t column = panel * tile;
+            const int32_t width = panel_width(j, column);
+            for (int32_t v = mask->panels[panel]; v < mask->panels[panel + 1]; v++) {
+                const martlet_interval *interval = &mask->intervals[v];
+                const int64_t from = maximum(interval->start, start), to = minimum(interval->end, start + p->depthBlock);
+                if (from >= to) continue;
+                const float *b = packed + (panel - first) * tile * p->k + from * width;
+                const int adds = from > mask->intervals[mask->panels[panel]].start;
+                executed += run_tiles(j, b, column, start, from, to, 0, row_panels, adds, &ahead);
+            }
         }
     }
     j->counts[8 * worker] += executed;
@@ -104,27 +167,39 @@ static void live_columns(const product_job *j, int64_t k, int64_t *low, int64_t 
     *high = mask->role == MARTLET_FORWARD ? j->p->n : mask->extents[k];
 }
 
-// Rows of a b whose rows are contiguous (the weights of an input gradient), gathered into all panels of this chunk.
+// Rows of a b whose rows are contiguous (the weights of an input gradient), gathered whole and packed into all panels of this
+// chunk.
 static void pack_chunk(void *argument, int64_t index, int32_t worker) {
-    (void)worker;
     const product_job *j = argument;
     const martlet_product *p = j->p;
-    const int64_t tile = j->level->tile_columns, stride = p->b.strides[p->batchRank + 1];
+    const int64_t tile = j->level->tile_columns, inner = p->b.strides[p->batchRank], stride = p->b.strides[p->batchRank + 1];
     const float *base = martlet_product_base(j, &p->b, j->batch);
-    const int64_t end = minimum(j->depth, (index + 1) * rows_of_a_piece);
-    for (int64_t k = index * rows_of_a_piece; k < end; k++) {
+    const int64_t first = index * rows_of_a_piece, end = minimum(j->depth, first + rows_of_a_piece), pitch = round_up(p->n, 16) + 16;
+    float *lines = (float *)(void *)(j->context->work + worker * j->context->workBytes);
+    int64_t lowest = p->n, highest = 0;
+    for (int64_t k = first; k < end; k++) {
         int64_t low, high;
         live_columns(j, j->start + k, &low, &high);
-        const float *s = base + (j->inner_order ? j->inner_order[j->start + k] : j->start + k) * p->b.strides[p->batchRank];
-        for (int64_t panel = low / tile; panel * tile < high; panel++) {
-            const int64_t column = panel * tile, columns = minimum(tile, p->n - column);
-            const int32_t width = panel_width(j, column);
-            float *d = j->shared_b + panel * tile * p->depthBlock + k * width;
-            const int64_t from = maximum(low - column, 0), to = minimum(high - column, columns);
-            for (int64_t c = 0; c < from; c++) d[c] = 0;
-            martlet_gather(d + from, s, j->column_order, stride, column + from, column + to);
-            for (int64_t c = to; c < width; c++) d[c] = 0;
+        const float *row = base + in_order(j->inner_order, j->start + k) * inner;
+        if (k + 1 < end) {
+            martlet_fetch_line(base + in_order(j->inner_order, j->start + k + 1) * inner, j->column_order, stride, p->n);
         }
+        float *line = lines + (k - first) * pitch;
+        // What is dead in this row is zero as far as a panel is live in one of the others.
+        if (low < high) {
+            lowest = minimum(lowest, low);
+            highest = maximum(highest, high);
+        }
+        memset(line, 0, (size_t)low * sizeof(float));
+        martlet_gather(line + low, row, j->column_order, stride, low, maximum(low, high));
+        memset(line + maximum(low, high), 0, (size_t)(p->n - maximum(low, high)) * sizeof(float));
+    }
+    for (int64_t panel = lowest / tile; panel * tile < highest; panel++) {
+        const int64_t column = panel * tile;
+        const int32_t width = panel_width(j, column);
+        j->level->pack(
+            j->shared_b + panel * tile * p->depthBlock + first * width, lines + column, end - first, pitch,
+            (int32_t)minimum(tile, p->n - column), 1, width);
     }
 }
 
@@ -137,6 +212,12 @@ static void run_chunk(void *argument, int64_t index, int32_t worker) {
     const int64_t row_panels = row_panel_count(p->m, j->level->tile_rows);
     const int64_t first_row = index % j->row_blocks * p->rowBlock, last_row = minimum(first_row + p->rowBlock, row_panels);
     const int64_t first_panel = index / j->row_blocks * panels_of_a_piece;
+    // This piece's share of the next chunk.
+    const int64_t pieces = divide_up(panels, panels_of_a_piece) * j->row_blocks, after = j->start + j->depth;
+    const int64_t rows = minimum(p->depthBlock, p->k - after);
+    fetching ahead = fetch_lines(
+        j, j->inner_order, after + rows * index / pieces, after + rows * (index + 1) / pieces, p->n,
+        p->b.strides[p->batchRank], panels_of_a_piece * (last_row - first_row));
     int64_t executed = 0;
     for (int64_t panel = first_panel; panel < minimum(first_panel + panels_of_a_piece, panels); panel++) {
         const int64_t column = panel * tile;
@@ -154,7 +235,7 @@ static void run_chunk(void *argument, int64_t index, int32_t worker) {
         const int64_t from = maximum(low, j->start), to = minimum(mask->intervals[last - 1].end, j->start + j->depth);
         if (from >= to) continue;
         const float *b = j->shared_b + panel * tile * p->depthBlock + (from - j->start) * width;
-        executed += run_tiles(j, b, column, j->start, from, to, first_row, last_row, from > low);
+        executed += run_tiles(j, b, column, j->start, from, to, first_row, last_row, from > low, &ahead);
     }
     j->counts[8 * worker] += executed;
 }
@@ -185,16 +266,21 @@ static void finish_rows(void *argument, int64_t index, int32_t worker) {
     }
 }
 
-void martlet_sorted_product_plan(martlet_product *p) {
+void martlet_sorted_product_plan(martlet_product *p, int32_t threads) {
     const martlet_level_functions *level = martlet_level_table(p->level);
     const int64_t tile = level->tile_columns, wide = round_up(p->n, tile);
     const int64_t row_panels = row_panel_count(p->m, level->tile_rows);
     // Panels of rows that a piece of the chunked form takes.
     p->rowBlock = row_panels > 0 ? divide_up(row_panels, divide_up(row_panels, 32)) : 1;
-    p->columnBlock = wide;
+    // Panels of columns that are packed together and take a chunk of a in turn.
+    const int64_t panels = wide / tile;
+    p->columnBlock =
+        tile * maximum(1, minimum(minimum(panels / (4 * threads), 8), (1 << 18) / maximum(1, tile * p->k)));
     const int64_t packs_columns = p->b.strides[p->batchRank] != 1;
-    p->sharedBytes = 4 * (round_up(p->m * p->k, 16) + p->m * wide + (packs_columns ? wide * p->depthBlock : 0));
-    const int64_t gather = 4 * (tile * line_stride(p) + tile * p->depthBlock);
+    const int64_t chunk = packs_columns ? wide * p->depthBlock : 0;
+    p->sharedBytes = 4 * (round_up(p->m * p->k, 16) + p->m * wide + chunk + round_up(p->k, 16));
+    const int64_t gather = 4 * maximum(
+        maximum(level->tile_rows * line_stride(p), rows_of_a_piece * (round_up(p->n, 16) + 16)), p->columnBlock * p->k);
     const int64_t finish = round_up(martlet_rows_in_order(p) * p->n * 4, 64) + (int64_t)p->epilogue->slotCount * p->epilogue->slotBytes;
     p->workBytes = maximum(gather, finish);
 }
@@ -206,7 +292,7 @@ static void run_batch(product_job *j) {
     if (p->k == 0) {
         clear_columns(j, 0, round_up(p->n, tile), 0, p->m);
     } else if (p->b.strides[p->batchRank] == 1) {
-        martlet_product_pieces(j, divide_up(p->n, tile), run_columns);
+        martlet_product_pieces(j, divide_up(divide_up(p->n, tile), p->columnBlock / tile), run_columns);
     } else {
         const int64_t pieces = divide_up(divide_up(p->n, tile), panels_of_a_piece);
         for (j->start = 0; j->start < p->k; j->start += p->depthBlock) {
@@ -223,6 +309,12 @@ void martlet_sorted_product_run(product_job *j, int64_t batches) {
     j->shared_a = (float *)(void *)j->context->shared;
     j->raw = j->shared_a + round_up(p->m * p->k, 16);
     j->shared_b = j->raw + p->m * round_up(p->n, j->level->tile_columns);
+    if (j->inner_order) {
+        const int64_t wide = round_up(p->n, j->level->tile_columns);
+        int32_t *rank = (int32_t *)(void *)(j->shared_b + (p->b.strides[p->batchRank] != 1 ? wide * p->depthBlock : 0));
+        for (int64_t k = 0; k < p->k; k++) rank[j->inner_order[k]] = (int32_t)k;
+        j->inner_rank = rank;
+    }
     j->row_blocks = divide_up(row_panel_count(p->m, j->level->tile_rows), p->rowBlock);
     for (j->batch = 0; j->batch < batches; j->batch++) run_batch(j);
 }

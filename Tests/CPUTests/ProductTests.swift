@@ -313,8 +313,8 @@ import Testing
     }
 
     /// A product that is only stored is written to its place by the tiles themselves.
-    private func bare(_ c: Case, mask: ProductGroup.Mask? = nil) -> (Schedule, [Int]) {
-        var (schedule, values) = schedule(c, mask: mask)
+    private func bare(_ c: Case, mask: ProductGroup.Mask? = nil, degrees: (Int, Int)? = nil) -> (Schedule, [Int]) {
+        var (schedule, values) = schedule(c, mask: mask, degrees: degrees)
         guard case .product(var group) = schedule.groups[0].kind else { return (schedule, values) }
         group.epilogue = .identity
         group.epilogueInputs = []
@@ -329,16 +329,34 @@ import Testing
         try check(schedule, feeds(c, inputs), tolerance: 2e-6)
     }
 
-    @Test(arguments: roles, [MaskKind.sorted, .unsorted, .blocks])
+    /// The second layer is larger than the caches: its result bypasses them, and its weights are fetched ahead.
+    @Test(arguments: roles, [MaskKind.sorted, .unsorted, .runtime, .blocks])
     func maskedProductsThatAreOnlyStored(role: ProductGroup.Role, kind: MaskKind) throws {
-        var generator = Generator(41)
-        let c = Self.product(role, inputs: 150, outputs: 140, rows: 33)
-        let structure: MaskStructure =
-            kind == .blocks
-            ? .matrix(BitMatrix(rows: 140, columns: 150) { o, i in (o / 30 + i / 40) % 2 == 0 })
-            : .degrees(input: degrees(150, kind, &generator), output: degrees(140, kind, &generator), strict: false)
-        let (schedule, inputs) = bare(c, mask: ProductGroup.Mask(structure, role))
-        try check(schedule, feeds(c, inputs), tolerance: 2e-6)
+        for (inputs, outputs, rows) in [(150, 140, 33), (1501, 1403, 3)] {
+            var generator = Generator(41)
+            let c = Self.product(role, inputs: inputs, outputs: outputs, rows: rows)
+            let input = degrees(inputs, kind, &generator)
+            let output = degrees(outputs, kind, &generator)
+            let structure: MaskStructure =
+                switch kind {
+                case .blocks: .matrix(BitMatrix(rows: outputs, columns: inputs) { o, i in (o / 30 + i / 40) % 2 == 0 })
+                case .runtime: .runtime(strict: false)
+                default: .degrees(input: input, output: output, strict: false)
+                }
+            var (schedule, values) = bare(
+                c, mask: ProductGroup.Mask(structure, role), degrees: kind == .runtime ? (inputs, outputs) : nil)
+            var feeds = feeds(c, values)
+            // What the result's memory held does not matter.
+            let result = schedule.outputs[0]
+            schedule.values[result].storage = .state("result")
+            schedule.states.append(result)
+            feeds[result] = HostArray([Float](repeating: 7, count: c.m * c.n), shape: [c.m, c.n])
+            if kind == .runtime {
+                feeds[values[3]] = HostArray(input)
+                feeds[values[4]] = HostArray(output)
+            }
+            try check(schedule, feeds, tolerance: 2e-6)
+        }
     }
 
     /// An example's result is the same to the bit in every batch.
