@@ -12,11 +12,18 @@ public struct Experiment: Sendable {
     /// The paper's figure on the test set, in nats; lower is better.
     public let paperNats: Double?
     public let configuration: RunConfiguration
+    /// Whether the examples come from the files that the settings name.
+    var readsFiles = false
     let load: @Sendable (RunConfiguration, _ dataFolder: String) throws -> ExperimentData
 
     /// The data, read or drawn.
     /// - Parameter dataFolder: where the real sets lie, one folder each.
     public func data(_ configuration: RunConfiguration, dataFolder: String) throws -> ExperimentData {
+        // Examples of the experiment's own in their place would go unnoticed.
+        guard readsFiles || [configuration.train, configuration.valid, configuration.test].allSatisfy(\.isEmpty) else {
+            let others = Self.all.filter(\.readsFiles).map(\.name).joined(separator: ", ")
+            throw UsageError("\(name) has its own data; --train, --valid and --test are for \(others)")
+        }
         let data = try load(configuration, dataFolder)
         try data.dataset.require(configuration.model.domain)
         return data

@@ -8,6 +8,7 @@ extension Experiment {
         name: "made", summary: "MADE on your own data: --train F --valid F --test F, or one npz with those arrays",
         paper: "Germain et al. 2015", paperNats: nil,
         configuration: RunConfiguration(MADESettings()) { $0.samples = 0 },
+        readsFiles: true,
         load: { configuration, _ in
             guard !configuration.train.isEmpty else {
                 throw UsageError(

@@ -129,7 +129,9 @@ public struct PixelCNNSettings: ModelSettings {
 
     public func validate(_ examples: ExampleShape) throws {
         let image = try requireImage(examples)
-        try requirePixels(levels: levels, channels: channels, blocks: blocks)
+        try requireLevels(levels)
+        try requireChannels(channels)
+        try requireBlocks(blocks)
         try require(
             channels % (2 * image.channels) == 0,
             "channels: expected a multiple of \(2 * image.channels), found \(channels)")
@@ -164,7 +166,9 @@ public struct GatedPixelCNNSettings: ModelSettings {
 
     public func validate(_ examples: ExampleShape) throws {
         let image = try requireImage(examples)
-        try requirePixels(levels: levels, channels: channels, blocks: blocks)
+        try requireLevels(levels)
+        try requireChannels(channels)
+        try requireBlocks(blocks)
         try require(
             channels % image.channels == 0, "channels: expected a multiple of \(image.channels), found \(channels)")
         try require(
@@ -196,7 +200,9 @@ public struct PixelCNNPlusPlusSettings: ModelSettings {
 
     public func validate(_ examples: ExampleShape) throws {
         let image = try requireImage(examples)
-        try requirePixels(levels: levels, channels: channels, blocks: blocks)
+        try requireLevels(levels)
+        try requireChannels(channels)
+        try requireBlocks(blocks)
         try require((1...6).contains(scales), "scales: expected 1 to 6, found \(scales)")
         try require((1...1024).contains(components), "components: expected 1 to 1024, found \(components)")
         try require((0..<1).contains(dropout), "dropout: expected at least 0 and less than 1, found \(dropout)")
@@ -233,8 +239,11 @@ public struct WaveNetSettings: ModelSettings {
 
     public func validate(_ examples: ExampleShape) throws {
         try requireSequence(examples)
-        try requirePixels(levels: levels, channels: residual, blocks: stacks)
-        try require((1...65536).contains(skip), "skip: expected 1 to 65536, found \(skip)")
+        try requireLevels(levels)
+        try requireChannels(residual, "residual")
+        try requireChannels(skip, "skip")
+        // What every layer adds to the skips is all that the head reads.
+        try require((1...1024).contains(stacks), "stacks: expected 1 to 1024, found \(stacks)")
         try require((1...20).contains(layers), "layers: expected 1 to 20, found \(layers)")
     }
 
@@ -263,7 +272,9 @@ public struct ByteNetSettings: ModelSettings {
 
     public func validate(_ examples: ExampleShape) throws {
         try requireSequence(examples)
-        try requirePixels(levels: levels, channels: channels, blocks: sets)
+        try requireLevels(levels)
+        try requireChannels(channels)
+        try requireBlocks(sets, "sets")
         try require(channels % 2 == 0, "channels: expected an even number, found \(channels)")
         try require((1...64).contains(kernel), "kernel: expected 1 to 64, found \(kernel)")
         try require((0..<1).contains(dropout), "dropout: expected at least 0 and less than 1, found \(dropout)")
@@ -295,7 +306,8 @@ public struct VideoPixelNetworkSettings: ModelSettings {
         try require(
             examples.dimensions.count == 3,
             "this model wants videos [frames, height, width]; the data are \(examples.dimensions)")
-        try requirePixels(levels: 2, channels: channels, blocks: encoderBlocks)
+        try requireChannels(channels)
+        try requireBlocks(encoderBlocks, "encoderBlocks")
         try require(channels % 2 == 0, "channels: expected an even number, found \(channels)")
         try require((0...8).contains(timeLayers), "timeLayers: expected 0 to 8, found \(timeLayers)")
         try require((0...256).contains(decoderBlocks), "decoderBlocks: expected 0 to 256, found \(decoderBlocks)")
@@ -324,8 +336,14 @@ private func requireSequence(_ examples: ExampleShape) throws {
         examples.dimensions.count == 1, "this model wants sequences [steps]; the data are \(examples.dimensions)")
 }
 
-private func requirePixels(levels: Int, channels: Int, blocks: Int) throws {
+private func requireLevels(_ levels: Int) throws {
     try require((2...65536).contains(levels), "levels: expected 2 to 65536, found \(levels)")
-    try require((1...65536).contains(channels), "channels: expected 1 to 65536, found \(channels)")
-    try require((0...1024).contains(blocks), "blocks: expected 0 to 1024, found \(blocks)")
+}
+
+private func requireChannels(_ channels: Int, _ setting: String = "channels") throws {
+    try require((1...65536).contains(channels), "\(setting): expected 1 to 65536, found \(channels)")
+}
+
+private func requireBlocks(_ blocks: Int, _ setting: String = "blocks") throws {
+    try require((0...1024).contains(blocks), "\(setting): expected 0 to 1024, found \(blocks)")
 }

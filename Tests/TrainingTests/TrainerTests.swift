@@ -211,6 +211,21 @@ private func settings(
         }
     }
 
+    /// What a model cannot be made of is refused by the name that the setting has.
+    @Test func refusedSettingsAreNamed() throws {
+        let wrong: [(String, any ModelSettings, ExampleShape)] = [
+            ("stacks", WaveNetSettings { $0.stacks = 0 }, ExampleShape([9])),
+            ("residual", WaveNetSettings { $0.residual = 0 }, ExampleShape([9])),
+            ("sets", ByteNetSettings { $0.sets = -1 }, ExampleShape([9])),
+            ("encoderBlocks", VideoPixelNetworkSettings { $0.encoderBlocks = -1 }, ExampleShape([2, 3, 3])),
+            ("blocks", PixelCNNSettings { $0.blocks = -1 }, ExampleShape([1, 3, 3])),
+        ]
+        for (name, settings, shape) in wrong {
+            let error = #expect(throws: UsageError.self, "\(name)") { try settings.validate(shape) }
+            #expect(error?.description.hasPrefix("\(name): ") == true, "\(error?.description ?? "")")
+        }
+    }
+
     @Test func configurationsSurviveTheirFile() throws {
         let folder = RunFolder(try temporaryFolder())
         let written = settings({ $0.masks = "7" }) { $0.rate = 0.25 }
