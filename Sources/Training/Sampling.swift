@@ -50,8 +50,9 @@ extension Run {
             try require((0..<classes).contains(label), "--class \(label): expected 0 to \(classes - 1)")
         }
         try require(
-            options.temperature.isFinite && options.temperature > 0,
-            "--temperature \(options.temperature): expected a number above 0")
+            // Below, parameters divided by it leave the range of float32.
+            options.temperature.isFinite && options.temperature >= 1e-30,
+            "--temperature \(options.temperature): expected a number of at least 1e-30")
     }
 
     /// Fills in what was not observed, by draws from the conditional distribution.

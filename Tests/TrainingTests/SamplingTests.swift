@@ -235,6 +235,16 @@ import Testing
         }
     }
 
+    /// The coldest draw is of levels that there are; what is colder is refused.
+    @Test func theColdestDrawIsOfLevels() throws {
+        for device in try testDevices() {
+            let run = try run(device, variables: 5) { $0.conditional = "categorical:4" }
+            let drawn = try run.sample(count: 50, SamplingOptions(temperature: 1e-30)).examples.doubles
+            #expect(drawn.allSatisfy { (0..<4).contains($0) }, "\(device.summary)")
+            #expect(throws: UsageError.self) { try run.sample(count: 1, SamplingOptions(temperature: 1e-40)) }
+        }
+    }
+
     /// Every model sums to one over all its inputs on every device.
     @Test func modelsSumToOne() throws {
         for device in try testDevices() {
