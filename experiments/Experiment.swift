@@ -12,12 +12,20 @@ public struct Experiment: Sendable {
     /// The paper's figure on the test set, in nats; lower is better.
     public let paperNats: Double?
     public let configuration: RunConfiguration
+    /// Whether the examples are those of files that a run names.
+    var readsNamedFiles = false
     let load: @Sendable (RunConfiguration, _ dataFolder: String) throws -> ExperimentData
 
     /// The data, read or drawn.
     /// - Parameter dataFolder: where the real sets lie, one folder each.
     public func data(_ configuration: RunConfiguration, dataFolder: String) throws -> ExperimentData {
+        let named = [configuration.train, configuration.valid, configuration.test].contains { !$0.isEmpty }
+        guard readsNamedFiles || !named else {
+            throw UsageError("\(name) has data of its own; --train, --valid and --test go with the experiment made")
+        }
         let data = try load(configuration, dataFolder)
+        // Before the examples' values: what they may be is one of the settings.
+        try configuration.validate(data.examples)
         try data.dataset.require(configuration.model.domain)
         return data
     }

@@ -7,7 +7,7 @@ extension Experiment {
     static let made = Experiment(
         name: "made", summary: "MADE on your own data: --train F --valid F --test F, or one npz with those arrays",
         paper: "Germain et al. 2015", paperNats: nil,
-        configuration: RunConfiguration(MADESettings()) { $0.samples = 0 },
+        configuration: RunConfiguration(MADESettings()) { $0.samples = 0 }, readsNamedFiles: true,
         load: { configuration, _ in
             guard !configuration.train.isEmpty else {
                 throw UsageError(
