@@ -25,6 +25,8 @@ public struct Experiment: Sendable {
             throw UsageError("\(name) has its own data; --train, --valid and --test are for \(others)")
         }
         let data = try load(configuration, dataFolder)
+        // Before the examples' values: what they may be is one of the settings.
+        try configuration.validate(data.examples)
         try data.dataset.require(configuration.model.domain)
         return data
     }

@@ -30,7 +30,8 @@ public struct Autoregressive: Bijector {
     }
 
     private func parameters(_ x: Tensor, _ pass: Pass) -> [Tensor] {
-        conditioner(x, pass).blocks(transformer.parameterCount)
+        conditioner(x, pass).blocks(
+            transformer.parameterCount, like: x.vectors(of: order.index.count, for: "autoregressive"))
     }
 
     public func forward(_ x: Tensor, _ pass: Pass) -> Mapped {
@@ -61,6 +62,9 @@ public struct Autoregressive: Bijector {
     }
 
     public func claims(_ x: Tensor, _ pass: Pass) -> [OrderClaim] {
+        if let problem = parameters(x, pass).first(where: { $0.error != nil }) {
+            return [OrderClaim("parameters", mistake: problem, of: x)]
+        }
         let variables = order.index.indices.map { Int32($0) }
         return [
             OrderClaim(

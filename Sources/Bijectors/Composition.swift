@@ -83,7 +83,15 @@ public struct Inverted: Bijector {
             inverse: "the original, in one pass", inversion: .direct, parts: [])
     }
 
-    public func claims(_ x: Tensor, _ pass: Pass) -> [OrderClaim] { original.claims(x, pass) }
+    /// The original's, on what it reads: its inverse's result, whose shape need not be x's.
+    public func claims(_ x: Tensor, _ pass: Pass) -> [OrderClaim] {
+        if let inner = original as? Inverted { return inner.original.claims(x, pass) }
+        if original is Chain { return Chain(steps).claims(x, pass) }
+        let own = original.inverse(x, pass).value
+        // Nothing can be said of what comes behind a mistake.
+        if own.error != nil { return [OrderClaim("inverse", mistake: own, of: x)] }
+        return original.claims(.input("x", own.shape, own.elementType), pass)
+    }
 }
 
 /// Elements of each example in another order: z[i] = x[order[i]] along axis 1.
@@ -98,6 +106,9 @@ public struct Permutation: Bijector {
     public static func reversal(_ count: Int) -> Permutation { Permutation((0..<count).reversed()) }
 
     private func permuted(_ x: Tensor, _ order: [Int]) -> Tensor {
+        if x.error == nil, x.shape.rank < 2 || x.shape[1] != Extent(order.count) {
+            return .misuse("permutation", "expected [batch, \(order.count), ..], found \(x.shape)", of: x)
+        }
         if order == Array(order.indices.reversed()) { return x.flipped(axes: [1]) }
         return x.gathered(.constant(HostArray(order.map { Int32($0) })), axis: 1)
     }
@@ -125,12 +136,17 @@ public struct Reshaped: Bijector {
         self.to = to
     }
 
-    private func shaped(_ x: Tensor, _ shape: [Int]) -> Mapped {
-        Mapped(x.reshaped(Shape([x.shape[0]] + shape.map { Extent($0) })), x.zeroPerExample())
+    private func shaped(_ x: Tensor, _ from: [Int], _ to: [Int]) -> Mapped {
+        let (old, new) = (Shape([x.shape[0]] + from.map { Extent($0) }), Shape([x.shape[0]] + to.map { Extent($0) }))
+        if x.error == nil, x.shape != old {
+            let problem = Tensor.misuse("reshape", "expected \(old), found \(x.shape)", of: x)
+            return Mapped(problem, problem)
+        }
+        return Mapped(x.reshaped(new), x.zeroPerExample())
     }
 
-    public func forward(_ x: Tensor, _ pass: Pass) -> Mapped { shaped(x, to) }
-    public func inverse(_ z: Tensor, _ pass: Pass) -> Mapped { shaped(z, from) }
+    public func forward(_ x: Tensor, _ pass: Pass) -> Mapped { shaped(x, from, to) }
+    public func inverse(_ z: Tensor, _ pass: Pass) -> Mapped { shaped(z, to, from) }
 
     public var structure: BijectorStructure {
         BijectorStructure(

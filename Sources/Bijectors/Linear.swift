@@ -196,11 +196,13 @@ public struct Householder: Bijector {
     }
 
     public func forward(_ x: Tensor, _ pass: Pass) -> Mapped {
-        Mapped(all(x, pass).reduce(x, reflect), x.zeroPerExample())
+        let x = x.vectors(of: count, for: "Householder")
+        return Mapped(all(x, pass).reduce(x, reflect), x.zeroPerExample())
     }
 
     public func inverse(_ z: Tensor, _ pass: Pass) -> Mapped {
-        Mapped(all(z, pass).reversed().reduce(z, reflect), z.zeroPerExample())
+        let z = z.vectors(of: count, for: "Householder")
+        return Mapped(all(z, pass).reversed().reduce(z, reflect), z.zeroPerExample())
     }
 
     public var structure: BijectorStructure {

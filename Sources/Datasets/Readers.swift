@@ -55,7 +55,8 @@ public enum CSV {
                 unquoted(String($0).trimmingSpaces)
             }
             if cells == [""] { continue }
-            let parsed = cells.map { Float($0) }
+            // A number ends where C's strings do; what follows a zero byte would be passed over.
+            let parsed = cells.map { $0.utf8.contains(0) ? nil : Float($0) }
             if number == 0, parsed.allSatisfy({ $0 == nil }) { continue }
             if let bad = parsed.firstIndex(where: { $0 == nil }) {
                 throw FileError(

@@ -52,7 +52,7 @@ public struct ConvolutionLayer: Module {
             return bias.map { y + $0.tensor.perChannel(y) } ?? y
         }
         // The first batch leaves this layer with mean zero and variance one.
-        let axes = [0] + (2..<y.shape.rank)
+        let axes = (0..<y.shape.rank).filter { $0 != 1 }
         let mean = y.mean(axes: axes, keepingAxes: true)
         let centred = y - mean
         let scale = 1 / (centred.squared().mean(axes: axes, keepingAxes: true) + 1e-10).sqrt()

@@ -91,7 +91,7 @@ public struct ClassEmbedding: Module {
 extension Tensor {
     /// A vector over channels, ready to be combined with `[batch, channels, spatial..]`.
     func perChannel(_ x: Tensor) -> Tensor {
-        reshaped(Shape([1, shape[0]] + [Extent](repeating: 1, count: x.shape.rank - 2)))
+        reshaped(Shape([1, shape[0]] + x.shape.dimensions.dropFirst(2).map { _ in 1 }))
     }
 
     /// Exponential linear unit of x and of -x, one after the other along the channels (Salimans et al. 2017).

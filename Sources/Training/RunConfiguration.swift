@@ -81,7 +81,12 @@ public struct RunConfiguration: Sendable {
         } else if let parsed = try? JSONDecoder().decode(JSON.self, from: Data(text.utf8)) {
             value = parsed
         }
-        if case .list = old, case .number = value { value = .list([value]) }
+        if case .list = old {
+            switch value {
+            case .whole, .number: value = .list([value])
+            default: break
+            }
+        }
         if case .list = old, case .text = value, !text.isEmpty {
             let parts = text.split(separator: ",", omittingEmptySubsequences: false)
             try require(!parts.contains(""), "--set \(assignment): a part of the list is empty")
@@ -129,6 +134,13 @@ public struct StoredRun: Codable, Sendable {
     ///
     /// - Parameter preset: the experiment's own, which says what family the model is of.
     public func configuration(preset: RunConfiguration, path: String) throws -> RunConfiguration {
+        // Each on its own first, so that the product does not overflow.
+        let extents = examples.dimensions
+        guard !extents.isEmpty, extents.count <= 8, extents.allSatisfy({ (1...1 << 30).contains($0) }),
+            extents.reduce(1.0, { $0 * Double($1) }) <= 0x1p30, examples.classes.map({ $0 > 0 }) != false
+        else {
+            throw FileError(path, "describes impossible examples, \(extents); it is damaged")
+        }
         let defaults = try preset.defaults().fields()
         if let unknown = settings.keys.sorted().first(where: { defaults[$0] == nil }) {
             throw FileError(

@@ -5,7 +5,8 @@ import Graph
 /// The folder of a run: `config.json`, `metrics.jsonl`, `model.safetensors`, `state.safetensors`, `samples-*.png`.
 ///
 /// `state.safetensors` alone decides where a run goes on; it is replaced in one atomic step. The other files are derived
-/// from it: after a crash the metrics are cut back to the length that the state names, and the model is written again.
+/// from it: after a crash the metrics are cut back to the length that the state names, and the model is written again. Until there is
+/// a state, the model holds the weights that the run begins with.
 public struct RunFolder: Sendable {
     public let path: String
 

@@ -40,8 +40,9 @@ public final class Trainer {
         init() {}
 
         init(_ metadata: [String: String], _ path: String) throws {
-            func integer(_ key: String) throws -> Int {
-                guard let text = metadata[key], let value = Int(text) else {
+            func integer(_ key: String, from least: Int = 0) throws -> Int {
+                // No run comes near the upper end, and sums of numbers below it do not overflow.
+                guard let text = metadata[key], let value = Int(text), (least...1 << 59).contains(value) else {
                     throw FileError(path, "does not name its \(key); it is not a run's state")
                 }
                 return value
@@ -57,7 +58,7 @@ public final class Trainer {
             step = try integer("step")
             lossSum = try double("lossSum")
             best = try double("best")
-            bestEpoch = try integer("bestEpoch")
+            bestEpoch = try integer("bestEpoch", from: -1)
             metricsLength = try integer("metricsLength")
             isFinished = try integer("finished") == 1
         }

@@ -31,7 +31,7 @@ public struct TrainingSettings: Codable, Sendable, Equatable {
     /// Refuses settings that cannot be run.
     public func validate() throws {
         try require((1...1 << 20).contains(batch), "batch: expected 1 to 1048576, found \(batch)")
-        try require(epochs >= 0, "epochs: expected 0 or more, found \(epochs)")
+        try require((0...1 << 24).contains(epochs), "epochs: expected 0 to 16777216, found \(epochs)")
         try require(rate.isFinite && rate >= 0, "rate: expected a number of at least 0, found \(rate)")
         try require(
             finalRate.isFinite && finalRate >= 0, "finalRate: expected a number of at least 0, found \(finalRate)")

@@ -69,6 +69,9 @@ struct Inspect: ParsableCommand {
         var settings: RunConfiguration
         let examples: ExampleShape
         if Files.isFolder(name) {
+            guard self.settings.isEmpty else {
+                throw UsageError("--set goes with the name of an experiment; the settings of a run are in its folder")
+            }
             let folder = RunFolder(name)
             let stored = try folder.readConfig(StoredRun.self)
             settings = try stored.configuration(

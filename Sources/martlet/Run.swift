@@ -80,6 +80,9 @@ struct Run: ParsableCommand {
         try run.initialize(data.dataset.train, labels: data.dataset.labels(.train))
         if let weights { try run.load(weights: weights) }
         let folder = RunFolder(try makeFolder(suffix))
+        // Before what makes the folder a run: one that is stopped before its first save begins again with these weights, wherever
+        // they came from.
+        try run.save(weights: folder.model)
         try folder.write(
             config: StoredRun(
                 settings, examples: data.examples, dataFolder: self.data.folder, device: device.name))
@@ -147,6 +150,7 @@ struct Resume: ParsableCommand {
         if Files.exists(folder.state) {
             try trainer.restore()
         } else if try folder.isFresh() {
+            if Files.exists(folder.model) { try run.load(weights: folder.model) }
             try trainer.start()
         } else {
             throw FileError(

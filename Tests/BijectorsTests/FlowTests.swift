@@ -176,6 +176,81 @@ private func states(_ flow: Flow, _ device: any Device, noise: Double = 0.3) thr
         }
     }
 
+    /// What broadcasting would let pass: maps of another width than the examples', and conditioners of another than their
+    /// elements', whose determinants would silently be wrong.
+    @Test func widthsAreNotBroadcast() throws {
+        let cases: [(any Bijector, [Int])] = [
+            (Permutation([1, 0, 2]), [4]), (Permutation([1, 0, 4, 2, 3]), [4]), (Permutation.reversal(3), [4]),
+            (Householder(1, reflections: 1), [4]), (Householder(4, reflections: 1), [1]), (Planar(4), [1]),
+            (Planar(1), [4]), (Radial(4), [1]), (Radial(1), [4]),
+        ]
+        let square = Tensor.input("x", [.batch, 2, 2])
+        #expect(throws: GraphError.self) {
+            try compile([Reshaped(from: [4], to: [2, 2]).forward(square, Pass()).value])
+        }
+        for (bijector, shape) in cases {
+            bijector.namedParameters()
+            let x = Tensor.input("x", Shape([.batch] + shape.map { Extent($0) }))
+            #expect(throws: GraphError.self) { try compile([bijector.forward(x, Pass()).value]) }
+            #expect(throws: GraphError.self) { try compile([bijector.inverse(x, Pass()).value]) }
+        }
+        let conditioned: [(any Bijector, [Int])] = [
+            // One scale for all elements of a half, and a number more than two for each.
+            (
+                Coupling(
+                    .half(keepsSecond: false), AffineTransformer(), conditioner: DenseNetwork(3, hidden: [], outputs: 2)
+                ), [6]
+            ),
+            (
+                Coupling(
+                    .half(keepsSecond: false), AffineTransformer(), conditioner: DenseNetwork(3, hidden: [], outputs: 7)
+                ), [6]
+            ),
+            (
+                Coupling(
+                    .checkerboard(keepsOdd: true), AffineTransformer(),
+                    conditioner: ConvolutionNetwork(channels: [3, 2], kernels: [3])), [3, 4, 4]
+            ),
+            // An order of fewer variables than there are.
+            (
+                Autoregressive(
+                    .natural(3), AffineTransformer(),
+                    conditioner: MaskedMLP.autoregressive(order: .natural(6), hidden: [], parameters: 2)), [6]
+            ),
+            // A convolution of something that is no image.
+            (
+                Coupling(
+                    .alternating(keepsOdd: true), AffineTransformer(),
+                    conditioner: ConvolutionNetwork(channels: [4, 8], kernels: [1])), [4]
+            ),
+        ]
+        for (bijector, shape) in conditioned {
+            bijector.namedParameters()
+            let example = Shape([.batch] + shape.map { Extent($0) })
+            let x = Tensor.input("x", example)
+            #expect(throws: GraphError.self) { try compile([bijector.forward(x, Pass()).value]) }
+            #expect(throws: GraphError.self) { try compile([bijector.inverse(x, Pass()).value]) }
+            #expect(throws: GraphError.self) { try bijector.proveStructure(example) }
+        }
+    }
+
+    /// The proof of an inverse reads what the original reads, whose shape is another where the original changes shapes.
+    @Test func inversesThatChangeShapesAreProved() throws {
+        let coupling = Coupling(
+            .half(keepsSecond: false), AffineTransformer(),
+            conditioner: ConvolutionNetwork(channels: [2, 4], kernels: [3], startsAtIdentity: false))
+        let chain = Chain([Squeeze(), coupling])
+        let flow = Flow.glow(channels: 1, height: 8, width: 8, levels: 2, steps: 1, hidden: 4)
+        let inverses: [(any Bijector, Shape)] = [
+            (Inverted(chain), [.batch, 4, 4, 4]), (Chain([chain, Inverted(chain)]), [.batch, 1, 8, 8]),
+            (Inverted(Inverted(Inverted(chain))), [.batch, 4, 4, 4]), (Inverted(flow.bijector), [.batch, 64]),
+        ]
+        for (bijector, shape) in inverses {
+            bijector.namedParameters()
+            #expect(try bijector.proveStructure(shape).isEmpty == false)
+        }
+    }
+
     /// The inverse of an inverse is the original, also for what is said of it and for how it is inverted.
     @Test func inversesOfInverses() throws {
         let maf = Autoregressive(.natural(4), AffineTransformer(), hidden: [6])

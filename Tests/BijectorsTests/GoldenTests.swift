@@ -145,8 +145,8 @@ import Testing
         for element in [ElementType.float64, .float32] {
             let given = Tensor.input("p", [.batch, Extent(p.shape[1])], element)
             let spline = SplineTransformer(bins: 6, bound: 3)
-            let (z, log) = spline.forward(
-                .input("x", [.batch, 5], element), given.blocks(spline.parameterCount))
+            let variables = Tensor.input("x", [.batch, 5], element)
+            let (z, log) = spline.forward(variables, given.blocks(spline.parameterCount, like: variables))
             let program = try CPUDevice(threads: 2).load(
                 compile([z, log.sum(axes: [1])]), maximumBatch: 40, states: [:])
             let feed = { (a: HostArray) in

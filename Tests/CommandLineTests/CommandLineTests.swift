@@ -80,6 +80,18 @@ import Testing
         let weights = ["--weights", "\(first)/model.safetensors"]
         let untrained = try train(session, "untrained", ["--epochs", "0"] + weights)
         #expect(try session.run("evaluate", untrained).output == session.run("evaluate", first).output)
+        // Killed before its first save, a run still begins with the weights that it was given.
+        let killed = session.path("killed")
+        let again = [
+            "run", "made", "--runs", session.folder, "--name", "killed", "--epochs", "0", "--set", "hidden=24,17",
+        ]
+        let process = try session.start(again + weights + session.data())
+        while !Files.exists("\(killed)/config.json") { usleep(500) }
+        kill(process.id, SIGKILL)
+        _ = process.wait()
+        for late in ["state.safetensors", "metrics.jsonl"] { unlink("\(killed)/\(late)") }
+        #expect(try session.run("resume", killed).status == 0)
+        #expect(try Files.read("\(killed)/model.safetensors") == Files.read("\(untrained)/model.safetensors"))
         let seeds = ["run", "made", "--runs", session.folder, "--name", "s", "--epochs", "1", "--seeds", "1,2,3"]
         #expect(try session.start(seeds + session.data()).wait() == 0)
         #expect(try session.text("output").contains("3 seeds: test "))
@@ -123,6 +135,9 @@ import Testing
             (run + data + ["--set", "hiden=3"], [], "hidden"),
             (run + data + ["--set", "hidden=-3"], [], "-3"),
             (run + data + ["--set", "batch=0"], [], "batch"),
+            (run + data + ["--epochs", "\(Int.max)"], [], "epochs"),
+            (["run", "pixelcnn-glyphs", "--runs", session.path("runs"), "--set", "levels=0"], [], "levels"),
+            (["inspect", session.folder, "--set", "hidden=3"], [], "experiment"),
             (run + data + ["--set", "hidden=5,,5"], [], "empty"),
             (run + data + ["--set", "seed=-1"], [], "does not fit seed"),
             (run + data + ["--set", "optimizer=best"], [], "adamax"),

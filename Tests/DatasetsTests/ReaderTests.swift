@@ -142,8 +142,10 @@ final class TemporaryFolder {
         // As spreadsheets write it.
         try Files.write(Array("\u{FEFF}\"1\",2\r\n3, \"4.5\"\r\n".utf8), to: path)
         #expect(try CSV.read(path) == HostArray([1, 2, 3, 4.5] as [Float], shape: [2, 2]))
-        try Files.write(Array("1,2 3\n".utf8), to: path)
-        #expect(throws: FileError.self) { try CSV.read(path) }
+        for broken in ["1,2 3\n", "1,2\u{0}3\n"] {
+            try Files.write(Array(broken.utf8), to: path)
+            #expect(throws: FileError.self) { try CSV.read(path) }
+        }
     }
 
     @Test func missingFilesSaySo() {

@@ -197,6 +197,8 @@ private func settings(
         for wrong in ["hiden=3", "batch=x", "batch", "optimizer=fast", "hidden=a,b"] {
             #expect(throws: UsageError.self, "\(wrong)") { try configuration.set(wrong) }
         }
+        #expect(throws: Never.self) { try configuration.set("hidden=7") }
+        #expect((configuration.model as? MADESettings)?.hidden == [7])
         #expect(throws: Never.self) { try configuration.set("hidden=30,20") }
         #expect((configuration.model as? MADESettings)?.hidden == [30, 20])
         for change in [
@@ -206,8 +208,10 @@ private func settings(
                 try RunConfiguration(MADESettings(change)).validate(ExampleShape([4]))
             }
         }
-        #expect(throws: UsageError.self) {
-            try RunConfiguration(MADESettings()) { $0.batch = 0 }.validate(ExampleShape([4]))
+        for change in [{ $0.batch = 0 }, { $0.epochs = .max }] as [(inout TrainingSettings) -> Void] {
+            #expect(throws: UsageError.self) {
+                try RunConfiguration(MADESettings(), change).validate(ExampleShape([4]))
+            }
         }
     }
 
@@ -228,13 +232,44 @@ private func settings(
 
     @Test func configurationsSurviveTheirFile() throws {
         let folder = RunFolder(try temporaryFolder())
-        let written = settings({ $0.masks = "7" }) { $0.rate = 0.25 }
+        var written = settings({ $0.masks = "7" }) {
+            $0.rate = 0.25
+            // The digits of a seed decide about masks and shuffles to the last one.
+            $0.seed = .max
+        }
+        try written.set("rate=1e-3")
+        #expect(written.seed == .max)
         try folder.write(
             config: StoredRun(written, examples: ExampleShape([9]), dataFolder: "data", device: "cpu"))
         let read = try folder.readConfig(StoredRun.self).configuration(
             preset: RunConfiguration(MADESettings()), path: folder.config)
         #expect(read.training == written.training && read.experiment == written.experiment)
         #expect(read.model as? MADESettings == written.model as? MADESettings)
+    }
+
+    /// What no run writes is refused before anything is computed from it.
+    @Test func impossibleFilesAreRefused() throws {
+        let folder = RunFolder(try temporaryFolder())
+        let preset = settings()
+        for extents in [[], [-9], [0], [1 << 40, 1 << 40]] as [[Int]] {
+            try folder.write(
+                config: StoredRun(preset, examples: ExampleShape(extents), dataFolder: "data", device: "cpu"))
+            let stored = try folder.readConfig(StoredRun.self)
+            #expect(throws: FileError.self) { try stored.configuration(preset: preset, path: folder.config) }
+        }
+        let (data, device) = (try tinyData(), try CPUDevice(threads: 1))
+        let run = try Run(preset, examples: ExampleShape([data.variableCount]), device: device)
+        try run.initialize()
+        let trainer = try Trainer(run, dataset: data, folder: folder)
+        try trainer.start()
+        let (arrays, metadata) = try SafeTensors.read(folder.state)
+        let wrong = [("stepInEpoch", "-5"), ("metricsLength", "-1"), ("step", "\(Int.max)"), ("epoch", "1.5")]
+        for (key, value) in wrong {
+            try SafeTensors.write(
+                arrays.map { (name: $0.key, array: $0.value) }, metadata: metadata.merging([key: value]) { $1 },
+                to: folder.state)
+            #expect(throws: FileError.self, "\(key)") { try trainer.restore() }
+        }
     }
 
     /// A run from before a setting has its default, whatever the preset has become since; one with a setting that nobody knows is
