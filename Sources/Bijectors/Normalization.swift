@@ -43,9 +43,17 @@ public struct ActNorm: Bijector {
     }
 
     public func inverse(_ z: Tensor, _ pass: Pass) -> Mapped {
-        let s = logScale.tensor
+        var (b, s) = (bias.tensor, logScale.tensor)
+        if pass.mode == .initialize {
+            // Of a flow that is the inverse of this one the batch is the examples.
+            let (mean, variance) = statistics(z)
+            s = (variance.sqrt() + 1e-6).log()
+            b = mean * (-s).exp()
+            pass.update(bias, b)
+            pass.update(logScale, s)
+        }
         return Mapped(
-            z * spread((-s).exp(), like: z) - spread(bias.tensor, like: z), (-s.sum() * positions(z)).perExample(of: z))
+            z * spread((-s).exp(), like: z) - spread(b, like: z), (-s.sum() * positions(z)).perExample(of: z))
     }
 
     public var structure: BijectorStructure {

@@ -54,12 +54,15 @@ func environment(_ name: String) -> String? {
 func printJSON<T: Encodable>(_ value: T) throws {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+    // The mean of densities one of which is zero is no number of JSON.
+    encoder.nonConformingFloatEncodingStrategy = .convertToString(
+        positiveInfinity: "inf", negativeInfinity: "-inf", nan: "nan")
     print(String(decoding: try encoder.encode(value), as: UTF8.self))
 }
 
 /// A number with some decimals; Foundation's formatting would cost the binary forty megabytes.
 func fixed(_ value: Double, _ digits: Int) -> String {
-    guard value.isFinite else { return "\(value)" }
+    guard value.isFinite else { return value.isNaN ? "nan" : "\(value)" }
     let scale = (0..<digits).reduce(1.0) { s, _ in s * 10 }
     guard value.magnitude * scale < 9e15 else { return "\(value)" }
     let scaled = Int((value.magnitude * scale).rounded())

@@ -200,6 +200,9 @@ private func finish(
         errorLine("stopped; everything is saved. Go on with: martlet resume \(folder.path)")
         throw ExitCode(130)
     }
+    // All is saved: what is left can be stopped at once, and done again by resume.
+    signal(SIGINT, SIG_DFL)
+    signal(SIGTERM, SIG_DFL)
     try trainer.useBest()
     let nats = try run.logProbability(data.dataset.test, labels: data.dataset.labels(.test)).map { -$0 }
     let estimate = Estimate(nats)

@@ -84,6 +84,11 @@ struct Evaluate: ParsableCommand {
         }
         let nats = try loaded.run.logProbability(examples, labels: classes).map { -$0 }
         if let perExample { try NumPy.write(HostArray(nats, shape: [nats.count]), npy: perExample) }
+        if let bad = nats.firstIndex(where: { !$0.isFinite }) {
+            throw UsageError(
+                "row \(bad) has log-density \(-nats[bad]), as \(nats.count { !$0.isFinite }) of \(nats.count) rows have no finite one, so there is no mean; \(perExample.map { "\($0) holds all rows" } ?? "--per-example OUT.npy shows which rows")"
+            )
+        }
         let estimate = Estimate(nats)
         if json {
             try printJSON([

@@ -295,16 +295,26 @@ private func states(_ flow: Flow, _ device: any Device, noise: Double = 0.3) thr
             shape: [50, 3], elements: numbers(150, seed: 8).enumerated().map { $1 * 3 + Double($0 % 3) })
         let act = ActNorm(3)
         act.namedParameters()
-        let pass = Pass(.initialize)
-        let z = try Interpreter(batch: 50, ["x": values]).run(act.forward(x, pass).value)
-        for c in 0..<3 {
-            let column = (0..<50).map { z.elements[$0 * 3 + c] }
-            let mean: Double = column.reduce(0.0) { $0 + $1 } * 0.02
-            let variance: Double = column.reduce(0.0) { $0 + $1 * $1 } * 0.02
-            #expect(abs(mean) < 1e-9)
-            #expect(abs(variance - 1) < 1e-5)
+        // In a flow that is turned round its inverse meets the examples.
+        for bijector in [act, Inverted(act)] as [any Bijector] {
+            let pass = Pass(.initialize)
+            let z = try Interpreter(batch: 50, ["x": values]).run(bijector.forward(x, pass).value)
+            for c in 0..<3 {
+                let column = (0..<50).map { z.elements[$0 * 3 + c] }
+                let mean: Double = column.reduce(0.0) { $0 + $1 } * 0.02
+                let variance: Double = column.reduce(0.0) { $0 + $1 * $1 } * 0.02
+                #expect(abs(mean) < 1e-9)
+                #expect(abs(variance - 1) < 1e-5)
+            }
+            #expect(pass.updates.count == 2)
+            // What was found is what a later pass uses.
+            var found = ["x": values]
+            for update in pass.updates {
+                found[update.parameter.name] = try Interpreter(batch: 50, ["x": values]).run(update.value)
+            }
+            let later = try Interpreter(batch: 50, found).run(bijector.forward(x, Pass()).value)
+            for (a, b) in zip(z.elements, later.elements) { #expect(abs(a - b) < 1e-12) }
         }
-        #expect(pass.updates.count == 2)
         let norm = BatchNormalization(3)
         norm.namedParameters()
         let training = Pass(.train)
