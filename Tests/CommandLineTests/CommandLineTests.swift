@@ -131,7 +131,7 @@ import Testing
             (["run", "nothing"], [], "martlet list"),
             (run + ["--train", broken, "--valid", broken, "--test", broken], [], "broken.npy"),
             (run + ["--train", session.path("absent.npy")], [], "absent.npy"),
-            (["run", "pixelcnn-glyphs", "--epochs", "0", "--runs", session.path("runs")] + data, [], "has its own data"),
+            (["run", "pixelcnn-glyphs", "--runs", session.path("runs")] + data, [], "has its own data"),
             (run + data + ["--set", "hiden=3"], [], "hidden"),
             (run + data + ["--set", "hidden=-3"], [], "-3"),
             (run + data + ["--set", "batch=0"], [], "batch"),
