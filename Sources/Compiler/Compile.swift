@@ -105,18 +105,21 @@ struct ScheduleBuilder {
                 if base.placeholder?.role == .state { stateReaders[base, default: []].append(cluster) }
             }
         }
-        func reaches(_ from: Int, _ target: Int) -> Bool {
-            var stack = Array(before[target] ?? [])
+        var after: [Int: Set<Int>] = [:]
+        for (id, sources) in before { for source in sources { after[source, default: []].insert(id) } }
+        // From the writer on: an update is read by few, while all that was computed lies before its readers.
+        func reaches(_ from: Int, _ targets: Set<Int>) -> Bool {
+            var stack = Array(after[from] ?? [])
             var seen = Set<Int>()
             while let id = stack.popLast() {
-                if id == from { return true }
-                if seen.insert(id).inserted { stack += before[id] ?? [] }
+                if targets.contains(id) { return true }
+                if seen.insert(id).inserted { stack += after[id] ?? [] }
             }
             return false
         }
         for (state, value) in updates where inPlace[value] == nil && !inPlace.values.contains(state) {
             guard let writer = fusion.home[value], writer.takesEpilogue else { continue }
-            let readers = (stateReaders[state] ?? []).filter { $0 !== writer }
+            let readers = Set((stateReaders[state] ?? []).map(\.id)).subtracting([writer.id])
             // The writer itself may read the state only element by element, behind its anchor.
             let ownReads = fusion.inputs(of: writer).filter {
                 if case .tensor(state) = fusion.view($0).base { true } else { false }
@@ -125,10 +128,11 @@ struct ScheduleBuilder {
             guard ownReads.allSatisfy({ $0 == state }),
                 !anchorReads.contains(where: { if case .tensor(state) = fusion.view($0).base { true } else { false } }),
                 // A later reader of the new value reads the state's memory, which another update must not have replaced.
-                !readers.contains(where: { reaches(writer.id, $0.id) })
+                !reaches(writer.id, readers)
             else { continue }
             inPlace[value] = state
-            before[writer.id, default: []].formUnion(readers.map(\.id))
+            before[writer.id, default: []].formUnion(readers)
+            for reader in readers { after[reader, default: []].insert(writer.id) }
         }
         var remaining = fusion.clusters.sorted { $0.rank < $1.rank }
         var done = Set<Int>()

@@ -99,16 +99,20 @@ public struct MemoryPlan: Sendable {
         // Largest first, each at the lowest place that is free for the whole of its life.
         var offsets: [Int: Int] = [:]
         var total = 0
-        for value in first.keys.sorted(by: { (size($1), $0) < (size($0), $1) }) {
-            let busy = offsets.filter { other, _ in first[other]! <= last[value]! && first[value]! <= last[other]! }
-                .map { ($0.value, $0.value + size($0.key)) }.sorted { $0.0 < $1.0 }
+        // By where they start.
+        var placed: [(first: Int, last: Int, start: Int, end: Int)] = []
+        let sizes = first.keys.map { (value: $0, size: size($0)) }
+        for (value, size) in sizes.sorted(by: { ($1.size, $0.value) < ($0.size, $1.value) }) {
+            let (born, dies) = (first[value]!, last[value]!)
             var place = 0
-            for (start, end) in busy {
-                if place + size(value) <= start { break }
-                place = max(place, end)
+            for other in placed where other.first <= dies && born <= other.last {
+                if place + size <= other.start { break }
+                place = max(place, other.end)
             }
             offsets[value] = place
-            total = max(total, place + size(value))
+            total = max(total, place + size)
+            let index = placed.firstIndex { $0.start > place } ?? placed.count
+            placed.insert((born, dies, place, place + size), at: index)
         }
         self.offsets = offsets
         byteCount = total

@@ -20,7 +20,7 @@ final class Cluster {
     /// How many nodes of other clusters it computes again at most.
     var recomputedCount = 0
     /// Every cluster that must run before this one.
-    var ancestors = Set<Int>()
+    var ancestors = ClusterSet()
     /// Place in the order in which the graph was built.
     let rank: Int
 
@@ -48,6 +48,50 @@ final class Cluster {
         case is Reduction, is MatrixProduct, is MaskedProduct, is Convolution: true
         default: false
         }
+    }
+}
+
+/// Clusters by their numbers. What a cluster waits for is joined with what others wait for at every node that is placed, so a
+/// deep graph needs sets that are joined sixty-four clusters at a time.
+struct ClusterSet {
+    private var words: [UInt64] = []
+
+    func contains(_ id: Int) -> Bool { id >> 6 < words.count && words[id >> 6] >> UInt64(id & 63) & 1 == 1 }
+
+    func contains(where isMeant: (Int) -> Bool) -> Bool {
+        for (index, word) in words.enumerated() {
+            var rest = word
+            while rest != 0 {
+                if isMeant(index << 6 + rest.trailingZeroBitCount) { return true }
+                rest &= rest - 1
+            }
+        }
+        return false
+    }
+
+    func isDisjoint(with other: ClusterSet) -> Bool { zip(words, other.words).allSatisfy { $0 & $1 == 0 } }
+
+    /// Returns whether it is new.
+    @discardableResult mutating func insert(_ id: Int) -> Bool {
+        if contains(id) { return false }
+        if id >> 6 >= words.count { words += [UInt64](repeating: 0, count: id >> 6 + 1 - words.count) }
+        words[id >> 6] |= 1 << UInt64(id & 63)
+        return true
+    }
+
+    mutating func remove(_ id: Int) { if contains(id) { words[id >> 6] &= ~(1 << UInt64(id & 63)) } }
+
+    /// Returns whether anything in `other` is new.
+    @discardableResult mutating func formUnion(_ other: ClusterSet) -> Bool {
+        if other.words.count > words.count {
+            words += [UInt64](repeating: 0, count: other.words.count - words.count)
+        }
+        var isMore = false
+        for (index, word) in other.words.enumerated() where word & ~words[index] != 0 {
+            words[index] |= word
+            isMore = true
+        }
+        return isMore
     }
 }
 
@@ -145,12 +189,15 @@ struct Fusion {
         return cluster
     }
 
-    private func addAncestors(of inputs: [Tensor], to cluster: Cluster) {
+    /// Returns whether the cluster has to wait for more than before.
+    @discardableResult private func addAncestors(of inputs: [Tensor], to cluster: Cluster) -> Bool {
+        var isMore = false
         for input in inputs {
-            if let source = source(input), source !== cluster {
-                cluster.ancestors.formUnion(source.ancestors.union([source.id]))
-            }
+            guard let source = source(input), source !== cluster else { continue }
+            if cluster.ancestors.formUnion(source.ancestors) { isMore = true }
+            if cluster.ancestors.insert(source.id) { isMore = true }
         }
+        return isMore
     }
 
     private mutating func anchor(_ node: Node, _ rank: Int) {
@@ -165,7 +212,8 @@ struct Fusion {
         cluster.copied = tensor
         home[tensor] = cluster
         // Whoever read the view before reads this memory from now on.
-        let new = cluster.ancestors.union([cluster.id])
+        var new = cluster.ancestors
+        new.insert(cluster.id)
         for reader in clusters
         where reader !== cluster && inputs(of: reader).contains(where: { source($0) === cluster }) {
             for other in clusters where other === reader || other.ancestors.contains(reader.id) {
@@ -208,11 +256,10 @@ struct Fusion {
                 }
         }
         if let joined {
-            let before = joined.ancestors
-            addAncestors(of: node.inputs, to: joined)
-            let new = joined.ancestors.subtracting(before)
-            if !new.isEmpty {
-                for other in clusters where other.ancestors.contains(joined.id) { other.ancestors.formUnion(new) }
+            if addAncestors(of: node.inputs, to: joined) {
+                for other in clusters where other.ancestors.contains(joined.id) {
+                    other.ancestors.formUnion(joined.ancestors)
+                }
             }
             joined.reads.formUnion(needed.filter { home[$0] !== joined })
             joined.nodes.append(node)
@@ -230,9 +277,9 @@ struct Fusion {
     /// would have to wait for both.
     private mutating func absorb(_ cluster: Cluster, into target: Cluster) {
         guard cluster.anchor == nil, cluster.copied == nil, !cluster.ancestors.contains(target.id),
-            !target.ancestors.contains(where: { clusterByID[$0]?.ancestors.contains(cluster.id) == true }),
+            target.hasRoom(nodes: cluster.nodes.count, reading: cluster.reads),
             !readsMemory(of: cluster, target),
-            target.hasRoom(nodes: cluster.nodes.count, reading: cluster.reads)
+            !target.ancestors.contains(where: { clusterByID[$0]?.ancestors.contains(cluster.id) == true })
         else { return }
         target.nodes = cluster.nodes + target.nodes
         for node in cluster.nodes { home[Tensor(node)] = target }
@@ -371,14 +418,16 @@ struct Fusion {
         for other in clusters
         where other !== target && (other.ancestors.contains(cluster.id) || other.ancestors.contains(target.id)) {
             other.ancestors.remove(cluster.id)
-            other.ancestors.formUnion(target.ancestors.union([target.id]))
+            other.ancestors.formUnion(target.ancestors)
+            other.ancestors.insert(target.id)
         }
     }
 
     /// The clusters, each after all that it waits for.
     var ordered: [Cluster] {
         var remaining = clusters.sorted { $0.rank < $1.rank }
-        var waiting = Set(remaining.map(\.id))
+        var waiting = ClusterSet()
+        for cluster in remaining { waiting.insert(cluster.id) }
         var result: [Cluster] = []
         while !remaining.isEmpty {
             let next = remaining.firstIndex { $0.ancestors.isDisjoint(with: waiting) } ?? 0
