@@ -236,7 +236,10 @@ public struct AutoregressiveProof: Sendable {
     ) -> DependencyLeak {
         var path: [String] = []
         var (tensor, position) = (p.tensor, element)
-        while tensor != x {
+        func isVariable(_ tensor: Tensor) -> Bool {
+            tensor == x || tensor.placeholder != nil && tensor.placeholder == x.placeholder
+        }
+        while !isVariable(tensor) {
             var step: (Tensor, Int)?
             for (input, relation) in zip(tensor.node.inputs, dependencies.relations(tensor)) where step == nil {
                 relation.forEachSource(of: position, inputCount: dependencies.count(input)) { source in
@@ -250,7 +253,7 @@ public struct AutoregressiveProof: Sendable {
             }
             (tensor, position) = step
         }
-        let variable = tensor == x ? position % Swift.max(1, dependencies.count(x) / dependencies.batch) : 0
+        let variable = isVariable(tensor) ? position % Swift.max(1, dependencies.count(x) / dependencies.batch) : 0
         let claim = what ?? "depends on \(x.node.operation.name)[\(variable)]"
         return DependencyLeak(
             description:

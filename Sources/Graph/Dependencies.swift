@@ -44,6 +44,10 @@ public struct Dependencies {
         degrees: ((_ input: [V], _ inDegrees: Tensor, _ outDegrees: Tensor, _ strict: Bool, _ width: Int) -> [V])? = nil
     ) -> [Tensor: [V]] {
         var values = seeds
+        // A name is one value, whichever nodes stand for it.
+        for tensor in nodes.map({ Tensor($0) }) where seeds[tensor] == nil && tensor.placeholder != nil {
+            values[tensor] = seeds.first { $0.key.placeholder == tensor.placeholder }?.value
+        }
         for node in nodes {
             for index in node.types.indices where seeds[Tensor(node, index)] == nil {
                 let tensor = Tensor(node, index)

@@ -97,6 +97,17 @@ import Testing
         }
     }
 
+    /// A device feeds inputs by name: one that was made again, for a model's context say, is the same variable.
+    @Test func inputsOfOneNameAreOneVariable() throws {
+        let (x, again) = (Tensor.input("x", [.batch, 4]), Tensor.input("x", [.batch, 4]))
+        let shifted = x.padded(low: [0, 1], high: [0, 0]).sliced(axis: 1, from: 0, count: 4)
+        let leak = #expect(throws: DependencyLeak.self) {
+            try AutoregressiveProof(
+                [ConditionalParameters("mean", shifted + again, variables: [0, 1, 2, 3])], of: x, order: .natural(4))
+        }
+        #expect(leak?.description.contains("mean[0] depends on x[0]") == true)
+    }
+
     @Test func refusesMixedExamples() throws {
         let x = Tensor.input("x", [.batch, 4])
         let centred = x.padded(low: [0, 1], high: [0, 0]).sliced(axis: 1, from: 0, count: 4) - x.mean(axes: [0]) * 0
