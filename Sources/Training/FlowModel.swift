@@ -76,8 +76,12 @@ public final class FlowModel: LatentModel {
                 let live = parameter.mask.map { mask in
                     (0..<dense).count { !mask.isDead($0, shape: parameter.shape) }
                 }
-                return ModelDescription.Layer(
+                var layer = ModelDescription.Layer(
                     name: name, shape: parameter.shape, multiplyAdds: dense, liveMultiplyAdds: live ?? dense)
+                if case .dense(.degrees(let input, let output, let strict)) = parameter.mask {
+                    (layer.inputDegrees, layer.outputDegrees, layer.isStrict) = (input, output, strict)
+                }
+                return layer
             },
             remarks: flow.bijector.structure.lines() + ["base: \(flow.base.name)"])
     }

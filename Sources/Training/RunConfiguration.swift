@@ -42,7 +42,7 @@ public struct RunConfiguration: Sendable {
     // MARK: as JSON
 
     /// Every setting by its name.
-    func fields() throws -> [String: JSON] {
+    public func fields() throws -> [String: JSON] {
         let training = try jsonFields(training)
         let model = try jsonFields(model)
         return training.merging(model) { a, _ in a }.merging(["experiment": .text(experiment)]) { a, _ in a }

@@ -26,7 +26,8 @@ struct Inspect: ParsableCommand {
     ) var receptiveField: String?
     @Option(help: "The variable of --receptive-field, counted from 0; the middle one if not given.") var variable: Int?
     @Flag(
-        help: "Print JSON: names, shapes, the order and every layer's degrees, enough to rebuild the network elsewhere."
+        help:
+            "Print JSON: the settings, names, shapes, the order and every masked layer's degrees, enough to rebuild the network elsewhere beside the model's file."
     )
     var json = false
 
@@ -34,6 +35,7 @@ struct Inspect: ParsableCommand {
         let experiment: String
         let variables: Int
         let exampleShape: [Int]
+        let settings: [String: JSON]
         let parameters: [ParameterReport]
         let parameterCount: Int
         let description: ModelDescription
@@ -48,6 +50,7 @@ struct Inspect: ParsableCommand {
             try container.encode(experiment, forKey: .experiment)
             try container.encode(variables, forKey: .variables)
             try container.encode(exampleShape, forKey: .exampleShape)
+            try container.encode(settings, forKey: .settings)
             try container.encode(parameters, forKey: .parameters)
             try container.encode(parameterCount, forKey: .parameterCount)
             try container.encode(multiplyAdds, forKey: .multiplyAdds)
@@ -56,7 +59,8 @@ struct Inspect: ParsableCommand {
         }
 
         enum Key: String, CodingKey {
-            case experiment, variables, exampleShape, parameters, parameterCount, multiplyAdds, liveMultiplyAdds, proof
+            case experiment, variables, exampleShape, settings, parameters, parameterCount, multiplyAdds
+            case liveMultiplyAdds, proof
         }
     }
 
@@ -88,6 +92,7 @@ struct Inspect: ParsableCommand {
         let description = run.model.describe()
         let report = Report(
             experiment: settings.experiment, variables: examples.count, exampleShape: examples.dimensions,
+            settings: try settings.fields(),
             parameters: run.parameters.map { ParameterReport(name: $0.name, shape: $0.parameter.shape) },
             parameterCount: run.model.module.parameterCount, description: description,
             multiplyAdds: description.layers.reduce(0) { $0 + $1.multiplyAdds },
