@@ -46,6 +46,18 @@ import Testing
         #expect(inspected.status == 0 && inspected.output.contains("layers.0.weight"))
     }
 
+    /// What a flow's network is made of, outside of its weights: the choices of the run, and what each unit of a conditioner may see.
+    @Test func inspectionTellsHowToRebuildAFlow() throws {
+        let session = try CommandLineSession()
+        let told = try session.run(
+            "inspect", "maf-moons", "--json", "--set", "layers=2", "--set", "hidden=3", "--set", "activation=tanh")
+        #expect(told.status == 0, "\(told.errors)")
+        for part in ["\"activation\":\"tanh\"", "\"limit\":4", "\"inputDegrees\":[2,1]", "\"outputDegrees\":[2,1,2,1]"]
+        {
+            #expect(told.output.contains(part), "\(part)")
+        }
+    }
+
     /// Killed at several moments, a run ends with the bits of one that was never stopped.
     @Test func killedRunsEndTheSame() throws {
         let session = try CommandLineSession()
