@@ -106,7 +106,7 @@ extension Bijector {
     )
         throws -> [(claim: String, proof: AutoregressiveProof)]
     {
-        try claims(.input("x", shape, element), Pass(context: context)).map { ($0.name, try $0.prove()) }
+        try claims(.ownVariable(shape, element), Pass(context: context)).map { ($0.name, try $0.prove()) }
     }
 }
 
@@ -204,6 +204,11 @@ extension Tensor {
 }
 
 extension Tensor {
+    /// What a bijector that is looked at by itself reads: no input of anybody's, though a context may be computed from those.
+    static func ownVariable(_ shape: Shape, _ element: ElementType = .float32) -> Tensor {
+        .input("own x", shape, element)
+    }
+
     /// This tensor, or a mistake where its examples are not vectors of `count` numbers. Broadcasting would hide it, and a map that
     /// it widens or whose numbers it repeats is another than the one whose determinant is known.
     func vectors(of count: Int, for operation: String) -> Tensor {

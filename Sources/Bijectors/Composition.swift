@@ -34,7 +34,7 @@ public struct Chain: Bijector {
         var result: [OrderClaim] = []
         var type = x.type
         for (index, layer) in layers.enumerated() {
-            let own = Tensor.input("x", type.shape, type.element)
+            let own = Tensor.ownVariable(type.shape, type.element)
             result += layer.claims(own, pass).map {
                 OrderClaim(
                     "layer \(index), \($0.name)", $0.parameters, of: $0.x, order: $0.order, variables: $0.variables)
@@ -90,7 +90,7 @@ public struct Inverted: Bijector {
         let own = original.inverse(x, pass).value
         // Nothing can be said of what comes behind a mistake.
         if own.error != nil { return [OrderClaim("inverse", mistake: own, of: x)] }
-        return original.claims(.input("x", own.shape, own.elementType), pass)
+        return original.claims(.ownVariable(own.shape, own.elementType), pass)
     }
 }
 

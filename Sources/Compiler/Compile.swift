@@ -333,7 +333,7 @@ struct ScheduleBuilder {
         if let scalar = Simplifier.scalar(tensor) {
             builder.addConstant(tensor, scalar)
         } else if tensor.node.operation is Elementwise,
-            Simplifier.isCounted(tensor) || fusion.recomputed.contains(tensor)
+            tensor.node.isCounted || fusion.recomputed.contains(tensor)
         {
             for input in tensor.node.inputs { supply(input, &builder, axes) }
             builder.add(tensor.node)
@@ -346,7 +346,7 @@ struct ScheduleBuilder {
         // The copy's own memory must not be what it is copied from.
         let view = fusion.source(ofCopy: tensor)
         var builder = ProgramBuilder()
-        if Simplifier.isCounted(tensor), !(tensor.node.operation is Position) {
+        if tensor.node.isCounted, !(tensor.node.operation is Position) {
             supply(tensor, &builder, nil)
         } else {
             var ids: [Tensor: Int] = [:]

@@ -236,7 +236,7 @@ struct Fusion {
     }
 
     private mutating func place(_ node: Node, _ rank: Int) {
-        if Simplifier.isCounted(Tensor(node)) { return }
+        if node.isCounted { return }
         var candidates: [Cluster] = []
         for input in node.inputs {
             guard let cluster = home[input], cluster.takesEpilogue, cluster.shape == node.types[0].shape,
@@ -246,7 +246,7 @@ struct Fusion {
         }
         // A product or reduction first, whose result never has to leave its registers; then the latest.
         candidates.sort { ($0.anchor != nil ? 1 : 0, $0.rank) > ($1.anchor != nil ? 1 : 0, $1.rank) }
-        let needed = Set(node.inputs.filter { !Simplifier.isCounted($0) })
+        let needed = Set(node.inputs.filter { !$0.node.isCounted })
         let joined = candidates.first { cluster in
             cluster.hasRoom(nodes: 1, reading: needed.filter { home[$0] !== cluster })
                 && node.inputs.allSatisfy { input in
@@ -401,7 +401,7 @@ struct Fusion {
         }
         inner.insert(tensor)
         guard inner.count <= 4 else { return false }
-        for input in tensor.node.inputs where !given.contains(input) && !Simplifier.isCounted(input) {
+        for input in tensor.node.inputs where !given.contains(input) && !input.node.isCounted {
             guard home[input] === home[tensor], !isStored(input),
                 isCheap(input, from: given, &inner, isStored: isStored)
             else { return false }
@@ -465,7 +465,7 @@ struct Fusion {
     /// What a cluster reads in order to have a tensor: it, or what it computes it from again. What is counted may be computed from
     /// positions that another cluster was given to store.
     private func leaves(of tensor: Tensor, readBy cluster: Cluster) -> [Tensor] {
-        let isCounted = tensor.node.operation is Elementwise && Simplifier.isCounted(tensor)
+        let isCounted = tensor.node.operation is Elementwise && tensor.node.isCounted
         guard isCounted || recomputed.contains(tensor) && home[tensor] !== cluster else { return [tensor] }
         return (isCounted ? [tensor] : []) + tensor.node.inputs.flatMap { leaves(of: $0, readBy: cluster) }
     }

@@ -61,10 +61,10 @@ struct Simplifier {
         switch node.operation {
         case let e as Elementwise: shorten(e, node, inputs)
         case is Broadcast where inputs[0].shape == node.types[0].shape: inputs[0]
-        case is Broadcast where isCounted(inputs[0]) && inputs[0].node.operation is Elementwise,
-            is Reshape where isCounted(inputs[0]) && inputs[0].node.operation is Elementwise,
-            is Transpose where isCounted(inputs[0]) && inputs[0].node.operation is Elementwise,
-            is Slice where isCounted(inputs[0]) && inputs[0].node.operation is Elementwise:
+        case is Broadcast where inputs[0].node.isCounted && inputs[0].node.operation is Elementwise,
+            is Reshape where inputs[0].node.isCounted && inputs[0].node.operation is Elementwise,
+            is Transpose where inputs[0].node.isCounted && inputs[0].node.operation is Elementwise,
+            is Slice where inputs[0].node.isCounted && inputs[0].node.operation is Elementwise:
             move(inputs[0], by: node)
         case is Reshape where inputs[0].shape == node.types[0].shape: inputs[0]
         case is Reshape where inputs[0].node.operation is Reshape:
@@ -77,16 +77,6 @@ struct Simplifier {
                 return axes == Array(axes.indices) ? source : Tensor(Transpose(axes: axes), [source], at: node.location)
             }
         default: nil
-        }
-    }
-
-    /// Whether a tensor is computed without reading memory.
-    static func isCounted(_ tensor: Tensor) -> Bool {
-        switch tensor.node.operation {
-        case is Position: true
-        case let constant as Constant: constant.array.count == 1
-        case is Elementwise, is Broadcast, is Reshape: tensor.node.inputs.allSatisfy(isCounted)
-        default: false
         }
     }
 

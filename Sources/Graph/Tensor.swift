@@ -20,18 +20,37 @@ public final class Node: Sendable {
     public let location: SourceLocation?
     /// The mistake that made this node, or one it was made from, impossible.
     public let error: GraphError?
+    /// Whether it is computed without reading memory: from positions and single constants.
+    package let isCounted: Bool
 
     public init(_ operation: any Operation, _ inputs: [Tensor], at location: SourceLocation?) {
         self.operation = operation
         self.inputs = inputs
         self.location = location ?? inputs.lazy.compactMap(\.node.location).first
+        isCounted =
+            switch operation {
+            case is Position: true
+            case let constant as Constant: constant.array.count == 1
+            case is Elementwise, is Broadcast, is Reshape: inputs.allSatisfy(\.node.isCounted)
+            default: false
+            }
         if let inherited = inputs.lazy.compactMap(\.error).first {
             error = inherited
             types = [TensorType(.scalar)]
             return
         }
         do throws(GraphError) {
-            types = try operation.outputTypes(for: inputs.map(\.type))
+            let types = try operation.outputTypes(for: inputs.map(\.type))
+            // In double precision the product cannot overflow.
+            if let large = types.first(where: {
+                $0.shape.dimensions.reduce(1.0) { $0 * Double($1.coefficient) } > Double(Int32.max)
+            }) {
+                throw GraphError(
+                    operation: operation.name,
+                    message:
+                        "expected at most \(Int32.max) elements, as kernels count them in 32 bits; \(large) has more")
+            }
+            self.types = types
             error = nil
         } catch let problem {
             error = GraphError(operation: problem.operation, message: problem.message, location: self.location)

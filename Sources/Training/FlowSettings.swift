@@ -44,7 +44,7 @@ public struct FlowSettings: ModelSettings {
             "hidden: expected up to 64 layers of 1 to 1048576 units, found \(hidden)")
         try require(limit.isFinite && limit >= 0, "limit: expected a number of at least 0, found \(limit)")
         try require(
-            splineBound.isFinite && splineBound > 0, "splineBound: expected a number above 0, found \(splineBound)")
+            (1e-30...1e30).contains(splineBound), "splineBound: expected 1e-30 to 1e30, found \(splineBound)")
         try require((1...4096).contains(components), "components: expected 1 to 4096, found \(components)")
         try require(levels == 0 || (2...1 << 16).contains(levels), "levels: expected 0, or 2 to 65536, found \(levels)")
         try require(alpha < 0.5, "alpha: expected a number below 0.5, found \(alpha)")

@@ -3,10 +3,6 @@ import Testing
 
 @testable import Compiler
 
-#if canImport(Glibc)
-    import Glibc
-#endif
-
 func numbers(_ count: Int, seed: UInt64) -> [Double] {
     var state = seed &* 0x9E37_79B9_7F4A_7C15
     return (0..<count).map { _ in
@@ -310,28 +306,20 @@ func numbers(_ count: Int, seed: UInt64) -> [Double] {
         try check([counted, counted.sum(), masked])
     }
 
-    /// Eight times the depth costs about eight times the work, not its cube.
-    @Test func deepGraphsCompileInTime() throws {
-        func seconds(_ layers: Int) throws -> Double {
-            var x = Tensor.input("x", [.batch, 2])
-            var total = Tensor.scalar(0).broadcast(to: [.batch])
-            var states: [Tensor] = []
-            for layer in 0..<layers {
-                let (u, w) = (Tensor.state("u\(layer)", [2]), Tensor.state("w\(layer)", [2]))
-                let h = (x * w).sum(axes: [1], keepingAxes: true).tanh()
-                total = total + ((1 - h * h) * (u * w).sum() + 1).log().reshaped([.batch])
-                x = x + u * h
-                states += [u, w]
-            }
-            let loss = (x.squared().sum(axes: [1]) - total).mean()
-            let start = clock()
-            let slopes = try gradients(of: loss, with: states)
-            _ = try compile([loss], updates: zip(states, slopes).map { StateUpdate($0, $0 - $1) })
-            return Double(clock() - start) / Double(CLOCKS_PER_SEC)
+    /// Work that grew with the cube of the depth would not end.
+    @Test(.timeLimit(.minutes(1))) func deepGraphsAreCompiled() throws {
+        var x = Tensor.input("x", [.batch, 2])
+        var total = Tensor.scalar(0).broadcast(to: [.batch])
+        var states: [Tensor] = []
+        for layer in 0..<512 {
+            let (u, w) = (Tensor.state("u\(layer)", [2]), Tensor.state("w\(layer)", [2]))
+            let h = (x * w).sum(axes: [1], keepingAxes: true).tanh()
+            total = total + ((1 - h * h) * (u * w).sum() + 1).log().reshaped([.batch])
+            x = x + u * h
+            states += [u, w]
         }
-        _ = try seconds(8)
-        let (few, many) = (try seconds(32), try seconds(256))
-        #expect(many < 40 * few, "\(few) and \(many) seconds")
+        let slopes = try gradients(of: (x.squared().sum(axes: [1]) - total).mean(), with: states)
+        _ = try compile([], updates: zip(states, slopes).map { StateUpdate($0, $0 - $1) })
     }
 
     @Test func planReusesMemory() throws {

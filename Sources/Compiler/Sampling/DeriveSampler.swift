@@ -319,7 +319,7 @@ struct SamplerBuilder {
         if let scalar = Simplifier.scalar(tensor) {
             builder.addConstant(tensor, scalar)
         } else if tensor.node.operation is Elementwise,
-            Simplifier.isCounted(tensor)
+            tensor.node.isCounted
                 || (internals && fusion.home[tensor] === cluster && !apart.contains(tensor))
         {
             for input in tensor.node.inputs { supply(input, &builder, cluster, internals: internals, layout) }

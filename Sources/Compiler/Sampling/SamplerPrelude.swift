@@ -33,7 +33,7 @@ struct SamplerPrelude {
             base = base.node.inputs[0]
         }
         guard !(base.node.operation is Placeholder), !(base.node.operation is Constant),
-            !Simplifier.isCounted(base), base.elementType.isFloatingPoint, Simplifier.scalar(base) == nil
+            !base.node.isCounted, base.elementType.isFloatingPoint, Simplifier.scalar(base) == nil
         else { return }
         if placeholders[base] == nil {
             let name = "prelude.\(values.count)"
