@@ -30,9 +30,10 @@ public struct Autoregressive: Bijector {
     }
 
     private func parameters(_ x: Tensor, _ pass: Pass) -> [Tensor] {
-        conditioner(x, pass).blocks(
-            transformer.parameterCount, like: x.vectors(of: order.index.count, for: "autoregressive"))
+        conditioner(x, pass).blocks(transformer.parameterCount, for: transformed(x))
     }
+
+    private func transformed(_ x: Tensor) -> Tensor { x.vectors(of: order.index.count, for: "autoregressive") }
 
     public func forward(_ x: Tensor, _ pass: Pass) -> Mapped {
         let (z, log) = transformer.forward(x, parameters(x, pass))
@@ -62,13 +63,11 @@ public struct Autoregressive: Bijector {
     }
 
     public func claims(_ x: Tensor, _ pass: Pass) -> [OrderClaim] {
-        if let problem = parameters(x, pass).first(where: { $0.error != nil }) {
-            return [OrderClaim("parameters", mistake: problem, of: x)]
-        }
         let variables = order.index.indices.map { Int32($0) }
         return [
             OrderClaim(
-                "parameters", conditioner(x, pass), of: x, order: order,
+                "parameters", conditioner(x, pass).parameters(transformer.parameterCount, for: transformed(x)), of: x,
+                order: order,
                 variables: (0..<transformer.parameterCount).flatMap { _ in variables })
         ]
     }

@@ -205,18 +205,18 @@ extension Tensor {
 
 extension Tensor {
     /// What a bijector that is looked at by itself reads: no input of anybody's, though a context may be computed from those.
-    static func ownVariable(_ shape: Shape, _ element: ElementType = .float32) -> Tensor {
+    package static func ownVariable(_ shape: Shape, _ element: ElementType = .float32) -> Tensor {
         .input("own x", shape, element)
     }
 
     /// This tensor, or a mistake where its examples are not vectors of `count` numbers. Broadcasting would hide it, and a map that
     /// it widens or whose numbers it repeats is another than the one whose determinant is known.
     func vectors(of count: Int, for operation: String) -> Tensor {
-        if error != nil || (shape.rank == 2 && shape[1] == Extent(count)) { return self }
+        if shape.rank == 2, shape[1] == Extent(count) { return self }
         return .misuse(operation, "expected [batch, \(count)], found \(shape)", of: self)
     }
 
-    /// A tensor that carries a mistake, so that it is reported like any other of a graph.
+    /// A tensor that carries a mistake, so that it is reported like any other of a graph; that of x if it has one itself.
     package static func misuse(_ operation: String, _ message: String, of x: Tensor) -> Tensor {
         Tensor(Node(Misuse(name: operation, message: message), [x], at: x.location))
     }

@@ -59,24 +59,21 @@ public struct Inverted: Bijector {
     public func forward(_ x: Tensor, _ pass: Pass) -> Mapped { original.inverse(x, pass) }
     public func inverse(_ z: Tensor, _ pass: Pass) -> Mapped { original.forward(z, pass) }
 
-    /// The inverse of a bijector; of an inverse, what it was made of.
-    private static func of(_ bijector: any Bijector) -> any Bijector {
-        (bijector as? Inverted)?.original ?? Inverted(bijector)
+    /// The same bijector where it need not be turned round as a whole: the inverse of an inverse is what that was made of, and of a
+    /// chain the inverses in the opposite order, so that a step whose inverse is sequential is found.
+    private var resolved: (any Bijector)? {
+        if let inner = original as? Inverted { return inner.original }
+        return original is Chain ? Chain(original.steps.reversed().flatMap { Inverted($0).steps }) : nil
     }
 
-    /// Those of the original the other way round, in the opposite order: a step whose inverse is sequential is then found.
-    public var steps: [any Bijector] {
-        if let inner = original as? Inverted { return inner.original.steps }
-        return original is Chain ? original.steps.reversed().flatMap { Self.of($0).steps } : [self]
-    }
+    public var steps: [any Bijector] { resolved?.steps ?? [self] }
 
     public func solve(_ z: Tensor, given x: Tensor, _ pass: Pass) -> (drawn: Tensor, order: Order)? {
-        (original as? Inverted)?.original.solve(z, given: x, pass)
+        resolved?.solve(z, given: x, pass)
     }
 
     public var structure: BijectorStructure {
-        if let inner = original as? Inverted { return inner.original.structure }
-        if original is Chain { return Chain(steps).structure }
+        if let resolved { return resolved.structure }
         let inner = original.structure
         return BijectorStructure(
             "inverse of \(inner.name)", inner.jacobian, determinant: "minus that of the original: \(inner.determinant)",
@@ -85,8 +82,7 @@ public struct Inverted: Bijector {
 
     /// The original's, on what it reads: its inverse's result, whose shape need not be x's.
     public func claims(_ x: Tensor, _ pass: Pass) -> [OrderClaim] {
-        if let inner = original as? Inverted { return inner.original.claims(x, pass) }
-        if original is Chain { return Chain(steps).claims(x, pass) }
+        if let resolved { return resolved.claims(x, pass) }
         let own = original.inverse(x, pass).value
         // Nothing can be said of what comes behind a mistake.
         if own.error != nil { return [OrderClaim("inverse", mistake: own, of: x)] }
@@ -106,7 +102,7 @@ public struct Permutation: Bijector {
     public static func reversal(_ count: Int) -> Permutation { Permutation((0..<count).reversed()) }
 
     private func permuted(_ x: Tensor, _ order: [Int]) -> Tensor {
-        if x.error == nil, x.shape.rank < 2 || x.shape[1] != Extent(order.count) {
+        if x.shape.rank < 2 || x.shape[1] != Extent(order.count) {
             return .misuse("permutation", "expected [batch, \(order.count), ..], found \(x.shape)", of: x)
         }
         if order == Array(order.indices.reversed()) { return x.flipped(axes: [1]) }
@@ -138,7 +134,7 @@ public struct Reshaped: Bijector {
 
     private func shaped(_ x: Tensor, _ from: [Int], _ to: [Int]) -> Mapped {
         let (old, new) = (Shape([x.shape[0]] + from.map { Extent($0) }), Shape([x.shape[0]] + to.map { Extent($0) }))
-        if x.error == nil, x.shape != old {
+        if x.shape != old {
             let problem = Tensor.misuse("reshape", "expected \(old), found \(x.shape)", of: x)
             return Mapped(problem, problem)
         }
@@ -161,7 +157,7 @@ public struct Squeeze: Bijector {
 
     public func forward(_ x: Tensor, _ pass: Pass) -> Mapped {
         let (n, c, h, w) = (x.shape[0], x.shape[1], x.shape[2].coefficient, x.shape[3].coefficient)
-        if x.error == nil, x.shape.rank != 4 || h % 2 != 0 || w % 2 != 0 {
+        if x.shape.rank != 4 || h % 2 != 0 || w % 2 != 0 {
             let problem = Tensor.misuse(
                 "squeeze", "expected [batch, channels, height, width] of even height and width, found \(x.shape)", of: x
             )

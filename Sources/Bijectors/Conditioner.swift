@@ -130,21 +130,22 @@ public struct DenseNetwork: Conditioner {
 }
 
 extension Tensor {
-    /// A conditioner's result as blocks along axis 1, one for each of `count` parameters, every one of the shape of the elements
+    /// A conditioner's result: blocks along axis 1, one for each of `count` parameters, every one of the shape of the elements
     /// that they transform. Anything else is a mistake: a narrower block would be broadcast, and its log-derivative counted once
     /// for all elements that it serves.
-    func blocks(_ count: Int, like x: Tensor) -> [Tensor] {
-        if let wrong = error != nil ? self : x.error != nil ? x : nil { return (0..<count).map { _ in wrong } }
-        let width = x.shape[1].coefficient
-        var expected = x.shape.dimensions
-        if expected.count > 1 { expected[1] = Extent(count * width) }
-        guard shape.dimensions == expected else {
-            let problem = Tensor.misuse(
-                "conditioner", "expected \(count) parameters for \(x.shape), \(Shape(expected)), found \(shape)",
-                of: self)
-            return (0..<count).map { _ in problem }
-        }
-        return (0..<count).map { sliced(axis: 1, from: $0 * width, count: width) }
+    func parameters(_ count: Int, for x: Tensor) -> Tensor {
+        if x.error != nil { return x }
+        var expected = x.shape
+        if x.shape.rank > 1 { expected.dimensions[1] = Extent(count * x.shape[1].coefficient) }
+        if shape == expected { return self }
+        return .misuse(
+            "conditioner", "expected \(count) parameters for \(x.shape), \(expected), found \(shape)", of: self)
+    }
+
+    /// Those blocks.
+    func blocks(_ count: Int, for x: Tensor) -> [Tensor] {
+        let (all, width) = (parameters(count, for: x), x.shape[1].coefficient)
+        return (0..<count).map { all.sliced(axis: 1, from: $0 * width, count: width) }
     }
 }
 

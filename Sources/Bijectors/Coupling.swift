@@ -75,12 +75,12 @@ public struct Coupling: Bijector {
         if let problem = misfit(x) { return Mapped(problem, problem) }
         if case .half(let second) = partition {
             let (kept, rest) = halves(x, second)
-            let (value, log) = map(rest, conditioner(kept, pass).blocks(transformer.parameterCount, like: rest))
+            let (value, log) = map(rest, conditioner(kept, pass).blocks(transformer.parameterCount, for: rest))
             return Mapped(
                 .concatenate(second ? [value, kept] : [kept, value], axis: 1), log.summedOverEvent())
         }
         let mask = keptMask(x)
-        let (value, log) = map(x, parameters(x, mask, pass).blocks(transformer.parameterCount, like: x))
+        let (value, log) = map(x, parameters(x, mask, pass).blocks(transformer.parameterCount, for: x))
         return Mapped(.select(mask, x, value), Tensor.select(mask, 0, log).summedOverEvent())
     }
 
@@ -127,18 +127,15 @@ public struct Coupling: Bijector {
         let count = transformer.parameterCount
         if case .half(let second) = partition {
             let (seen, rest) = halves(x, second)
-            let parameters = conditioner(seen, pass)
-            if let problem = parameters.blocks(count, like: rest).first(where: { $0.error != nil }) {
-                return [OrderClaim("parameters", mistake: problem, of: x)]
-            }
             return [
                 OrderClaim(
-                    "parameters", parameters, of: x, order: order, variables: (0..<count).flatMap { _ in transformed })
+                    "parameters", conditioner(seen, pass).parameters(count, for: rest), of: x, order: order,
+                    variables: (0..<count).flatMap { _ in transformed })
             ]
         }
         let mask = keptMask(x)
         // What is computed for kept elements is thrown away.
-        let used = parameters(x, mask, pass).blocks(count, like: x).map { Tensor.select(mask, 0, $0) }
+        let used = parameters(x, mask, pass).blocks(count, for: x).map { Tensor.select(mask, 0, $0) }
         return [
             OrderClaim(
                 "parameters", .concatenate(used, axis: 1), of: x, order: order,

@@ -22,7 +22,7 @@ void martlet_product_epilogue(
     martlet_block blocks[2][MARTLET_MAXIMUM_PORTS];
     for (int64_t row = 0; row < rows;) {
         // Permuted rows go one by one.
-        const int64_t m = j->row_order ? j->row_order[m0 + row] : m0 + row;
+        const int64_t m = in_order(j->row_order, m0 + row);
         const int64_t step = j->row_order ? 1 : rows;
         for (int32_t side = 0; side < 2; side++) {
             const int32_t count = side ? p->epilogue->outputCount : p->epilogue->inputCount;
@@ -86,7 +86,7 @@ static void finish_sorted_gradient(
             for (int64_t n = 0; n < p->mask->extents[m0 + row + r]; n++) line[j->column_order[n]] = sorted[n];
         }
         if (p->directC) {
-            const int64_t m = j->row_order ? j->row_order[m0 + row] : m0 + row;
+            const int64_t m = in_order(j->row_order, m0 + row);
             write_line(j, output_line(j, batch, m), lines, p->n);
             continue;
         }
@@ -101,59 +101,42 @@ static void finish_sorted_gradient(
             j, batch, lines + low, p->n, m0 + row, count, low, high - low,
             work + round_up(martlet_rows_in_order(p) * p->n * 4, 64));
     }
+    if (p->directC) martlet_stream_end();
 }
 
-// The dead elements of a block of a masked weight gradient that was written to the output itself.
-static void clear_gradient(
-    const product_job *j, float *block, int64_t stride, int64_t m0, int64_t rows, int64_t n0, int64_t columns) {
-    const martlet_mask *mask = j->p->mask;
-    const int32_t tile = j->level->tile_columns;
-    const int64_t count = row_panel_count(rows, j->level->tile_rows);
-    for (int64_t i = 0; i < count; i++) {
-        const row_panel rp = panel_of_rows(rows, j->level->tile_rows, i);
-        const int64_t m = m0 + rp.first;
-        float *lines = block + rp.first * stride;
-        // Neighbouring dead tiles are cleared together.
-        int64_t first = 0;
-        for (int64_t column = 0; column < columns; column += tile) {
-            const int64_t end = minimum(column + tile, columns);
-            const int state = martlet_mask_tile(mask, m, m + rp.height, n0 + column, n0 + end);
-            if (state == 1) martlet_mask_clear_tile(mask, lines + column, stride, m, m + rp.height, n0 + column, n0 + end);
-            const int64_t last = state ? column : end;
-            if ((state || end == columns) && last > first) {
-                for (int64_t r = 0; r < rp.height; r++) write_line(j, lines + r * stride + first, NULL, last - first);
-            }
-            if (state) first = end;
-        }
-    }
-}
-
-// The epilogue of one whose columns are in order: dead tiles are zero, or skipped where they are settled.
+// The same for one whose columns are in order: dead tiles are zero, or skipped where they are settled. What was written to the
+// output itself wants its zeros only.
 static void finish_gradient(
     const product_job *j, int64_t batch, float *block, int64_t stride, int64_t m0, int64_t rows, int64_t n0,
     int64_t columns, char *work) {
     const martlet_product *p = j->p;
     const int32_t tile = j->level->tile_columns;
+    const int direct = stores_directly(p);
     const int64_t count = row_panel_count(rows, j->level->tile_rows);
     for (int64_t i = 0; i < count; i++) {
         const row_panel rp = panel_of_rows(rows, j->level->tile_rows, i);
         const int64_t m = m0 + rp.first;
-        // Neighbouring tiles that are not skipped go through the epilogue together.
+        float *lines = block + rp.first * stride;
+        // Neighbouring tiles that want the same are finished together.
         int64_t first = 0;
         for (int64_t column = 0; column < columns; column += tile) {
             const int64_t end = minimum(column + tile, columns);
-            float *place = block + rp.first * stride + column;
             const int state = martlet_mask_tile(p->mask, m, m + rp.height, n0 + column, n0 + end);
-            const int skipped = state == 0 && p->settled;
-            if (state < 2 && !skipped) martlet_mask_clear_tile(p->mask, place, stride, m, m + rp.height, n0 + column, n0 + end);
-            const int64_t last = skipped ? column : end;
-            if ((skipped || end == columns) && last > first) {
-                martlet_product_epilogue(
-                    j, batch, block + rp.first * stride + first, stride, m, rp.height, n0 + first, last - first, work);
+            const int is_done = direct ? state > 0 : state == 0 && p->settled;
+            if (state == 1 || (state == 0 && !direct && !is_done)) {
+                martlet_mask_clear_tile(p->mask, lines + column, stride, m, m + rp.height, n0 + column, n0 + end);
             }
-            if (skipped) first = end;
+            const int64_t last = is_done ? column : end;
+            if ((is_done || end == columns) && last > first && direct) {
+                for (int64_t r = 0; r < rp.height; r++) write_line(j, lines + r * stride + first, NULL, last - first);
+            } else if ((is_done || end == columns) && last > first) {
+                martlet_product_epilogue(
+                    j, batch, lines + first, stride, m, rp.height, n0 + first, last - first, work);
+            }
+            if (is_done) first = end;
         }
     }
+    if (direct) martlet_stream_end();
 }
 
 // A block of the product and where its operands are found.
@@ -346,14 +329,11 @@ static void run_block(void *argument, int64_t index, int32_t worker) {
     j->counts[8 * worker] += x.executed;
     if (p->sortsResult && j->column_order) {
         finish_sorted_gradient(j, x.batch, x.sums, x.stride, x.m0, x.rows, rest);
-    } else if (stores_directly(p) && p->mask) {
-        clear_gradient(j, x.sums, x.stride, x.m0, x.rows, x.n0, x.columns);
     } else if (p->mask && !mask) {
         finish_gradient(j, x.batch, x.sums, x.stride, x.m0, x.rows, x.n0, x.columns, rest);
     } else if (!stores_directly(p)) {
         martlet_product_epilogue(j, x.batch, x.sums, x.stride, x.m0, x.rows, x.n0, x.columns, rest);
     }
-    martlet_stream_end();
 }
 
 void martlet_product_pieces(const product_job *j, int64_t count, martlet_task task) {

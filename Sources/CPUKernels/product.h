@@ -62,6 +62,12 @@ static inline int32_t panel_width(const product_job *j, int64_t column) {
 /// Rows whose columns are put back in their own order before they go through the epilogue together.
 static inline int64_t martlet_rows_in_order(const martlet_product *p) { return maximum(1, 2048 / maximum(1, p->n)); }
 
+/// Where element i lies; no order is the identity.
+static inline int64_t in_order(const int32_t *order, int64_t i) { return order ? order[i] : i; }
+
+/// Floats from one gathered line to the next: a little apart from a power of two.
+static inline int64_t line_pitch(int64_t count) { return round_up(count, 16) + 16; }
+
 /// target[i - from] = source at order[i], or at i where the order is the identity, for i in [from, to).
 static inline void martlet_gather(
     float *target, const float *source, const int32_t *order, int64_t stride, int64_t from, int64_t to) {

@@ -53,8 +53,6 @@ static void gather_lines(
     }
 }
 
-static int64_t line_pitch(int64_t count) { return round_up(count, 16) + 16; }
-
 int64_t martlet_sorted_lines_bytes(const martlet_product *p) {
     return steps_of_a_piece * line_pitch(maximum(p->m, p->n)) * 4;
 }

@@ -1,22 +1,17 @@
 // Products masked by degrees that come in any order: forward and input gradient.
 //
-// The inner axis and the columns are gathered into the order of their degrees, in which the mask is a staircase. The
-// product of the sorted operands is kept whole; a second pass puts each row's columns back in their own order and runs the
-// epilogue. Lines are gathered whole, while they are in the first-level cache: their elements lie everywhere in them.
+// The inner axis and the columns are packed in the order of their degrees, in which the mask is a staircase. The product of the
+// sorted operands is kept whole; a second pass puts each row's columns back in their own order and runs the epilogue. An
+// operand is read along its memory: lines that are contiguous along the sorted axis are gathered whole, while they are in the
+// first-level cache; the others are read once in their own order and each element is stored where it stands.
 #include "product.h"
-
-// Where element i lies; no order is the identity.
-static int64_t in_order(const int32_t *order, int64_t i) { return order ? order[i] : i; }
-
-// Lines of one panel of rows of a before they are packed; a little apart from a power of two.
-static int64_t line_stride(const martlet_product *p) { return round_up(p->k, 16) + 16; }
 
 // One panel of rows of a: sorted and packed, chunk after chunk.
 static void pack_rows(void *argument, int64_t index, int32_t worker) {
     const product_job *j = argument;
     const martlet_product *p = j->p;
     float *lines = (float *)(void *)(j->context->work + worker * j->context->workBytes);
-    const int64_t stride = line_stride(p);
+    const int64_t stride = line_pitch(p->k);
     const row_panel rp = panel_of_rows(p->m, j->level->tile_rows, index);
     const float *base = martlet_product_base(j, &p->a, j->batch);
     const int64_t line = p->a.strides[p->batchRank], inner = p->a.strides[p->batchRank + 1];
@@ -174,7 +169,8 @@ static void pack_chunk(void *argument, int64_t index, int32_t worker) {
     const martlet_product *p = j->p;
     const int64_t tile = j->level->tile_columns, inner = p->b.strides[p->batchRank], stride = p->b.strides[p->batchRank + 1];
     const float *base = martlet_product_base(j, &p->b, j->batch);
-    const int64_t first = index * rows_of_a_piece, end = minimum(j->depth, first + rows_of_a_piece), pitch = round_up(p->n, 16) + 16;
+    const int64_t first = index * rows_of_a_piece, end = minimum(j->depth, first + rows_of_a_piece);
+    const int64_t pitch = line_pitch(p->n);
     float *lines = (float *)(void *)(j->context->work + worker * j->context->workBytes);
     int64_t lowest = p->n, highest = 0;
     for (int64_t k = first; k < end; k++) {
@@ -279,9 +275,10 @@ void martlet_sorted_product_plan(martlet_product *p, int32_t threads) {
     const int64_t packs_columns = p->b.strides[p->batchRank] != 1;
     const int64_t chunk = packs_columns ? wide * p->depthBlock : 0;
     p->sharedBytes = 4 * (round_up(p->m * p->k, 16) + p->m * wide + chunk + round_up(p->k, 16));
-    const int64_t gather = 4 * maximum(
-        maximum(level->tile_rows * line_stride(p), rows_of_a_piece * (round_up(p->n, 16) + 16)), p->columnBlock * p->k);
-    const int64_t finish = round_up(martlet_rows_in_order(p) * p->n * 4, 64) + (int64_t)p->epilogue->slotCount * p->epilogue->slotBytes;
+    const int64_t lines = maximum(level->tile_rows * line_pitch(p->k), rows_of_a_piece * line_pitch(p->n));
+    const int64_t gather = 4 * maximum(lines, p->columnBlock * p->k);
+    const int64_t finish =
+        round_up(martlet_rows_in_order(p) * p->n * 4, 64) + (int64_t)p->epilogue->slotCount * p->epilogue->slotBytes;
     p->workBytes = maximum(gather, finish);
 }
 

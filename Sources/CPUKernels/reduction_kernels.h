@@ -82,16 +82,17 @@ static void extreme_of_rows(
     }
 }
 
-#define LEVEL_FUNCTIONS                                                                                       \
-    {                                                                                                         \
-        .float_kernels = float_kernels, .integer_kernels = integer_kernels, .tile_rows = TILE_ROWS,           \
-        .tile_columns = TILE_VECTORS * WIDTH, .tile = tile, .pack = pack, .pack_in_order = pack_in_order, .stream = stream, .sum_line = sum_line, .add_rows = add_rows, \
-        .extreme_of_line = extreme_of_line, .extreme_of_rows = extreme_of_rows,                               \
-        .add_shared_products = add_shared_products, .add_lane_products = add_lane_products,                    \
-        .add_shared_products_of_four = add_shared_products_of_four, .add_products = add_products,              \
-        .add_packed_products = add_packed_products, .width = WIDTH,                                            \
-        .conv_rows = CONV_ROWS, .conv_vectors = CONV_VECTORS, .gradient_vectors = GRADIENT_VECTORS,            \
-        .gradient_rows = gradient_rows, .convolution_sums = convolution_sums,                                  \
-        .convolution_gradient = convolution_gradient, .convolution_dots = convolution_dots,                    \
-        .copy_row = copy_row, .copy_rows = copy_rows, .add_row = add_row                                       \
+#define LEVEL_FUNCTIONS                                                                                   \
+    {                                                                                                     \
+        .float_kernels = float_kernels, .integer_kernels = integer_kernels, .tile_rows = TILE_ROWS,       \
+        .tile_columns = TILE_VECTORS * WIDTH, .tile = tile, .pack = pack, .pack_in_order = pack_in_order, \
+        .stream = stream, .sum_line = sum_line, .add_rows = add_rows,                                     \
+        .extreme_of_line = extreme_of_line, .extreme_of_rows = extreme_of_rows,                           \
+        .add_shared_products = add_shared_products, .add_lane_products = add_lane_products,               \
+        .add_shared_products_of_four = add_shared_products_of_four, .add_products = add_products,         \
+        .add_packed_products = add_packed_products, .width = WIDTH,                                       \
+        .conv_rows = CONV_ROWS, .conv_vectors = CONV_VECTORS, .gradient_vectors = GRADIENT_VECTORS,       \
+        .gradient_rows = gradient_rows, .convolution_sums = convolution_sums,                             \
+        .convolution_gradient = convolution_gradient, .convolution_dots = convolution_dots,               \
+        .copy_row = copy_row, .copy_rows = copy_rows, .add_row = add_row                                  \
     }

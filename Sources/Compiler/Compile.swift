@@ -44,8 +44,7 @@ public func compile(
     return schedule
 }
 
-/// Turns clusters into groups, in an order in which every read comes after its write and every overwriting of a state after
-/// the last read of what it held.
+/// Turns clusters into groups, in the order in which they run.
 struct ScheduleBuilder {
     private let outputs: [Tensor]
     private let updates: [(state: Tensor, value: Tensor)]
@@ -54,8 +53,7 @@ struct ScheduleBuilder {
     private let readers: [Tensor: Set<Int>]
     private var schedule = Schedule()
     private var valueOf: [Tensor: Int] = [:]
-    /// Values that are written straight into a state.
-    private var inPlace: [Tensor: Tensor] = [:]
+    private let order: ClusterOrder
     /// Values that are written straight into their parts of the concatenations that alone read them.
     private var parts: [Tensor: [(whole: Tensor, axis: Int, start: Int)]] = [:]
 
@@ -67,10 +65,10 @@ struct ScheduleBuilder {
         self.settled = settled
         fusion = Fusion(outputs + updates.map(\.1), halves: halves, savesMemory: true)
         readers = fusion.readers
+        order = ClusterOrder(fusion, updates: self.updates)
     }
 
     mutating func build() throws(GraphError) -> Schedule {
-        let order = orderClusters()
         for node in topologicalOrder(outputs + updates.map(\.value) + updates.map(\.state)) {
             guard let placeholder = node.operation as? Placeholder else { continue }
             let id = add(
@@ -81,70 +79,12 @@ struct ScheduleBuilder {
             valueOf[Tensor(node)] = id
             if placeholder.role == .input { schedule.inputs.append(id) } else { schedule.states.append(id) }
         }
-        for (value, state) in inPlace { valueOf[value] = valueOf[state] }
+        for (value, state) in order.inPlace { valueOf[value] = valueOf[state] }
         findParts()
-        for cluster in order { try emit(cluster) }
+        for cluster in order.clusters { try emit(cluster) }
         copyRemainingUpdates()
         schedule.outputs = outputs.map { value($0) }
         return schedule
-    }
-
-    // MARK: order
-
-    /// A topological order of the clusters with two kinds of edges: reads of computed values, and reads of a state before
-    /// the cluster that overwrites it.
-    private mutating func orderClusters() -> [Cluster] {
-        var before: [Int: Set<Int>] = [:]
-        var stateReaders: [Tensor: [Cluster]] = [:]
-        for cluster in fusion.clusters {
-            for input in fusion.inputs(of: cluster) {
-                guard case .tensor(let base) = fusion.view(input).base else { continue }
-                if let source = fusion.home[base], source !== cluster {
-                    before[cluster.id, default: []].insert(source.id)
-                }
-                if base.placeholder?.role == .state { stateReaders[base, default: []].append(cluster) }
-            }
-        }
-        var after: [Int: Set<Int>] = [:]
-        for (id, sources) in before { for source in sources { after[source, default: []].insert(id) } }
-        // From the writer on: an update is read by few, while all that was computed lies before its readers.
-        func reaches(_ from: Int, _ targets: Set<Int>) -> Bool {
-            var stack = Array(after[from] ?? [])
-            var seen = Set<Int>()
-            while let id = stack.popLast() {
-                if targets.contains(id) { return true }
-                if seen.insert(id).inserted { stack += after[id] ?? [] }
-            }
-            return false
-        }
-        for (state, value) in updates where inPlace[value] == nil && !inPlace.values.contains(state) {
-            guard let writer = fusion.home[value], writer.takesEpilogue else { continue }
-            let readers = Set((stateReaders[state] ?? []).map(\.id)).subtracting([writer.id])
-            // The writer itself may read the state only element by element, behind its anchor.
-            let ownReads = fusion.inputs(of: writer).filter {
-                if case .tensor(state) = fusion.view($0).base { true } else { false }
-            }
-            let anchorReads = writer.anchor?.inputs ?? []
-            guard ownReads.allSatisfy({ $0 == state }),
-                !anchorReads.contains(where: { if case .tensor(state) = fusion.view($0).base { true } else { false } }),
-                // A later reader of the new value reads the state's memory, which another update must not have replaced.
-                !reaches(writer.id, readers)
-            else { continue }
-            inPlace[value] = state
-            before[writer.id, default: []].formUnion(readers)
-            for reader in readers { after[reader, default: []].insert(writer.id) }
-        }
-        var remaining = fusion.clusters.sorted { $0.rank < $1.rank }
-        var done = Set<Int>()
-        var order: [Cluster] = []
-        while !remaining.isEmpty {
-            // The graph is acyclic and each added edge was checked, so some cluster is always ready.
-            let next = remaining.firstIndex { (before[$0.id] ?? []).isSubset(of: done) } ?? 0
-            let cluster = remaining.remove(at: next)
-            done.insert(cluster.id)
-            order.append(cluster)
-        }
-        return order
     }
 
     /// Finds what is computed for concatenations only, by a group that can write anywhere.
@@ -159,7 +99,7 @@ struct ScheduleBuilder {
             guard let anchor = cluster.anchor, let concatenate = anchor.operation as? Concatenate else { continue }
             var start = 0
             for input in anchor.inputs {
-                if let home = fusion.home[input], home.takesEpilogue, inPlace[input] == nil,
+                if let home = fusion.home[input], home.takesEpilogue, order.inPlace[input] == nil,
                     !outputs.contains(input), !updates.contains(where: { $0.value == input })
                 {
                     parts[input, default: []].append((Tensor(anchor), concatenate.axis, start))
@@ -175,7 +115,7 @@ struct ScheduleBuilder {
         // All new values are computed by now; a value that is itself a state's old content goes through a temporary, so that
         // states can be exchanged.
         var copies: [(from: Int, to: Int)] = []
-        for (state, value) in updates where inPlace[value] != state && state != value {
+        for (state, value) in updates where order.inPlace[value] != state && state != value {
             var source = self.value(value)
             if case .state = schedule.values[source].storage {
                 let temporary = add(Value(value.type, .temporary, label: "update"))
@@ -272,16 +212,12 @@ struct ScheduleBuilder {
             case let pad as Pad: emit(pad, anchor)
             case let concatenate as Concatenate: emit(concatenate, anchor)
             case let scan as Scan:
-                append(
-                    .loop(
-                        try LoopGroup(scan, inputs: anchor.inputs.map { value($0) }, outputs: readOutputs(of: cluster))),
-                    cluster)
+                let outputs = readOutputs(of: anchor, in: cluster)
+                append(.loop(try LoopGroup(scan, inputs: anchor.inputs.map { value($0) }, outputs: outputs)), cluster)
             case let iterate as Iterate:
+                let outputs = readOutputs(of: anchor, in: cluster)
                 append(
-                    .loop(
-                        try LoopGroup(
-                            iterate, inputs: anchor.inputs.map { value($0) }, outputs: readOutputs(of: cluster))),
-                    cluster)
+                    .loop(try LoopGroup(iterate, inputs: anchor.inputs.map { value($0) }, outputs: outputs)), cluster)
             default:
                 let inputs = anchor.inputs.map { value($0) }
                 let outputs = anchor.types.indices.map { value(Tensor(anchor, $0)) }
@@ -300,11 +236,8 @@ struct ScheduleBuilder {
     }
 
     /// The values of a loop's results that somebody reads.
-    private mutating func readOutputs(of cluster: Cluster) -> [Int?] {
-        (cluster.anchor?.types.indices ?? 0..<0).map { index in
-            let tensor = Tensor(cluster.anchor!, index)
-            return isRead(tensor, outside: cluster) ? value(tensor) : nil
-        }
+    private mutating func readOutputs(of loop: Node, in cluster: Cluster) -> [Int?] {
+        loop.types.indices.map { Tensor(loop, $0) }.map { isRead($0, outside: cluster) ? value($0) : nil }
     }
 
     private mutating func append(_ kind: Group.Kind, _ cluster: Cluster) {
@@ -451,7 +384,7 @@ struct ScheduleBuilder {
     private func leavesDeadZeros(_ mask: WeightMask, _ program: Program, _ operands: [Operand], _ stored: [Tensor])
         -> Bool
     {
-        let states = stored.compactMap { inPlace[$0] }
+        let states = stored.compactMap { order.inPlace[$0] }
         guard !stored.isEmpty, states.count == stored.count, states.allSatisfy({ settled[$0] == mask }) else {
             return false
         }

@@ -84,7 +84,7 @@ public struct MultiScale: Bijector {
         var result: [OrderClaim] = []
         var type = x.type
         for (index, level) in levels.enumerated() {
-            let own = Tensor.input("x", type.shape, type.element)
+            let own = Tensor.ownVariable(type.shape, type.element)
             result += level.claims(own, pass).map {
                 OrderClaim(
                     "level \(index), \($0.name)", $0.parameters, of: $0.x, order: $0.order, variables: $0.variables)

@@ -81,11 +81,9 @@ public struct RunConfiguration: Sendable {
         } else if let parsed = try? JSONDecoder().decode(JSON.self, from: Data(text.utf8)) {
             value = parsed
         }
-        if case .list = old {
-            switch value {
-            case .whole, .number: value = .list([value])
-            default: break
-            }
+        switch (old, value) {
+        case (.list, .whole), (.list, .number): value = .list([value])
+        default: break
         }
         if case .list = old, case .text = value, !text.isEmpty {
             let parts = text.split(separator: ",", omittingEmptySubsequences: false)

@@ -146,7 +146,7 @@ import Testing
             let given = Tensor.input("p", [.batch, Extent(p.shape[1])], element)
             let spline = SplineTransformer(bins: 6, bound: 3)
             let variables = Tensor.input("x", [.batch, 5], element)
-            let (z, log) = spline.forward(variables, given.blocks(spline.parameterCount, like: variables))
+            let (z, log) = spline.forward(variables, given.blocks(spline.parameterCount, for: variables))
             let program = try CPUDevice(threads: 2).load(
                 compile([z, log.sum(axes: [1])]), maximumBatch: 40, states: [:])
             let feed = { (a: HostArray) in

@@ -1,0 +1,63 @@
+import Graph
+
+/// In which order clusters run, and which new values of states are written where the old ones lay: every read comes after its
+/// write, and every overwriting of a state after the last read of what it held.
+struct ClusterOrder {
+    let clusters: [Cluster]
+    /// The states of the values that are written straight into them.
+    let inPlace: [Tensor: Tensor]
+
+    init(_ fusion: Fusion, updates: [(state: Tensor, value: Tensor)]) {
+        var before: [Int: Set<Int>] = [:]
+        var after: [Int: Set<Int>] = [:]
+        func add(_ source: Int, before reader: Int) {
+            before[reader, default: []].insert(source)
+            after[source, default: []].insert(reader)
+        }
+        var stateReaders: [Tensor: Set<Int>] = [:]
+        for cluster in fusion.clusters {
+            for input in fusion.inputs(of: cluster) {
+                guard case .tensor(let base) = fusion.view(input).base else { continue }
+                if let source = fusion.home[base], source !== cluster { add(source.id, before: cluster.id) }
+                if base.placeholder?.role == .state { stateReaders[base, default: []].insert(cluster.id) }
+            }
+        }
+        // From the writer on: an update is read by few, while all that was computed lies before its readers.
+        func reaches(_ from: Int, _ targets: Set<Int>) -> Bool {
+            var stack = Array(after[from] ?? [])
+            var seen = Set<Int>()
+            while let id = stack.popLast() {
+                if targets.contains(id) { return true }
+                if seen.insert(id).inserted { stack += after[id] ?? [] }
+            }
+            return false
+        }
+        func reads(_ tensor: Tensor, _ state: Tensor) -> Bool {
+            if case .tensor(state) = fusion.view(tensor).base { true } else { false }
+        }
+        var inPlace: [Tensor: Tensor] = [:]
+        for (state, value) in updates where inPlace[value] == nil && !inPlace.values.contains(state) {
+            guard let writer = fusion.home[value], writer.takesEpilogue else { continue }
+            let readers = (stateReaders[state] ?? []).subtracting([writer.id])
+            // The writer itself may read the state only element by element, behind its anchor.
+            guard fusion.inputs(of: writer).allSatisfy({ $0 == state || !reads($0, state) }),
+                !(writer.anchor?.inputs ?? []).contains(where: { reads($0, state) }),
+                // A later reader of the new value reads the state's memory, which another update must not have replaced.
+                !reaches(writer.id, readers)
+            else { continue }
+            inPlace[value] = state
+            for reader in readers { add(reader, before: writer.id) }
+        }
+        var remaining = fusion.clusters.sorted { $0.rank < $1.rank }
+        var done = Set<Int>()
+        var order: [Cluster] = []
+        while !remaining.isEmpty {
+            // The graph is acyclic and each added edge was checked, so some cluster is always ready.
+            let next = remaining.firstIndex { (before[$0.id] ?? []).isSubset(of: done) } ?? 0
+            let cluster = remaining.remove(at: next)
+            done.insert(cluster.id)
+            order.append(cluster)
+        }
+        (clusters, self.inPlace) = (order, inPlace)
+    }
+}
