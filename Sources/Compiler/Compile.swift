@@ -44,6 +44,17 @@ public func compile(
     return schedule
 }
 
+/// Those that need fewest operations behind each other first. A gradient then updates its weights while it is in a cache, and its
+/// memory is free for the next: the last layer's come before those of the layers in front of it.
+private func nearestFirst(_ tensors: [Tensor]) -> [Tensor] {
+    var depth: [ObjectIdentifier: Int] = [:]
+    func depthOf(_ tensor: Tensor) -> Int { depth[ObjectIdentifier(tensor.node)] ?? 0 }
+    for node in topologicalOrder(tensors) {
+        depth[ObjectIdentifier(node)] = 1 + (node.inputs.map(depthOf).max() ?? 0)
+    }
+    return tensors.sorted { depthOf($0) < depthOf($1) }
+}
+
 /// Turns clusters into groups, in the order in which they run.
 struct ScheduleBuilder {
     private let outputs: [Tensor]
@@ -63,7 +74,7 @@ struct ScheduleBuilder {
         self.outputs = outputs
         self.updates = updates.map { (state: $0.0, value: $0.1) }
         self.settled = settled
-        fusion = Fusion(outputs + updates.map(\.1), halves: halves, savesMemory: true)
+        fusion = Fusion(outputs + nearestFirst(updates.map(\.1)), halves: halves, savesMemory: true)
         readers = fusion.readers
         order = ClusterOrder(fusion, updates: self.updates)
     }

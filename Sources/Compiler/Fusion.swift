@@ -341,8 +341,8 @@ struct Fusion {
         }
     }
 
-    /// Finds cheap functions of what all of their readers read anyway, such as the `1 - y * y` that the gradient of a tanh wants
-    /// beside `y`: computing them again costs less than writing and reading them.
+    /// Finds cheap functions of what all of their readers read anyway, or may read instead, such as the `1 - y * y` that the gradient
+    /// of a tanh wants: computing them again costs less than writing and reading them.
     private mutating func recompute(_ outputs: [Tensor]) {
         var reads: [Int: Set<Tensor>] = [:]
         var readers: [Tensor: [Cluster]] = [:]
@@ -364,16 +364,26 @@ struct Fusion {
             for node in (cluster.prologue + cluster.nodes).reversed() {
                 let tensor = Tensor(node)
                 guard let all = readers[tensor], !needsMemory.contains(tensor) else { continue }
-                var inner = Set<Tensor>()
-                let everyReaderCan = all.allSatisfy { reader in
-                    let given = reads[reader.id]!.subtracting([tensor])
-                    inner = []
-                    return isCheap(tensor, from: given, &inner) { readers[$0] != nil || needsMemory.contains($0) }
-                        && reader.hasRoom(nodes: inner.count, reading: [])
+                // Reading something else that lies in memory anyway is as good as reading the tensor.
+                let instead = (tensor.node.inputs + tensor.node.inputs.flatMap(\.node.inputs)).filter {
+                    needsMemory.contains($0) && home[$0] === cluster && $0.type == tensor.type
                 }
-                guard everyReaderCan else { continue }
+                var inner = Set<Tensor>()
+                let found = ([[]] + instead.map { [$0] }).first { others in
+                    all.allSatisfy { reader in
+                        let given = reads[reader.id]!.subtracting([tensor]).union(others)
+                        inner = []
+                        return isCheap(tensor, from: given, &inner) { readers[$0] != nil || needsMemory.contains($0) }
+                            && reader.hasRoom(nodes: inner.count, reading: Set(others))
+                    }
+                }
+                guard let found else { continue }
                 recomputed.formUnion(inner)
-                for reader in all { reader.recomputedCount += inner.count }
+                for reader in all {
+                    reader.recomputedCount += inner.count
+                    reader.reads.formUnion(found)
+                    reads[reader.id]!.formUnion(found)
+                }
                 readers[tensor] = nil
             }
             // What only the readers wanted is theirs to compute.

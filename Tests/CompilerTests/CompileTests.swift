@@ -329,4 +329,16 @@ func numbers(_ count: Int, seed: UInt64) -> [Double] {
         let schedule = try compile([y])
         #expect(MemoryPlan(schedule, batch: 10).byteCount == 2 * 64 * 10 * 4)
     }
+
+    /// A gradient updates its weights before those of the layers in front of it are computed.
+    @Test func planForgetsUsedGradients() throws {
+        let (layers, batch) = (8, 100)
+        let weights = (0..<layers).map { Tensor.state("w\($0)", [64, 64]) }
+        var y = Tensor.input("x", [.batch, 64])
+        for w in weights { y = y.matmul(w).tanh() }
+        let slopes = try gradients(of: y.squared().sum(), with: weights)
+        let schedule = try compile([], updates: zip(weights, slopes).map { StateUpdate($0, $0 - 0.1 * $1) })
+        // What the layers computed, and two gradients.
+        #expect(MemoryPlan(schedule, batch: batch).byteCount <= (layers + 2) * 64 * batch * 4)
+    }
 }
