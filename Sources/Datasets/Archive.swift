@@ -1,6 +1,6 @@
 import CLZMA
 
-/// Files out of a tar archive, plain or compressed with xz, or out of a folder.
+/// Files out of a tar archive, plain or compressed with xz.
 public enum Archive {
     /// Every file whose name ends in `suffix`, by its path in the archive.
     /// - Throws: `FileError` if the archive is absent, damaged or cut short.
@@ -9,6 +9,8 @@ public enum Archive {
         if path.hasSuffix(".xz") { bytes = try decompress(bytes, path) }
         var result: [(String, [UInt8])] = []
         var position = 0
+        // Names of more than 100 bytes stand in an entry of their own before the file.
+        var longName: String?
         while position + 512 <= bytes.count {
             let header = bytes[position..<position + 512]
             if header.allSatisfy({ $0 == 0 }) { return result }
@@ -22,13 +24,27 @@ public enum Archive {
             }
             let start = position + 512
             guard start + size <= bytes.count else { throw FileError(path, "ends within a file; it was cut short") }
-            let prefix = text(header, 345, 155)
-            let name = (prefix.isEmpty ? "" : prefix + "/") + text(header, 0, 100)
-            let type = header[position + 156]
-            if type == 0 || type == 48, name.hasSuffix(suffix) {
-                result.append((name, Array(bytes[start..<start + size])))
-            }
+            let content = bytes[start..<start + size]
+            let type = Character(Unicode.Scalar(header[position + 156]))
             position = start + (size + 511) / 512 * 512
+            switch type {
+            case "L":
+                longName = text(content, 0, size)
+                continue
+            case "x":
+                longName = pathRecord(content) ?? longName
+                continue
+            default: break
+            }
+            let prefix = text(header, 345, 155)
+            let name = longName ?? (prefix.isEmpty ? "" : prefix + "/") + text(header, 0, 100)
+            longName = nil
+            guard name.hasSuffix(suffix) else { continue }
+            guard "\0" == type || "07".contains(type) else {
+                throw FileError(
+                    path, "holds “\(name)” as an entry of type \(type); expected plain files, without links or holes")
+            }
+            result.append((name, Array(content)))
         }
         throw FileError(path, "ends without the end of an archive; it was cut short")
     }
@@ -38,6 +54,19 @@ public enum Archive {
         return digits.isEmpty ? nil : digits.reduce(0) { $0 << 3 | Int($1 - 48) }
     }
 
+    /// The path among the records “LENGTH KEY=VALUE\n” of a pax header.
+    private static func pathRecord(_ content: ArraySlice<UInt8>) -> String? {
+        var rest = content
+        while let space = rest.firstIndex(of: 32), let length = Int(String(decoding: rest[..<space], as: UTF8.self)),
+            length > space - rest.startIndex + 1, length <= rest.count
+        {
+            let record = rest.prefix(length).dropLast()[(space + 1)...]
+            if record.starts(with: "path=".utf8) { return String(decoding: record.dropFirst(5), as: UTF8.self) }
+            rest = rest.dropFirst(length)
+        }
+        return nil
+    }
+
     private static func text(_ header: ArraySlice<UInt8>, _ offset: Int, _ length: Int) -> String {
         String(decoding: header.dropFirst(offset).prefix(length).prefix { $0 != 0 }, as: UTF8.self)
     }
@@ -45,7 +74,9 @@ public enum Archive {
     /// The content of an xz file.
     static func decompress(_ bytes: [UInt8], _ path: String) throws(FileError) -> [UInt8] {
         var stream = lzma_stream()
-        guard lzma_stream_decoder(&stream, 1 << 30, 0) == LZMA_OK else {
+        // A file may hold several streams, as parallel compressors and `cat` leave them. Swift does not see the macro.
+        let concatenated: UInt32 = 0x08
+        guard lzma_stream_decoder(&stream, 1 << 30, concatenated) == LZMA_OK else {
             throw FileError(path, "cannot be decompressed: no memory")
         }
         defer { lzma_end(&stream) }

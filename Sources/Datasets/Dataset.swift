@@ -46,7 +46,8 @@ public struct Dataset: Sendable {
         self.exampleShape = exampleShape ?? [self.train.shape.last ?? 0]
         for (split, array) in [("train", self.train), ("valid", self.valid), ("test", self.test)] {
             guard array.shape.count == 2, array.shape[0] > 0, array.shape[1] > 0 else {
-                throw FileError(name, "the \(split) set is \(array.shape); expected [examples, variables]")
+                throw FileError(
+                    name, "the \(split) set is \(array.shape); expected [examples, variables] with one example or more")
             }
             guard array.shape[1] == self.exampleShape.reduce(1, *) else {
                 throw FileError(

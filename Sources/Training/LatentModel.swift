@@ -44,9 +44,14 @@ extension Run {
     /// - Throws: `UsageError` for latents of another width, or where no finite example has such latents.
     public func decode(_ latents: HostArray, seed: UInt64 = 0) throws -> HostArray {
         let model = try latentModel()
-        guard latents.shape.count == 2, latents.shape[1] == model.latentCount, latents.doubles.allSatisfy(\.isFinite)
-        else {
-            throw UsageError("decode: expected finite latents [rows, \(model.latentCount)], found \(latents.shape)")
+        let width = model.latentCount
+        guard latents.shape.count == 2, latents.shape[0] > 0, latents.shape[1] == width else {
+            throw UsageError("decode: expected latents of one row or more [rows, \(width)], found \(latents.shape)")
+        }
+        let values = latents.doubles
+        if let bad = values.firstIndex(where: { !$0.isFinite }) {
+            throw UsageError(
+                "decode: row \(bad / width), column \(bad % width) holds \(values[bad]); expected a finite latent")
         }
         let batch = min(256, max(1, latents.shape[0]))
         let stages = try model.decodingStages()

@@ -68,9 +68,9 @@ extension Run {
     ) throws -> HostArray {
         try checkLabel(options)
         let width = examples.count
-        guard input.shape.count == 2, input.shape[1] == width, observed.shape == input.shape else {
+        guard input.shape.count == 2, input.shape[0] > 0, input.shape[1] == width, observed.shape == input.shape else {
             throw UsageError(
-                "complete: expected an input and a mask of [rows, \(width)], found \(input.shape) and \(observed.shape)"
+                "complete: expected an input and a mask of one row or more [rows, \(width)], found \(input.shape) and \(observed.shape)"
             )
         }
         let flags = observed.doubles.map { $0 != 0 }

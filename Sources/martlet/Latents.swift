@@ -15,6 +15,7 @@ struct Encode: ParsableCommand {
     @Option(help: "Weights (safetensors) instead of the run's.") var weights: String?
 
     func run() throws {
+        guard out.hasSuffix(".npy") else { throw UsageError("--out \(out): expected a name that ends in .npy") }
         let loaded = try LoadedRun(folder, device: device.make(), weights: weights)
         let rows = try examples(input, loaded.run)
         try NumPy.write(try loaded.run.encode(rows), npy: out)
@@ -89,7 +90,7 @@ private func examples(_ path: String, _ run: Training.Run) throws -> HostArray {
         ? array.reshaped([1, width])
         : array.shape.count > 2 ? array.reshaped([array.shape[0], array.shape.dropFirst().reduce(1, *)]) : array
     guard rows.shape.count == 2, rows.shape[1] == width, rows.shape[0] > 0 else {
-        throw FileError(path, "is \(array.shape); expected [rows, \(width)]")
+        throw FileError(path, "is \(array.shape); expected one row or more [rows, \(width)]")
     }
     try run.configuration.model.domain.require(rows, of: path)
     return rows

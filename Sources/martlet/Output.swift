@@ -27,11 +27,11 @@ enum Output {
     }
 
     /// Refuses names that cannot be written, before anything is computed.
-    static func check(_ path: String, _ examples: ExampleShape) throws {
+    static func check(_ path: String, _ examples: ExampleShape, option: String = "--out") throws {
         if path.hasSuffix(".npy") { return }
         let suffix = pictured(examples)
         if let suffix, path.hasSuffix("." + suffix) { return }
-        throw UsageError("--out \(path): expected a name that ends in .npy" + (suffix.map { " or .\($0)" } ?? ""))
+        throw UsageError("\(option) \(path): expected a name that ends in .npy" + (suffix.map { " or .\($0)" } ?? ""))
     }
 
     /// Writes examples `[count, variables]`: as an array (whole numbers as bytes), a sheet of images, lines of text, or sounds,

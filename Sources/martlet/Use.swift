@@ -57,6 +57,9 @@ struct Evaluate: ParsableCommand {
     @Flag(help: "Print JSON.") var json = false
 
     func run() throws {
+        if let labels, input == nil {
+            throw UsageError("--labels \(labels): a split has its own classes; name examples of your own with --input")
+        }
         let loaded = try LoadedRun(folder, device: device.make(), weights: weights)
         let variables = loaded.run.examples.count
         let examples: HostArray
@@ -127,7 +130,8 @@ struct Sample: ParsableCommand {
     func run() throws {
         guard (1...1 << 24).contains(count) else { throw UsageError("--count: expected 1 to 16777216, found \(count)") }
         let loaded = try LoadedRun(folder, device: device.make(), weights: weights)
-        for path in [out, nearest].compactMap({ $0 }) { try Output.check(path, loaded.run.examples) }
+        try Output.check(out, loaded.run.examples)
+        if let nearest { try Output.check(nearest, loaded.run.examples, option: "--nearest") }
         let train = try nearest.map { _ in
             try loaded.experiment.data(loaded.run.configuration, dataFolder: data ?? loaded.stored.dataFolder).dataset
                 .train

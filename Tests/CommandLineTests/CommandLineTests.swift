@@ -171,6 +171,38 @@ import Testing
         #expect(!Files.isFolder(session.path("runs")), "a refused run left a folder")
     }
 
+    /// Options that would be passed over or give a file that is not what its name says.
+    @Test func badUseOfARunIsRefusedInOneLine() throws {
+        let session = try CommandLineSession()
+        let made = try train(session, "a")
+        let flow = session.path("f")
+        let trained = try session.run(
+            "run", "realnvp-moons", "--runs", session.folder, "--name", "f", "--epochs", "1", "--set", "hidden=4",
+            "--set", "layers=2")
+        #expect(trained.status == 0, "\(trained.errors)")
+        let (none, holed, out) = (session.path("none.npy"), session.path("holed.npy"), session.path("out.npy"))
+        try NumPy.write(HostArray([] as [Float], shape: [0, 2]), npy: none)
+        try NumPy.write(HostArray([1, 2, 3, .nan] as [Float], shape: [2, 2]), npy: holed)
+        let nothing = session.path("nothing.npy")
+        try NumPy.write(HostArray([] as [Float], shape: [0, 9]), npy: nothing)
+        let cases: [(arguments: [String], says: String)] = [
+            (["encode", flow, "--input", holed, "--out", session.path("out.png")], "ends in .npy"),
+            (["encode", flow, "--input", none, "--out", out], "one row or more"),
+            (["decode", flow, "--input", none, "--out", out], "one row or more"),
+            (["decode", flow, "--input", holed, "--out", out], "row 1, column 1 holds nan"),
+            (["complete", made, "--input", nothing, "--observed", nothing, "--out", out], "one row or more"),
+            (["evaluate", made, "--labels", none], "--input"),
+            (["sample", made, "--count", "1", "--out", out, "--nearest", session.path("near.wav")], "--nearest"),
+        ]
+        for entry in cases {
+            let status = try session.start(entry.arguments).wait()
+            let errors = try session.text("errors")
+            #expect(status > 0 && errors.contains(entry.says), "\(entry.arguments): \(errors)")
+            #expect(errors.split(separator: "\n").count == 1, "\(entry.arguments): \(errors)")
+            #expect(!Files.exists(out), "\(entry.arguments)")
+        }
+    }
+
     /// Where nothing more can be written, a run says so and the checkpoint of before stays whole. The thread sanitizer's own memory
     /// is a file, for which the limit is too tight as well.
     @Test(.enabled(if: dlsym(nil, "__tsan_init") == nil, "not under the thread sanitizer"))

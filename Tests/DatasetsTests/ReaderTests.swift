@@ -148,10 +148,71 @@ final class TemporaryFolder {
         }
     }
 
+    /// Tar's two ways of writing a path of any length: GNU's entry of type L, pax's record.
+    @Test func longNamesInArchives() throws {
+        let long = String(repeating: "folder/", count: 20) + "7_a_1.wav"
+        let record = { (count: Int) in "\(count) path=\(long)\n" }
+        let pax = "11 mtime=1\n" + record(record(100).utf8.count)
+        let archives = [
+            entry("././@LongLink", Array(long.utf8) + [0], type: "L") + entry(String(long.prefix(100)), [1, 2]),
+            entry("PaxHeaders/x", Array(pax.utf8), type: "x") + entry(String(long.prefix(100)), [1, 2]),
+        ]
+        for archive in archives {
+            let path = try write(archive + entry("short.wav", [3]))
+            let files = try Archive.files(path, suffix: ".wav")
+            #expect(files.map(\.name) == [long, "short.wav"])
+            #expect(files.map(\.bytes) == [[1, 2], [3]])
+        }
+    }
+
+    /// A recording that is only a link, or has holes, is not left out in silence.
+    @Test func archivesOfLinksAreRefused() throws {
+        for type in ["1", "2", "S"] as [Character] {
+            let path = try write(entry("a.wav", [1]) + entry("b.wav", [], type: type))
+            let error = #expect(throws: FileError.self) { try Archive.files(path, suffix: ".wav") }
+            #expect(error?.message.contains("“b.wav”") == true)
+        }
+    }
+
+    @Test func compressedFilesOfSeveralStreams() throws {
+        let bytes: [UInt8] = [
+            253, 55, 122, 88, 90, 0, 0, 4, 230, 214, 180, 70, 2, 0, 33, 1, 12, 0, 0, 0, 143, 152, 65, 156, 1,
+            0, 3, 111, 110, 101, 32, 0, 90, 140, 131, 163, 49, 53, 239, 126, 0, 1, 28, 4, 111, 44, 156, 193,
+            31, 182, 243, 125, 1, 0, 0, 0, 0, 4, 89, 90, 253, 55, 122, 88, 90, 0, 0, 4, 230, 214, 180, 70, 2,
+            0, 33, 1, 12, 0, 0, 0, 143, 152, 65, 156, 1, 0, 2, 116, 119, 111, 0, 0, 93, 211, 121, 41, 117, 40,
+            82, 3, 0, 1, 27, 3, 11, 47, 185, 16, 31, 182, 243, 125, 1, 0, 0, 0, 0, 4, 89, 90,
+        ]
+        #expect(try Archive.decompress(bytes, "") == Array("one two".utf8))
+    }
+
+    private func write(_ archive: [UInt8]) throws -> String {
+        try Files.write(archive + [UInt8](repeating: 0, count: 1024), to: folder.path + "/a.tar")
+        return folder.path + "/a.tar"
+    }
+
+    /// A file of a tar archive with its header.
+    private func entry(_ name: String, _ content: [UInt8], type: Character = "0") -> [UInt8] {
+        func octal(_ value: Int, _ length: Int) -> [UInt8] {
+            let digits = String(value, radix: 8)
+            return Array((String(repeating: "0", count: length - 1 - digits.count) + digits).utf8) + [0]
+        }
+        var header = Array(name.utf8) + [UInt8](repeating: 0, count: 512 - name.utf8.count)
+        header.replaceSubrange(124..<136, with: octal(content.count, 12))
+        header.replaceSubrange(148..<156, with: [UInt8](repeating: 32, count: 8))
+        header[156] = type.asciiValue!
+        header.replaceSubrange(148..<155, with: octal(header.reduce(0) { $0 + Int($1) }, 7))
+        return header + content + [UInt8](repeating: 0, count: (512 - content.count % 512) % 512)
+    }
+
     @Test func missingFilesSaySo() {
         #expect(throws: FileError.self) { try NumPy.read(npz: "/nowhere/a.npz") }
         #expect(throws: FileError.self) { try IDX.read("/nowhere/a.gz") }
         #expect(throws: FileError.self) { try Files.write([1], to: "/proc/nowhere/x") }
+        let rows = HostArray([1, 0] as [UInt8], shape: [1, 2])
+        let error = #expect(throws: FileError.self) {
+            try Dataset(name: "a", train: rows.rows(0..<0), valid: rows, test: rows)
+        }
+        #expect(error?.message.contains("one example or more") == true)
     }
 }
 
