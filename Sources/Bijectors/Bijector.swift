@@ -68,6 +68,15 @@ public final class Pass {
     }
 
     public func update(_ parameter: Parameter, _ value: Tensor) { updates.append((parameter, value)) }
+
+    /// The context beside x, or a mistake where there is none.
+    func context(beside x: Tensor) -> Tensor {
+        context
+            ?? .misuse(
+                "context",
+                "expected features [batch, count], as this bijector is conditioned on them, found a pass without; give Pass(context:)",
+                of: x)
+    }
 }
 
 /// The parameters that a conditioner computes for the elements of x, and the order that they must respect.
@@ -215,24 +224,4 @@ extension Tensor {
         if shape.rank == 2, shape[1] == Extent(count) { return self }
         return .misuse(operation, "expected [batch, \(count)], found \(shape)", of: self)
     }
-
-    /// A tensor that carries a mistake, so that it is reported like any other of a graph; that of x if it has one itself.
-    package static func misuse(_ operation: String, _ message: String, of x: Tensor) -> Tensor {
-        Tensor(Node(Misuse(name: operation, message: message), [x], at: x.location))
-    }
-}
-
-/// Stands where a bijector does not fit what it is applied to.
-private struct Misuse: Operation {
-    let name: String
-    let message: String
-    var key: AnyHashable? { nil }
-    func outputTypes(for inputs: [TensorType]) throws(GraphError) -> [TensorType] {
-        throw GraphError(operation: name, message: message)
-    }
-    func gradients(inputs: [Tensor], outputs: [Tensor], outputGradients: [Tensor?]) -> [Tensor?] {
-        inputs.map { _ in nil }
-    }
-    func relations(_ context: RelationContext) -> [Relation] { context.inputs.map { _ in .none } }
-    func evaluate(_ inputs: [Values], outputs: inout [Values], elements: [Int]?, context: EvaluationContext) {}
 }

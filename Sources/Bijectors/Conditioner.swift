@@ -90,8 +90,7 @@ public struct MaskedMLP: Conditioner {
     }
 
     public func callAsFunction(_ x: Tensor, _ pass: Pass) -> Tensor {
-        var h = x
-        if contextCount > 0, let context = pass.context { h = .concatenate([x, context], axis: 1) }
+        var h = contextCount > 0 ? .concatenate([x, pass.context(beside: x)], axis: 1) : x
         for (index, (layer, degrees)) in zip(layers, degrees).enumerated() {
             h = layer(h, degrees)
             if index < layers.count - 1 { h = activation(h) }
@@ -119,8 +118,7 @@ public struct DenseNetwork: Conditioner {
     }
 
     public func callAsFunction(_ x: Tensor, _ pass: Pass) -> Tensor {
-        var h = x
-        if contextCount > 0, let context = pass.context { h = .concatenate([x, context], axis: 1) }
+        var h = contextCount > 0 ? .concatenate([x, pass.context(beside: x)], axis: 1) : x
         for (index, layer) in layers.enumerated() {
             h = layer(h)
             if index < layers.count - 1 { h = activation(h) }

@@ -228,12 +228,7 @@ public struct ConditionedWeights: Module {
     /// `[batch, count]`.
     public func callAsFunction(_ x: Tensor, _ pass: Pass) -> Tensor {
         let shape = Shape([x.shape[0], Extent(count)])
-        if let computed {
-            guard let context = pass.context else {
-                return .misuse("context", "this bijector is conditioned on a context, and the pass has none", of: x)
-            }
-            return computed(context)
-        }
+        if let computed { return computed(pass.context(beside: x)) }
         return (free?.tensor ?? .scalar(0, x.elementType)).broadcast(to: shape)
     }
 }

@@ -30,3 +30,25 @@ public struct GraphError: Error, Hashable, Sendable, CustomStringConvertible {
         "\(operation): \(message)" + (location.map { " (\($0))" } ?? "")
     }
 }
+
+extension Tensor {
+    /// A tensor that carries a mistake, so that it is reported like any other of a graph; that of x if it has one itself.
+    package static func misuse(_ operation: String, _ message: String, of x: Tensor) -> Tensor {
+        Tensor(Node(Misuse(name: operation, message: message), [x], at: x.location))
+    }
+}
+
+/// Stands where a layer or a bijector does not fit what it is applied to.
+private struct Misuse: Operation {
+    let name: String
+    let message: String
+    var key: AnyHashable? { nil }
+    func outputTypes(for inputs: [TensorType]) throws(GraphError) -> [TensorType] {
+        throw GraphError(operation: name, message: message)
+    }
+    func gradients(inputs: [Tensor], outputs: [Tensor], outputGradients: [Tensor?]) -> [Tensor?] {
+        inputs.map { _ in nil }
+    }
+    func relations(_ context: RelationContext) -> [Relation] { context.inputs.map { _ in .none } }
+    func evaluate(_ inputs: [Values], outputs: inout [Values], elements: [Int]?, context: EvaluationContext) {}
+}

@@ -2,9 +2,9 @@ import Graph
 
 /// What a forward pass depends on beside its input.
 public struct ForwardContext {
-    /// The class of each example, int32 `[batch]`, for models that are conditioned on classes.
+    /// The class of each example, int32 `[batch]`; a model that is conditioned on classes has a mistake without it.
     public var label: Tensor?
-    /// Features that each position is conditioned on, `[batch, channels, spatial..]`.
+    /// Features that each position is conditioned on, `[batch, channels, spatial..]`; needed by a model that is.
     public var local: Tensor?
     /// Noise for dropout; absent when a model is evaluated or sampled.
     public var random: RandomSource?
@@ -19,6 +19,15 @@ public struct ForwardContext {
         self.local = local
         self.random = random
         self.initialization = initialization
+    }
+
+    /// The features beside x, or a mistake where there are none.
+    package func features(beside x: Tensor) -> Tensor {
+        local
+            ?? .misuse(
+                "local conditioning",
+                "expected features [batch, channels, ..] of every position, found a context without; pass ForwardContext(local:)",
+                of: x)
     }
 }
 
@@ -72,7 +81,7 @@ public struct LayerNorm: Module {
     }
 }
 
-/// A vector for each class, one-hot times a table, as `[batch, channels, 1 ..]` beside a tensor of that rank.
+/// A vector for each class, one-hot times a table, added to every position of x `[batch, channels, ..]`.
 public struct ClassEmbedding: Module {
     public let weight: Parameter
     public let classes: Int
@@ -82,9 +91,16 @@ public struct ClassEmbedding: Module {
         weight = Parameter([classes, channels], .fanIn(classes))
     }
 
-    public func callAsFunction(_ label: Tensor, rank: Int) -> Tensor {
+    public func callAsFunction(_ x: Tensor, _ context: ForwardContext) -> Tensor {
+        guard let label = context.label else {
+            return .misuse(
+                "class embedding",
+                "expected the class of each example, as the model is conditioned on \(classes) classes, found a context without; pass ForwardContext(label:), int32 [batch]",
+                of: x)
+        }
         let vectors = label.oneHot(classes).matmul(weight.tensor)
-        return vectors.reshaped(Shape(vectors.shape.dimensions + [Extent](repeating: 1, count: rank - 2)))
+        let rank = vectors.shape.dimensions + [Extent](repeating: 1, count: x.shape.rank - 2)
+        return x + vectors.reshaped(Shape(rank))
     }
 }
 

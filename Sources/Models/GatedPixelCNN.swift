@@ -95,9 +95,9 @@ public struct GatedBlock: Module {
         let down = vertical(v)
         var across = horizontal(h) + link(down)
         var gatedDown = down
-        if let label = context.label, let verticalClass, let horizontalClass {
-            gatedDown = down + verticalClass(label, rank: 4)
-            across = across + horizontalClass(label, rank: 4)
+        if let verticalClass, let horizontalClass {
+            gatedDown = verticalClass(down, context)
+            across = horizontalClass(across, context)
         }
         let y = out(across.gated())
         return (gatedDown.gated(), isFirst ? y : y + h)

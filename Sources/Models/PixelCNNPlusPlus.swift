@@ -126,7 +126,7 @@ struct GatedResidual: Module {
         var h = first(x.concatenatedELU(), context)
         if let extra { h = h + extra(Tensor.concatenate(extras, axis: 1).concatenatedELU(), context) }
         h = second(dropout(h.concatenatedELU(), context), context)
-        if let label = context.label, let classEmbedding { h = h + classEmbedding(label, rank: 4) }
+        if let classEmbedding { h = classEmbedding(h, context) }
         let half = h.shape[1].coefficient / 2
         return x + h.sliced(axis: 1, from: 0, count: half) * h.sliced(axis: 1, from: half, count: half).sigmoid()
     }

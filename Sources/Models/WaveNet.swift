@@ -68,8 +68,8 @@ public struct WaveNet: CausalModel {
         var features: [Tensor] = []
         for layer in dilations.indices {
             var a = gated[layer](h)
-            if let label = context.label, !globalCondition.isEmpty { a = a + globalCondition[layer](label, rank: 3) }
-            if let local = context.local, !localCondition.isEmpty { a = a + localCondition[layer](local) }
+            if !globalCondition.isEmpty { a = globalCondition[layer](a, context) }
+            if !localCondition.isEmpty { a = a + localCondition[layer](context.features(beside: a)) }
             let y = a.gated()
             features.append(y)
             // The last layer's residual output feeds nothing.

@@ -18,7 +18,7 @@ public struct MADESettings: ModelSettings {
     public var orderAgnostic = false
     /// How many masks are cycled, or "fresh" for a new one at every step.
     public var masks = "1"
-    /// Masks in the ensemble that is evaluated and sampled; 0 takes all of a finite list, or 8 of a fresh one.
+    /// Masks in the ensemble that is evaluated and sampled; 0 takes all of a finite list of up to 1024, or 8 of a fresh one.
     public var ensemble = 0
     /// Connections from inputs to outputs.
     public var direct = false
@@ -33,6 +33,10 @@ public struct MADESettings: ModelSettings {
             masks == "fresh" || Int(masks).map { (1...1 << 20).contains($0) } == true,
             "masks: expected a count or “fresh”, found “\(masks)”")
         try require((0...1 << 16).contains(ensemble), "ensemble: expected 0 to 65536, found \(ensemble)")
+        try require(
+            ensemble > 0 || (Int(masks) ?? 8) <= 1024,
+            "ensemble: 0 takes all \(masks) masks, and every example is evaluated under each; expected at most 1024, set how many to take (ensemble=8)"
+        )
         try require(
             !orderAgnostic || masks != "1",
             "orderAgnostic=true needs several masks, one for each order: set masks=fresh or a count")

@@ -16,11 +16,12 @@ struct List: ParsableCommand {
             let paper: String
             let paperNats: Double?
         }
+        let width = 2 + (Experiment.all.map(\.name.count).max() ?? 0)
         for e in Experiment.all {
             if json {
                 try printJSON(Row(name: e.name, summary: e.summary, paper: e.paper, paperNats: e.paperNats))
             } else {
-                print(e.name + String(repeating: " ", count: max(1, 18 - e.name.count)) + e.summary + " (\(e.paper))")
+                print(e.name + String(repeating: " ", count: width - e.name.count) + e.summary + " (\(e.paper))")
             }
         }
     }

@@ -46,6 +46,16 @@ import Testing
         #expect(inspected.status == 0 && inspected.output.contains("layers.0.weight"))
     }
 
+    @Test func summariesStandBelowOneAnother() throws {
+        let lines = try CommandLineSession().run("list").output.split(separator: "\n").map { Array($0.utf8) }
+        // Two spaces or more end a name.
+        let ends = try lines.map { line in
+            try #require(line.indices.dropLast().first { line[$0...].starts(with: "  ".utf8) })
+        }
+        let columns = zip(lines, ends).map { line, end in line[end...].firstIndex { $0 != UInt8(ascii: " ") } }
+        #expect(lines.count > 1 && Set(columns).count == 1, "\(columns)")
+    }
+
     /// What a flow's network is made of, outside of its weights: the choices of the run, and what each unit of a conditioner may see.
     @Test func inspectionTellsHowToRebuildAFlow() throws {
         let session = try CommandLineSession()

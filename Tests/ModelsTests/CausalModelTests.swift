@@ -103,6 +103,28 @@ private func bindings(_ small: SmallModel, batch: Int) -> [String: Values] {
     }
 
     /// Of each example other maps are left out, whole; the others are scaled up. Without noise nothing is.
+    /// Without its classes or features a conditioned model would be another one, and nobody would notice.
+    @Test func conditionsAreNotForgotten() throws {
+        func message(_ model: any CausalModel, _ context: ForwardContext = ForwardContext()) -> String {
+            let x = Tensor.input("x", [.batch, Extent(model.variableCount)])
+            return model.logProbability(x, context).error?.description ?? "none"
+        }
+        let label = ForwardContext(label: .input("label", [.batch], .int32))
+        for small in smallModels() {
+            #expect(
+                message(small.model).contains("expected the class of each example") == (small.classes != nil),
+                "\(small.name)")
+            #expect(message(small.model, context(small)) == "none", "\(small.name)")
+        }
+        let plusPlus = PixelCNNPlusPlus(shape: [1, 4, 4], channels: 4, scales: 1, blocks: 1, classes: 2)
+        #expect(message(plusPlus).contains("ForwardContext(label:)"))
+        #expect(message(plusPlus, label) == "none")
+        let spoken = WaveNet(steps: 6, levels: 4, residual: 4, skip: 4, stacks: 1, layers: 2, localChannels: 3)
+        #expect(message(spoken).contains("ForwardContext(local:)"))
+        #expect(message(spoken, ForwardContext(local: .input("features", [.batch, 3, 6]))) == "none")
+        #expect(throws: GraphError.self) { try plusPlus.proveAutoregressive() }
+    }
+
     @Test func dropoutTakesWholeMaps() throws {
         let (batch, channels, pixels) = (6, 8, 9)
         let x = Tensor.input("x", [.batch, Extent(channels), 3, 3])

@@ -203,10 +203,15 @@ private func settings(
         #expect((configuration.model as? MADESettings)?.hidden == [30, 20])
         for change in [
             { $0.conditional = "normal" }, { $0.ordering = "1,2" }, { $0.masks = "0" }, { $0.hidden = [0] },
+            { $0.masks = "1025" },
         ] as [(inout MADESettings) -> Void] {
             #expect(throws: UsageError.self) {
                 try RunConfiguration(MADESettings(change)).validate(ExampleShape([4]))
             }
+        }
+        #expect(throws: Never.self) {
+            let many = MADESettings { ($0.masks, $0.ensemble) = ("1048576", 8) }
+            try RunConfiguration(many).validate(ExampleShape([4]))
         }
         for change in [{ $0.batch = 0 }, { $0.epochs = .max }] as [(inout TrainingSettings) -> Void] {
             #expect(throws: UsageError.self) {
