@@ -99,8 +99,8 @@ public struct ClassEmbedding: Module {
                 of: x)
         }
         let vectors = label.oneHot(classes).matmul(weight.tensor)
-        let rank = vectors.shape.dimensions + [Extent](repeating: 1, count: x.shape.rank - 2)
-        return x + vectors.reshaped(Shape(rank))
+        let ones = [Extent](repeating: 1, count: x.shape.rank - 2)
+        return x + vectors.reshaped(Shape(vectors.shape.dimensions + ones))
     }
 }
 

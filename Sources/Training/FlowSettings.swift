@@ -14,13 +14,13 @@ public struct FlowSettings: ModelSettings {
     public var layers = 5
     /// Units of each hidden layer of a conditioner.
     public var hidden = [512, 512]
-    /// relu, tanh, sigmoid or softplus.
+    /// relu, tanh, sigmoid or softplus; of realnvp, coupling, maf, autoregressive and iaf.
     public var activation = "relu"
     /// The bound of the log-scales of affine layers, |log s| < limit; 0 leaves them unbounded.
     public var limit = 3.0
     /// Half the side of the interval that a spline bends.
     public var splineBound = 3.0
-    /// In front of every layer: none, actNorm or batchNorm.
+    /// In front of every layer: none, actNorm or batchNorm; of realnvp, coupling, maf, maf-mog and autoregressive.
     public var normalization = "none"
     /// Of maf-mog's base.
     public var components = 10

@@ -18,7 +18,8 @@ public struct MADESettings: ModelSettings {
     public var orderAgnostic = false
     /// How many masks are cycled, or "fresh" for a new one at every step.
     public var masks = "1"
-    /// Masks in the ensemble that is evaluated and sampled; 0 takes all of a finite list of up to 1024, or 8 of a fresh one.
+    /// Masks in the ensemble that is evaluated and sampled, of a finite list at most all; 0 takes all of a list of up to 1024, or 8
+    /// fresh ones.
     public var ensemble = 0
     /// Connections from inputs to outputs.
     public var direct = false

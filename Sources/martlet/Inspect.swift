@@ -70,6 +70,11 @@ struct Inspect: ParsableCommand {
     }
 
     func run() throws {
+        try Output.check(dependencies, suffix: ".png", option: "--dependencies")
+        try Output.check(receptiveField, suffix: ".png", option: "--receptive-field")
+        guard variable == nil || receptiveField != nil else {
+            throw UsageError("--variable goes with --receptive-field OUT.png")
+        }
         var settings: RunConfiguration
         let examples: ExampleShape
         if Files.isFolder(name) {

@@ -15,7 +15,7 @@ struct Encode: ParsableCommand {
     @Option(help: "Weights (safetensors) instead of the run's.") var weights: String?
 
     func run() throws {
-        guard out.hasSuffix(".npy") else { throw UsageError("--out \(out): expected a name that ends in .npy") }
+        try Output.check(out, suffix: ".npy", option: "--out")
         let loaded = try LoadedRun(folder, device: device.make(), weights: weights)
         let rows = try examples(input, loaded.run)
         try NumPy.write(try loaded.run.encode(rows), npy: out)

@@ -21,6 +21,8 @@ struct Martlet: ParsableCommand {
         ])
 
     static func main() {
+        // A file that grows beyond a limit is an error like any other, not the end of the program.
+        signal(SIGXFSZ, SIG_IGN)
         // Lines appear as they are printed, in files too.
         setvbuf(stdout, nil, _IOLBF, 0)
         do {

@@ -26,6 +26,12 @@ enum Output {
         }
     }
 
+    /// Refuses a name that says another format than the one that is written.
+    static func check(_ path: String?, suffix: String, option: String) throws {
+        guard let path, !path.hasSuffix(suffix) else { return }
+        throw UsageError("\(option) \(path): expected a name that ends in \(suffix)")
+    }
+
     /// Refuses names that cannot be written, before anything is computed.
     static func check(_ path: String, _ examples: ExampleShape, option: String = "--out") throws {
         if path.hasSuffix(".npy") { return }

@@ -61,6 +61,7 @@ struct Evaluate: ParsableCommand {
         if let labels, input == nil {
             throw UsageError("--labels \(labels): a split has its own classes; name examples of your own with --input")
         }
+        try Output.check(perExample, suffix: ".npy", option: "--per-example")
         let loaded = try LoadedRun(folder, device: device.make(), weights: weights)
         let variables = loaded.run.examples.count
         let examples: HostArray

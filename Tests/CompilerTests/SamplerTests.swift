@@ -55,6 +55,16 @@ import Testing
         try check(x, logits: y.tanh(), order: Order(index: degrees[0].map { $0 - 1 }), multiplyAdds: live)
     }
 
+    /// What is fed cannot be compared with the order; that is no leak.
+    @Test func fedDegreesAreNamed() throws {
+        let (x, degrees) = (Tensor.input("x", [.batch, 3]), Tensor.input("degrees", [3], .int32))
+        let drawn = x.maskedDense(.state("w", [3, 3]), mask: .runtime(strict: true), degrees: (degrees, degrees))
+        let error = try #require(throws: SamplingError.self) {
+            try SamplingProgram(variable: x, drawn: drawn, order: Order(index: [0, 1, 2]))
+        }
+        #expect(error.description.contains("degrees are fed"))
+    }
+
     @Test func someoneElsesGraph() throws {
         let x = Tensor.input("x", [.batch, 6])
         let bits = BitMatrix(rows: 8, columns: 6) { $1 * 2 < $0 && ($0 + $1) % 3 != 0 }
