@@ -7,7 +7,7 @@ struct ClusterOrder {
     /// The states of the values that are written straight into them.
     let inPlace: [Tensor: Tensor]
 
-    init(_ fusion: Fusion, updates: [(state: Tensor, value: Tensor)]) {
+    init(_ fusion: Fusion, updates: [(state: Tensor, value: Tensor)] = []) {
         var before: [Int: Set<Int>] = [:]
         var after: [Int: Set<Int>] = [:]
         func add(_ source: Int, before reader: Int) {

@@ -69,8 +69,6 @@ struct ClusterSet {
         return false
     }
 
-    func isDisjoint(with other: ClusterSet) -> Bool { zip(words, other.words).allSatisfy { $0 & $1 == 0 } }
-
     /// Returns whether it is new.
     @discardableResult mutating func insert(_ id: Int) -> Bool {
         if contains(id) { return false }
@@ -431,21 +429,6 @@ struct Fusion {
             other.ancestors.formUnion(target.ancestors)
             other.ancestors.insert(target.id)
         }
-    }
-
-    /// The clusters, each after all that it waits for.
-    var ordered: [Cluster] {
-        var remaining = clusters.sorted { $0.rank < $1.rank }
-        var waiting = ClusterSet()
-        for cluster in remaining { waiting.insert(cluster.id) }
-        var result: [Cluster] = []
-        while !remaining.isEmpty {
-            let next = remaining.firstIndex { $0.ancestors.isDisjoint(with: waiting) } ?? 0
-            let cluster = remaining.remove(at: next)
-            waiting.remove(cluster.id)
-            result.append(cluster)
-        }
-        return result
     }
 
     /// The clusters that read each stored tensor.

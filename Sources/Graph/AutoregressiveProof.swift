@@ -222,7 +222,7 @@ public struct AutoregressiveProof: Sendable {
                     p, e, x, single, { tensor, element in levels[tensor].map { $0[element] != .none } ?? false },
                     what: level[e] == .unknown
                         ? "cannot be shown to read earlier variables only: a layer's input degrees are not its predecessor's output degrees"
-                        : nil)
+                        : nil, comparesFedDegrees: true)
             }
         }
     }
@@ -232,9 +232,10 @@ public struct AutoregressiveProof: Sendable {
     private static func leak(
         _ p: ConditionalParameters, _ element: Int, _ x: Tensor, _ dependencies: Dependencies,
         _ carries: (Tensor, Int) -> Bool,
-        what: String? = nil
+        what: String? = nil, comparesFedDegrees: Bool = false
     ) -> DependencyLeak {
         var path: [String] = []
+        var isMaskUnknown = false
         var (tensor, position) = (p.tensor, element)
         func isVariable(_ tensor: Tensor) -> Bool {
             tensor == x || tensor.placeholder != nil && tensor.placeholder == x.placeholder
@@ -251,10 +252,12 @@ public struct AutoregressiveProof: Sendable {
             if !reshapes {
                 path.append("\(tensor.node.operation.name)[\(position)]" + (tensor.location.map { " (\($0))" } ?? ""))
             }
+            if case .runtime? = (tensor.node.operation as? MaskedProduct)?.mask { isMaskUnknown = !comparesFedDegrees }
             (tensor, position) = step
         }
         let variable = isVariable(tensor) ? position % Swift.max(1, dependencies.count(x) / dependencies.batch) : 0
-        let claim = what ?? "depends on \(x.node.operation.name)[\(variable)]"
+        let unknown = "cannot be shown to read earlier variables only: a mask's degrees are fed, which no order can tell"
+        let claim = what ?? (isMaskUnknown ? unknown : "depends on \(x.node.operation.name)[\(variable)]")
         return DependencyLeak(
             description:
                 "\(p.name)[\(element % Swift.max(1, dependencies.count(p.tensor) / dependencies.batch))] \(claim)"

@@ -92,7 +92,7 @@ public struct ClassEmbedding: Module {
     }
 
     public func callAsFunction(_ x: Tensor, _ context: ForwardContext) -> Tensor {
-        guard let label = context.label else {
+        guard x.error == nil, let label = context.label else {
             return .misuse(
                 "class embedding",
                 "expected the class of each example, as the model is conditioned on \(classes) classes, found a context without; pass ForwardContext(label:), int32 [batch]",

@@ -53,7 +53,7 @@ extension Run {
             throw UsageError(
                 "decode: row \(bad / width), column \(bad % width) holds \(values[bad]); expected a finite latent")
         }
-        let batch = min(256, max(1, latents.shape[0]))
+        let batch = min(256, latents.shape[0])
         let stages = try model.decodingStages()
         let sampler = try Sampler(self, Drawing(stages), SamplingOptions(seed: seed), maximumBatch: batch)
         var result: [Float] = []

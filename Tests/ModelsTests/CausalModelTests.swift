@@ -102,7 +102,6 @@ private func bindings(_ small: SmallModel, batch: Int) -> [String: Values] {
         }
     }
 
-    /// Of each example other maps are left out, whole; the others are scaled up. Without noise nothing is.
     /// Without its classes or features a conditioned model would be another one, and nobody would notice.
     @Test func conditionsAreNotForgotten() throws {
         func message(_ model: any CausalModel, _ context: ForwardContext = ForwardContext()) -> String {
@@ -123,8 +122,12 @@ private func bindings(_ small: SmallModel, batch: Int) -> [String: Values] {
         #expect(message(spoken).contains("ForwardContext(local:)"))
         #expect(message(spoken, ForwardContext(local: .input("features", [.batch, 3, 6]))) == "none")
         #expect(throws: GraphError.self) { try plusPlus.proveAutoregressive() }
+        // What is wrong with x is said first.
+        let wrong = Tensor.input("x", [.batch, 4]) + .input("y", [.batch, 3])
+        #expect(ClassEmbedding(classes: 2, 4)(wrong, label).error == wrong.error)
     }
 
+    /// Of each example other maps are left out, whole; the others are scaled up. Without noise nothing is.
     @Test func dropoutTakesWholeMaps() throws {
         let (batch, channels, pixels) = (6, 8, 9)
         let x = Tensor.input("x", [.batch, Extent(channels), 3, 3])

@@ -12,29 +12,18 @@ extension SamplingProgram {
     /// Where an operation has no incremental form (a user's own kernel that the draw goes through), the program is one of
     /// `fullPasses`.
     ///
-    /// - Throws: `DependencyLeak` if a variable's value would be computed from itself or a later one; `SamplingError` if what is
-    ///   drawn does not fit the variable, or goes through masks whose degrees are fed; `GraphError` if the graph is invalid.
+    /// - Throws: `DependencyLeak` if a variable's value would be computed from itself or a later one, as far as is known (degrees
+    ///   have to be constants); `SamplingError` if what is drawn does not fit the variable; `GraphError` if the graph is invalid.
     public init(variable: Tensor, drawn: Tensor, order: Order, outputs: [Tensor] = []) throws {
         guard variable.type == drawn.type else {
             throw SamplingError(description: "what is drawn is \(drawn.type), the variable \(variable.type)")
         }
         // Scans are written out once, for the proof and for the program.
         let written = unrolled([drawn, variable] + outputs)
-        do {
-            _ = try AutoregressiveProof(
-                [ConditionalParameters("drawn", written[0], variables: order.index.indices.map { Int32($0) })],
-                of: variable,
-                order: order)
-        } catch let leak as DependencyLeak {
-            let fed = topologicalOrder([written[0]]).first { node in
-                if let product = node.operation as? MaskedProduct, case .runtime = product.mask { true } else { false }
-            }
-            guard let fed else { throw leak }
-            throw SamplingError(
-                description:
-                    "expected masks that are known, found a \(fed.operation.name) whose degrees are fed\(fed.location.map { " (\($0))" } ?? ""); "
-                    + "compile a draw for each mask, with its degrees as constants")
-        }
+        _ = try AutoregressiveProof(
+            [ConditionalParameters("drawn", written[0], variables: order.index.indices.map { Int32($0) })],
+            of: variable,
+            order: order)
         var simplifier = Simplifier()
         let simplified = simplifier.simplify(unrolled(written, sums: true))
         var prelude = SamplerPrelude()
@@ -130,7 +119,7 @@ struct SamplerBuilder {
 
     mutating func build() throws -> SamplingProgram {
         let variableValue = value(variable)
-        for cluster in fusion.ordered { try emit(cluster) }
+        for cluster in ClusterOrder(fusion).clusters { try emit(cluster) }
         let groups = order.groups
         // What no work writes has no value yet.
         let drawnValue = value(drawn)
