@@ -39,6 +39,7 @@ extension Tensor: ExpressibleByFloatLiteral, ExpressibleByIntegerLiteral {
                 if let value = operands[i].scalarConstant { operands[i] = .scalar(value, type) }
             }
         }
+        if let result = literal(function, operands) { return result }
         var shape = operands[0].shape
         for operand in operands.dropFirst() {
             guard let joined = broadcastShape(shape, operand.shape) else {
@@ -49,13 +50,30 @@ extension Tensor: ExpressibleByFloatLiteral, ExpressibleByIntegerLiteral {
         return Tensor(Elementwise(function), operands.map { $0.broadcast(to: shape) }, at: location)
     }
 
+    /// Arithmetic on literals alone gives a literal: Swift may take those of `x * -2` or `x * (0.5 * y)`, y a `Double`, for tensors,
+    /// and what they make has to suit any x.
+    private static func literal(_ function: ElementwiseFunction, _ operands: [Tensor]) -> Tensor? {
+        let values = operands.compactMap(\.scalarConstant)
+        guard values.count == operands.count, let type = operands.first?.elementType, type.isFloatingPoint else {
+            return nil
+        }
+        switch function {
+        case .negate: return .scalar(-values[0], type)
+        case .add: return .scalar(values[0] + values[1], type)
+        case .subtract: return .scalar(values[0] - values[1], type)
+        case .multiply: return .scalar(values[0] * values[1], type)
+        case .divide: return .scalar(values[0] / values[1], type)
+        default: return nil
+        }
+    }
+
     public func apply(_ function: ElementwiseFunction) -> Tensor { Tensor(Elementwise(function), [self]) }
 
     public static func + (a: Tensor, b: Tensor) -> Tensor { elementwise(.add, [a, b]) }
     public static func - (a: Tensor, b: Tensor) -> Tensor { elementwise(.subtract, [a, b]) }
     public static func * (a: Tensor, b: Tensor) -> Tensor { elementwise(.multiply, [a, b]) }
     public static func / (a: Tensor, b: Tensor) -> Tensor { elementwise(.divide, [a, b]) }
-    public static prefix func - (a: Tensor) -> Tensor { a.apply(.negate) }
+    public static prefix func - (a: Tensor) -> Tensor { literal(.negate, [a]) ?? a.apply(.negate) }
 
     // Swift prefers these to a conversion of the literal, so expressions of mixed operands type-check at once.
     public static func + (a: Tensor, b: Double) -> Tensor { a + scalar(b, a.elementType) }

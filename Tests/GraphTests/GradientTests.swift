@@ -185,6 +185,7 @@ private let convolutions: [GradientCase] = {
         let x = Tensor.state("x", [], .float64)
         for y in [
             x.relu(), x.maximum(.scalar(0, .float64)), .select(x.less(1), x, 2), Tensor.scalar(0.5, .float64) * 2,
+            x * -2 + x.squared() * 0.5, x + -.scalar(0.1), x * (Tensor.scalar(0.5) / 3),
         ] {
             let gradient = try gradients(of: y, with: [x])[0]
             #expect(y.elementType == .float64 && gradient.elementType == .float64)
