@@ -1,4 +1,5 @@
 import Graph
+import Layers
 
 /// A rule that turns gradients into new parameters. What changes from step to step (rates, bias corrections) is computed on
 /// the host in double precision and fed as scalars, so one program serves every step.
@@ -17,6 +18,10 @@ public enum Optimizer: String, ChoiceSetting {
     case adamw
     /// Kingma and Ba 2015, algorithm 2.
     case adamax
+    /// Momentum made orthogonal, for the weights of layers (Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural
+    /// networks"), at the length of Adam's steps and with decay on the weight (Liu et al. 2025, "Muon is scalable for LLM training",
+    /// equation 4), so that AdamW, which moves all other parameters, shares its rate.
+    case muon
 
     /// The per-parameter memories of the rule.
     public var slots: [String] {
@@ -26,6 +31,7 @@ public enum Optimizer: String, ChoiceSetting {
         case .adagrad: ["sum"]
         case .adadelta: ["square", "change"]
         case .adam, .adamw, .adamax: ["first", "second"]
+        case .muon: ["momentum"]
         }
     }
 
@@ -37,7 +43,7 @@ public enum Optimizer: String, ChoiceSetting {
         let correction1 = 1 - Math.pow(Self.beta1, Double(step))
         let correction2 = 1 - Math.pow(Self.beta2, Double(step))
         return switch self {
-        case .adam, .adamw:
+        case .adam, .adamw, .muon:
             [
                 "optimizer.rate": rate, "optimizer.scale": rate / correction1,
                 "optimizer.root": 1 / correction2.squareRoot(),
@@ -47,12 +53,20 @@ public enum Optimizer: String, ChoiceSetting {
         }
     }
 
+    /// What moves a parameter: the rule itself, or the one that takes its place where it is for weights of layers alone.
+    func rule(for name: String, _ parameter: Parameter) -> Optimizer {
+        self == .muon && (parameter.shape.count < 2 || !name.hasSuffix("weight")) ? .adamw : self
+    }
+
     /// The parameter's and the slots' new values.
-    func update(_ p: Tensor, gradient: Tensor, slots: [Tensor], weightDecay: Double) -> (
+    func update(_ parameter: Parameter, gradient: Tensor, slots: [Tensor], weightDecay: Double) -> (
         parameter: Tensor, slots: [Tensor]
     ) {
+        let p = parameter.tensor
         let rate = Tensor.input("optimizer.rate", .scalar)
-        let g = self != .adamw && weightDecay > 0 ? gradient + p * weightDecay : gradient
+        let decaysWeight = self == .adamw || self == .muon
+        let g = !decaysWeight && weightDecay > 0 ? gradient + p * weightDecay : gradient
+        let decayed = decaysWeight && weightDecay > 0 ? p - rate * p * weightDecay : p
         switch self {
         case .sgd: return (p - rate * g, [])
         case .momentum:
@@ -71,12 +85,14 @@ public enum Optimizer: String, ChoiceSetting {
             let step =
                 Tensor.input("optimizer.scale", .scalar) * first
                 / (second.sqrt() * .input("optimizer.root", .scalar) + 1e-8)
-            let decayed = self == .adamw && weightDecay > 0 ? p - rate * p * weightDecay : p
             return (decayed - step, [first, second])
         case .adamax:
             let first = slots[0] * Self.beta1 + g * (1 - Self.beta1)
             let norm = (slots[1] * Self.beta2).maximum(g.absolute() + 1e-8)
             return (p - Tensor.input("optimizer.scale", .scalar) * first / norm, [first, norm])
+        case .muon:
+            let v = slots[0] * 0.95 + g
+            return (decayed - rate * Muon.step(g + v * 0.95, of: parameter), [v])
         }
     }
 }

@@ -48,9 +48,10 @@ public struct TrainingProgram {
         var states: [(String, [Int])] = []
         for ((name, parameter), gradient) in zip(parameters, grads) {
             let p = parameter.tensor
-            let slots = rule.optimizer.slots.map { Tensor.state("optimizer.\(name).\($0)", p.shape) }
-            let (new, newSlots) = rule.optimizer.update(
-                p, gradient: gradient, slots: slots, weightDecay: rule.weightDecay)
+            let optimizer = rule.optimizer.rule(for: name, parameter)
+            let slots = optimizer.slots.map { Tensor.state("optimizer.\(name).\($0)", p.shape) }
+            let (new, newSlots) = optimizer.update(
+                parameter, gradient: gradient, slots: slots, weightDecay: rule.weightDecay)
             updates += zip(slots, newSlots).map { StateUpdate($0, $1) }
             updates.append(StateUpdate(p, new))
             states += slots.map { ($0.placeholder!.label, parameter.shape) }
