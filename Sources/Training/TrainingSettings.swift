@@ -18,6 +18,8 @@ public struct TrainingSettings: Codable, Sendable, Equatable {
     /// The most that neighbouring rows, and columns, of a training image are moved against each other, in pixels; drawn anew for
     /// each epoch.
     public var shear = 0.0
+    /// The last epochs, whose images are as they are.
+    public var straightEpochs = 0
     /// Epochs without a better validation figure after which training stops; 0 never.
     public var lookAhead = 30
     public var seed: UInt64 = 1
@@ -41,6 +43,7 @@ public struct TrainingSettings: Codable, Sendable, Equatable {
         try require(clipNorm.isFinite && clipNorm >= 0, "clipNorm: expected a number of at least 0, found \(clipNorm)")
         try require((0..<1).contains(averaging), "averaging: expected at least 0 and less than 1, found \(averaging)")
         try require((0...1).contains(shear), "shear: expected 0 to 1, found \(shear)")
+        try require(straightEpochs >= 0, "straightEpochs: expected 0 or more, found \(straightEpochs)")
         try require(lookAhead >= 0, "lookAhead: expected 0 or more, found \(lookAhead)")
         try require((0...1 << 14).contains(samples), "samples: expected 0 to 16384, found \(samples)")
         try require(
