@@ -4,7 +4,8 @@ import Training
 
 extension Experiment {
     static let pixelModels: [Experiment] = [
-        pixelCNNGlyphs, pixelCNNMNIST, pixelCNNMNISTLong, gatedPixelCNNMNIST, pixelCNNPlusPlusCIFAR, vpnMovingMNIST,
+        pixelCNNGlyphs, imageTransformerGlyphs, pixelCNNMNIST, pixelCNNMNISTLong, gatedPixelCNNMNIST,
+        pixelCNNPlusPlusCIFAR, vpnMovingMNIST,
     ]
 
     /// A small PixelCNN on images whose exact likelihood is known; needs no data.
@@ -21,6 +22,21 @@ extension Experiment {
             $0.batch = 50
             $0.rate = 0.002
             $0.schedule = .cosine
+            $0.samples = 100
+        }, load: { configuration, folder in try madeGlyphs.data(configuration, dataFolder: folder) })
+
+    /// Attention over the same images.
+    static let imageTransformerGlyphs = Experiment(
+        name: "image-transformer-glyphs", summary: "A transformer on ten glyphs, beside the generator's own likelihood",
+        paper: "Chen et al. 2020", paperNats: nil,
+        configuration: RunConfiguration(
+            ImageTransformerSettings { $0.blocks = 4 }, experiment: "image-transformer-glyphs"
+        ) {
+            $0.epochs = 12
+            $0.batch = 50
+            $0.rate = 0.002
+            $0.optimizer = .muon
+            $0.schedule = .linear
             $0.samples = 100
         }, load: { configuration, folder in try madeGlyphs.data(configuration, dataFolder: folder) })
 

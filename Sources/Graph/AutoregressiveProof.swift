@@ -256,7 +256,8 @@ public struct AutoregressiveProof: Sendable {
             (tensor, position) = step
         }
         let variable = isVariable(tensor) ? position % Swift.max(1, dependencies.count(x) / dependencies.batch) : 0
-        let unknown = "cannot be shown to read earlier variables only: a mask's degrees are fed, which no order can tell"
+        let unknown =
+            "cannot be shown to read earlier variables only: a mask's degrees are fed, which no order can tell"
         let claim = what ?? (isMaskUnknown ? unknown : "depends on \(x.node.operation.name)[\(variable)]")
         return DependencyLeak(
             description:

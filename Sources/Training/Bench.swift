@@ -25,7 +25,8 @@ public enum Bench {
 
     public static let workloads =
         ["made", "made-large"] + flows + [
-            "pixelcnn", "gated-pixelcnn", "wavenet", "matmul-2048", "matmul-100x784x500", "matmul-512x1024x1024",
+            "pixelcnn", "gated-pixelcnn", "wavenet", "image-transformer", "matmul-2048", "matmul-100x784x500",
+            "matmul-512x1024x1024",
         ]
 
     /// What each workload can time.
@@ -84,6 +85,9 @@ public enum Bench {
             return Workload(RunConfiguration(WaveNetSettings()) { $0.batch = 1 }, [8000], sampleBatch: 1) {
                 Float(random.bits(example: $0) % 256)
             }
+        case "image-transformer":
+            return Workload(
+                RunConfiguration(ImageTransformerSettings()) { $0.batch = 8 }, [1, 28, 28], sampleBatch: 8, binary)
         case _ where flows.contains(name): return flow(name)
         default:
             throw UsageError("bench: there is no workload “\(name)”; there are \(workloads.joined(separator: ", "))")

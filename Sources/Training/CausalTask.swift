@@ -222,6 +222,38 @@ public struct PixelCNNPlusPlusSettings: ModelSettings {
     }
 }
 
+/// The choices of an image transformer.
+public struct ImageTransformerSettings: ModelSettings {
+    /// Values of a variable: 2 for binary pixels, up to 256.
+    public var levels = 2
+    /// The length of every position's vector.
+    public var width = 64
+    public var heads = 4
+    public var blocks = 8
+    public var dropout = 0.0
+
+    public init() {}
+
+    public var domain: VariableDomain { pixelDomain(levels) }
+
+    public func validate(_ examples: ExampleShape) throws {
+        _ = try requireImage(examples)
+        try requireLevels(levels)
+        try requireChannels(width, "width")
+        try requireBlocks(blocks)
+        try require((1...width).contains(heads), "heads: expected 1 to \(width), found \(heads)")
+        try require(width % heads == 0, "width: expected a multiple of the \(heads) heads, found \(width)")
+        try require((0..<1).contains(dropout), "dropout: expected at least 0 and less than 1, found \(dropout)")
+    }
+
+    public func makeModel(_ examples: ExampleShape, seed: UInt64) -> any TrainableModel {
+        CausalTask(
+            ImageTransformer(
+                shape: examples.dimensions, levels: levels, width: width, heads: heads, blocks: blocks, dropout: dropout
+            ), evaluationBatch: 8)
+    }
+}
+
 /// The choices of a WaveNet.
 public struct WaveNetSettings: ModelSettings {
     public var levels = 256

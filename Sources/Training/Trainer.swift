@@ -205,7 +205,9 @@ public final class Trainer {
     private func epochExamples(_ epoch: Int) -> HostArray {
         var examples = trainingExamples(epoch)
         let configuration = run.configuration
-        if configuration.shear > 0, epoch < configuration.epochs - configuration.straightEpochs, let image = run.examples.image {
+        if configuration.shear > 0, epoch < configuration.epochs - configuration.straightEpochs,
+            let image = run.examples.image
+        {
             examples = Images.sheared(
                 examples, shape: image, limit: configuration.shear, seed: configuration.seed, step: epoch)
         }

@@ -43,6 +43,12 @@ private func smallModels() -> [SmallModel] {
             name: "bytenet with an encoder",
             model: ByteNet(steps: 6, levels: 5, channels: 8, sets: 1, hasEncoder: true)),
         SmallModel(
+            name: "image transformer",
+            model: ImageTransformer(shape: [1, 3, 4], width: 6, heads: 2, blocks: 2)),
+        SmallModel(
+            name: "image transformer of three levels",
+            model: ImageTransformer(shape: [3, 2, 2], levels: 3, width: 8, heads: 2, blocks: 2)),
+        SmallModel(
             name: "video pixel network",
             model: VideoPixelNetwork(shape: [3, 4, 5], channels: 6, encoderBlocks: 1, timeLayers: 2, decoderBlocks: 1)),
     ]

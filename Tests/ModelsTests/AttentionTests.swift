@@ -1,0 +1,61 @@
+import Graph
+import Layers
+import Testing
+
+@Suite struct AttentionTests {
+    /// Against the equation, for blocks that do and do not divide the positions.
+    @Test(arguments: [1, 3, 7, 100]) func readsItselfAndEarlier(block: Int) throws {
+        let (batch, width, heads, positions) = (2, 8, 2, 7)
+        let depth = width / heads
+        let attention = CausalAttention(width, heads: heads, block: block)
+        var bound: [String: Values] = [:]
+        for (name, parameter) in attention.namedParameters() {
+            bound[name] = parameter.initialValue(seed: 5).values
+        }
+        let x = Tensor.input("x", [.batch, Extent(width), Extent(positions)])
+        let elements = (0..<batch * width * positions).map { Double($0 * 37 % 23) / 7 - 1.5 }
+        bound["x"] = Values(shape: [batch, width, positions], elements: elements)
+        let found = try Interpreter(batch: batch, bound).run(attention(x)).elements
+
+        /// A layer over channels, `[width, positions]` of one example.
+        func layer(_ name: String, _ input: [[Double]]) -> [[Double]] {
+            let (weight, bias) = (bound["\(name).weight"]!.elements, bound["\(name).bias"]!.elements)
+            return bias.indices.map { row in
+                (0..<positions).map { t in
+                    input.indices.reduce(bias[row]) { $0 + weight[row * input.count + $1] * input[$1][t] }
+                }
+            }
+        }
+        for example in 0..<batch {
+            let input = (0..<width).map { c in
+                Array(elements[(example * width + c) * positions..<(example * width + c + 1) * positions])
+            }
+            let parts = layer("project", input)
+            var read = [[Double]](repeating: [Double](repeating: 0, count: positions), count: width)
+            for head in 0..<heads {
+                let (q, k, v) = (head * depth, width + head * depth, 2 * width + head * depth)
+                for t in 0..<positions {
+                    let weights = (0...t).map { s -> Double in
+                        let score = (0..<depth).reduce(0) { $0 + parts[q + $1][t] * parts[k + $1][s] }
+                        return Math.exp(score / Double(depth).squareRoot())
+                    }
+                    let total: Double = weights.reduce(0) { $0 + $1 }
+                    for d in 0..<depth {
+                        read[q + d][t] = (0...t).reduce(0) { $0 + weights[$1] * parts[v + d][$1] } / total
+                    }
+                }
+            }
+            for (c, row) in layer("combine", read).enumerated() {
+                for (t, value) in row.enumerated() {
+                    #expect(abs(found[(example * width + c) * positions + t] - value) < 1e-12)
+                }
+            }
+        }
+        // Each position reads itself and the earlier ones, and no others.
+        let output = attention(x)
+        let relation = try Dependencies([output]).structuralJacobian(of: output, variable: x)
+        for t in 0..<positions {
+            for s in 0..<positions { #expect(relation[t, s] == (s <= t)) }
+        }
+    }
+}
