@@ -56,7 +56,7 @@ public struct AutoregressiveProof: Sendable {
     public let variableCount: Int
     public let parameterCount: Int
     /// Pairs of a parameter element and an earlier variable that it may depend on, and how many pairs the order allows;
-    /// `nil` for a symbolic proof.
+    /// `nil` for a symbolic proof, and where counting them would take too much memory.
     public let dependencies: (present: Int, allowed: Int)?
 
     /// Proves that `parameters` of the conditionals of `x` under `order` read only earlier groups, and that no example of
@@ -117,8 +117,11 @@ public struct AutoregressiveProof: Sendable {
             }
         }
         var (present, allowed) = (0, 0)
-        // Counting needs the whole structural Jacobian, which is for small shapes only.
-        if variableCount * parameterCount <= 1 << 20 {
+        // Counting needs the whole structural Jacobian, a bit for each variable and each element on the way: for small shapes only.
+        let elements = single.nodes.reduce(0) { sum, node in
+            sum + node.types.reduce(0) { $0 + $1.shape.count.resolved(batch: 1) }
+        }
+        if variableCount * parameterCount <= 1 << 20, elements * ((variableCount + 63) / 64) <= 1 << 27 {
             for p in parameters {
                 let jacobian = single.structuralJacobian(of: p.tensor, variable: x)
                 present += jacobian.liveCount
