@@ -2,7 +2,8 @@
 // register tile holds a few (plane, tap) rows times a few such vectors and walks the pixels. Where a group has too few
 // channels for a vector, pixels fill it and every element is a dot product.
 //
-// Slabs of all images are dealt to a number of parts that depends on the shapes alone; parts are added up in order.
+// Slabs of all images are dealt to a number of parts that depends on the shapes alone; parts are added up in order. Images of few
+// pixels are walked several together, and are many to a part: a tile's sums are loaded and stored, and a part's added, once for each.
 #include "convolution.h"
 
 // Pixels whose transposed gradients stay in the first-level cache.
@@ -12,6 +13,9 @@ static const int64_t largest_part_floats = 4 << 20;
 static int64_t block_vectors(const convolution_job *j, const martlet_convolution_block *b) {
     return divide_up(b->rows, j->level->width);
 }
+
+// The copied planes of an image.
+static int64_t source_floats(const martlet_convolution *c) { return round_up(c->planes * c->planePitch, 16); }
 
 void martlet_convolution_gradient_plan(martlet_convolution *c) {
     const martlet_level_functions *level = martlet_level_table(c->level);
@@ -23,13 +27,16 @@ void martlet_convolution_gradient_plan(martlet_convolution *c) {
         block->packed = c->partFloats;
         c->partFloats += round_up(block->stepCount * columns, 16);
     }
-    const int64_t units = c->images * c->slabCount;
-    c->parts = maximum(1, minimum(units, minimum(16, maximum(2, largest_part_floats / maximum(1, c->partFloats)))));
+    const int64_t area = c->extent[0] * c->extent[1] * c->extent[2];
+    c->together = c->slabCount > 1 || c->usesDots ? 1 : maximum(1, minimum(c->images, chunk_pixels / 2 / maximum(1, area)));
+    const int64_t units = divide_up(c->images, c->together) * c->slabCount;
+    const int64_t most = minimum(largest_part_floats / maximum(1, c->partFloats), c->images * area / chunk_pixels);
+    c->parts = maximum(1, minimum(units, minimum(16, maximum(2, most))));
     c->sharedBytes = c->parts * c->partFloats * 4;
     const int64_t pixels = maximum(chunk_pixels + c->extent[c->rank - 1], c->slab * c->pitch[0]) + 16;
     const int64_t columns = c->usesDots ? 1 : level->gradient_vectors * level->width;
     const int64_t transposed = c->usesDots ? pixels : (chunk_pixels + c->extent[c->rank - 1]) * columns;
-    const int64_t floats = round_up(c->planes * c->planePitch, 16) + round_up(transposed, 16);
+    const int64_t floats = c->together * source_floats(c) + round_up(transposed, 16);
     const int64_t finish = round_up(c->rowLength * 4, 64) + (int64_t)c->epilogue->slotCount * c->epilogue->slotBytes;
     c->workBytes = maximum(floats * 4, finish);
 }
@@ -37,8 +44,10 @@ void martlet_convolution_gradient_plan(martlet_convolution *c) {
 typedef struct {
     const convolution_job *j;
     const martlet_convolution_block *block;
+    // That of the first image; the others' lie `image_pitch` apart.
     const slab_source *source;
-    // The gradient of the result at the slab's first position, in the block's first channel.
+    int64_t images, image_pitch;
+    // The gradient of the first image's result at the slab's first position, in the block's first channel.
     const float *gradient;
     float *scratch, *sums;
 } slab_job;
@@ -51,22 +60,27 @@ static void fetch(const float *from, int64_t count) {
     for (int64_t at = 0; at < count; at += 16) __builtin_prefetch(from + at, 0, 2);
 }
 
-// Pixels `lines` x `length`, the first at position `at` of the slab's planes and `from` in the gradient.
+// Pixels `lines` x `length` of each image, the first at position `at` of the slab's planes and `from` in the gradient.
 static void add_chunk(
     const slab_job *s, int64_t at, const float *from, int64_t lines, int64_t length, int64_t pitch, int64_t line_stride,
     int64_t pixel_stride) {
     const convolution_job *j = s->j;
     const martlet_convolution_block *b = s->block;
     const int32_t vectors = (int32_t)block_vectors(j, b), height = vectors * j->level->width;
-    const int64_t channel = j->c->rowsIn.strides[1];
-    if (line_stride == length * pixel_stride) {
-        j->level->pack(s->scratch, from, lines * length, pixel_stride, b->rows, channel, height);
-    } else {
-        for (int64_t l = 0; l < lines; l++) {
+    const int64_t image = j->c->rowsIn.strides[0], channel = j->c->rowsIn.strides[1];
+    const int joined = line_stride == length * pixel_stride;
+    for (int64_t i = 0; i < s->images; i++) {
+        for (int64_t l = 0; l < (joined ? 1 : lines); l++) {
             j->level->pack(
-                s->scratch + l * length * height, from + l * line_stride, length, pixel_stride, b->rows, channel, height);
+                s->scratch + (i * lines + l) * length * height, from + i * image + l * line_stride,
+                joined ? lines * length : length, pixel_stride, b->rows, channel, height);
         }
     }
+    const martlet_pixels pixels = {s->images, s->image_pitch, lines, length, pitch};
+    // What is read next lies behind these lines, or behind these images.
+    const int64_t reach = lines == 1 ? length : lines * pitch;
+    const int64_t next = s->images > 1 ? s->images * s->image_pitch : reach;
+    const int64_t next_gradient = s->images > 1 ? s->images * image : lines * line_stride;
     const int32_t most = j->level->gradient_rows(vectors);
     const int64_t tiles = divide_up(b->stepCount, most);
     for (int64_t t = 0; t < tiles; t++) {
@@ -74,15 +88,15 @@ static void add_chunk(
         const int64_t first = b->stepCount * t / tiles, last = b->stepCount * (t + 1) / tiles;
         const float *rows[16];
         for (int64_t i = first; i < last; i++) rows[i - first] = s->source->base + at + s->source->offsets[b->firstStep + i];
-        if (s->source->is_direct) {
-            const int64_t reach = lines == 1 ? length : lines * pitch;
-            for (int64_t i = first; i < last; i++) fetch(rows[i - first] + reach, reach);
+        for (int64_t g = 0; g < s->images; g++) {
+            if (s->source->is_direct) {
+                for (int64_t i = first; i < last; i++) fetch(rows[i - first] + next + g * s->image_pitch, reach);
+            }
+            for (int64_t r = b->rows * t / tiles; r < b->rows * (t + 1) / tiles; r++) {
+                fetch(from + r * channel + next_gradient + g * image, lines * line_stride);
+            }
         }
-        for (int64_t r = b->rows * t / tiles; r < b->rows * (t + 1) / tiles; r++) {
-            fetch(from + r * channel + lines * line_stride, lines * line_stride);
-        }
-        j->level->convolution_gradient(
-            (int32_t)(last - first), vectors, rows, lines, length, pitch, s->scratch, s->sums + first * height);
+        j->level->convolution_gradient((int32_t)(last - first), vectors, rows, pixels, s->scratch, s->sums + first * height);
     }
 }
 
@@ -140,29 +154,33 @@ static void add_slab_by_dots(const slab_job *s, int64_t rows) {
 static void run_part(void *argument, int64_t part, int32_t worker) {
     const convolution_job *j = argument;
     const martlet_convolution *c = j->c;
-    const int64_t units = c->images * c->slabCount;
+    const int64_t groups = divide_up(c->images, c->together), units = groups * c->slabCount;
     float *copy = (float *)(void *)(j->context->work + worker * j->context->workBytes);
-    float *scratch = copy + round_up(c->planes * c->planePitch, 16);
+    float *scratch = copy + c->together * source_floats(c);
     float *sums = (float *)(void *)j->context->shared + part * c->partFloats;
     memset(sums, 0, (size_t)c->partFloats * sizeof(float));
     int64_t executed = 0;
     for (int64_t unit = units * part / c->parts; unit < units * (part + 1) / c->parts; unit++) {
-        const int64_t image = unit / c->slabCount;
+        const int64_t group = unit / c->slabCount, image = c->images * group / groups;
+        const int64_t images = c->images * (group + 1) / groups - image;
         int64_t first, last;
         slab_range(c, unit % c->slabCount, &first, &last);
         const int64_t rows = last - first;
-        const slab_source source =
-            martlet_convolution_source(j, image, first, last, j->level->width, copy);
+        slab_source source = {NULL, NULL, 0};
+        for (int64_t i = images - 1; i >= 0; i--) {
+            source = martlet_convolution_source(j, image + i, first, last, j->level->width, copy + i * source_floats(c));
+        }
+        const int64_t image_pitch = source.is_direct ? c->planesIn.strides[0] : source_floats(c);
         for (int64_t b = 0; b < c->blockCount; b++) {
             const martlet_convolution_block *block = &c->blocks[b];
             if (block->stepCount == 0) continue;
             const float *gradient = (const float *)(void *)j->context->values[c->rowsIn.source] + c->rowsIn.offset +
                                     image * c->rowsIn.strides[0] + block->first * c->rowsIn.strides[1] +
                                     first * c->rowsIn.strides[2];
-            const slab_job s = {j, block, &source, gradient, scratch, sums + block->packed};
+            const slab_job s = {j, block, &source, images, image_pitch, gradient, scratch, sums + block->packed};
             if (c->usesDots) add_slab_by_dots(&s, rows);
             else add_slab(&s, rows);
-            executed += block->rows * block->stepCount * rows * c->extent[1] * c->extent[2];
+            executed += images * block->rows * block->stepCount * rows * c->extent[1] * c->extent[2];
         }
     }
     j->counts[8 * worker] += executed;

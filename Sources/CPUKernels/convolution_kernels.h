@@ -97,11 +97,11 @@ static void convolution_sums(
     sum_functions[rows][vectors](steps, weights, source, offsets, target, stride, continues, fetches);
 }
 
-// target[r][columns] += sum over pixels of sources[r][pixel] * columns[pixel][..]; pixels are `lines` rows of `length`, `pitch`
-// apart in the sources and contiguous in the columns.
+// target[r][columns] += sum over pixels of sources[r][pixel] * columns[pixel][..]; pixels are `lines` rows of `length` of some
+// images, `pitch` and `image_pitch` apart in the sources and contiguous in the columns.
 INLINE void gradient_body(
-    const int rows, const int vectors, const float *const *sources, int64_t lines, int64_t length, int64_t pitch,
-    const float *columns, float *target) {
+    const int rows, const int vectors, const float *const *sources, martlet_pixels pixels, const float *columns,
+    float *target) {
     vf sums[12][GRADIENT_VECTORS];
     const float *from[12];
 #pragma clang loop unroll(full)
@@ -110,18 +110,21 @@ INLINE void gradient_body(
 #pragma clang loop unroll(full)
         for (int v = 0; v < vectors; v++) sums[r][v] = LOAD_F(target, (r * vectors + v) * WIDTH);
     }
-    for (int64_t l = 0; l < lines; l++) {
-        for (int64_t p = l * pitch; p < l * pitch + length; p++) {
-            vf line[GRADIENT_VECTORS];
+    for (int64_t i = 0; i < pixels.images; i++) {
+        for (int64_t l = 0; l < pixels.lines; l++) {
+            const int64_t first = i * pixels.image_pitch + l * pixels.pitch;
+            for (int64_t p = first; p < first + pixels.length; p++) {
+                vf line[GRADIENT_VECTORS];
 #pragma clang loop unroll(full)
-            for (int v = 0; v < vectors; v++) line[v] = LOAD_F(columns, v * WIDTH);
+                for (int v = 0; v < vectors; v++) line[v] = LOAD_F(columns, v * WIDTH);
 #pragma clang loop unroll(full)
-            for (int r = 0; r < rows; r++) {
-                const vf x = splat(from[r][p]);
+                for (int r = 0; r < rows; r++) {
+                    const vf x = splat(from[r][p]);
 #pragma clang loop unroll(full)
-                for (int v = 0; v < vectors; v++) sums[r][v] = FMA(x, line[v], sums[r][v]);
+                    for (int v = 0; v < vectors; v++) sums[r][v] = FMA(x, line[v], sums[r][v]);
+                }
+                columns += vectors * WIDTH;
             }
-            columns += vectors * WIDTH;
         }
     }
 #pragma clang loop unroll(full)
@@ -132,12 +135,11 @@ INLINE void gradient_body(
 }
 
 typedef void (*gradient_function)(
-    const float *const *sources, int64_t lines, int64_t length, int64_t pitch, const float *columns, float *target);
-#define GRADIENT(rows, vectors)                                                                                   \
-    static void gradient_##rows##_##vectors(                                                                      \
-        const float *const *sources, int64_t lines, int64_t length, int64_t pitch, const float *columns,          \
-        float *target) {                                                                                          \
-        gradient_body(rows, vectors, sources, lines, length, pitch, columns, target);                             \
+    const float *const *sources, martlet_pixels pixels, const float *columns, float *target);
+#define GRADIENT(rows, vectors)                                                                       \
+    static void gradient_##rows##_##vectors(                                                          \
+        const float *const *sources, martlet_pixels pixels, const float *columns, float *target) {    \
+        gradient_body(rows, vectors, sources, pixels, columns, target);                               \
     }
 #define GRADIENTS_TO_4(vectors) GRADIENT(1, vectors) GRADIENT(2, vectors) GRADIENT(3, vectors) GRADIENT(4, vectors)
 #define GRADIENTS_TO_6(vectors) GRADIENTS_TO_4(vectors) GRADIENT(5, vectors) GRADIENT(6, vectors)
@@ -177,9 +179,9 @@ static int32_t gradient_rows(int32_t vectors) {
 }
 
 static void convolution_gradient(
-    int32_t rows, int32_t vectors, const float *const *sources, int64_t lines, int64_t length, int64_t pitch,
-    const float *columns, float *target) {
-    gradient_functions[vectors][rows](sources, lines, length, pitch, columns, target);
+    int32_t rows, int32_t vectors, const float *const *sources, martlet_pixels pixels, const float *columns,
+    float *target) {
+    gradient_functions[vectors][rows](sources, pixels, columns, target);
 }
 
 // target[r] += sum over pixels of line[pixel] * source[offsets[r] + pixel], a vector of pixels at a time.

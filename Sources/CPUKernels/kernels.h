@@ -12,6 +12,12 @@
 /// The widest tile of any level.
 enum { maximum_tile_columns = 32 };
 
+/// The pixels that a tile of a weight gradient walks: rows of some images.
+typedef struct {
+    int64_t images, image_pitch;
+    int64_t lines, length, pitch;
+} martlet_pixels;
+
 /// What a tile does with what its target holds.
 enum {
     TILE_STORES,
@@ -74,8 +80,8 @@ typedef struct {
         int32_t rows, int32_t vectors, int64_t steps, const float *weights, const float *source, const int32_t *offsets,
         float *target, int64_t stride, int continues, int fetches);
     void (*convolution_gradient)(
-        int32_t rows, int32_t vectors, const float *const *sources, int64_t lines, int64_t length, int64_t pitch,
-        const float *columns, float *target);
+        int32_t rows, int32_t vectors, const float *const *sources, martlet_pixels pixels, const float *columns,
+        float *target);
     void (*convolution_dots)(
         int32_t rows, const float *line, const float *source, const int32_t *offsets, int64_t count, float *target);
     void (*copy_row)(float *target, const float *source, int64_t stride, int64_t count, int64_t width);
