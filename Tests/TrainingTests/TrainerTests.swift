@@ -54,15 +54,16 @@ private func settings(
 }
 
 @Suite(.serialized) struct TrainerTests {
-    private func train(_ configuration: RunConfiguration, on device: any Device, stopAfter: [Int] = []) throws -> (
-        bytes: [UInt8], metrics: [String]
-    ) {
+    private func train(
+        _ configuration: RunConfiguration, shape: [Int]? = nil, on device: any Device, stopAfter: [Int] = []
+    ) throws -> (bytes: [UInt8], metrics: [String]) {
         let folder = RunFolder(try temporaryFolder())
         let data = try tinyData()
         var stops = stopAfter
         var isFirst = true
         while true {
-            let run = try Run(configuration, examples: ExampleShape([data.variableCount]), device: device)
+            let run = try Run(
+                configuration, examples: ExampleShape(shape ?? [data.variableCount]), device: device)
             try run.initialize()
             var steps = 0
             let trainer = try Trainer(
@@ -141,6 +142,26 @@ private func settings(
         let one = try train(settings(), on: CPUDevice(threads: 1))
         let two = try train(settings(), on: CPUDevice(threads: 2))
         #expect(try arrays(one.bytes) == arrays(two.bytes))
+    }
+
+    /// Shearing changes what is learned, but not in the epochs that are to be straight.
+    @Test func lastEpochsAreStraight() throws {
+        let device = try CPUDevice(threads: 1)
+        func metrics(shear: Double, straight: Int) throws -> [String] {
+            try train(
+                settings({ _ in }) {
+                    $0.shear = shear
+                    $0.straightEpochs = straight
+                }, shape: [1, 3, 3], on: device
+            ).metrics
+        }
+        let plain = try metrics(shear: 0, straight: 0)
+        #expect(try metrics(shear: 1, straight: 4) == plain)
+        let late = try metrics(shear: 1, straight: 3)
+        #expect(late[0] != plain[0] && late.count == 4)
+        // Of four epochs the first is sheared in both runs, the second in one.
+        #expect(try metrics(shear: 1, straight: 2)[0] == late[0])
+        #expect(try metrics(shear: 1, straight: 2)[1] != late[1])
     }
 
     @Test(arguments: Optimizer.allCases) func everyOptimizerLearns(_ optimizer: Optimizer) throws {
