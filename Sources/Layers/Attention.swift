@@ -10,9 +10,12 @@ public struct CausalAttention: Module {
     /// Queries that are computed together.
     public let block: Int
 
-    /// - Parameter width: a multiple of `heads`.
+    /// - Parameters:
+    ///   - width: a multiple of `heads`.
+    ///   - block: at least 1; results differ by rounding.
     public init(_ width: Int, heads: Int, block: Int = 112) {
         precondition(heads > 0 && width % heads == 0, "the width of attention must be a multiple of its heads")
+        precondition(block > 0, "a block of attention must hold a query")
         project = ConvolutionLayer(width, 3 * width, kernel: [1])
         combine = ConvolutionLayer(width, width, kernel: [1])
         self.heads = heads
