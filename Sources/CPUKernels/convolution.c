@@ -3,6 +3,11 @@
 // pixels and walks the live (plane, tap) pairs of its block. Nothing like a matrix of patches is ever made.
 //
 // An element's sum runs over its steps in order, whatever the slabs are; so results do not depend on threads.
+//
+// Where it pays, neighbouring pixels share products (Winograd's F(2, 3) along the last axis; Lavin and Gray 2016, section 4.1, and
+// F(2, 2) for two taps): a plane is seen in several forms, each half as long, and four sums of products make a pair of results,
+// with four products for six of three taps and three for four of two. The arithmetic of either result of a pair touches no pixel
+// that its own taps do not reach, so what may not depend on a pixel does not, to the bit.
 #include "convolution.h"
 
 // One plane in one phase: positions [start, start + window) of the first axis.
@@ -57,6 +62,33 @@ static void copy_plane(
     }
 }
 
+static void see_nothing(float *target, const martlet_convolution *c, int64_t floats) {
+    for (int64_t f = 0; f < c->formCount; f++) memset(target + f * c->phasePitch, 0, (size_t)floats * sizeof(float));
+}
+
+// The forms of a plane, whose lines are read where they lie.
+static void see_pairs(
+    const convolution_job *j, float *target, const float *source, const martlet_convolution *c, int64_t start) {
+    const int inner = c->rank - 1;
+    const int64_t least = c->leastShift[inner], count = c->pitch[inner - 1], *stride = &c->planesIn.strides[2];
+    const int32_t reach = (int32_t)round_up(c->greatestShift[inner] - least + 2, 2);
+    see_nothing(target, c, c->head);
+    target += c->head;
+    // Lines that there are: of the first axis, or of the second at each position of the first.
+    const int64_t low = minimum(c->window, maximum(0, -start));
+    const int64_t high = maximum(low, minimum(c->window, c->source[0] - start));
+    see_nothing(target, c, low * c->pitch[0]);
+    for (int64_t at = low; at < high; at += c->rank == 3 ? 1 : high - low) {
+        const int64_t lines = c->rank == 3 ? c->source[1] : high - low;
+        float *to = target + at * c->pitch[0];
+        j->level->pair_forms(
+            reach, to, c->phasePitch, source + (start + at) * stride[0] + least, stride[inner - 1], lines, -least,
+            c->source[inner] - least, count, c->forms, c->formCount);
+        if (c->rank == 3) see_nothing(to + lines * count, c, c->pitch[0] - lines * count);
+    }
+    see_nothing(target + high * c->pitch[0], c, c->phasePitch - c->head - high * c->pitch[0]);
+}
+
 slab_source martlet_convolution_source(
     const convolution_job *j, int64_t image, int64_t first, int64_t last, int64_t pixels, float *copy) {
     const martlet_convolution *c = j->c;
@@ -68,6 +100,17 @@ slab_source martlet_convolution_source(
     }
     for (int64_t plane = 0; plane < c->planes; plane++) {
         float *target = copy + plane * c->planePitch;
+        if (is_paired(c)) {
+            const float *from = source + plane * c->planesIn.strides[1];
+            // The slab of the plane after the next is on its way meanwhile.
+            const int64_t ahead = minimum(2, c->planes - 1 - plane) * c->planesIn.strides[1];
+            const int64_t low = maximum(0, start), high = minimum(c->source[0], start + c->window);
+            for (int64_t at = low * c->planesIn.strides[2]; at < high * c->planesIn.strides[2]; at += 16) {
+                __builtin_prefetch(from + ahead + at, 0, 3);
+            }
+            see_pairs(j, target, from, c, start);
+            continue;
+        }
         for (int64_t p = 0; p < c->phases; p++, target += c->phasePitch) {
             const int64_t phase[3] = {
                 p / (c->sourceStep[1] * c->sourceStep[2]), p / c->sourceStep[2] % c->sourceStep[1], p % c->sourceStep[2]};
@@ -126,6 +169,18 @@ static void pack_block(void *argument, int64_t index, int32_t worker) {
     float *target = (float *)(void *)j->context->shared + b->packed;
     for (int64_t k = 0; k < b->stepCount; k++, target += b->rows) {
         const martlet_convolution_step *s = &c->steps[b->firstStep + k];
+        if (is_paired(c)) {
+            const martlet_pair_step *pair = &c->pairSteps[b->firstStep + k];
+            const float *from = weight + s->plane % c->planeModulus * c->weightPlane;
+            const float *taps[3];
+            for (int i = 0; i < 3; i++) taps[i] = from + c->taps[pair->taps[i]].weight;
+            for (int32_t r = 0; r < b->rows; r++) {
+                float sum = 0;
+                for (int i = 0; i < 3 && pair->factors[i] != 0; i++) sum += pair->factors[i] * taps[i][r * c->weightRow];
+                target[r] = s->live >> r & 1 ? sum : 0;
+            }
+            continue;
+        }
         const float *from = weight + s->plane % c->planeModulus * c->weightPlane + c->taps[s->tap].weight;
         for (int32_t r = 0; r < b->rows; r++) target[r] = s->live >> r & 1 ? from[r * c->weightRow] : 0;
     }
@@ -185,8 +240,9 @@ static void run_pass(
                 // What a row of another section asks for, its like of the first has asked for.
                 if (start == 0 && image >= 0 && block->first < c->rows / c->sections) {
                     const int64_t line = c->result[1] * c->result[2];
-                    const int64_t first = from / c->pitch[0] * line + minimum(from % c->pitch[0], line);
-                    fetch(j, image, block->first, block->rows, low + first, vectors * width);
+                    const int64_t unit = is_paired(c) ? 2 : 1;
+                    const int64_t first = from / c->pitch[0] * line + minimum(from % c->pitch[0] * unit, line);
+                    fetch(j, image, block->first, block->rows, low + first, vectors * width * unit);
                 }
                 j->level->convolution_sums(
                     block->rows, vectors, steps,
@@ -224,6 +280,22 @@ static void compact_row(
     }
 }
 
+// Pairs of results from their four sums, which lie `between` apart, to their places in the result.
+static void compact_pairs(const convolution_job *j, const float *sums, int64_t between, int64_t rows, float *target) {
+    const martlet_convolution *c = j->c;
+    const int64_t line = c->result[1] * c->result[2];
+    if (2 * c->pitch[0] == line) {
+        j->level->pair_results(target, sums, between, rows * line);
+        return;
+    }
+    const int64_t lines = c->rank == 3 ? c->result[1] : 1, count = c->result[c->rank - 1];
+    for (int64_t m = 0; m < rows; m++) {
+        for (int64_t i = 0; i < lines; i++, target += count) {
+            j->level->pair_results(target, sums + m * c->pitch[0] + (lines > 1 ? i * c->pitch[1] : 0), between, count);
+        }
+    }
+}
+
 static void run_slab(void *argument, int64_t index, int32_t worker) {
     const convolution_job *j = argument;
     const martlet_convolution *c = j->c;
@@ -231,8 +303,9 @@ static void run_slab(void *argument, int64_t index, int32_t worker) {
     int64_t first, last;
     slab_range(c, index % c->slabCount, &first, &last);
     char *work = j->context->work + worker * j->context->workBytes;
-    float *copy = (float *)(void *)work, *sums = copy + round_up(c->planes * c->planePitch, 16);
-    float *compact = sums + c->rows * c->sumPitch;
+    float *copy = (float *)(void *)work, *sums = copy + source_floats(c);
+    const int64_t between = c->rows * c->sumPitch;
+    float *compact = sums + between * (is_paired(c) ? MARTLET_PAIR_SUMS : 1);
     char *rest = (char *)(compact + (c->isCompact ? 0 : c->rows * c->compactPitch));
     // The shortest pass decides whether planes can be read in place.
     int64_t least = INT64_MAX, executed = 0;
@@ -260,9 +333,16 @@ static void run_slab(void *argument, int64_t index, int32_t worker) {
         const martlet_convolution_pass *pass = &c->passes[p];
         const int64_t rows = pass_rows(pass, first, last), pixels = pass_span(c, pass, rows);
         if (pixels == 0) continue;
-        run_pass(j, pass, &source, pixels, sums, sum_pitch, !c->storesResult && c->innerRank == 1 ? image : -1, low);
+        float *into = is_paired(c) ? sums + p * between : sums;
+        const int fetches = !c->storesResult && c->innerRank == 1 && (!is_paired(c) || p == MARTLET_PAIR_SUMS - 1);
+        run_pass(j, pass, &source, pixels, into, sum_pitch, fetches ? image : -1, low);
         for (int64_t b = pass->firstBlock; b < pass->firstBlock + pass->blockCount; b++) {
             executed += c->blocks[b].rows * c->blocks[b].stepCount * rows * pass->counts[1] * pass->counts[2];
+        }
+        if (is_paired(c)) {
+            if (p < MARTLET_PAIR_SUMS - 1) continue;
+            for (int64_t r = 0; r < c->rows; r++) compact_pairs(j, sums + r * sum_pitch, between, rows, target + r * pitch);
+            continue;
         }
         if (sums == target || (c->isCompact && !c->storesResult)) continue;
         for (int64_t r = 0; r < c->rows; r++) compact_row(j, pass, sums + r * sum_pitch, rows, target + r * pitch);

@@ -10,6 +10,14 @@ typedef struct {
     int64_t *counts;
 } convolution_job;
 
+/// Whether pairs of pixels share products.
+static inline int is_paired(const martlet_convolution *c) { return c->formCount > 0; }
+
+/// The copied planes of an image.
+static inline int64_t source_floats(const martlet_convolution *c) {
+    return round_up(c->planes * c->planePitch, 16);
+}
+
 static inline int64_t rows_per_group(const martlet_convolution *c) { return c->rows / c->groups; }
 
 /// Positions of the first axis in slab `index`: [first, last).

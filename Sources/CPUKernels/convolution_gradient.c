@@ -8,14 +8,20 @@
 
 // Pixels whose transposed gradients stay in the first-level cache.
 static const int64_t chunk_pixels = 128;
+// Pairs of them, whose transposed gradients are kept beside what a sum makes of them.
+static const int64_t chunk_pairs = 100;
 static const int64_t largest_part_floats = 4 << 20;
 
 static int64_t block_vectors(const convolution_job *j, const martlet_convolution_block *b) {
     return divide_up(b->rows, j->level->width);
 }
 
-// The copied planes of an image.
-static int64_t source_floats(const martlet_convolution *c) { return round_up(c->planes * c->planePitch, 16); }
+// Blocks of one pass: where pairs of pixels share products, each of the four sums has its own steps.
+static int64_t pass_blocks(const martlet_convolution *c) {
+    return is_paired(c) ? c->blockCount / MARTLET_PAIR_SUMS : c->blockCount;
+}
+
+static int64_t longest_chunk(const martlet_convolution *c) { return is_paired(c) ? chunk_pairs : chunk_pixels; }
 
 void martlet_convolution_gradient_plan(martlet_convolution *c) {
     const martlet_level_functions *level = martlet_level_table(c->level);
@@ -27,15 +33,15 @@ void martlet_convolution_gradient_plan(martlet_convolution *c) {
         block->packed = c->partFloats;
         c->partFloats += round_up(block->stepCount * columns, 16);
     }
-    const int64_t area = c->extent[0] * c->extent[1] * c->extent[2];
-    c->together = c->slabCount > 1 || c->usesDots ? 1 : maximum(1, minimum(c->images, chunk_pixels / 2 / maximum(1, area)));
+    const int64_t area = c->extent[0] * c->extent[1] * c->extent[2], chunk = longest_chunk(c);
+    c->together = c->slabCount > 1 || c->usesDots ? 1 : maximum(1, minimum(c->images, chunk / 2 / maximum(1, area)));
     const int64_t units = divide_up(c->images, c->together) * c->slabCount;
-    const int64_t most = minimum(largest_part_floats / maximum(1, c->partFloats), c->images * area / chunk_pixels);
+    const int64_t most = minimum(largest_part_floats / maximum(1, c->partFloats), c->images * area / chunk);
     c->parts = maximum(1, minimum(units, minimum(16, maximum(2, most))));
     c->sharedBytes = c->parts * c->partFloats * 4;
-    const int64_t pixels = maximum(chunk_pixels + c->extent[c->rank - 1], c->slab * c->pitch[0]) + 16;
+    const int64_t pixels = maximum(chunk + c->extent[c->rank - 1], c->slab * c->pitch[0]) + 16;
     const int64_t columns = c->usesDots ? 1 : level->gradient_vectors * level->width;
-    const int64_t transposed = c->usesDots ? pixels : (chunk_pixels + c->extent[c->rank - 1]) * columns;
+    const int64_t transposed = c->usesDots ? pixels : (chunk + c->extent[c->rank - 1]) * columns * (is_paired(c) ? 3 : 1);
     const int64_t floats = c->together * source_floats(c) + round_up(transposed, 16);
     const int64_t finish = round_up(c->rowLength * 4, 64) + (int64_t)c->epilogue->slotCount * c->epilogue->slotBytes;
     c->workBytes = maximum(floats * 4, finish);
@@ -49,6 +55,7 @@ typedef struct {
     int64_t images, image_pitch;
     // The gradient of the first image's result at the slab's first position, in the block's first channel.
     const float *gradient;
+    // The sums are the whole part's.
     float *scratch, *sums;
 } slab_job;
 
@@ -60,27 +67,16 @@ static void fetch(const float *from, int64_t count) {
     for (int64_t at = 0; at < count; at += 16) __builtin_prefetch(from + at, 0, 2);
 }
 
-// Pixels `lines` x `length` of each image, the first at position `at` of the slab's planes and `from` in the gradient.
-static void add_chunk(
-    const slab_job *s, int64_t at, const float *from, int64_t lines, int64_t length, int64_t pitch, int64_t line_stride,
-    int64_t pixel_stride) {
+// Every tile of a block over the pixels, or pairs of them, whose columns are ready.
+static void add_tiles(
+    const slab_job *s, const martlet_convolution_block *b, int64_t at, martlet_pixels pixels, const float *columns,
+    const float *next_gradient, int64_t next_floats) {
     const convolution_job *j = s->j;
-    const martlet_convolution_block *b = s->block;
     const int32_t vectors = (int32_t)block_vectors(j, b), height = vectors * j->level->width;
     const int64_t image = j->c->rowsIn.strides[0], channel = j->c->rowsIn.strides[1];
-    const int joined = line_stride == length * pixel_stride;
-    for (int64_t i = 0; i < s->images; i++) {
-        for (int64_t l = 0; l < (joined ? 1 : lines); l++) {
-            j->level->pack(
-                s->scratch + (i * lines + l) * length * height, from + i * image + l * line_stride,
-                joined ? lines * length : length, pixel_stride, b->rows, channel, height);
-        }
-    }
-    const martlet_pixels pixels = {s->images, s->image_pitch, lines, length, pitch};
     // What is read next lies behind these lines, or behind these images.
-    const int64_t reach = lines == 1 ? length : lines * pitch;
+    const int64_t reach = pixels.lines == 1 ? pixels.length : pixels.lines * pixels.pitch;
     const int64_t next = s->images > 1 ? s->images * s->image_pitch : reach;
-    const int64_t next_gradient = s->images > 1 ? s->images * image : lines * line_stride;
     const int32_t most = j->level->gradient_rows(vectors);
     const int64_t tiles = divide_up(b->stepCount, most);
     for (int64_t t = 0; t < tiles; t++) {
@@ -92,11 +88,55 @@ static void add_chunk(
             if (s->source->is_direct) {
                 for (int64_t i = first; i < last; i++) fetch(rows[i - first] + next + g * s->image_pitch, reach);
             }
-            for (int64_t r = b->rows * t / tiles; r < b->rows * (t + 1) / tiles; r++) {
-                fetch(from + r * channel + next_gradient + g * image, lines * line_stride);
+            for (int64_t r = b->rows * t / tiles; next_gradient && r < b->rows * (t + 1) / tiles; r++) {
+                fetch(next_gradient + r * channel + g * image, next_floats);
             }
         }
-        j->level->convolution_gradient((int32_t)(last - first), vectors, rows, pixels, s->scratch, s->sums + first * height);
+        j->level->convolution_gradient(
+            (int32_t)(last - first), vectors, rows, pixels, columns, s->sums + b->packed + first * height);
+    }
+}
+
+// `lines` x `length` pixels of each image, or pairs of them, the first at position `at` of the slab's planes and `from` in the
+// gradient.
+static void add_chunk(
+    const slab_job *s, int64_t at, const float *from, int64_t lines, int64_t length, int64_t pitch, int64_t line_stride,
+    int64_t pixel_stride) {
+    const convolution_job *j = s->j;
+    const martlet_convolution *c = j->c;
+    const martlet_convolution_block *b = s->block;
+    const int64_t height = block_vectors(j, b) * j->level->width;
+    const int64_t image = c->rowsIn.strides[0], channel = c->rowsIn.strides[1];
+    // A row of pairs whose last has one pixel is filled up with a pixel of zeros.
+    const int64_t present = is_paired(c) ? c->result[c->rank - 1] : length;
+    const int64_t filled = is_paired(c) ? 2 * length : length;
+    const int joined = line_stride == present * pixel_stride && present == filled;
+    for (int64_t i = 0; i < s->images; i++) {
+        for (int64_t l = 0; l < (joined ? 1 : lines); l++) {
+            float *target = s->scratch + (i * lines + l) * filled * height;
+            j->level->pack(
+                target, from + i * image + l * line_stride, joined ? lines * present : present, pixel_stride, b->rows,
+                channel, (int32_t)height);
+            if (filled > present) memset(target + present * height, 0, (size_t)height * sizeof(float));
+        }
+    }
+    martlet_pixels pixels = {s->images, s->image_pitch, lines, length, pitch};
+    if (pitch == length) {
+        pixels.length *= lines;
+        pixels.lines = 1;
+    }
+    const float *next = from + (s->images > 1 ? s->images * image : lines * line_stride);
+    if (!is_paired(c)) {
+        add_tiles(s, b, at, pixels, s->scratch, next, lines * line_stride);
+        return;
+    }
+    const int64_t pairs = s->images * lines * length;
+    float *columns = s->scratch + 2 * pairs * height;
+    for (int32_t sum = 0; sum < MARTLET_PAIR_SUMS; sum++) {
+        const martlet_convolution_block *of_sum = b + sum * pass_blocks(c);
+        if (of_sum->stepCount == 0) continue;
+        j->level->pair_columns(columns, s->scratch, sum, pairs, height);
+        add_tiles(s, of_sum, at, pixels, columns, sum == 0 ? next : NULL, lines * line_stride);
     }
 }
 
@@ -114,7 +154,7 @@ static void add_slab(const slab_job *s, int64_t rows) {
         return;
     }
     const int inner = c->rank - 1, outer = inner - 1;
-    const int64_t step = even_piece(counts[outer], maximum(1, chunk_pixels / counts[inner]));
+    const int64_t step = even_piece(counts[outer], maximum(1, longest_chunk(c) / counts[inner]));
     for (int64_t z = 0; z < (c->rank == 3 ? rows : 1); z++) {
         for (int64_t y = 0; y < counts[outer]; y += step) {
             const int64_t at = (c->rank == 3 ? z * c->pitch[0] : 0) + y * c->pitch[outer];
@@ -146,7 +186,7 @@ static void add_slab_by_dots(const slab_job *s, int64_t rows) {
         }
         j->level->convolution_dots(
             (int32_t)s->block->stepCount, s->scratch, s->source->base, s->source->offsets + s->block->firstStep, pixels,
-            s->sums + r * s->block->stepCount);
+            s->sums + s->block->packed + r * s->block->stepCount);
     }
 }
 
@@ -171,16 +211,18 @@ static void run_part(void *argument, int64_t part, int32_t worker) {
             source = martlet_convolution_source(j, image + i, first, last, j->level->width, copy + i * source_floats(c));
         }
         const int64_t image_pitch = source.is_direct ? c->planesIn.strides[0] : source_floats(c);
-        for (int64_t b = 0; b < c->blockCount; b++) {
+        for (int64_t b = 0; b < pass_blocks(c); b++) {
             const martlet_convolution_block *block = &c->blocks[b];
-            if (block->stepCount == 0) continue;
+            int64_t steps = 0;
+            for (int64_t i = b; i < c->blockCount; i += pass_blocks(c)) steps += c->blocks[i].stepCount;
+            if (steps == 0) continue;
             const float *gradient = (const float *)(void *)j->context->values[c->rowsIn.source] + c->rowsIn.offset +
                                     image * c->rowsIn.strides[0] + block->first * c->rowsIn.strides[1] +
                                     first * c->rowsIn.strides[2];
-            const slab_job s = {j, block, &source, images, image_pitch, gradient, scratch, sums + block->packed};
+            const slab_job s = {j, block, &source, images, image_pitch, gradient, scratch, sums};
             if (c->usesDots) add_slab_by_dots(&s, rows);
             else add_slab(&s, rows);
-            executed += images * block->rows * block->stepCount * rows * c->extent[1] * c->extent[2];
+            executed += images * block->rows * steps * rows * c->extent[1] * c->extent[2];
         }
     }
     j->counts[8 * worker] += executed;
@@ -204,22 +246,32 @@ static void finish_row(void *argument, int64_t row, int32_t worker) {
     char *work = j->context->work + worker * j->context->workBytes;
     float *line = (float *)(void *)work;
     // Blocks lie in the order of their rows.
-    int64_t low = 0, high = c->blockCount - 1;
+    int64_t low = 0, high = pass_blocks(c) - 1;
     while (low < high) {
         const int64_t middle = (low + high + 1) / 2;
         if (c->blocks[middle].first <= row) low = middle;
         else high = middle - 1;
     }
-    const martlet_convolution_block *block = &c->blocks[low];
-    const int64_t r = row - block->first, planes = c->planes / c->groups;
-    const float *sums = (const float *)(void *)j->context->shared + block->packed;
-    const int64_t across = c->usesDots ? 1 : round_up(block->rows, j->level->width);
-    const int64_t start = c->usesDots ? r * block->stepCount : r;
+    const int64_t planes = c->planes / c->groups;
     memset(line, 0, (size_t)c->rowLength * sizeof(float));
-    for (int64_t i = 0; i < block->stepCount; i++) {
-        const martlet_convolution_step *s = &c->steps[block->firstStep + i];
-        if (!(s->live >> r & 1)) continue;
-        line[s->plane % planes * c->kernelTaps + c->taps[s->tap].index] = sums[start + i * across];
+    for (int64_t b = low; b < c->blockCount; b += pass_blocks(c)) {
+        const martlet_convolution_block *block = &c->blocks[b];
+        const int64_t r = row - block->first;
+        const float *sums = (const float *)(void *)j->context->shared + block->packed;
+        const int64_t across = c->usesDots ? 1 : round_up(block->rows, j->level->width);
+        const int64_t start = c->usesDots ? r * block->stepCount : r;
+        for (int64_t i = 0; i < block->stepCount; i++) {
+            const martlet_convolution_step *s = &c->steps[block->firstStep + i];
+            if (!(s->live >> r & 1)) continue;
+            float *taps = line + s->plane % planes * c->kernelTaps;
+            const float sum = sums[start + i * across];
+            if (!is_paired(c)) {
+                taps[c->taps[s->tap].index] = sum;
+                continue;
+            }
+            const martlet_pair_step *pair = &c->pairSteps[block->firstStep + i];
+            for (int k = 0; k < 3 && pair->factors[k] != 0; k++) taps[c->taps[pair->taps[k]].index] += pair->factors[k] * sum;
+        }
     }
     martlet_convolution_epilogue(
         j, 0, row, 1, 0, c->rowLength, work, c->rowLength, work + round_up(c->rowLength * 4, 64));

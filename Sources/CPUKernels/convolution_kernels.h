@@ -268,3 +268,86 @@ static void add_row(float *target, const float *source, int64_t count) {
     for (; i + WIDTH <= count; i += WIDTH) STORE_F(target, i, LOAD_F(target, i) + LOAD_F(source, i));
     for (; i < count; i++) target[i] += source[i];
 }
+
+#if WIDTH == 16
+#define FROM(step, first)                                                                                    \
+    first, first + step, first + 2 * step, first + 3 * step, first + 4 * step, first + 5 * step,             \
+        first + 6 * step, first + 7 * step, first + 8 * step, first + 9 * step, first + 10 * step,           \
+        first + 11 * step, first + 12 * step, first + 13 * step, first + 14 * step, first + 15 * step
+#define WOVEN(first)                                                                                        \
+    first, first + 16, first + 1, first + 17, first + 2, first + 18, first + 3, first + 19, first + 4,      \
+        first + 20, first + 5, first + 21, first + 6, first + 22, first + 7, first + 23
+#elif WIDTH == 8
+#define FROM(step, first)                                                                                    \
+    first, first + step, first + 2 * step, first + 3 * step, first + 4 * step, first + 5 * step,             \
+        first + 6 * step, first + 7 * step
+#define WOVEN(first) first, first + 8, first + 1, first + 9, first + 2, first + 10, first + 3, first + 11
+#else
+#define FROM(step, first) first, first + step, first + 2 * step, first + 3 * step
+#define WOVEN(first) first, first + 4, first + 1, first + 5
+#endif
+
+// target[f pitch + l count + q] = form f at pair q of line l, for `count` pairs of lines of pixels that lie `stride` apart; some
+// places behind the last line are overwritten. Forms reach over `reach` pixels. Of a line, pixels before `low` and from `high` on
+// are zeros and not read.
+INLINE void form_body(
+    const int32_t reach, float *target, int64_t pitch, const float *source, int64_t stride, int64_t lines, int64_t low,
+    int64_t high, int64_t count, const martlet_pair_form *forms, int64_t form_count) {
+    for (int64_t q = 0; q < count; q += WIDTH) {
+        // The first vector of a line may reach into the next, which is written after it.
+        const int64_t stored = q == 0 || count - q > WIDTH ? WIDTH : count - q;
+        for (int64_t l = 0; l < lines; l++) {
+            const float *line = source + l * stride + 2 * q;
+            vf x[MARTLET_PAIR_REACH];
+#pragma clang loop unroll_count(2)
+            for (int32_t i = 0; i < reach; i += 2) {
+                const int64_t at = 2 * q + i;
+                const vf a = load_between(line + i, low - at, high - at);
+                const vf b = load_between(line + i + WIDTH, low - at - WIDTH, high - at - WIDTH);
+                x[i] = __builtin_shufflevector(a, b, FROM(2, 0));
+                x[i + 1] = __builtin_shufflevector(a, b, FROM(2, 1));
+            }
+            float *to = target + l * count + q;
+            for (int64_t f = 0; f < form_count; f++, to += pitch) {
+                const martlet_pair_form *form = &forms[f];
+                vf v = x[form->first];
+                if (form->sign > 0) v += x[form->second];
+                if (form->sign < 0) v -= x[form->second];
+                if (stored == WIDTH) STORE_F(to, 0, v);
+                else store_first(to, stored, v);
+            }
+        }
+    }
+}
+
+static void pair_forms(
+    int32_t reach, float *target, int64_t pitch, const float *source, int64_t stride, int64_t lines, int64_t low, int64_t high,
+    int64_t count, const martlet_pair_form *forms, int64_t form_count) {
+    if (reach == 4) form_body(4, target, pitch, source, stride, lines, low, high, count, forms, form_count);
+    else form_body(reach, target, pitch, source, stride, lines, low, high, count, forms, form_count);
+}
+
+// `count` results from the four sums of each pair, which lie `between` apart.
+static void pair_results(float *target, const float *sums, int64_t between, int64_t count) {
+    for (; count > 0; count -= 2 * WIDTH, sums += WIDTH, target += 2 * WIDTH) {
+        const vf m1 = LOAD_F(sums + between, 0), m2 = LOAD_F(sums + 2 * between, 0);
+        const vf even = LOAD_F(sums, 0) + m1 + m2, odd = m1 - m2 - LOAD_F(sums + 3 * between, 0);
+        const vf low = __builtin_shufflevector(even, odd, WOVEN(0)), high = __builtin_shufflevector(even, odd, WOVEN(WIDTH / 2));
+        if (count >= WIDTH) STORE_F(target, 0, low);
+        else store_first(target, count, low);
+        if (count >= 2 * WIDTH) STORE_F(target, WIDTH, high);
+        else if (count > WIDTH) store_first(target + WIDTH, count - WIDTH, high);
+    }
+}
+#undef FROM
+#undef WOVEN
+
+// What a pair of pixels of the result's gradient, `height` channels each, gives one of the four sums.
+static void pair_columns(float *target, const float *source, int32_t sum, int64_t pairs, int64_t height) {
+    for (int64_t p = 0; p < pairs; p++, source += 2 * height) {
+        for (int64_t i = 0; i < height; i += WIDTH, target += WIDTH) {
+            const vf even = LOAD_F(source, i), odd = LOAD_F(source + height, i);
+            STORE_F(target, 0, sum == 0 ? even : sum == 1 ? even + odd : sum == 2 ? even - odd : -odd);
+        }
+    }
+}

@@ -1,9 +1,11 @@
 // How a convolution is cut into slabs, and how planes are copied. Nothing here changes a result of a convolution or its input
 // gradient; a weight gradient's sum depends on its slabs and parts, and those on the shapes alone.
+#include <math.h>
+
 #include "convolution.h"
 
 // Floats of a slab's planes and sums: they should stay in the second-level cache.
-static const int64_t slab_floats = 3 << 16;
+static const int64_t slab_floats = 2 << 16;
 
 int32_t martlet_convolution_block_rows(martlet_level level, int32_t is_weight_gradient) {
     const martlet_level_functions *f = martlet_level_table(level);
@@ -26,12 +28,18 @@ static void lay_out_planes(martlet_convolution *c) {
         const int64_t after = maximum(0, c->extent[a] + c->greatestShift[a] - present);
         width[a] = maximum(present + maximum(before[a], after), c->extent[a]);
     }
+    c->phases = c->sourceStep[0] * c->sourceStep[1] * c->sourceStep[2];
+    if (is_paired(c)) {
+        // Forms need no zeros beside their lines.
+        c->phases = c->formCount;
+        before[c->rank - 1] = 0;
+        width[c->rank - 1] = c->extent[c->rank - 1];
+    }
     c->pitch[2] = 1;
     c->pitch[1] = width[2];
     c->pitch[0] = width[1] * width[2];
     c->head = before[1] * c->pitch[1] + before[2];
-    c->phases = c->sourceStep[0] * c->sourceStep[1] * c->sourceStep[2];
-    c->isDirect = c->phases == 1 && !c->isDouble && (c->planesIn.strides[1] % 1024 != 0 || c->planes <= 8);
+    c->isDirect = c->phases == 1 && !is_paired(c) && !c->isDouble && (c->planesIn.strides[1] % 1024 != 0 || c->planes <= 8);
     for (int a = 0; a < 3; a++) {
         if (a > 0 && width[a] != c->source[a]) c->isDirect = 0;
         if (c->source[a] > 1 && c->planesIn.strides[2 + a] != c->pitch[a]) c->isDirect = 0;
@@ -46,10 +54,20 @@ static void lay_out_planes(martlet_convolution *c) {
     if (c->rank < 3) c->isCompact = c->passCount == 1 && (c->rank < 2 || width[1] == c->result[1]);
 }
 
+// What tiles take for a slab of so many positions, in vectors; what is left behind whole tiles takes longer than its share, and
+// what neighbouring slabs both read is copied twice.
+static double slab_cost(const martlet_convolution *c, const martlet_level_functions *level, int64_t slab) {
+    if (slab == 0) return 0;
+    const int64_t vectors = divide_up(slab * c->pitch[0], level->width), rest = vectors % level->conv_vectors;
+    const double again = (double)((c->greatestShift[0] - c->leastShift[0]) * c->pitch[0]) / level->width;
+    return (double)vectors + (rest ? 0.3 : 0) + 0.1 * again;
+}
+
 static void choose_slabs(martlet_convolution *c, int32_t threads) {
     const martlet_level_functions *level = martlet_level_table(c->level);
     const int64_t copied = c->isDirect && !c->isWeightGradient ? 0 : c->planes * c->phases * c->pitch[0];
-    const int64_t results = c->isWeightGradient ? 0 : c->rows * c->pitch[0];
+    const int64_t sums = is_paired(c) ? MARTLET_PAIR_SUMS : 1;
+    const int64_t results = c->isWeightGradient ? 0 : sums * c->rows * c->pitch[0];
     const int64_t floats = maximum(1, copied + results);
     int64_t count = divide_up(c->extent[0], maximum(1, slab_floats / floats));
     if (c->isWeightGradient) {
@@ -62,6 +80,18 @@ static void choose_slabs(martlet_convolution *c, int32_t threads) {
     }
     count = maximum(1, minimum(count, c->extent[0]));
     c->slab = maximum(1, divide_up(c->extent[0], count));
+    if (!c->isWeightGradient) {
+        double least = INFINITY;
+        const int64_t most = c->slab;
+        for (int64_t slab = most; slab > most / 2; slab--) {
+            const int64_t whole = c->extent[0] / slab;
+            const double cost = (double)whole * slab_cost(c, level, slab) + slab_cost(c, level, c->extent[0] - whole * slab);
+            if (cost < least) {
+                least = cost;
+                c->slab = slab;
+            }
+        }
+    }
     c->slabCount = divide_up(c->extent[0], c->slab);
     c->window = c->slab + c->greatestShift[0] - c->leastShift[0];
     const int64_t slack = maximum(level->conv_vectors, 1) * level->width;
@@ -75,8 +105,12 @@ static void find_offsets(martlet_convolution *c) {
     const int64_t plane = c->planesIn.strides[1];
     for (int64_t i = 0; i < c->stepCount; i++) {
         const martlet_tap *tap = &c->taps[c->steps[i].tap];
-        const int64_t phase = (tap->phase[0] * c->sourceStep[1] + tap->phase[1]) * c->sourceStep[2] + tap->phase[2];
-        const int64_t inner = tap->shift[1] * c->pitch[1] + tap->shift[2] * c->pitch[2];
+        int64_t phase = (tap->phase[0] * c->sourceStep[1] + tap->phase[1]) * c->sourceStep[2] + tap->phase[2];
+        int64_t inner = tap->shift[1] * c->pitch[1] + tap->shift[2] * c->pitch[2];
+        if (is_paired(c)) {
+            phase = c->pairSteps[i].form;
+            inner = c->rank == 3 ? tap->shift[1] * c->pitch[1] : 0;
+        }
         c->copied[i] = (int32_t)(c->steps[i].plane * c->planePitch + phase * c->phasePitch + c->head +
                                  (tap->shift[0] - c->leastShift[0]) * c->pitch[0] + inner);
         const int64_t direct = c->steps[i].plane * plane + tap->shift[0] * c->pitch[0] + inner;
@@ -108,7 +142,7 @@ void martlet_convolution_plan(martlet_convolution *c, int32_t threads) {
     }
     c->sharedBytes = packed * 4;
     // A slab at the edge, or of few pixels, is copied even where the others are not.
-    const int64_t floats = round_up(c->planes * c->planePitch, 16) + c->rows * c->sumPitch +
+    const int64_t floats = source_floats(c) + c->rows * c->sumPitch * (is_paired(c) ? MARTLET_PAIR_SUMS : 1) +
                            (c->isCompact ? 0 : c->rows * c->compactPitch);
     c->workBytes = floats * 4 + slots;
 }

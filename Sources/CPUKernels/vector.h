@@ -44,6 +44,22 @@ INLINE vf load_first(const float *p, int64_t n) {
 #endif
 }
 
+// The elements from `low` on and before `high`, which may lie outside, with zeros around them. Nothing else is touched.
+INLINE vf load_between(const float *p, int64_t low, int64_t high) {
+    const int32_t first = low < 0 ? 0 : low > WIDTH ? WIDTH : (int32_t)low;
+    const int32_t last = high < 0 ? 0 : high > WIDTH ? WIDTH : (int32_t)high;
+#if WIDTH == 16
+    return (vf)_mm512_maskz_loadu_ps((__mmask16)(((1u << last) - 1) & ~((1u << first) - 1)), p);
+#elif WIDTH == 8
+    const vi lane = {0, 1, 2, 3, 4, 5, 6, 7};
+    return (vf)_mm256_maskload_ps(p, (__m256i)(lane >= first & lane < last));
+#else
+    vf x = splat(0);
+    for (int32_t i = first; i < last; i++) x[i] = p[i];
+    return x;
+#endif
+}
+
 INLINE void store_first(float *p, int64_t n, vf x) {
 #if WIDTH == 16
     _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)x);

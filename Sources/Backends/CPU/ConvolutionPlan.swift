@@ -4,25 +4,27 @@ import Graph
 
 /// What a convolution visits, in the tables that the C kernels walk: blocks of channels and, for each, the live pairs of a
 /// plane and a tap. Shared by every batch size.
-final class ConvolutionTables {
-    let taps: [martlet_tap]
-    let passes: [martlet_convolution_pass]
-    let blocks: [martlet_convolution_block]
-    let steps: [martlet_convolution_step]
+struct ConvolutionTables {
+    private(set) var taps: [martlet_tap] = []
+    private(set) var passes: [martlet_convolution_pass] = []
+    private(set) var blocks: [martlet_convolution_block] = []
+    private(set) var steps: [martlet_convolution_step] = []
+    /// Where neighbouring pixels share products: the forms of a plane, and what each step reads and is weighted with.
+    private(set) var forms: [martlet_pair_form] = []
+    private(set) var pairSteps: [martlet_pair_step] = []
 
     /// - Parameters:
     ///   - blockRows: channels of a block at most.
     ///   - weightStrides: over `[out, in / groups, kernel..]`; `nil` for a weight gradient.
-    init(_ walk: ConvolutionTaps, blockRows: Int, weightStrides: [Int]?) {
+    ///   - sharesProducts: whether pairs of pixels may share products where that pays.
+    init(_ walk: ConvolutionTaps, blockRows: Int, weightStrides: [Int]?, sharesProducts: Bool) {
         let positions = walk.geometry.kernel.reduce([[]]) { heads, extent in
             heads.flatMap { head in (0..<extent).map { head + [$0] } }
         }
-        var builder = StepBuilder(walk)
-        var taps: [martlet_tap] = []
-        var passes: [martlet_convolution_pass] = []
-        var blocks: [martlet_convolution_block] = []
+        var lists: [[StepList]] = []
+        var blockRanges: [(first: Int, last: Int)] = []
         for pass in walk.passes {
-            let firstTap = taps.count
+            var builder = StepBuilder(walk, pass, firstTap: taps.count)
             for tap in pass.taps {
                 let place = weightStrides.map { strides in
                     zip(positions[tap.index], strides.dropFirst(2)).reduce(0) { $0 + $1.0 * $1.1 }
@@ -32,77 +34,102 @@ final class ConvolutionTables {
                         shift: triple(tap.shift), phase: triple(tap.phase), weight: Int64(place ?? 0),
                         index: Int64(tap.index)))
             }
-            let firstBlock = blocks.count
+            blockRanges = []
+            lists.append([])
             for group in 0..<walk.geometry.groups {
                 let count = (walk.rowsPerGroup + blockRows - 1) / blockRows
                 for index in 0..<count {
                     // Blocks of nearly equal size.
                     let first = group * walk.rowsPerGroup + walk.rowsPerGroup * index / count
                     let last = group * walk.rowsPerGroup + walk.rowsPerGroup * (index + 1) / count
-                    let range = builder.add(pass, rows: first..<last, group: group, firstTap: firstTap)
-                    // The rows of a transposed convolution are a group's inputs.
-                    let row = walk.isTransposed ? first % walk.rowsPerGroup : first
-                    let stride = weightStrides.map { walk.isTransposed ? $0[1] : $0[0] } ?? 0
-                    blocks.append(
-                        martlet_convolution_block(
-                            first: Int32(first), rows: Int32(last - first), firstStep: Int64(range.lowerBound),
-                            stepCount: Int64(range.count), weight: Int64(row * stride), packed: 0))
+                    blockRanges.append((first, last))
+                    lists[lists.count - 1].append(builder.list(rows: first..<last, group: group))
                 }
+            }
+        }
+        var counts = walk.passes.map(\.counts)
+        var phases = walk.passes.map(\.phase)
+        if sharesProducts, let pairs = PairedConvolution(walk, lists: lists, taps: taps) {
+            lists = pairs.lists
+            forms = pairs.forms.map { martlet_pair_form(first: Int32($0.first), second: Int32($0.second), sign: Int32($0.sign)) }
+            let inner = walk.geometry.kernel.count - 1
+            counts[0][inner] = (counts[0][inner] + 1) / 2
+            counts = [[Int]](repeating: counts[0], count: lists.count)
+            phases = [[Int]](repeating: phases[0], count: lists.count)
+        }
+        // Each list once.
+        var known: [StepList: Int] = [:]
+        for (index, list) in lists.enumerated() {
+            let firstBlock = blocks.count
+            for (range, steps) in zip(blockRanges, list) {
+                if known[steps] == nil {
+                    known[steps] = self.steps.count
+                    self.steps += steps.steps.map { martlet_convolution_step(plane: $0.plane, tap: $0.tap, live: $0.live) }
+                    pairSteps += steps.steps.compactMap { $0.pair?.kernels }
+                }
+                // The rows of a transposed convolution are a group's inputs.
+                let row = walk.isTransposed ? range.first % walk.rowsPerGroup : range.first
+                let stride = weightStrides.map { walk.isTransposed ? $0[1] : $0[0] } ?? 0
+                blocks.append(
+                    martlet_convolution_block(
+                        first: Int32(range.first), rows: Int32(range.last - range.first), firstStep: Int64(known[steps]!),
+                        stepCount: Int64(steps.steps.count), weight: Int64(row * stride), packed: 0))
             }
             passes.append(
                 martlet_convolution_pass(
-                    phase: triple(pass.phase), counts: triple(pass.counts), firstBlock: Int64(firstBlock),
+                    phase: triple(phases[index]), counts: triple(counts[index]), firstBlock: Int64(firstBlock),
                     blockCount: Int64(blocks.count - firstBlock)))
         }
-        self.taps = taps
-        self.passes = passes
-        self.blocks = blocks
-        steps = builder.steps
+    }
+}
+
+/// What a block visits, in order. Lists that many blocks share are one object.
+final class StepList: Hashable {
+    struct Step: Hashable {
+        var plane: Int32
+        var tap: Int32
+        var live: UInt64
+        var pair: PairedConvolution.Reading? = nil
     }
 
-    /// Lists of steps, each list once.
-    private struct StepBuilder {
-        struct Step: Hashable {
-            var plane: Int32
-            var tap: Int32
-            var live: UInt64
-        }
+    let steps: [Step]
+    init(_ steps: [Step]) { self.steps = steps }
+    static func == (a: StepList, b: StepList) -> Bool { a === b || a.steps == b.steps }
+    func hash(into hasher: inout Hasher) { hasher.combine(steps) }
+}
 
-        let walk: ConvolutionTaps
-        var steps: [martlet_convolution_step] = []
-        private var known: [[Step]: Range<Int>] = [:]
-        /// Without channel masks the blocks of a group read the same.
-        private var byGroup: [[Int]: Range<Int>] = [:]
+/// The lists of one pass.
+private struct StepBuilder {
+    let walk: ConvolutionTaps
+    let pass: ConvolutionTaps.Pass
+    let firstTap: Int
+    /// Without channel masks the blocks of a group read the same.
+    private var byGroup: [Int: StepList] = [:]
 
-        init(_ walk: ConvolutionTaps) { self.walk = walk }
+    init(_ walk: ConvolutionTaps, _ pass: ConvolutionTaps.Pass, firstTap: Int) {
+        self.walk = walk
+        self.pass = pass
+        self.firstTap = firstTap
+    }
 
-        mutating func add(_ pass: ConvolutionTaps.Pass, rows: Range<Int>, group: Int, firstTap: Int) -> Range<Int> {
-            let key = [firstTap, pass.taps.count, group]
-            if !walk.hasChannelMask, let range = byGroup[key] { return range }
-            var list: [Step] = []
-            for plane in group * walk.planesPerGroup..<(group + 1) * walk.planesPerGroup {
-                for (index, tap) in pass.taps.enumerated() {
-                    var live = UInt64.max
-                    if walk.hasChannelMask {
-                        live = 0
-                        for row in rows where walk.isLive(row: row, plane: plane, tap: tap.index) {
-                            live |= 1 << UInt64(row - rows.lowerBound)
-                        }
+    mutating func list(rows: Range<Int>, group: Int) -> StepList {
+        if !walk.hasChannelMask, let list = byGroup[group] { return list }
+        var steps: [StepList.Step] = []
+        for plane in group * walk.planesPerGroup..<(group + 1) * walk.planesPerGroup {
+            for (index, tap) in pass.taps.enumerated() {
+                var live = UInt64.max
+                if walk.hasChannelMask {
+                    live = 0
+                    for row in rows where walk.isLive(row: row, plane: plane, tap: tap.index) {
+                        live |= 1 << UInt64(row - rows.lowerBound)
                     }
-                    if live != 0 { list.append(Step(plane: Int32(plane), tap: Int32(firstTap + index), live: live)) }
                 }
+                if live != 0 { steps.append(StepList.Step(plane: Int32(plane), tap: Int32(firstTap + index), live: live)) }
             }
-            let range: Range<Int>
-            if let same = known[list] {
-                range = same
-            } else {
-                range = steps.count..<steps.count + list.count
-                steps += list.map { martlet_convolution_step(plane: $0.plane, tap: $0.tap, live: $0.live) }
-                known[list] = range
-            }
-            byGroup[key] = range
-            return range
         }
+        let list = StepList(steps)
+        byGroup[group] = list
+        return list
     }
 }
 
@@ -150,9 +177,10 @@ final class BoundConvolution: BoundGroup {
         let a = ResolvedOperand(group.a, batch: batch)
         let b = ResolvedOperand(group.b, batch: batch)
         let level = plan.context.level.kernels
+        let planes = isGradient ? b : a
         let tables = ConvolutionTables(
             walk, blockRows: Int(martlet_convolution_block_rows(level, isGradient ? 1 : 0)),
-            weightStrides: isGradient ? nil : b.strides)
+            weightStrides: isGradient ? nil : b.strides, sharesProducts: !plan.isDouble && planes.strides.last == 1)
 
         // Behind the rows: spatial axes, or the planes and taps of a row of weights.
         let lead = isGradient ? 1 : 2
@@ -188,9 +216,12 @@ final class BoundConvolution: BoundGroup {
         value.passes = UnsafePointer(memory.keep(tables.passes))
         value.blocks = memory.keep(tables.blocks)
         value.steps = UnsafePointer(memory.keep(tables.steps))
+        value.formCount = Int64(tables.forms.count)
+        value.forms = UnsafePointer(memory.keep(tables.forms))
+        value.pairSteps = UnsafePointer(memory.keep(tables.pairSteps))
         value.copied = memory.keep([Int32](repeating: 0, count: tables.steps.count))
         value.direct = memory.keep([Int32](repeating: 0, count: tables.steps.count))
-        value.planesIn = (isGradient ? b : a).kernels
+        value.planesIn = planes.kernels
         value.rowLength = Int64(walk.planesPerGroup * group.geometry.tapCount)
         value.kernelTaps = Int64(group.geometry.tapCount)
         if isGradient {

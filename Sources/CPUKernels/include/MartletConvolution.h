@@ -24,6 +24,25 @@ typedef struct {
     uint64_t live;
 } martlet_convolution_step;
 
+/// A plane seen from pairs of neighbouring pixels: x[2 q + least + first] + sign x[2 q + least + second] at pair q of a line, for
+/// the least shift of all taps, `first` and `second` below MARTLET_PAIR_REACH, and a sign of 1, -1 or 0.
+typedef struct {
+    int32_t first, second, sign;
+} martlet_pair_form;
+
+enum { MARTLET_PAIR_REACH = 16 };
+
+/// What a step reads and is weighted with where pairs share products: the form of its plane, and the sum of `factors` times the
+/// weights at `taps`.
+typedef struct {
+    int32_t form;
+    int32_t taps[3];
+    float factors[3];
+} martlet_pair_step;
+
+/// The sums that a pair of results is made of, m0 + m1 + m2 and m1 - m2 - m3: one pass for each.
+enum { MARTLET_PAIR_SUMS = 4 };
+
 /// Some channels of the result that are computed together, and what they read.
 typedef struct {
     int32_t first, rows;
@@ -56,6 +75,11 @@ typedef struct {
     const martlet_convolution_pass *_Nullable passes;
     martlet_convolution_block *_Nullable blocks;
     const martlet_convolution_step *_Nullable steps;
+    /// Where pairs of pixels along the last axis share products (otherwise no forms): the forms of a plane, and for each step
+    /// what it reads. Passes are sums of pairs then, and count pairs along that axis.
+    const martlet_pair_form *_Nullable forms;
+    const martlet_pair_step *_Nullable pairSteps;
+    int64_t formCount;
     /// Over [image, plane, three axes].
     martlet_operand planesIn;
     /// The gradient of the result, over [image, row, three axes]; only for a weight gradient.
@@ -76,7 +100,7 @@ typedef struct {
     int64_t innerExtents[MARTLET_MAXIMUM_RANK];
 
     /// Chosen by `martlet_convolution_plan`. A source is read where it lies, or copied with zeros around it: `pitch` are the
-    /// distances of neighbouring positions in a copied plane, `head` the zeros before it. A slab is some positions of the
+    /// distances of neighbouring positions in a copied plane, `head` the zeros before it; a line of pairs has no zeros around it. A slab is some positions of the
     /// first axis; its window is what it reads of that axis.
     int64_t pitch[MARTLET_CONVOLUTION_AXES], extent[MARTLET_CONVOLUTION_AXES];
     int64_t head, phasePitch, planePitch, phases, slab, slabCount, window;
