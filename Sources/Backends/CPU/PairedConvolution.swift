@@ -40,13 +40,11 @@ struct PairedConvolution {
     private var numbers: [Form: Int] = [:]
     private let least: Int
 
-    /// `nil` where it can't be done or does not pay: seeing planes in several forms costs time for each plane, and putting pairs
-    /// together for each row.
+    /// `nil` where it can't be done or does not pay.
     init?(_ walk: ConvolutionTaps, lists direct: [[StepList]], taps: [martlet_tap]) {
         let inner = walk.geometry.kernel.count - 1
         guard inner > 0, walk.passes.count == 1, (walk.sourceStep + walk.resultStep).allSatisfy({ $0 == 1 }),
-            walk.rowsPerGroup >= 32, walk.planesPerGroup >= 16, walk.result[inner] >= 4,
-            walk.greatestShift[inner] - walk.leastShift[inner] + 2 <= Int(MARTLET_PAIR_REACH)
+            walk.result[inner] > 6, walk.greatestShift[inner] - walk.leastShift[inner] + 2 <= Int(MARTLET_PAIR_REACH)
         else { return nil }
         least = walk.leastShift[inner]
         var known: [StepList: [StepList]] = [:]
@@ -60,7 +58,13 @@ struct PairedConvolution {
                 after += steps.steps.count
             }
         }
-        if after * 20 > before * 17 { return nil }
+        // In vectors of pairs, which are multiplied and added in a cycle: seeing a plane in a form takes some cycles for each line,
+        // and putting pairs together for each row. Lines of few pairs do not fill vectors.
+        let blockRows = Double(walk.rows) / Double(direct[0].count)
+        let count = Double((walk.result[inner] + 1) / 2)
+        let lines = max(1, 16 / count)
+        let making = 8 * Double(forms.count * walk.planes) * lines + 40 * Double(walk.rows)
+        if Double(after) * blockRows + making > 0.92 * Double(before) * blockRows { return nil }
     }
 
     private mutating func pair(_ list: StepList, _ taps: [martlet_tap], inner: Int) -> [StepList] {
