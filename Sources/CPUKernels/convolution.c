@@ -63,6 +63,7 @@ static void copy_plane(
 }
 
 static void see_nothing(float *target, const martlet_convolution *c, int64_t floats) {
+    if (floats == 0) return;
     for (int64_t f = 0; f < c->formCount; f++) memset(target + f * c->phasePitch, 0, (size_t)floats * sizeof(float));
 }
 
@@ -71,22 +72,28 @@ static void see_pairs(
     const convolution_job *j, float *target, const float *source, const martlet_convolution *c, int64_t start) {
     const int inner = c->rank - 1;
     const int64_t least = c->leastShift[inner], count = c->pitch[inner - 1], *stride = &c->planesIn.strides[2];
-    const int32_t reach = (int32_t)round_up(c->greatestShift[inner] - least + 2, 2);
     see_nothing(target, c, c->head);
     target += c->head;
     // Lines that there are: of the first axis, or of the second at each position of the first.
     const int64_t low = minimum(c->window, maximum(0, -start));
     const int64_t high = maximum(low, minimum(c->window, c->source[0] - start));
     see_nothing(target, c, low * c->pitch[0]);
-    for (int64_t at = low; at < high; at += c->rank == 3 ? 1 : high - low) {
+    if (c->isOneLine && high > low) {
+        const int64_t pixels = 2 * count, behind = (start + low) * pixels;
+        j->level->pair_forms_of_plane(
+            pair_reach(c), target + low * count, c->phasePitch, source + behind + least, -behind - least,
+            c->source[0] * pixels - behind - least, (high - low) * count, c->lineMasks, c->forms, c->formCount);
+    }
+    for (int64_t at = low; at < high && !c->isOneLine; at += c->rank == 3 ? 1 : high - low) {
         const int64_t lines = c->rank == 3 ? c->source[1] : high - low;
         float *to = target + at * c->pitch[0];
         j->level->pair_forms(
-            reach, to, c->phasePitch, source + (start + at) * stride[0] + least, stride[inner - 1], lines, -least,
+            pair_reach(c), to, c->phasePitch, source + (start + at) * stride[0] + least, stride[inner - 1], lines, -least,
             c->source[inner] - least, count, c->forms, c->formCount);
         if (c->rank == 3) see_nothing(to + lines * count, c, c->pitch[0] - lines * count);
     }
-    see_nothing(target + high * c->pitch[0], c, c->phasePitch - c->head - high * c->pitch[0]);
+    // What lies behind the window, the last vectors of a tile may read but nobody uses.
+    see_nothing(target + high * c->pitch[0], c, (c->window - high) * c->pitch[0]);
 }
 
 slab_source martlet_convolution_source(

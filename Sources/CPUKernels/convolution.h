@@ -13,6 +13,11 @@ typedef struct {
 /// Whether pairs of pixels share products.
 static inline int is_paired(const martlet_convolution *c) { return c->formCount > 0; }
 
+/// Pixels that the forms of a pair reach over, from the least shift on; even.
+static inline int32_t pair_reach(const martlet_convolution *c) {
+    return (int32_t)round_up(c->greatestShift[c->rank - 1] - c->leastShift[c->rank - 1] + 2, 2);
+}
+
 /// The copied planes of an image.
 static inline int64_t source_floats(const martlet_convolution *c) {
     return round_up(c->planes * c->planePitch, 16);

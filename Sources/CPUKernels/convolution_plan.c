@@ -95,10 +95,27 @@ static void choose_slabs(martlet_convolution *c, int32_t threads) {
     c->slabCount = divide_up(c->extent[0], c->slab);
     c->window = c->slab + c->greatestShift[0] - c->leastShift[0];
     const int64_t slack = maximum(level->conv_vectors, 1) * level->width;
-    c->phasePitch = c->head + c->window * c->pitch[0] + slack;
+    // Vectors of forms are stored where lines of memory begin.
+    c->phasePitch = round_up(c->head + c->window * c->pitch[0] + slack, is_paired(c) ? 16 : 1);
     c->planePitch = spread(c->phases * c->phasePitch);
     c->sumPitch = spread(c->slab * c->pitch[0] + slack);
     c->compactPitch = spread(c->slab * c->resultStep[0] * c->result[1] * c->result[2]);
+}
+
+static void find_line_masks(martlet_convolution *c) {
+    const int64_t width = martlet_level_table(c->level)->width, count = c->pitch[0], pixels = c->source[1];
+    const int64_t total = c->source[0] * count;
+    c->isOneLine = is_paired(c) && c->rank == 2 && pixels == 2 * count && c->planesIn.strides[2] == pixels;
+    if (!c->isOneLine) return;
+    int32_t *mask = c->lineMasks;
+    for (int64_t at = 0; at < total; at += width) {
+        for (int32_t i = 0; i < pair_reach(c); i++) {
+            for (int64_t lane = at; lane < at + width; lane++) {
+                const int64_t pixel = 2 * (lane % count) + c->leastShift[1] + i;
+                *mask++ = pixel >= 0 && pixel < pixels ? -1 : 0;
+            }
+        }
+    }
 }
 
 static void find_offsets(martlet_convolution *c) {
@@ -131,6 +148,7 @@ void martlet_convolution_plan(martlet_convolution *c, int32_t threads) {
     lay_out_planes(c);
     choose_slabs(c, threads);
     find_offsets(c);
+    find_line_masks(c);
     if (c->isWeightGradient) {
         martlet_convolution_gradient_plan(c);
         return;

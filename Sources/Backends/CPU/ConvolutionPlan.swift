@@ -51,7 +51,9 @@ struct ConvolutionTables {
         var phases = walk.passes.map(\.phase)
         if sharesProducts, let pairs = PairedConvolution(walk, lists: lists, taps: taps) {
             lists = pairs.lists
-            forms = pairs.forms.map { martlet_pair_form(first: Int32($0.first), second: Int32($0.second), sign: Int32($0.sign)) }
+            forms = pairs.forms.map {
+                martlet_pair_form(first: Int32($0.first), second: Int32($0.second), sign: Int32($0.sign))
+            }
             let inner = walk.geometry.kernel.count - 1
             counts[0][inner] = (counts[0][inner] + 1) / 2
             counts = [[Int]](repeating: counts[0], count: lists.count)
@@ -64,7 +66,9 @@ struct ConvolutionTables {
             for (range, steps) in zip(blockRanges, list) {
                 if known[steps] == nil {
                     known[steps] = self.steps.count
-                    self.steps += steps.steps.map { martlet_convolution_step(plane: $0.plane, tap: $0.tap, live: $0.live) }
+                    self.steps += steps.steps.map {
+                        martlet_convolution_step(plane: $0.plane, tap: $0.tap, live: $0.live)
+                    }
                     pairSteps += steps.steps.compactMap { $0.pair?.kernels }
                 }
                 // The rows of a transposed convolution are a group's inputs.
@@ -72,7 +76,8 @@ struct ConvolutionTables {
                 let stride = weightStrides.map { walk.isTransposed ? $0[1] : $0[0] } ?? 0
                 blocks.append(
                     martlet_convolution_block(
-                        first: Int32(range.first), rows: Int32(range.last - range.first), firstStep: Int64(known[steps]!),
+                        first: Int32(range.first), rows: Int32(range.last - range.first),
+                        firstStep: Int64(known[steps]!),
                         stepCount: Int64(steps.steps.count), weight: Int64(row * stride), packed: 0))
             }
             passes.append(
@@ -124,7 +129,9 @@ private struct StepBuilder {
                         live |= 1 << UInt64(row - rows.lowerBound)
                     }
                 }
-                if live != 0 { steps.append(StepList.Step(plane: Int32(plane), tap: Int32(firstTap + index), live: live)) }
+                if live != 0 {
+                    steps.append(StepList.Step(plane: Int32(plane), tap: Int32(firstTap + index), live: live))
+                }
             }
         }
         let list = StepList(steps)
@@ -219,6 +226,10 @@ final class BoundConvolution: BoundGroup {
         value.formCount = Int64(tables.forms.count)
         value.forms = UnsafePointer(memory.keep(tables.forms))
         value.pairSteps = UnsafePointer(memory.keep(tables.pairSteps))
+        if !tables.forms.isEmpty {
+            let pairs = (walk.source[0] * walk.source[1] / 2 + 15) / 16 * 16
+            value.lineMasks = memory.keep([Int32](repeating: 0, count: pairs * Int(MARTLET_PAIR_REACH)))
+        }
         value.copied = memory.keep([Int32](repeating: 0, count: tables.steps.count))
         value.direct = memory.keep([Int32](repeating: 0, count: tables.steps.count))
         value.planesIn = planes.kernels
