@@ -6,7 +6,7 @@ import Testing
 
 /// Convolutions of random shapes, masks and views on every device against their definition.
 @Suite(.serialized) struct ConvolutionTests {
-    /// A stream of small numbers.
+    /// A stream of small numbers; its values are such that sums are rounded.
     struct Generator {
         var state: UInt64
         mutating func next(_ range: ClosedRange<Int>) -> Int {
@@ -14,7 +14,7 @@ import Testing
             return range.lowerBound + Int(state >> 33) % range.count
         }
         mutating func values(_ shape: [Int]) -> Values {
-            Values(shape: shape, elements: (0..<shape.reduce(1, *)).map { _ in Double(next(-64...64)) / 64 })
+            Values(shape: shape, elements: (0..<shape.reduce(1, *)).map { _ in Double(Float(next(-1_000_000...1_000_000)) / 1_000_000) })
         }
     }
 
