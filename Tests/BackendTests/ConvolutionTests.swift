@@ -14,7 +14,9 @@ import Testing
             return range.lowerBound + Int(state >> 33) % range.count
         }
         mutating func values(_ shape: [Int]) -> Values {
-            Values(shape: shape, elements: (0..<shape.reduce(1, *)).map { _ in Double(Float(next(-1_000_000...1_000_000)) / 1_000_000) })
+            Values(
+                shape: shape,
+                elements: (0..<shape.reduce(1, *)).map { _ in Double(Float(next(-1_000_000...1_000_000)) / 1_000_000) })
         }
     }
 
