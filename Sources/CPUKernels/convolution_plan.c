@@ -5,7 +5,7 @@
 #include "convolution.h"
 
 // Floats of a slab's planes and sums: they should stay in the second-level cache.
-static const int64_t slab_floats = 2 << 16;
+static int64_t slab_floats(const martlet_convolution *c) { return (is_paired(c) ? 2 : 3) << 16; }
 
 int32_t martlet_convolution_block_rows(martlet_level level, int32_t is_weight_gradient) {
     const martlet_level_functions *f = martlet_level_table(level);
@@ -69,7 +69,7 @@ static void choose_slabs(martlet_convolution *c, int32_t threads) {
     const int64_t sums = is_paired(c) ? MARTLET_PAIR_SUMS : 1;
     const int64_t results = c->isWeightGradient ? 0 : sums * c->rows * c->pitch[0];
     const int64_t floats = maximum(1, copied + results);
-    int64_t count = divide_up(c->extent[0], maximum(1, slab_floats / floats));
+    int64_t count = divide_up(c->extent[0], maximum(1, slab_floats(c) / floats));
     if (c->isWeightGradient) {
         // Enough work for many threads where there are few images.
         const int64_t wanted = divide_up(16, maximum(1, c->images));
