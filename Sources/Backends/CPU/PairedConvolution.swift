@@ -41,7 +41,7 @@ struct PairedConvolution {
     private let least: Int
 
     /// `nil` where it can't be done or does not pay.
-    init?(_ walk: ConvolutionTaps, lists direct: [[StepList]], taps: [martlet_tap]) {
+    init?(_ walk: ConvolutionTaps, lists direct: [[StepList]], taps: [martlet_tap], isWeightGradient: Bool) {
         let inner = walk.geometry.kernel.count - 1
         guard inner > 0, walk.passes.count == 1, (walk.sourceStep + walk.resultStep).allSatisfy({ $0 == 1 }),
             walk.result[inner] > 6, walk.greatestShift[inner] - walk.leastShift[inner] + 2 <= Int(MARTLET_PAIR_REACH)
@@ -59,11 +59,11 @@ struct PairedConvolution {
             }
         }
         // In vectors of pairs, which are multiplied and added in a cycle: seeing a plane in a form takes some cycles for each line,
-        // and putting pairs together for each row. Lines of few pairs do not fill vectors.
+        // unless all are walked as one, and putting pairs together for each row. Lines of few pairs do not fill vectors.
         let blockRows = Double(walk.rows) / Double(direct[0].count)
         let count = Double((walk.result[inner] + 1) / 2)
-        let lines = max(1, 16 / count)
-        let making = 8 * Double(forms.count * walk.planes) * lines + 40 * Double(walk.rows)
+        let lines = inner == 1 && Double(walk.source[1]) == 2 * count ? 1 : max(1, 16 / count)
+        let making = 8 * Double(forms.count * walk.planes) * lines + (isWeightGradient ? 10 : 40) * Double(walk.rows)
         if Double(after) * blockRows + making > 0.92 * Double(before) * blockRows { return nil }
     }
 
