@@ -49,7 +49,9 @@ struct ConvolutionTables {
         }
         var counts = walk.passes.map(\.counts)
         var phases = walk.passes.map(\.phase)
-        if sharesProducts, let pairs = PairedConvolution(walk, lists: lists, taps: taps, isWeightGradient: weightStrides == nil) {
+        if sharesProducts,
+            let pairs = PairedConvolution(walk, lists: lists, taps: taps, isWeightGradient: weightStrides == nil)
+        {
             lists = pairs.lists
             forms = pairs.forms.map {
                 martlet_pair_form(first: Int32($0.first), second: Int32($0.second), sign: Int32($0.sign))
