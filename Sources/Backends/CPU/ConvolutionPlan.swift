@@ -228,9 +228,10 @@ final class BoundConvolution: BoundGroup {
         value.formCount = Int64(tables.forms.count)
         value.forms = UnsafePointer(memory.keep(tables.forms))
         value.pairSteps = UnsafePointer(memory.keep(tables.pairSteps))
-        if !tables.forms.isEmpty {
-            let pairs = (walk.source[0] * walk.source[1] / 2 + 15) / 16 * 16
-            value.lineMasks = memory.keep([Int32](repeating: 0, count: pairs * Int(MARTLET_PAIR_REACH)))
+        if !tables.forms.isEmpty, value.rank == 2 {
+            let vectors = (walk.source[0] * walk.source[1] / 2 + 15) / 16
+            let reach = walk.greatestShift[1] - walk.leastShift[1] + 3
+            value.lineMasks = memory.keep([Int32](repeating: 0, count: vectors * 16 * reach))
         }
         value.copied = memory.keep([Int32](repeating: 0, count: tables.steps.count))
         value.direct = memory.keep([Int32](repeating: 0, count: tables.steps.count))

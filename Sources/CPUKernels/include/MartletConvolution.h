@@ -105,8 +105,8 @@ typedef struct {
     int64_t innerExtents[MARTLET_MAXIMUM_RANK];
 
     /// Chosen by `martlet_convolution_plan`. A source is read where it lies, or copied with zeros around it: `pitch` are the
-    /// distances of neighbouring positions in a copied plane, `head` the zeros before it; a line of pairs has no zeros around it. A slab is some positions of the
-    /// first axis; its window is what it reads of that axis.
+    /// distances of neighbouring positions in a copied plane, `head` the zeros before it. Lines of pairs have no zeros beside
+    /// them. A slab is some positions of the first axis; its window is what it reads of that axis.
     int64_t pitch[MARTLET_CONVOLUTION_AXES], extent[MARTLET_CONVOLUTION_AXES];
     int64_t head, phasePitch, planePitch, phases, slab, slabCount, window;
     int32_t isDirect, isCompact, usesDots, storesResult;
