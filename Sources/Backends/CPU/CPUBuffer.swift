@@ -20,8 +20,9 @@ final class CPUBuffer: DeviceBuffer, @unchecked Sendable {
         self.byteCount = byteCount
         var memory: UnsafeMutableRawPointer?
         // A vector that reads a little past the end stays inside.
-        let size = max(64, (byteCount + 127) / 64 * 64)
-        let isLarge = size >= 1 << 22
+        let least = max(64, (byteCount + 127) / 64 * 64)
+        let isLarge = least >= 1 << 19
+        let size = isLarge ? ((least + (1 << 21) - 1) >> 21) << 21 : least
         guard byteCount >= 0, posix_memalign(&memory, isLarge ? 1 << 21 : 64, size) == 0, let memory else {
             throw CPUError.outOfMemory(byteCount: byteCount, purpose: purpose)
         }
