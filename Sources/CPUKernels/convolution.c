@@ -290,15 +290,29 @@ static void compact_row(
 // Pairs of results from their four sums, which lie `between` apart, to their places in the result.
 static void compact_pairs(const convolution_job *j, const float *sums, int64_t between, int64_t rows, float *target) {
     const martlet_convolution *c = j->c;
-    const int64_t line = c->result[1] * c->result[2];
-    if (2 * c->pitch[0] == line) {
-        j->level->pair_results(target, sums, between, rows * line);
-        return;
-    }
     const int64_t lines = c->rank == 3 ? c->result[1] : 1, count = c->result[c->rank - 1];
     for (int64_t m = 0; m < rows; m++) {
         for (int64_t i = 0; i < lines; i++, target += count) {
             j->level->pair_results(target, sums + m * c->pitch[0] + (lines > 1 ? i * c->pitch[1] : 0), between, count);
+        }
+    }
+}
+
+// The same for pairs that are one row: a tile's pixels go through all four sums while these are in the nearest caches.
+static void run_flat_pairs(
+    const convolution_job *j, const slab_source *source, int64_t pixels, float *sums, int64_t between, float *target,
+    int64_t pitch, int64_t image, int64_t low) {
+    const martlet_convolution *c = j->c;
+    const int64_t most = j->level->conv_vectors * j->level->width;
+    for (int64_t at = 0; at < pixels; at += most) {
+        const int64_t count = minimum(most, pixels - at);
+        const slab_source here = {source->base + at, source->offsets, 0};
+        for (int64_t p = 0; p < MARTLET_PAIR_SUMS; p++) {
+            const int64_t fetched = p == MARTLET_PAIR_SUMS - 1 ? image : -1;
+            run_pass(j, &c->passes[p], &here, count, sums + p * between, c->sumPitch, fetched, low + 2 * at);
+        }
+        for (int64_t r = 0; r < c->rows; r++) {
+            j->level->pair_results(target + r * pitch + 2 * at, sums + r * c->sumPitch, between, 2 * count);
         }
     }
 }
@@ -340,14 +354,19 @@ static void run_slab(void *argument, int64_t index, int32_t worker) {
         const martlet_convolution_pass *pass = &c->passes[p];
         const int64_t rows = pass_rows(pass, first, last), pixels = pass_span(c, pass, rows);
         if (pixels == 0) continue;
-        float *into = is_paired(c) ? sums + p * between : sums;
-        const int fetches = !c->storesResult && c->innerRank == 1 && (!is_paired(c) || p == MARTLET_PAIR_SUMS - 1);
-        run_pass(j, pass, &source, pixels, into, sum_pitch, fetches ? image : -1, low);
+        const int64_t fetched = !c->storesResult && c->innerRank == 1 ? image : -1;
+        if (!is_paired(c)) {
+            run_pass(j, pass, &source, pixels, sums, sum_pitch, fetched, low);
+        } else if (!pairs_are_flat(c)) {
+            run_pass(j, pass, &source, pixels, sums + p * between, sum_pitch, p == MARTLET_PAIR_SUMS - 1 ? fetched : -1, low);
+        } else if (p == 0) {
+            run_flat_pairs(j, &source, pixels, sums, between, target, pitch, c->innerRank == 1 ? image : -1, low);
+        }
         for (int64_t b = pass->firstBlock; b < pass->firstBlock + pass->blockCount; b++) {
             executed += c->blocks[b].rows * c->blocks[b].stepCount * rows * pass->counts[1] * pass->counts[2];
         }
         if (is_paired(c)) {
-            if (p < MARTLET_PAIR_SUMS - 1) continue;
+            if (p < MARTLET_PAIR_SUMS - 1 || pairs_are_flat(c)) continue;
             for (int64_t r = 0; r < c->rows; r++) compact_pairs(j, sums + r * sum_pitch, between, rows, target + r * pitch);
             continue;
         }

@@ -330,19 +330,39 @@ static void pair_forms(
 // The same for lines that lie behind one another and have two pixels for each pair, so that they are walked as one: `count` pairs,
 // and some behind them up to a whole vector. Pixels before `low` and from `high` on are not read; which of the others a pair's own
 // line has, the masks say: a vector for every vector of pairs and every pixel that a form reaches.
-INLINE void plane_body(
-    const int32_t reach, float *target, int64_t pitch, const float *source, int64_t low, int64_t high, int64_t count,
+INLINE void load_pixels(vf *even, vf *odd, const float *source, int64_t low, int64_t high) {
+    vf a, b;
+    if (low <= 0 && high >= 2 * WIDTH) {
+        a = LOAD_F(source, 0);
+        b = LOAD_F(source, WIDTH);
+    } else {
+        a = load_between(source, low, high);
+        b = load_between(source + WIDTH, low - WIDTH, high - WIDTH);
+    }
+    *even = __builtin_shufflevector(a, b, FROM(2, 0));
+    *odd = __builtin_shufflevector(a, b, FROM(2, 1));
+}
+
+static void pair_forms_of_plane(
+    int32_t reach, float *target, int64_t pitch, const float *source, int64_t low, int64_t high, int64_t count,
     const int32_t *masks, const martlet_pair_form *forms, int64_t form_count) {
-    for (int64_t q = 0; q < count; q += WIDTH, source += 2 * WIDTH, low -= 2 * WIDTH, high -= 2 * WIDTH) {
-        vf x[MARTLET_PAIR_REACH];
-        const int is_inside = low <= 0 && high >= reach + 2 * WIDTH;
-#pragma clang loop unroll_count(2)
+    vf even, odd;
+    load_pixels(&even, &odd, source, low, high);
+    for (int64_t q = 0; q < count; q += WIDTH) {
+        // The pixels from 2 q + 2 i on are those from 2 q on, a lane further.
+        source += 2 * WIDTH, low -= 2 * WIDTH, high -= 2 * WIDTH;
+        vf next_even, next_odd, x[MARTLET_PAIR_REACH];
+        load_pixels(&next_even, &next_odd, source, low, high);
+        vf e = even, o = odd, later_even = next_even, later_odd = next_odd;
         for (int32_t i = 0; i < reach; i += 2, masks += 2 * WIDTH) {
-            const vf a = is_inside ? LOAD_F(source, i) : load_between(source + i, low - i, high - i);
-            const vf b = is_inside ? LOAD_F(source, i + WIDTH) : load_between(source + i + WIDTH, low - i - WIDTH, high - i - WIDTH);
-            x[i] = as_float(as_int(__builtin_shufflevector(a, b, FROM(2, 0))) & *(const vi_at *)masks);
-            x[i + 1] = as_float(as_int(__builtin_shufflevector(a, b, FROM(2, 1))) & *(const vi_at *)(masks + WIDTH));
+            x[i] = as_float(as_int(e) & *(const vi_at *)masks);
+            x[i + 1] = as_float(as_int(o) & *(const vi_at *)(masks + WIDTH));
+            e = __builtin_shufflevector(e, later_even, FROM(1, 1));
+            o = __builtin_shufflevector(o, later_odd, FROM(1, 1));
+            later_even = __builtin_shufflevector(later_even, later_even, FROM(1, 1));
+            later_odd = __builtin_shufflevector(later_odd, later_odd, FROM(1, 1));
         }
+        even = next_even, odd = next_odd;
         float *to = target + q;
         for (int64_t f = 0; f < form_count; f++, to += pitch) {
             const martlet_pair_form *form = &forms[f];
@@ -352,13 +372,6 @@ INLINE void plane_body(
             STORE_F(to, 0, v);
         }
     }
-}
-
-static void pair_forms_of_plane(
-    int32_t reach, float *target, int64_t pitch, const float *source, int64_t low, int64_t high, int64_t count,
-    const int32_t *masks, const martlet_pair_form *forms, int64_t form_count) {
-    if (reach == 4) plane_body(4, target, pitch, source, low, high, count, masks, forms, form_count);
-    else plane_body(reach, target, pitch, source, low, high, count, masks, forms, form_count);
 }
 
 // `count` results from the four sums of each pair, which lie `between` apart.

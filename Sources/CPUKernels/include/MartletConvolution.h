@@ -30,7 +30,8 @@ typedef struct {
     int32_t first, second, sign;
 } martlet_pair_form;
 
-enum { MARTLET_PAIR_REACH = 16 };
+/// Pixels that a pair may reach over.
+enum { MARTLET_PAIR_REACH = 10 };
 
 /// What a step reads and is weighted with where pairs share products: the form of its plane, and the sum of `factors` times the
 /// weights at `taps`.
