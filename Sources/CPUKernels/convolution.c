@@ -78,18 +78,16 @@ static void see_pairs(
     const int64_t low = minimum(c->window, maximum(0, -start));
     const int64_t high = maximum(low, minimum(c->window, c->source[0] - start));
     see_nothing(target, c, low * c->pitch[0]);
-    if (c->isOneLine && high > low) {
-        const int64_t pixels = 2 * count, behind = (start + low) * pixels;
-        j->level->pair_forms_of_plane(
-            pair_reach(c), target + low * count, c->phasePitch, source + behind + least, -behind - least,
-            c->source[0] * pixels - behind - least, (high - low) * count, c->lineMasks, c->forms, c->formCount);
-    }
-    for (int64_t at = low; at < high && !c->isOneLine; at += c->rank == 3 ? 1 : high - low) {
-        const int64_t lines = c->rank == 3 ? c->source[1] : high - low;
+    // Whole lines behind one another are one, of which masks take what each pair's own line has.
+    const int64_t joined = c->lineMasks ? high - low : 1, pixels = c->source[inner];
+    for (int64_t at = low; at < high; at += c->rank == 3 ? 1 : high - low) {
+        const int64_t lines = c->rank == 3 ? c->source[1] : (high - low) / joined;
+        const int64_t before = c->lineMasks ? (start + at) * pixels : 0;
+        const int64_t behind = c->lineMasks ? (c->source[0] - start - at) * pixels : pixels;
         float *to = target + at * c->pitch[0];
         j->level->pair_forms(
-            pair_reach(c), to, c->phasePitch, source + (start + at) * stride[0] + least, stride[inner - 1], lines, -least,
-            c->source[inner] - least, count, c->forms, c->formCount);
+            pair_reach(c), to, c->phasePitch, source + (start + at) * stride[0] + least, stride[inner - 1], lines,
+            -before - least, behind - least, joined * count, c->lineMasks, c->forms, c->formCount);
         if (c->rank == 3) see_nothing(to + lines * count, c, c->pitch[0] - lines * count);
     }
     // What lies behind the window, the last vectors of a tile may read but nobody uses.
@@ -217,17 +215,40 @@ static void fetch(
     }
 }
 
-// All blocks of a pass over the pixels of a slab. Sums of a row lie `stride` behind those of the row before. With `image` at
-// least 0, the sums' first pixel is number `low` of a row of the result.
+// All blocks of a pass over one tile's pixels. Sums of a row lie `stride` behind those of the row before. With `image` at least 0,
+// the epilogue will ask for `count` pixels of that image's result from number `first` on.
+static void run_tile(
+    const convolution_job *j, const martlet_convolution_pass *pass, const float *pixels, const int32_t *offsets,
+    int32_t vectors, float *sums, int64_t stride, int64_t image, int64_t first, int64_t count) {
+    const martlet_convolution *c = j->c;
+    // The planes of a chunk of steps and its weights stay in the first-level cache for all blocks; the sums go on where they
+    // were.
+    int goes_on = 1;
+    for (int64_t start = 0; goes_on; start += chunk_steps) {
+        goes_on = 0;
+        for (int64_t b = pass->firstBlock; b < pass->firstBlock + pass->blockCount; b++) {
+            const martlet_convolution_block *block = &c->blocks[b];
+            const int64_t steps = minimum(chunk_steps, block->stepCount - start);
+            if (start > 0 && steps <= 0) continue;
+            if (block->stepCount > start + chunk_steps) goes_on = 1;
+            // What a row of another section asks for, its like of the first has asked for.
+            if (start == 0 && image >= 0 && block->first < c->rows / c->sections) {
+                fetch(j, image, block->first, block->rows, first, count);
+            }
+            j->level->convolution_sums(
+                block->rows, vectors, steps,
+                (const float *)(void *)j->context->shared + block->packed + start * block->rows, pixels,
+                offsets + block->firstStep + start, sums + block->first * stride, stride, start > 0, b == pass->firstBlock);
+        }
+    }
+}
+
+// A pass over the pixels of a slab. With `image` at least 0, the sums' first pixel is number `low` of a row of the result.
 static void run_pass(
     const convolution_job *j, const martlet_convolution_pass *pass, const slab_source *source, int64_t pixels,
     float *sums, int64_t stride, int64_t image, int64_t low) {
     const martlet_convolution *c = j->c;
-    const int64_t width = j->level->width;
-    int64_t longest = 0;
-    for (int64_t b = pass->firstBlock; b < pass->firstBlock + pass->blockCount; b++) {
-        longest = maximum(longest, c->blocks[b].stepCount);
-    }
+    const int64_t width = j->level->width, line = c->result[1] * c->result[2];
     int32_t vectors;
     for (int64_t at = 0; at < pixels; at += vectors * width) {
         vectors = (int32_t)minimum(j->level->conv_vectors, divide_up(pixels - at, width));
@@ -237,27 +258,9 @@ static void run_pass(
             vectors = (int32_t)minimum(vectors, pixels / width);
             from = minimum(at, pixels - vectors * width);
         }
-        // The planes of a chunk of steps and its weights stay in the first-level cache for all blocks; the sums go on where
-        // they were.
-        for (int64_t start = 0; start == 0 || start < longest; start += chunk_steps) {
-            for (int64_t b = pass->firstBlock; b < pass->firstBlock + pass->blockCount; b++) {
-                const martlet_convolution_block *block = &c->blocks[b];
-                const int64_t steps = minimum(chunk_steps, block->stepCount - start);
-                if (start > 0 && steps <= 0) continue;
-                // What a row of another section asks for, its like of the first has asked for.
-                if (start == 0 && image >= 0 && block->first < c->rows / c->sections) {
-                    const int64_t line = c->result[1] * c->result[2];
-                    const int64_t unit = is_paired(c) ? 2 : 1;
-                    const int64_t first = from / c->pitch[0] * line + minimum(from % c->pitch[0] * unit, line);
-                    fetch(j, image, block->first, block->rows, low + first, vectors * width * unit);
-                }
-                j->level->convolution_sums(
-                    block->rows, vectors, steps,
-                    (const float *)(void *)j->context->shared + block->packed + start * block->rows, source->base + from,
-                    source->offsets + block->firstStep + start, sums + block->first * stride + from, stride, start > 0,
-                    b == pass->firstBlock);
-            }
-        }
+        const int64_t first = low + from / c->pitch[0] * line + minimum(from % c->pitch[0], line);
+        run_tile(
+            j, pass, source->base + from, source->offsets, vectors, sums + from, stride, image, first, vectors * width);
     }
 }
 
@@ -287,34 +290,51 @@ static void compact_row(
     }
 }
 
-// Pairs of results from their four sums, which lie `between` apart, to their places in the result.
-static void compact_pairs(const convolution_job *j, const float *sums, int64_t between, int64_t rows, float *target) {
-    const martlet_convolution *c = j->c;
-    const int64_t lines = c->rank == 3 ? c->result[1] : 1, count = c->result[c->rank - 1];
-    for (int64_t m = 0; m < rows; m++) {
-        for (int64_t i = 0; i < lines; i++, target += count) {
-            j->level->pair_results(target, sums + m * c->pitch[0] + (lines > 1 ? i * c->pitch[1] : 0), between, count);
-        }
+// A tile's pairs of results, from pair `at` of the slab on, from their four sums, which lie `between` apart, to their places in a
+// row of the result.
+static void place_pairs(
+    const martlet_convolution *c, const martlet_level_functions *level, const float *sums, int64_t between, int64_t at,
+    int64_t pairs, float *target) {
+    const int64_t present = c->result[c->rank - 1], lines = c->rank == 3 ? c->result[1] : 1;
+    const int64_t pitch = c->pitch[c->rank - 2], all = c->pitch[0] / pitch;
+    // Whole lines that lie behind one another are one.
+    if (present == 2 * pitch && lines == all) {
+        level->pair_results(target + 2 * at, sums, between, 2 * pairs);
+        return;
+    }
+    for (int64_t end = at + pairs, count; at < end; at += count, sums += count) {
+        const int64_t number = at / pitch, first = at % pitch, line = number % all;
+        count = minimum(pitch - first, end - at);
+        if (line >= lines) continue;
+        level->pair_results(
+            target + (number / all * lines + line) * present + 2 * first, sums, between,
+            minimum(2 * count, present - 2 * first));
     }
 }
 
-// The same for pairs that are one row: a tile's pixels go through all four sums while these are in the nearest caches.
-static void run_flat_pairs(
-    const convolution_job *j, const slab_source *source, int64_t pixels, float *sums, int64_t between, float *target,
+// The pairs of a slab: a tile's pixels go through all four sums while these are in the nearest caches. Returns the multiply-adds.
+static int64_t run_pairs(
+    const convolution_job *j, const float *base, const int32_t *offsets, int64_t rows, float *sums, float *target,
     int64_t pitch, int64_t image, int64_t low) {
     const martlet_convolution *c = j->c;
-    const int64_t most = j->level->conv_vectors * j->level->width;
-    for (int64_t at = 0; at < pixels; at += most) {
-        const int64_t count = minimum(most, pixels - at);
-        const slab_source here = {source->base + at, source->offsets, 0};
+    const int64_t width = j->level->width, between = c->rows * c->sumPitch;
+    const int64_t pixels = pass_span(c, &c->passes[0], rows);
+    int32_t vectors;
+    for (int64_t at = 0; at < pixels; at += vectors * width) {
+        vectors = (int32_t)minimum(j->level->conv_vectors, divide_up(pixels - at, width));
+        const int64_t pairs = minimum(vectors * width, pixels - at);
         for (int64_t p = 0; p < MARTLET_PAIR_SUMS; p++) {
-            const int64_t fetched = p == MARTLET_PAIR_SUMS - 1 ? image : -1;
-            run_pass(j, &c->passes[p], &here, count, sums + p * between, c->sumPitch, fetched, low + 2 * at);
+            run_tile(
+                j, &c->passes[p], base + at, offsets, vectors, sums + p * between, c->sumPitch,
+                p == MARTLET_PAIR_SUMS - 1 ? image : -1, low + 2 * at, 2 * pairs);
         }
         for (int64_t r = 0; r < c->rows; r++) {
-            j->level->pair_results(target + r * pitch + 2 * at, sums + r * c->sumPitch, between, 2 * count);
+            place_pairs(c, j->level, sums + r * c->sumPitch, between, at, pairs, target + r * pitch);
         }
     }
+    int64_t products = 0;
+    for (int64_t b = 0; b < c->blockCount; b++) products += c->blocks[b].rows * c->blocks[b].stepCount;
+    return products * rows * c->passes[0].counts[1] * c->passes[0].counts[2];
 }
 
 static void run_slab(void *argument, int64_t index, int32_t worker) {
@@ -325,8 +345,7 @@ static void run_slab(void *argument, int64_t index, int32_t worker) {
     slab_range(c, index % c->slabCount, &first, &last);
     char *work = j->context->work + worker * j->context->workBytes;
     float *copy = (float *)(void *)work, *sums = copy + source_floats(c);
-    const int64_t between = c->rows * c->sumPitch;
-    float *compact = sums + between * (is_paired(c) ? MARTLET_PAIR_SUMS : 1);
+    float *compact = sums + sum_floats(c);
     char *rest = (char *)(compact + (c->isCompact ? 0 : c->rows * c->compactPitch));
     // The shortest pass decides whether planes can be read in place.
     int64_t least = INT64_MAX, executed = 0;
@@ -350,25 +369,17 @@ static void run_slab(void *argument, int64_t index, int32_t worker) {
         sums = target;
         sum_pitch = pitch;
     }
-    for (int64_t p = 0; p < c->passCount; p++) {
+    const int64_t fetched = c->innerRank == 1 ? image : -1;
+    if (is_paired(c)) {
+        executed = run_pairs(j, source.base, source.offsets, last - first, sums, target, pitch, fetched, low);
+    }
+    for (int64_t p = 0; p < c->passCount && !is_paired(c); p++) {
         const martlet_convolution_pass *pass = &c->passes[p];
         const int64_t rows = pass_rows(pass, first, last), pixels = pass_span(c, pass, rows);
         if (pixels == 0) continue;
-        const int64_t fetched = !c->storesResult && c->innerRank == 1 ? image : -1;
-        if (!is_paired(c)) {
-            run_pass(j, pass, &source, pixels, sums, sum_pitch, fetched, low);
-        } else if (!pairs_are_flat(c)) {
-            run_pass(j, pass, &source, pixels, sums + p * between, sum_pitch, p == MARTLET_PAIR_SUMS - 1 ? fetched : -1, low);
-        } else if (p == 0) {
-            run_flat_pairs(j, &source, pixels, sums, between, target, pitch, c->innerRank == 1 ? image : -1, low);
-        }
+        run_pass(j, pass, &source, pixels, sums, sum_pitch, c->storesResult ? -1 : fetched, low);
         for (int64_t b = pass->firstBlock; b < pass->firstBlock + pass->blockCount; b++) {
             executed += c->blocks[b].rows * c->blocks[b].stepCount * rows * pass->counts[1] * pass->counts[2];
-        }
-        if (is_paired(c)) {
-            if (p < MARTLET_PAIR_SUMS - 1 || pairs_are_flat(c)) continue;
-            for (int64_t r = 0; r < c->rows; r++) compact_pairs(j, sums + r * sum_pitch, between, rows, target + r * pitch);
-            continue;
         }
         if (sums == target || (c->isCompact && !c->storesResult)) continue;
         for (int64_t r = 0; r < c->rows; r++) compact_row(j, pass, sums + r * sum_pitch, rows, target + r * pitch);

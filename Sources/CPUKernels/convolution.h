@@ -13,11 +13,6 @@ typedef struct {
 /// Whether pairs of pixels share products.
 static inline int is_paired(const martlet_convolution *c) { return c->formCount > 0; }
 
-/// Whether the pairs of a slab, walked as one row, make its results as one row; they are then put together tile by tile.
-static inline int pairs_are_flat(const martlet_convolution *c) {
-    return is_paired(c) && 2 * c->pitch[0] == c->result[1] * c->result[2];
-}
-
 /// Pixels that the forms of a pair reach over, from the least shift on; even.
 static inline int32_t pair_reach(const martlet_convolution *c) {
     return (int32_t)round_up(c->greatestShift[c->rank - 1] - c->leastShift[c->rank - 1] + 2, 2);
@@ -26,6 +21,11 @@ static inline int32_t pair_reach(const martlet_convolution *c) {
 /// The copied planes of an image.
 static inline int64_t source_floats(const martlet_convolution *c) {
     return round_up(c->planes * c->planePitch, 16);
+}
+
+/// The sums of a slab, or of a tile of pairs.
+static inline int64_t sum_floats(const martlet_convolution *c) {
+    return c->rows * c->sumPitch * (is_paired(c) ? MARTLET_PAIR_SUMS : 1);
 }
 
 static inline int64_t rows_per_group(const martlet_convolution *c) { return c->rows / c->groups; }

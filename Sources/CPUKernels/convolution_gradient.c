@@ -25,7 +25,7 @@ static int64_t longest_chunk(const martlet_convolution *c) { return is_paired(c)
 
 void martlet_convolution_gradient_plan(martlet_convolution *c) {
     const martlet_level_functions *level = martlet_level_table(c->level);
-    c->usesDots = rows_per_group(c) * 4 <= level->width;
+    c->usesDots = !is_paired(c) && rows_per_group(c) * 4 <= level->width;
     c->partFloats = 0;
     for (int64_t b = 0; b < c->blockCount; b++) {
         martlet_convolution_block *block = &c->blocks[b];

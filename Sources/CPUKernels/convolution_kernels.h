@@ -287,49 +287,7 @@ static void add_row(float *target, const float *source, int64_t count) {
 #define WOVEN(first) first, first + 4, first + 1, first + 5
 #endif
 
-// target[f pitch + l count + q] = form f at pair q of line l, for `count` pairs of lines of pixels that lie `stride` apart; some
-// places behind the last line are overwritten. Forms reach over `reach` pixels. Of a line, pixels before `low` and from `high` on
-// are zeros and not read.
-INLINE void form_body(
-    const int32_t reach, float *target, int64_t pitch, const float *source, int64_t stride, int64_t lines, int64_t low,
-    int64_t high, int64_t count, const martlet_pair_form *forms, int64_t form_count) {
-    for (int64_t q = 0; q < count; q += WIDTH) {
-        // The first vector of a line may reach into the next, which is written after it.
-        const int64_t stored = q == 0 || count - q > WIDTH ? WIDTH : count - q;
-        for (int64_t l = 0; l < lines; l++) {
-            const float *line = source + l * stride + 2 * q;
-            vf x[MARTLET_PAIR_REACH];
-#pragma clang loop unroll_count(2)
-            for (int32_t i = 0; i < reach; i += 2) {
-                const int64_t at = 2 * q + i;
-                const vf a = load_between(line + i, low - at, high - at);
-                const vf b = load_between(line + i + WIDTH, low - at - WIDTH, high - at - WIDTH);
-                x[i] = __builtin_shufflevector(a, b, FROM(2, 0));
-                x[i + 1] = __builtin_shufflevector(a, b, FROM(2, 1));
-            }
-            float *to = target + l * count + q;
-            for (int64_t f = 0; f < form_count; f++, to += pitch) {
-                const martlet_pair_form *form = &forms[f];
-                vf v = x[form->first];
-                if (form->sign > 0) v += x[form->second];
-                if (form->sign < 0) v -= x[form->second];
-                if (stored == WIDTH) STORE_F(to, 0, v);
-                else store_first(to, stored, v);
-            }
-        }
-    }
-}
-
-static void pair_forms(
-    int32_t reach, float *target, int64_t pitch, const float *source, int64_t stride, int64_t lines, int64_t low, int64_t high,
-    int64_t count, const martlet_pair_form *forms, int64_t form_count) {
-    if (reach == 4) form_body(4, target, pitch, source, stride, lines, low, high, count, forms, form_count);
-    else form_body(reach, target, pitch, source, stride, lines, low, high, count, forms, form_count);
-}
-
-// The same for lines that lie behind one another and have two pixels for each pair, so that they are walked as one: `count` pairs,
-// and some behind them up to a whole vector. Pixels before `low` and from `high` on are not read; which of the others a pair's own
-// line has, the masks say: a vector for every vector of pairs and every pixel that a form reaches.
+// WIDTH neighbours of two pixels each, from `low` on and before `high`, with zeros around them.
 INLINE void load_pixels(vf *even, vf *odd, const float *source, int64_t low, int64_t high) {
     vf a, b;
     if (low <= 0 && high >= 2 * WIDTH) {
@@ -343,33 +301,45 @@ INLINE void load_pixels(vf *even, vf *odd, const float *source, int64_t low, int
     *odd = __builtin_shufflevector(a, b, FROM(2, 1));
 }
 
-static void pair_forms_of_plane(
-    int32_t reach, float *target, int64_t pitch, const float *source, int64_t low, int64_t high, int64_t count,
-    const int32_t *masks, const martlet_pair_form *forms, int64_t form_count) {
-    vf even, odd;
-    load_pixels(&even, &odd, source, low, high);
-    for (int64_t q = 0; q < count; q += WIDTH) {
-        // The pixels from 2 q + 2 i on are those from 2 q on, a lane further.
-        source += 2 * WIDTH, low -= 2 * WIDTH, high -= 2 * WIDTH;
-        vf next_even, next_odd, x[MARTLET_PAIR_REACH];
-        load_pixels(&next_even, &next_odd, source, low, high);
-        vf e = even, o = odd, later_even = next_even, later_odd = next_odd;
-        for (int32_t i = 0; i < reach; i += 2, masks += 2 * WIDTH) {
-            x[i] = as_float(as_int(e) & *(const vi_at *)masks);
-            x[i + 1] = as_float(as_int(o) & *(const vi_at *)(masks + WIDTH));
-            e = __builtin_shufflevector(e, later_even, FROM(1, 1));
-            o = __builtin_shufflevector(o, later_odd, FROM(1, 1));
-            later_even = __builtin_shufflevector(later_even, later_even, FROM(1, 1));
-            later_odd = __builtin_shufflevector(later_odd, later_odd, FROM(1, 1));
-        }
-        even = next_even, odd = next_odd;
-        float *to = target + q;
-        for (int64_t f = 0; f < form_count; f++, to += pitch) {
-            const martlet_pair_form *form = &forms[f];
-            vf v = x[form->first];
-            if (form->sign > 0) v += x[form->second];
-            if (form->sign < 0) v -= x[form->second];
-            STORE_F(to, 0, v);
+// target[f pitch + l count + q] = form f at pair q of line l, for `count` pairs of lines of pixels that lie `stride` apart; up to
+// a whole vector behind the last is overwritten. Forms reach over `reach` pixels. Of a line, pixels before `low` and from `high` on
+// are zeros and not read. With `masks`, the line is several: a vector for every vector of pairs and every pixel that a form reaches
+// says which of them a pair's own line has.
+static void pair_forms(
+    int32_t reach, float *target, int64_t pitch, const float *source, int64_t stride, int64_t lines, int64_t low,
+    int64_t high, int64_t count, const int32_t *masks, const martlet_pair_form *forms, int64_t form_count) {
+    for (int64_t l = 0; l < lines; l++, source += stride, target += count) {
+        vf even, odd;
+        load_pixels(&even, &odd, source, low, high);
+        // What a line's last vector writes too much, the next line overwrites.
+        for (int64_t q = 0; q < count; q += WIDTH) {
+            // The pixels from 2 q + 2 i on are those from 2 q on, a lane further.
+            const int64_t at = 2 * (q + WIDTH);
+            vf next_even, next_odd, x[MARTLET_PAIR_REACH];
+            load_pixels(&next_even, &next_odd, source + at, low - at, high - at);
+            vf e = even, o = odd, later_even = next_even, later_odd = next_odd;
+            for (int32_t i = 0; i < reach; i += 2) {
+                x[i] = e;
+                x[i + 1] = o;
+                if (masks) {
+                    x[i] = as_float(as_int(e) & *(const vi_at *)masks);
+                    x[i + 1] = as_float(as_int(o) & *(const vi_at *)(masks + WIDTH));
+                    masks += 2 * WIDTH;
+                }
+                e = __builtin_shufflevector(e, later_even, FROM(1, 1));
+                o = __builtin_shufflevector(o, later_odd, FROM(1, 1));
+                later_even = __builtin_shufflevector(later_even, later_even, FROM(1, 1));
+                later_odd = __builtin_shufflevector(later_odd, later_odd, FROM(1, 1));
+            }
+            even = next_even, odd = next_odd;
+            float *to = target + q;
+            for (int64_t f = 0; f < form_count; f++, to += pitch) {
+                const martlet_pair_form *form = &forms[f];
+                vf v = x[form->first];
+                if (form->sign > 0) v += x[form->second];
+                if (form->sign < 0) v -= x[form->second];
+                STORE_F(to, 0, v);
+            }
         }
     }
 }

@@ -66,8 +66,7 @@ static double slab_cost(const martlet_convolution *c, const martlet_level_functi
 static void choose_slabs(martlet_convolution *c, int32_t threads) {
     const martlet_level_functions *level = martlet_level_table(c->level);
     const int64_t copied = c->isDirect && !c->isWeightGradient ? 0 : c->planes * c->phases * c->pitch[0];
-    const int64_t sums = pairs_are_flat(c) ? 0 : is_paired(c) ? MARTLET_PAIR_SUMS : 1;
-    const int64_t results = c->isWeightGradient ? 0 : sums * c->rows * c->pitch[0];
+    const int64_t results = c->isWeightGradient || is_paired(c) ? 0 : c->rows * c->pitch[0];
     const int64_t floats = maximum(1, copied + results);
     int64_t count = divide_up(c->extent[0], maximum(1, slab_floats(c) / floats));
     if (c->isWeightGradient) {
@@ -82,7 +81,7 @@ static void choose_slabs(martlet_convolution *c, int32_t threads) {
     c->slab = maximum(1, divide_up(c->extent[0], count));
     if (!c->isWeightGradient) {
         double least = INFINITY;
-        const int64_t most = minimum(c->extent[0], c->slab + (pairs_are_flat(c) ? c->slab / 4 : 0));
+        const int64_t most = minimum(c->extent[0], c->slab + (is_paired(c) ? c->slab / 4 : 0));
         for (int64_t slab = most; slab > most / 2; slab--) {
             const int64_t whole = c->extent[0] / slab;
             const double cost = (double)whole * slab_cost(c, level, slab) + slab_cost(c, level, c->extent[0] - whole * slab);
@@ -98,15 +97,15 @@ static void choose_slabs(martlet_convolution *c, int32_t threads) {
     // Vectors of forms are stored where lines of memory begin.
     c->phasePitch = round_up(c->head + c->window * c->pitch[0] + slack, is_paired(c) ? 16 : 1);
     c->planePitch = spread(c->phases * c->phasePitch);
-    c->sumPitch = spread(pairs_are_flat(c) ? slack : c->slab * c->pitch[0] + slack);
+    c->sumPitch = spread(is_paired(c) ? slack : c->slab * c->pitch[0] + slack);
     c->compactPitch = spread(c->slab * c->resultStep[0] * c->result[1] * c->result[2]);
 }
 
 static void find_line_masks(martlet_convolution *c) {
     const int64_t width = martlet_level_table(c->level)->width, count = c->pitch[0], pixels = c->source[1];
     const int64_t total = c->source[0] * count;
-    c->isOneLine = is_paired(c) && c->rank == 2 && pixels == 2 * count && c->planesIn.strides[2] == pixels;
-    if (!c->isOneLine) return;
+    if (!is_paired(c) || c->rank != 2 || pixels != 2 * count || c->planesIn.strides[2] != pixels) c->lineMasks = NULL;
+    if (c->lineMasks == NULL) return;
     int32_t *mask = c->lineMasks;
     for (int64_t at = 0; at < total; at += width) {
         for (int32_t i = 0; i < pair_reach(c); i++) {
@@ -160,7 +159,6 @@ void martlet_convolution_plan(martlet_convolution *c, int32_t threads) {
     }
     c->sharedBytes = packed * 4;
     // A slab at the edge, or of few pixels, is copied even where the others are not.
-    const int64_t floats = source_floats(c) + c->rows * c->sumPitch * (is_paired(c) ? MARTLET_PAIR_SUMS : 1) +
-                           (c->isCompact ? 0 : c->rows * c->compactPitch);
+    const int64_t floats = source_floats(c) + sum_floats(c) + (c->isCompact ? 0 : c->rows * c->compactPitch);
     c->workBytes = floats * 4 + slots;
 }

@@ -90,10 +90,7 @@ typedef struct {
     void (*add_row)(float *target, const float *source, int64_t count);
     void (*pair_forms)(
         int32_t reach, float *target, int64_t pitch, const float *source, int64_t stride, int64_t lines, int64_t low,
-        int64_t high, int64_t count, const martlet_pair_form *forms, int64_t form_count);
-    void (*pair_forms_of_plane)(
-        int32_t reach, float *target, int64_t pitch, const float *source, int64_t low, int64_t high, int64_t count,
-        const int32_t *masks, const martlet_pair_form *forms, int64_t form_count);
+        int64_t high, int64_t count, const int32_t *masks, const martlet_pair_form *forms, int64_t form_count);
     void (*pair_results)(float *target, const float *sums, int64_t between, int64_t count);
     void (*pair_columns)(float *target, const float *source, int32_t sum, int64_t pairs, int64_t height);
 } martlet_level_functions;

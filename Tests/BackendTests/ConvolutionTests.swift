@@ -1,8 +1,10 @@
-import CPU
+import CPUKernels
 import Compiler
 import Graph
 import OpenCL
 import Testing
+
+@testable import CPU
 
 /// Convolutions of random shapes, masks and views on every device against their definition.
 @Suite(.serialized) struct ConvolutionTests {
@@ -87,9 +89,9 @@ import Testing
     }
 
     /// Forward, both gradients and a fused epilogue of several configurations, in one program for each device.
-    private func check(
+    @discardableResult private func check(
         _ configurations: [Configuration], seed: UInt64, devices: [any Device], element: ElementType
-    ) throws {
+    ) throws -> Schedule {
         // The batch is a run-time extent, the same for all.
         let batch = configurations[0].x[0]
         var outputs: [Tensor] = []
@@ -126,6 +128,7 @@ import Testing
                     """)
             }
         }
+        return schedule
     }
 
     @Test func processorAgreesWithTheDefinition() throws {
@@ -141,6 +144,21 @@ import Testing
         }
     }
 
+    /// In which of a schedule's convolutions neighbouring pixels share products.
+    private static func pairs(_ schedule: Schedule, _ level: VectorLevel) -> [Convolution.Role: Bool] {
+        var result: [Convolution.Role: Bool] = [:]
+        for case .convolution(let group) in schedule.groups.map(\.kind) {
+            let walk = ConvolutionTaps(group.geometry, group.mask, isTransposed: group.role == .inputGradient)
+            let isGradient = group.role == .weightGradient
+            let tables = ConvolutionTables(
+                walk, blockRows: Int(martlet_convolution_block_rows(level.kernels, isGradient ? 1 : 0)),
+                weightStrides: isGradient ? nil : [Int](repeating: 1, count: group.geometry.kernel.count + 2),
+                sharesProducts: true)
+            result[group.role] = !tables.forms.isEmpty
+        }
+        return result
+    }
+
     /// Shapes whose neighbouring pixels share products: many channels, runs of one to seven taps along the last axis that start at
     /// even and odd distances, with holes in them and masks of channels across them, lines of even and odd length that change or keep
     /// it.
@@ -148,9 +166,15 @@ import Testing
         while true {
             let axes = g.next(2...3)
             let groups = g.next(0...4) == 0 ? 2 : 1
-            let inputs = groups * g.next(16...40), outputs = groups * g.next(32...70)
+            // Of few inputs or few outputs, one role pays only.
+            let (inputs, outputs) =
+                switch g.next(0...3) {
+                case 0: (groups * g.next(3...20), groups * g.next(40...90))
+                case 1: (groups * g.next(40...90), groups * g.next(3...20))
+                default: (groups * g.next(40...90), groups * g.next(40...90))
+                }
             var extents = (0..<axes).map { $0 == axes - 1 ? g.next(7...37) : g.next(1...[9, 4][axes - 2]) }
-            let kernel = (0..<axes).map { $0 == axes - 1 ? g.next(2...7) : g.next(1...2) }
+            let kernel = (0..<axes).map { $0 == axes - 1 ? g.next(2...7) : g.next(1...[3, 2][axes - 2]) }
             var padding = (0..<axes).map { _ in (before: g.next(-1...4), after: g.next(-1...4)) }
             if g.next(0...1) == 0 {
                 extents[axes - 1] = extents[axes - 1] / 2 * 2
@@ -182,8 +206,17 @@ import Testing
     @Test func pairsAgreeWithTheDefinition() throws {
         let devices = try VectorLevel.available.map { try CPUDevice(threads: 2, level: $0) }
         var g = Generator(state: 31)
-        for index in 0..<60 {
-            try check([Self.pairedConfiguration(&g)], seed: UInt64(index + 1), devices: devices, element: .float32)
+        var paired: [Convolution.Role: Int] = [:]
+        for index in 0..<100 {
+            let configuration = Self.pairedConfiguration(&g)
+            let schedule = try check([configuration], seed: UInt64(index + 1), devices: devices, element: .float32)
+            for level in VectorLevel.available {
+                for case (let role, true) in Self.pairs(schedule, level) { paired[role, default: 0] += 1 }
+            }
+        }
+        // Many do, for every width of vectors.
+        for role in [Convolution.Role.forward, .inputGradient, .weightGradient] {
+            #expect(paired[role, default: 0] >= 30 * devices.count, "\(role): \(paired[role, default: 0])")
         }
     }
 
@@ -191,25 +224,30 @@ import Testing
     /// that changes, to whatever number.
     @Test func pairsKeepMasksExact() throws {
         for level in VectorLevel.available {
-            for (kernel, padding, width) in [
-                ([3, 3], [(1, 1), (1, 1)], 14), ([1, 2], [(0, 0), (1, 0)], 33), ([3, 7], [(1, 1), (3, 3)], 17),
+            for (kernel, padding, width, inputs, outputs) in [
+                ([3, 3], [(1, 1), (1, 1)], 28, 64, 64), ([1, 2], [(0, 0), (1, 0)], 33, 128, 256),
+                ([3, 7], [(1, 1), (3, 3)], 17, 64, 64),
             ] {
-                let count = 5 * width
+                let count = 3 * width
                 let mask = kernel[1] % 2 == 1 ? ConvolutionMask.causal(.b, kernel: kernel) : nil
-                let (x, w) = (
-                    Tensor.input("x", [.batch, 32, 5, Extent(width)]), Tensor.input("w", Shape([40, 32] + kernel))
-                )
-                let y = x.convolution(w, padding: padding.map { (before: $0.0, after: $0.1) }, mask: mask)
-                let executable = try CPUDevice(threads: 2, level: level).load(
-                    compile([y]), maximumBatch: 1, states: [:])
+                let x = Tensor.input("x", [.batch, Extent(inputs), 3, Extent(width)])
+                let y = x.convolution(
+                    .input("w", Shape([outputs, inputs] + kernel)),
+                    padding: padding.map { (before: $0.0, after: $0.1) },
+                    mask: mask)
+                let schedule = try compile([y])
+                #expect(Self.pairs(schedule, level) == [.forward: true])
+                let executable = try CPUDevice(threads: 2, level: level).load(schedule, maximumBatch: 1, states: [:])
                 var g = Generator(state: 3)
-                let weight = HostArray(g.values([40, 32] + kernel), as: .float32)
-                let values = g.values([1, 32, 5, width])
+                let weight = HostArray(g.values([outputs, inputs] + kernel), as: .float32)
+                let values = g.values([1, inputs, 3, width])
                 let first = try executable.run(
                     ["x": .host(HostArray(values, as: .float32)), "w": .host(weight)], batch: 1)[0]
                 for pixel in 0..<count {
                     var changed = values
-                    for channel in 0..<32 { changed.elements[channel * count + pixel] = pixel % 2 == 0 ? .nan : 1e30 }
+                    for channel in 0..<inputs {
+                        changed.elements[channel * count + pixel] = pixel % 2 == 0 ? .nan : 1e30
+                    }
                     let second = try executable.run(
                         ["x": .host(HostArray(changed, as: .float32)), "w": .host(weight)], batch: 1)[0]
                     for (index, (a, b)) in zip(first.doubles, second.doubles).enumerated() where index % count < pixel {

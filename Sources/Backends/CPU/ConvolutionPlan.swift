@@ -100,9 +100,16 @@ final class StepList: Hashable {
     }
 
     let steps: [Step]
-    init(_ steps: [Step]) { self.steps = steps }
-    static func == (a: StepList, b: StepList) -> Bool { a === b || a.steps == b.steps }
-    func hash(into hasher: inout Hasher) { hasher.combine(steps) }
+    /// Lists are long, and looked up once for every block.
+    private let number: Int
+    init(_ steps: [Step]) {
+        self.steps = steps
+        number = steps.hashValue
+    }
+    static func == (a: StepList, b: StepList) -> Bool {
+        a === b || (a.number == b.number && a.steps == b.steps)
+    }
+    func hash(into hasher: inout Hasher) { hasher.combine(number) }
 }
 
 /// The lists of one pass.

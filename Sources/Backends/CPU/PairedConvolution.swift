@@ -43,7 +43,8 @@ struct PairedConvolution {
     /// `nil` where it can't be done or does not pay.
     init?(_ walk: ConvolutionTaps, lists direct: [[StepList]], taps: [martlet_tap], isWeightGradient: Bool) {
         let inner = walk.geometry.kernel.count - 1
-        guard inner > 0, walk.passes.count == 1, (walk.sourceStep + walk.resultStep).allSatisfy({ $0 == 1 }),
+        guard inner > 0, walk.passes.count == 1, walk.rowsPerGroup >= 8,
+            (walk.sourceStep + walk.resultStep).allSatisfy({ $0 == 1 }),
             walk.result[inner] > 6, walk.greatestShift[inner] - walk.leastShift[inner] + 2 <= Int(MARTLET_PAIR_REACH)
         else { return nil }
         least = walk.leastShift[inner]

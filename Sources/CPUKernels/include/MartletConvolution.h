@@ -83,9 +83,8 @@ typedef struct {
     int64_t formCount;
     /// Where the source has two axes, its lines lie behind one another and have two pixels for each pair of the result, all forms of a
     /// plane are made as those of one line: for every vector of pairs and every pixel that a form reaches, ones where that pixel lies in
-    /// the pair's line. There is room for them; the plan decides.
+    /// the pair's line. The plan fills them in, or forgets them where there are no such lines.
     int32_t *_Nullable lineMasks;
-    int32_t isOneLine;
     /// Over [image, plane, three axes].
     martlet_operand planesIn;
     /// The gradient of the result, over [image, row, three axes]; only for a weight gradient.
