@@ -94,6 +94,32 @@ static void see_pairs(
     see_nothing(target + high * c->pitch[0], c, (c->window - high) * c->pitch[0]);
 }
 
+slab_ahead martlet_convolution_ahead(const convolution_job *j, int64_t image, int64_t slab, int64_t calls) {
+    const martlet_convolution *c = j->c;
+    int64_t first, last;
+    slab_range(c, slab, &first, &last);
+    const int64_t *stride = c->planesIn.strides, start = first + c->leastShift[0];
+    const int64_t low = maximum(0, start * c->sourceStep[0]);
+    const int64_t high = minimum(c->source[0], (start + c->window) * c->sourceStep[0]);
+    const float *source = (const float *)(void *)j->context->values[c->planesIn.source] + c->planesIn.offset;
+    slab_ahead a = {source + image * stride[0] + low * stride[2], stride[1], c->planes, (high - low) * stride[2], 0, 0};
+    // Planes whose rows do not lie in order are not asked for.
+    if (image >= c->images || a.floats <= 0 || stride[2] < c->source[1]) a.planes = 0;
+    a.lines = divide_up(a.planes * divide_up(a.floats, 16), maximum(1, calls));
+    return a;
+}
+
+void martlet_convolution_fetch(slab_ahead *a) {
+    for (int64_t i = 0; i < a->lines && a->planes > 0; i++, a->at += 16) {
+        if (a->at >= a->floats) {
+            a->at = 0;
+            a->plane += a->stride;
+            if (--a->planes == 0) return;
+        }
+        __builtin_prefetch(a->plane + a->at, 0, 2);
+    }
+}
+
 slab_source martlet_convolution_source(
     const convolution_job *j, int64_t image, int64_t first, int64_t last, int64_t pixels, float *copy) {
     const martlet_convolution *c = j->c;
@@ -106,14 +132,7 @@ slab_source martlet_convolution_source(
     for (int64_t plane = 0; plane < c->planes; plane++) {
         float *target = copy + plane * c->planePitch;
         if (is_paired(c)) {
-            const float *from = source + plane * c->planesIn.strides[1];
-            // The slab of the plane after the next is on its way meanwhile.
-            const int64_t ahead = minimum(2, c->planes - 1 - plane) * c->planesIn.strides[1];
-            const int64_t low = maximum(0, start), high = minimum(c->source[0], start + c->window);
-            for (int64_t at = low * c->planesIn.strides[2]; at < high * c->planesIn.strides[2]; at += 16) {
-                __builtin_prefetch(from + ahead + at, 0, 3);
-            }
-            see_pairs(j, target, from, c, start);
+            see_pairs(j, target, source + plane * c->planesIn.strides[1], c, start);
             continue;
         }
         for (int64_t p = 0; p < c->phases; p++, target += c->phasePitch) {
@@ -219,7 +238,7 @@ static void fetch(
 // the epilogue will ask for `count` pixels of that image's result from number `first` on.
 static void run_tile(
     const convolution_job *j, const martlet_convolution_pass *pass, const float *pixels, const int32_t *offsets,
-    int32_t vectors, float *sums, int64_t stride, int64_t image, int64_t first, int64_t count) {
+    int32_t vectors, float *sums, int64_t stride, slab_ahead *ahead, int64_t image, int64_t first, int64_t count) {
     const martlet_convolution *c = j->c;
     // The planes of a chunk of steps and its weights stay in the first-level cache for all blocks; the sums go on where they
     // were.
@@ -235,6 +254,7 @@ static void run_tile(
             if (start == 0 && image >= 0 && block->first < c->rows / c->sections) {
                 fetch(j, image, block->first, block->rows, first, count);
             }
+            martlet_convolution_fetch(ahead);
             j->level->convolution_sums(
                 block->rows, vectors, steps,
                 (const float *)(void *)j->context->shared + block->packed + start * block->rows, pixels,
@@ -246,7 +266,7 @@ static void run_tile(
 // A pass over the pixels of a slab. With `image` at least 0, the sums' first pixel is number `low` of a row of the result.
 static void run_pass(
     const convolution_job *j, const martlet_convolution_pass *pass, const slab_source *source, int64_t pixels,
-    float *sums, int64_t stride, int64_t image, int64_t low) {
+    float *sums, int64_t stride, slab_ahead *ahead, int64_t image, int64_t low) {
     const martlet_convolution *c = j->c;
     const int64_t width = j->level->width, line = c->result[1] * c->result[2];
     int32_t vectors;
@@ -260,7 +280,7 @@ static void run_pass(
         }
         const int64_t first = low + from / c->pitch[0] * line + minimum(from % c->pitch[0], line);
         run_tile(
-            j, pass, source->base + from, source->offsets, vectors, sums + from, stride, image, first, vectors * width);
+            j, pass, source->base + from, source->offsets, vectors, sums + from, stride, ahead, image, first, vectors * width);
     }
 }
 
@@ -315,7 +335,7 @@ static void place_pairs(
 // The pairs of a slab: a tile's pixels go through all four sums while these are in the nearest caches. Returns the multiply-adds.
 static int64_t run_pairs(
     const convolution_job *j, const float *base, const int32_t *offsets, int64_t rows, float *sums, float *target,
-    int64_t pitch, int64_t image, int64_t low) {
+    int64_t pitch, slab_ahead *ahead, int64_t image, int64_t low) {
     const martlet_convolution *c = j->c;
     const int64_t width = j->level->width, between = c->rows * c->sumPitch;
     const int64_t pixels = pass_span(c, &c->passes[0], rows);
@@ -325,7 +345,7 @@ static int64_t run_pairs(
         const int64_t pairs = minimum(vectors * width, pixels - at);
         for (int64_t p = 0; p < MARTLET_PAIR_SUMS; p++) {
             run_tile(
-                j, &c->passes[p], base + at, offsets, vectors, sums + p * between, c->sumPitch,
+                j, &c->passes[p], base + at, offsets, vectors, sums + p * between, c->sumPitch, ahead,
                 p == MARTLET_PAIR_SUMS - 1 ? image : -1, low + 2 * at, 2 * pairs);
         }
         for (int64_t r = 0; r < c->rows; r++) {
@@ -370,14 +390,18 @@ static void run_slab(void *argument, int64_t index, int32_t worker) {
         sum_pitch = pitch;
     }
     const int64_t fetched = c->innerRank == 1 ? image : -1;
+    // Workers take slabs in turns, as a rule.
+    const int64_t next = source.is_direct ? c->images * c->slabCount : index + martlet_pool_threads(j->context->pool);
+    slab_ahead ahead = martlet_convolution_ahead(
+        j, next / c->slabCount, next % c->slabCount, divide_up(least, j->level->conv_vectors * j->level->width) * c->blockCount);
     if (is_paired(c)) {
-        executed = run_pairs(j, source.base, source.offsets, last - first, sums, target, pitch, fetched, low);
+        executed = run_pairs(j, source.base, source.offsets, last - first, sums, target, pitch, &ahead, fetched, low);
     }
     for (int64_t p = 0; p < c->passCount && !is_paired(c); p++) {
         const martlet_convolution_pass *pass = &c->passes[p];
         const int64_t rows = pass_rows(pass, first, last), pixels = pass_span(c, pass, rows);
         if (pixels == 0) continue;
-        run_pass(j, pass, &source, pixels, sums, sum_pitch, c->storesResult ? -1 : fetched, low);
+        run_pass(j, pass, &source, pixels, sums, sum_pitch, &ahead, c->storesResult ? -1 : fetched, low);
         for (int64_t b = pass->firstBlock; b < pass->firstBlock + pass->blockCount; b++) {
             executed += c->blocks[b].rows * c->blocks[b].stepCount * rows * pass->counts[1] * pass->counts[2];
         }

@@ -43,6 +43,17 @@ typedef struct {
     int is_direct;
 } slab_source;
 
+/// What a later slab will copy: planes `stride` apart, of which some lines of the cache are asked for at a time.
+typedef struct {
+    const float *plane;
+    int64_t stride, planes, floats, at, lines;
+} slab_ahead;
+
+/// Nothing where there is no such image. All of it has been asked for after so many calls of `martlet_convolution_fetch`.
+slab_ahead martlet_convolution_ahead(const convolution_job *j, int64_t image, int64_t slab, int64_t calls);
+
+void martlet_convolution_fetch(slab_ahead *ahead);
+
 /// Copies the source of a slab unless it can be read where it lies. `pixels` is the span that will be read from each offset.
 slab_source martlet_convolution_source(
     const convolution_job *j, int64_t image, int64_t first, int64_t last, int64_t pixels, float *copy);

@@ -57,6 +57,7 @@ typedef struct {
     const float *gradient;
     // The sums are the whole part's.
     float *scratch, *sums;
+    slab_ahead *ahead;
 } slab_job;
 
 // The length of pieces of nearly equal length, none longer than `longest`.
@@ -84,6 +85,7 @@ static void add_tiles(
         const int64_t first = b->stepCount * t / tiles, last = b->stepCount * (t + 1) / tiles;
         const float *rows[16];
         for (int64_t i = first; i < last; i++) rows[i - first] = s->source->base + at + s->source->offsets[b->firstStep + i];
+        martlet_convolution_fetch(s->ahead);
         for (int64_t g = 0; g < s->images; g++) {
             if (s->source->is_direct) {
                 for (int64_t i = first; i < last; i++) fetch(rows[i - first] + next + g * s->image_pitch, reach);
@@ -190,6 +192,16 @@ static void add_slab_by_dots(const slab_job *s, int64_t rows) {
     }
 }
 
+// Tiles of a slab, nearly.
+static int64_t slab_tiles(const convolution_job *j, int64_t rows) {
+    const martlet_convolution *c = j->c;
+    int64_t tiles = 0;
+    for (int64_t b = 0; b < c->blockCount; b++) {
+        tiles += divide_up(c->blocks[b].stepCount, j->level->gradient_rows((int32_t)block_vectors(j, &c->blocks[b])));
+    }
+    return maximum(1, tiles * (rows * c->extent[1] * c->extent[2] / longest_chunk(c)));
+}
+
 // The slabs of one part, for every block.
 static void run_part(void *argument, int64_t part, int32_t worker) {
     const convolution_job *j = argument;
@@ -200,7 +212,8 @@ static void run_part(void *argument, int64_t part, int32_t worker) {
     float *sums = (float *)(void *)j->context->shared + part * c->partFloats;
     memset(sums, 0, (size_t)c->partFloats * sizeof(float));
     int64_t executed = 0;
-    for (int64_t unit = units * part / c->parts; unit < units * (part + 1) / c->parts; unit++) {
+    const int64_t end = units * (part + 1) / c->parts;
+    for (int64_t unit = units * part / c->parts; unit < end; unit++) {
         const int64_t group = unit / c->slabCount, image = c->images * group / groups;
         const int64_t images = c->images * (group + 1) / groups - image;
         int64_t first, last;
@@ -210,6 +223,10 @@ static void run_part(void *argument, int64_t part, int32_t worker) {
         for (int64_t i = images - 1; i >= 0; i--) {
             source = martlet_convolution_source(j, image + i, first, last, j->level->width, copy + i * source_floats(c));
         }
+        // Small images, several together, are near enough.
+        const int64_t next = c->together == 1 && !source.is_direct && unit + 1 < end ? unit + 1 : c->images * c->slabCount;
+        slab_ahead ahead =
+            martlet_convolution_ahead(j, next / c->slabCount, next % c->slabCount, slab_tiles(j, rows));
         const int64_t image_pitch = source.is_direct ? c->planesIn.strides[0] : source_floats(c);
         for (int64_t b = 0; b < pass_blocks(c); b++) {
             const martlet_convolution_block *block = &c->blocks[b];
@@ -219,7 +236,7 @@ static void run_part(void *argument, int64_t part, int32_t worker) {
             const float *gradient = (const float *)(void *)j->context->values[c->rowsIn.source] + c->rowsIn.offset +
                                     image * c->rowsIn.strides[0] + block->first * c->rowsIn.strides[1] +
                                     first * c->rowsIn.strides[2];
-            const slab_job s = {j, block, &source, images, image_pitch, gradient, scratch, sums};
+            const slab_job s = {j, block, &source, images, image_pitch, gradient, scratch, sums, &ahead};
             if (c->usesDots) add_slab_by_dots(&s, rows);
             else add_slab(&s, rows);
             executed += images * block->rows * steps * rows * c->extent[1] * c->extent[2];

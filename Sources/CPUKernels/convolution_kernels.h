@@ -301,6 +301,9 @@ INLINE void load_pixels(vf *even, vf *odd, const float *source, int64_t low, int
     *odd = __builtin_shufflevector(a, b, FROM(2, 1));
 }
 
+// Vectors of pairs whose forms are made together.
+enum { PAIR_VECTORS = 32 };
+
 // target[f pitch + l count + q] = form f at pair q of line l, for `count` pairs of lines of pixels that lie `stride` apart; up to
 // a whole vector behind the last is overwritten. Forms reach over `reach` pixels. Of a line, pixels before `low` and from `high` on
 // are zeros and not read. With `masks`, the line is several: a vector for every vector of pairs and every pixel that a form reaches
@@ -308,37 +311,38 @@ INLINE void load_pixels(vf *even, vf *odd, const float *source, int64_t low, int
 static void pair_forms(
     int32_t reach, float *target, int64_t pitch, const float *source, int64_t stride, int64_t lines, int64_t low,
     int64_t high, int64_t count, const int32_t *masks, const martlet_pair_form *forms, int64_t form_count) {
+    vf x[MARTLET_PAIR_REACH][PAIR_VECTORS];
     for (int64_t l = 0; l < lines; l++, source += stride, target += count) {
         vf even, odd;
         load_pixels(&even, &odd, source, low, high);
         // What a line's last vector writes too much, the next line overwrites.
-        for (int64_t q = 0; q < count; q += WIDTH) {
-            // The pixels from 2 q + 2 i on are those from 2 q on, a lane further.
-            const int64_t at = 2 * (q + WIDTH);
-            vf next_even, next_odd, x[MARTLET_PAIR_REACH];
-            load_pixels(&next_even, &next_odd, source + at, low - at, high - at);
-            vf e = even, o = odd, later_even = next_even, later_odd = next_odd;
-            for (int32_t i = 0; i < reach; i += 2) {
-                x[i] = e;
-                x[i + 1] = o;
-                if (masks) {
-                    x[i] = as_float(as_int(e) & *(const vi_at *)masks);
-                    x[i + 1] = as_float(as_int(o) & *(const vi_at *)(masks + WIDTH));
-                    masks += 2 * WIDTH;
-                }
-                e = __builtin_shufflevector(e, later_even, FROM(1, 1));
-                o = __builtin_shufflevector(o, later_odd, FROM(1, 1));
-                later_even = __builtin_shufflevector(later_even, later_even, FROM(1, 1));
-                later_odd = __builtin_shufflevector(later_odd, later_odd, FROM(1, 1));
-            }
-            even = next_even, odd = next_odd;
+        for (int64_t q = 0; q < count;) {
             float *to = target + q;
+            int32_t vectors = 0;
+            for (; q < count && vectors < PAIR_VECTORS; vectors++) {
+                q += WIDTH;
+                // The pixels from 2 q + 2 i on are those from 2 q on, a lane further.
+                vf next_even, next_odd;
+                load_pixels(&next_even, &next_odd, source + 2 * q, low - 2 * q, high - 2 * q);
+                vf e = even, o = odd, later_even = next_even, later_odd = next_odd;
+                for (int32_t i = 0; i < reach; i += 2) {
+                    x[i][vectors] = masks ? as_float(as_int(e) & *(const vi_at *)masks) : e;
+                    x[i + 1][vectors] = masks ? as_float(as_int(o) & *(const vi_at *)(masks + WIDTH)) : o;
+                    if (masks) masks += 2 * WIDTH;
+                    e = __builtin_shufflevector(e, later_even, FROM(1, 1));
+                    o = __builtin_shufflevector(o, later_odd, FROM(1, 1));
+                    later_even = __builtin_shufflevector(later_even, later_even, FROM(1, 1));
+                    later_odd = __builtin_shufflevector(later_odd, later_odd, FROM(1, 1));
+                }
+                even = next_even, odd = next_odd;
+            }
             for (int64_t f = 0; f < form_count; f++, to += pitch) {
-                const martlet_pair_form *form = &forms[f];
-                vf v = x[form->first];
-                if (form->sign > 0) v += x[form->second];
-                if (form->sign < 0) v -= x[form->second];
-                STORE_F(to, 0, v);
+                const vf *first = x[forms[f].first], *second = x[forms[f].second];
+                const vi flip = (vi)(forms[f].sign < 0 ? INT32_MIN : 0);
+                for (int32_t v = 0; v < vectors; v++) {
+                    const vf other = as_float(as_int(second[v]) ^ flip);
+                    STORE_F(to, v * WIDTH, forms[f].sign ? first[v] + other : first[v]);
+                }
             }
         }
     }

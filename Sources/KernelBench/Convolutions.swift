@@ -49,6 +49,12 @@ struct ConvolutionCase {
                 name: "batch 1 3x3 64-64", batch: 1, channels: (64, 64), extents: [28, 28], kernel: [3, 3],
                 padding: same3),
         ]
+        for (input, output) in [(64, 64), (256, 256), (1280, 256)] {
+            list.append(
+                ConvolutionCase(
+                    name: "1d 1x1 \(input)-\(output)", batch: 1, channels: (input, output), extents: [8000], kernel: [1]
+                ))
+        }
         for dilation in [1, 32, 512] {
             list.append(
                 ConvolutionCase(
@@ -60,9 +66,9 @@ struct ConvolutionCase {
 }
 
 extension KernelBench {
-    /// Each role of each case, on any device; the CPU counts what it executes.
-    static func convolutions(_ device: any Device) throws {
-        for test in ConvolutionCase.all {
+    /// Each role of each case, on any device; the CPU counts what it executes. With `only`, the cases that one of these names.
+    static func convolutions(_ device: any Device, only: [String]) throws {
+        for test in ConvolutionCase.all where only.isEmpty || only.contains(where: test.name.contains) {
             let x = Tensor.state("x", Shape([test.batch, test.channels.input] + test.extents))
             let w = Tensor.state("w", Shape([test.channels.output, test.channels.input / test.groups] + test.kernel))
             let y = x.convolution(

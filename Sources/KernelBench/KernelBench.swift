@@ -15,10 +15,11 @@ struct UnknownCase: Error, CustomStringConvertible {
 }
 
 /// Times of single groups: `kernel-bench products|layers|convolutions|couplings|elementwise [cpu|opencl|opencl:N] [threads] [portable|avx2|avx512]`;
-/// `MARTLET_KERNELS=gpu` makes an OpenCL processor run the kernels of GPUs.
+/// `only=TEXT` takes the convolutions with that text in their names. `MARTLET_KERNELS=gpu` makes an OpenCL processor run the kernels of GPUs.
 @main struct KernelBench {
     static func main() throws {
-        let arguments = CommandLine.arguments.dropFirst()
+        let only = CommandLine.arguments.filter { $0.hasPrefix("only=") }.map { String($0.dropFirst(5)) }
+        let arguments = CommandLine.arguments.dropFirst().filter { !$0.hasPrefix("only=") }
         let what = arguments.first ?? ""
         let name = arguments.dropFirst().first ?? "cpu"
         let cpu = try CPUDevice(
@@ -29,7 +30,7 @@ struct UnknownCase: Error, CustomStringConvertible {
         switch what {
         case "products": try products(device)
         case "layers": try layers(device)
-        case "convolutions": try convolutions(device)
+        case "convolutions": try convolutions(device, only: only)
         case "couplings": try couplings(device)
         case "elementwise": try elementwise(device)
         default: throw UnknownCase(name: what)
