@@ -4,8 +4,12 @@
 
 #include "convolution.h"
 
-// Floats of a slab's planes and sums: they should stay in the second-level cache.
-static int64_t slab_floats(const martlet_convolution *c) { return is_paired(c) ? 5 << 15 : 3 << 16; }
+// Floats of a slab's planes and sums: they should stay in the second-level cache, beside what an epilogue reads and writes. Slabs of
+// planes that are read in place cost nothing.
+static int64_t slab_floats(const martlet_convolution *c) {
+    if (is_paired(c)) return 5 << 15;
+    return c->isDirect && !c->storesResult && !c->isWeightGradient ? 1 << 16 : 3 << 16;
+}
 
 int32_t martlet_convolution_block_rows(martlet_level level, int32_t is_weight_gradient) {
     const martlet_level_functions *f = martlet_level_table(level);

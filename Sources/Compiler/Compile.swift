@@ -65,7 +65,7 @@ struct ScheduleBuilder {
     private var schedule = Schedule()
     private var valueOf: [Tensor: Int] = [:]
     private let order: ClusterOrder
-    /// Values that are written straight into their parts of the concatenations that alone read them.
+    /// Values that are written straight into their parts of concatenations. Whoever else reads one reads it there.
     private var parts: [Tensor: [(whole: Tensor, axis: Int, start: Int)]] = [:]
 
     init(
@@ -98,14 +98,18 @@ struct ScheduleBuilder {
         return schedule
     }
 
-    /// Finds what is computed for concatenations only, by a group that can write anywhere.
+    /// Finds what groups that can write anywhere compute for concatenations.
     private mutating func findParts() {
-        var readers: [Tensor: Int] = [:]
+        var readers: [Tensor: [(cluster: Cluster, input: Tensor)]] = [:]
         for cluster in fusion.clusters {
             for input in fusion.inputs(of: cluster) where fusion.home[input] !== cluster {
-                if case .tensor(let base) = fusion.view(input).base { readers[base, default: 0] += 1 }
+                if case .tensor(let base) = fusion.view(input).base {
+                    readers[base, default: []].append((cluster, input))
+                }
             }
         }
+        // Groups that write into a concatenation.
+        var writers: [Tensor: Set<Int>] = [:]
         for cluster in fusion.clusters {
             guard let anchor = cluster.anchor, let concatenate = anchor.operation as? Concatenate else { continue }
             var start = 0
@@ -114,12 +118,41 @@ struct ScheduleBuilder {
                     !outputs.contains(input), !updates.contains(where: { $0.value == input })
                 {
                     parts[input, default: []].append((Tensor(anchor), concatenate.axis, start))
+                    writers[Tensor(anchor), default: [cluster.id]].insert(home.id)
                 }
                 start += input.shape[concatenate.axis].coefficient
             }
         }
-        // Whoever else reads it reads memory of its own.
-        parts = parts.filter { readers[$0.key] == $0.value.count }
+        // What lies in several has no one place to be read from.
+        parts = parts.filter { part, places in
+            guard let all = readers[part], all.count > places.count else { return true }
+            guard places.count == 1, all.count(where: { writers[places[0].whole]!.contains($0.cluster.id) }) == 1 else {
+                return false
+            }
+            return all.allSatisfy { canRead($0.input, of: part, in: places[0], $0.cluster) }
+        }
+    }
+
+    /// Whether a cluster finds what it reads of a part in the concatenation's memory. The concatenation itself need not.
+    private func canRead(
+        _ input: Tensor, of part: Tensor, in place: (whole: Tensor, axis: Int, start: Int), _ cluster: Cluster
+    ) -> Bool {
+        guard cluster.copied == nil else { return false }
+        switch cluster.anchor?.operation {
+        case nil, is Reduction, is MatrixProduct, is Convolution, is Pad, is Concatenate: break
+        // Degrees are read as whole values.
+        case is MaskedProduct where !cluster.anchor!.inputs.dropFirst(2).contains(input): break
+        default: return false
+        }
+        return fusion.view(input) { $0 == part ? memory(in: place) : nil }.base == .tensor(place.whole)
+    }
+
+    /// A part of a concatenation.
+    private func memory(in place: (whole: Tensor, axis: Int, start: Int)) -> View {
+        let strides = place.whole.shape.strides
+        return View(
+            base: .tensor(place.whole), offset: place.start == 0 ? [] : [strides[place.axis] * Extent(place.start)],
+            strides: strides)
     }
 
     private mutating func copyRemainingUpdates() {
@@ -168,7 +201,7 @@ struct ScheduleBuilder {
     }
 
     private mutating func operand(_ tensor: Tensor, axes: [Int]? = nil) -> Operand {
-        let view = fusion.view(tensor)
+        let view = fusion.view(tensor) { parts[$0].flatMap { $0.count == 1 ? memory(in: $0[0]) : nil } }
         var operand =
             switch view.base {
             case .position: Operand(.position, offset: view.offset, strides: view.strides, element: .int32)

@@ -153,10 +153,14 @@ struct Fusion {
         home[tensor] != nil || tensor.node.operation is Placeholder || tensor.node.operation is Constant
     }
 
-    func view(_ tensor: Tensor) -> View {
-        let view = View.of(tensor, isStored: isComputed)
+    ///
+    /// - Parameter memory: where a tensor lies, if not in memory of its own.
+    func view(_ tensor: Tensor, memory: (Tensor) -> View? = { _ in nil }) -> View {
+        let view = View.of(tensor, isStored: isComputed, memory: memory)
         // Memory that something on the way was given since may lie so that no view of it will do; what it was copied from does.
-        if view.base == .tensor(tensor), !isComputed(tensor) { return .of(tensor, isStored: isOriginal) }
+        if view.base == .tensor(tensor), !isComputed(tensor) {
+            return .of(tensor, isStored: isOriginal, memory: memory)
+        }
         return view
     }
 

@@ -23,10 +23,12 @@ struct View {
 extension View {
     /// The view that a tensor is of something else; `nil` if it has to be computed or copied itself.
     ///
-    /// - Parameter isStored: tensors that have memory of their own; movement is followed no further than to one of them.
-    static func of(_ tensor: Tensor, isStored: (Tensor) -> Bool) -> View {
+    /// - Parameters:
+    ///   - isStored: tensors that lie in memory; movement is followed no further than to one of them.
+    ///   - memory: where one of them lies, if not in memory of its own.
+    static func of(_ tensor: Tensor, isStored: (Tensor) -> Bool, memory: (Tensor) -> View? = { _ in nil }) -> View {
         let own = View(base: .tensor(tensor), offset: [], strides: tensor.shape.strides)
-        if isStored(tensor) { return own }
+        if isStored(tensor) { return memory(tensor) ?? own }
         switch tensor.node.operation {
         case let position as Position:
             return View(
@@ -34,7 +36,7 @@ extension View {
                 strides: position.strides.map { Extent($0) })
         case let broadcast as Broadcast:
             let input = tensor.node.inputs[0]
-            let inner = View.of(input, isStored: isStored)
+            let inner = View.of(input, isStored: isStored, memory: memory)
             let lead = broadcast.shape.rank - input.shape.rank
             return View(
                 base: inner.base, offset: inner.offset,
@@ -42,10 +44,10 @@ extension View {
                     $0 < lead || input.shape[$0 - lead].isOne ? 0 : inner.strides[$0 - lead]
                 })
         case let transpose as Transpose:
-            let inner = View.of(tensor.node.inputs[0], isStored: isStored)
+            let inner = View.of(tensor.node.inputs[0], isStored: isStored, memory: memory)
             return View(base: inner.base, offset: inner.offset, strides: transpose.axes.map { inner.strides[$0] })
         case let slice as Slice:
-            let inner = View.of(tensor.node.inputs[0], isStored: isStored)
+            let inner = View.of(tensor.node.inputs[0], isStored: isStored, memory: memory)
             var offset = inner.offset
             for (start, stride) in zip(slice.starts, inner.strides) where start != 0 && stride != 0 {
                 offset.append(stride * Extent(start))
@@ -54,7 +56,7 @@ extension View {
                 base: inner.base, offset: offset, strides: zip(slice.steps, inner.strides).map { $1 * Extent($0) })
         case is Reshape:
             let input = tensor.node.inputs[0]
-            let inner = View.of(input, isStored: isStored)
+            let inner = View.of(input, isStored: isStored, memory: memory)
             guard let strides = reshapedStrides(input.shape, inner.strides, to: tensor.shape) else { return own }
             return View(base: inner.base, offset: inner.offset, strides: strides)
         default:

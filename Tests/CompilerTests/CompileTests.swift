@@ -151,6 +151,33 @@ func numbers(_ count: Int, seed: UInt64) -> [Double] {
             try gradients(of: (parts[0].exp().sum() + parts[1].sigmoid().sum() + parts[2].squared().sum()), with: [x]))
     }
 
+    @Test func concatenationsAreReadInParts() throws {
+        let x = Tensor.input("x", [.batch, 4, 6])
+        let w = Tensor.input("w", [6, 6])
+        let t = x.matmul(w)
+        // What a product makes lies in the concatenation, where others read it, through views too.
+        let whole = Tensor.concatenate([x.sliced(axis: 2, from: 0, count: 1).exp(), t], axis: 2)
+        try check([whole, t.sum(axes: [1])], groups: 3)
+        try check([whole, t.sliced(axis: 2, from: 1, count: 3).matmul(.input("v", [3, 2]))], groups: 3)
+        try check([whole, t.transposed([0, 2, 1]).flipped(axes: [2]).matmul(.input("u", [4, 2]))], groups: 3)
+        try check([whole, t.reshaped([.batch, 4, 2, 3]).sum(axes: [3])], groups: 3)
+        // Rows that lie apart are not one row; then the part is copied as before.
+        try check([whole, t.reshaped([.batch, 24]).matmul(.input("z", [24, 2]))], groups: 4)
+        let above = Tensor.concatenate([x.sliced(axis: 1, from: 0, count: 1).exp(), t], axis: 1)
+        try check([above, t.reshaped([.batch, 24]).matmul(.input("z", [24, 2]))], groups: 3)
+        // A group does not read what it writes; nor does the concatenation itself.
+        try check([.concatenate([t, t.matmul(w)], axis: 1)], groups: 3)
+        try check([.concatenate([t, t.flipped(axes: [2])], axis: 1)])
+        // A chain of layers, all of whose results are concatenated.
+        var (h, features) = (x, [Tensor]())
+        for _ in 0..<3 {
+            let y = h.matmul(w).tanh()
+            features.append(y)
+            h = h + y.matmul(w)
+        }
+        try check([Tensor.concatenate(features, axis: 1).sum(axes: [2]) + 1], groups: 6)
+    }
+
     @Test func trainingStepUpdatesInPlace() throws {
         let x = Tensor.input("x", [.batch, 4])
         let masks = [
