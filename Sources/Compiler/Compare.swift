@@ -33,7 +33,9 @@ public func compareGroups(
         try second.write(array, to: id, batch: batch)
     }
     var result: [GroupComparison] = []
+    var written = Set<Int>()
     for (index, group) in schedule.groups.enumerated() {
+        try first.clearFirstWrites(of: index, written: &written, batch: batch)
         for id in Set(group.reads).sorted() {
             if case .constant = schedule.values[id].storage { continue }
             try second.write(try first.read(id, batch: batch), to: id, batch: batch)

@@ -49,6 +49,20 @@ public protocol Executable: AnyObject {
     func read(_ value: Int, batch: Int) throws -> HostArray
 }
 
+extension Executable {
+    /// Zeros in what a group is the first to write, for whoever looks at it group by group: of a concatenation, a group may write a
+    /// part, and the rest is what other values left in that memory.
+    ///
+    /// - Parameter written: what groups before it have written; what this one writes is added.
+    public func clearFirstWrites(of group: Int, written: inout Set<Int>, batch: Int) throws {
+        for id in Set(schedule.groups[group].writes).sorted() where written.insert(id).inserted {
+            guard case .temporary = schedule.values[id].storage else { continue }
+            let type = schedule.values[id].type
+            try write(HostArray(type: type.element, shape: type.shape.resolved(batch: batch)), to: id, batch: batch)
+        }
+    }
+}
+
 /// A sampler that is ready to run on one device.
 public protocol SamplingExecutable: AnyObject {
     var program: SamplingProgram { get }

@@ -153,6 +153,7 @@ struct Fusion {
         home[tensor] != nil || tensor.node.operation is Placeholder || tensor.node.operation is Constant
     }
 
+    /// The view that a tensor is of what is computed or given.
     ///
     /// - Parameter memory: where a tensor lies, if not in memory of its own.
     func view(_ tensor: Tensor, memory: (Tensor) -> View? = { _ in nil }) -> View {

@@ -362,7 +362,9 @@ public final class Trainer {
                 try executable.write(array, to: id, batch: batch)
             }
         }
+        var written = Set<Int>()
         for (index, group) in schedule.groups.enumerated() {
+            try executable.clearFirstWrites(of: index, written: &written, batch: batch)
             try executable.run(group: index, batch: batch)
             for value in group.writes where schedule.values[value].type.element.isFloatingPoint {
                 if try !executable.read(value, batch: batch).floats.allSatisfy(\.isFinite) {

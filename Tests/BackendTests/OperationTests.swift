@@ -218,4 +218,34 @@ import Testing
             #expect(found[sums.count].doubles == [.infinity])
         }
     }
+
+    /// Group by group, what a concatenation's memory held before is not taken for what a group has written of it.
+    @Test func partsAreLookedAtAlone() throws {
+        let (x, w) = (Tensor.input("x", [.batch, 4]), Tensor.input("w", [4, 4]))
+        let schedule = try compile([.concatenate([x.exp(), x.matmul(w)], axis: 1)])
+        #expect(schedule.groups.count == 2)
+        for device in try devices() {
+            let executable = try device.load(schedule, maximumBatch: 2, states: [:])
+            func feeds(_ value: Double) -> [String: HostArray] {
+                [
+                    "x": HostArray(
+                        Values(shape: [2, 4], elements: [Double](repeating: value, count: 8)), as: .float32),
+                    "w": HostArray(Values(shape: [4, 4], elements: [Double](repeating: 1, count: 16)), as: .float32),
+                ]
+            }
+            _ = try executable.run(feeds(.nan).mapValues { .host($0) }, batch: 2)
+            for id in schedule.inputs {
+                try executable.write(feeds(0)[schedule.values[id].label]!, to: id, batch: 2)
+            }
+            var written = Set<Int>()
+            for group in schedule.groups.indices {
+                try executable.clearFirstWrites(of: group, written: &written, batch: 2)
+                try executable.run(group: group, batch: 2)
+                let whole = try executable.read(schedule.outputs[0], batch: 2).doubles
+                #expect(!whole.contains { !$0.isFinite }, "after group \(group) on \(device.summary): \(whole)")
+            }
+            let whole = try executable.read(schedule.outputs[0], batch: 2).doubles
+            #expect(whole == [1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0])
+        }
+    }
 }
