@@ -67,8 +67,7 @@ let package = Package(
             name: "BijectorsTests", dependencies: ["Bijectors", "Models", "Datasets", "CPU", "OpenCL"],
             exclude: ["Goldens"]),
         .testTarget(name: "ModelsTests", dependencies: ["Models"]),
-        .testTarget(
-            name: "BackendTests", dependencies: ["CPU", "CPUKernels", "OpenCL", "Datasets"], exclude: ["Goldens"]),
+        .testTarget(name: "BackendTests", dependencies: ["CPU", "OpenCL", "Datasets"], exclude: ["Goldens"]),
         .testTarget(name: "DatasetsTests", dependencies: ["Datasets"]),
         .testTarget(name: "TrainingTests", dependencies: ["Training", "CPU", "OpenCL"]),
         .testTarget(name: "CPUTests", dependencies: ["CPU", "CPUKernels", "Kernels"]),

@@ -394,10 +394,12 @@ static void run_slab(void *argument, int64_t index, int32_t worker) {
     const int64_t next = source.is_direct ? c->images * c->slabCount : index + martlet_pool_threads(j->context->pool);
     slab_ahead ahead = martlet_convolution_ahead(
         j, next / c->slabCount, next % c->slabCount, divide_up(least, j->level->conv_vectors * j->level->width) * c->blockCount);
+    // The sums of pairs are run together.
+    const int64_t passes = is_paired(c) ? 0 : c->passCount;
     if (is_paired(c)) {
         executed = run_pairs(j, source.base, source.offsets, last - first, sums, target, pitch, &ahead, fetched, low);
     }
-    for (int64_t p = 0; p < c->passCount && !is_paired(c); p++) {
+    for (int64_t p = 0; p < passes; p++) {
         const martlet_convolution_pass *pass = &c->passes[p];
         const int64_t rows = pass_rows(pass, first, last), pixels = pass_span(c, pass, rows);
         if (pixels == 0) continue;

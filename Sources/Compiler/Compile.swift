@@ -66,7 +66,14 @@ struct ScheduleBuilder {
     private var valueOf: [Tensor: Int] = [:]
     private let order: ClusterOrder
     /// Values that are written straight into their parts of concatenations. Whoever else reads one reads it there.
-    private var parts: [Tensor: [(whole: Tensor, axis: Int, start: Int)]] = [:]
+    private var parts: [Tensor: [Part]] = [:]
+
+    /// A place in a concatenation.
+    private struct Part {
+        var whole: Tensor
+        var axis: Int
+        var start: Int
+    }
 
     init(
         outputs: [Tensor], updates: [(Tensor, Tensor)], settled: [Tensor: WeightMask], halves: [Tensor: [Tensor]]
@@ -117,7 +124,8 @@ struct ScheduleBuilder {
                 if let home = fusion.home[input], home.takesEpilogue, order.inPlace[input] == nil,
                     !outputs.contains(input), !updates.contains(where: { $0.value == input })
                 {
-                    parts[input, default: []].append((Tensor(anchor), concatenate.axis, start))
+                    parts[input, default: []].append(
+                        Part(whole: Tensor(anchor), axis: concatenate.axis, start: start))
                     writers[Tensor(anchor), default: [cluster.id]].insert(home.id)
                 }
                 start += input.shape[concatenate.axis].coefficient
@@ -135,7 +143,7 @@ struct ScheduleBuilder {
 
     /// Whether a cluster finds what it reads of a part in the concatenation's memory. The concatenation itself need not.
     private func canRead(
-        _ input: Tensor, of part: Tensor, in place: (whole: Tensor, axis: Int, start: Int), _ cluster: Cluster
+        _ input: Tensor, of part: Tensor, in place: Part, _ cluster: Cluster
     ) -> Bool {
         guard cluster.copied == nil else { return false }
         switch cluster.anchor?.operation {
@@ -147,8 +155,8 @@ struct ScheduleBuilder {
         return fusion.view(input) { $0 == part ? memory(in: place) : nil }.base == .tensor(place.whole)
     }
 
-    /// A part of a concatenation.
-    private func memory(in place: (whole: Tensor, axis: Int, start: Int)) -> View {
+    /// Where a part of a concatenation lies.
+    private func memory(in place: Part) -> View {
         let strides = place.whole.shape.strides
         return View(
             base: .tensor(place.whole), offset: place.start == 0 ? [] : [strides[place.axis] * Extent(place.start)],
@@ -217,6 +225,12 @@ struct ScheduleBuilder {
         Operand(.value(value(tensor)), strides: tensor.shape.strides, element: tensor.elementType)
     }
 
+    /// A part of a concatenation, which is written there.
+    private mutating func target(_ place: Part) -> Operand {
+        let id = value(place.whole)
+        return memory(in: place).operand({ _ in id }, place.whole.elementType)
+    }
+
     /// Where each of some tensors is written: to a value of its own, or to its places in concatenations.
     ///
     /// - Parameter axes: the order of the axes in the group's iteration.
@@ -224,11 +238,7 @@ struct ScheduleBuilder {
         var (written, operands) = ([Tensor](), [Operand]())
         for tensor in tensors {
             var own =
-                parts[tensor]?.map { part in
-                    var operand = target(part.whole)
-                    if part.start != 0 { operand.offset = [operand.strides[part.axis] * Extent(part.start)] }
-                    return operand
-                } ?? [target(tensor)]
+                parts[tensor]?.map { target($0) } ?? [target(tensor)]
             if let axes { for index in own.indices { own[index].strides = axes.map { own[index].strides[$0] } } }
             written += own.map { _ in tensor }
             operands += own
@@ -468,9 +478,10 @@ struct ScheduleBuilder {
         for input in anchor.inputs {
             defer { start += input.shape[concatenate.axis].coefficient }
             if parts[input] != nil { continue }
-            var output = target(result)
-            if start != 0 { output.offset = [output.strides[concatenate.axis] * Extent(start)] }
-            appendMove(of: input, into: output, label: "concatenate", anchor.location)
+            appendMove(
+                of: input, into: target(Part(whole: result, axis: concatenate.axis, start: start)),
+                label: "concatenate",
+                anchor.location)
         }
     }
 

@@ -55,7 +55,7 @@ extension Executable {
     ///
     /// - Parameter written: what groups before it have written; what this one writes is added.
     public func clearFirstWrites(of group: Int, written: inout Set<Int>, batch: Int) throws {
-        for id in Set(schedule.groups[group].writes).sorted() where written.insert(id).inserted {
+        for id in schedule.groups[group].writes where written.insert(id).inserted {
             guard case .temporary = schedule.values[id].storage else { continue }
             let type = schedule.values[id].type
             try write(HostArray(type: type.element, shape: type.shape.resolved(batch: batch)), to: id, batch: batch)

@@ -66,7 +66,7 @@ struct ConvolutionCase {
 }
 
 extension KernelBench {
-    /// Each role of each case, on any device; the CPU counts what it executes. With `only`, the cases that one of these names.
+    /// Each role of each case, on any device; the CPU counts what it executes. With `only`, cases whose names contain one of these.
     static func convolutions(_ device: any Device, only: [String]) throws {
         for test in ConvolutionCase.all where only.isEmpty || only.contains(where: test.name.contains) {
             let x = Tensor.state("x", Shape([test.batch, test.channels.input] + test.extents))

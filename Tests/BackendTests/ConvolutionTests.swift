@@ -1,4 +1,3 @@
-import CPUKernels
 import Compiler
 import Graph
 import OpenCL
@@ -149,11 +148,9 @@ import Testing
         var result: [Convolution.Role: Bool] = [:]
         for case .convolution(let group) in schedule.groups.map(\.kind) {
             let walk = ConvolutionTaps(group.geometry, group.mask, isTransposed: group.role == .inputGradient)
-            let isGradient = group.role == .weightGradient
+            let strides = [Int](repeating: 1, count: group.geometry.kernel.count + 2)
             let tables = ConvolutionTables(
-                walk, blockRows: Int(martlet_convolution_block_rows(level.kernels, isGradient ? 1 : 0)),
-                weightStrides: isGradient ? nil : [Int](repeating: 1, count: group.geometry.kernel.count + 2),
-                sharesProducts: true)
+                walk, level: level, weightStrides: group.role == .weightGradient ? nil : strides, sharesProducts: true)
             result[group.role] = !tables.forms.isEmpty
         }
         return result

@@ -14,10 +14,11 @@ struct ConvolutionTables {
     private(set) var pairSteps: [martlet_pair_step] = []
 
     /// - Parameters:
-    ///   - blockRows: channels of a block at most.
+    ///   - level: whose tiles decide how many channels a block has.
     ///   - weightStrides: over `[out, in / groups, kernel..]`; `nil` for a weight gradient.
     ///   - sharesProducts: whether pairs of pixels may share products where that pays.
-    init(_ walk: ConvolutionTaps, blockRows: Int, weightStrides: [Int]?, sharesProducts: Bool) {
+    init(_ walk: ConvolutionTaps, level: VectorLevel, weightStrides: [Int]?, sharesProducts: Bool) {
+        let blockRows = Int(martlet_convolution_block_rows(level.kernels, weightStrides == nil ? 1 : 0))
         let positions = walk.geometry.kernel.reduce([[]]) { heads, extent in
             heads.flatMap { head in (0..<extent).map { head + [$0] } }
         }
@@ -192,11 +193,10 @@ final class BoundConvolution: BoundGroup {
         let isGradient = group.role == .weightGradient
         let a = ResolvedOperand(group.a, batch: batch)
         let b = ResolvedOperand(group.b, batch: batch)
-        let level = plan.context.level.kernels
         let planes = isGradient ? b : a
         let tables = ConvolutionTables(
-            walk, blockRows: Int(martlet_convolution_block_rows(level, isGradient ? 1 : 0)),
-            weightStrides: isGradient ? nil : b.strides, sharesProducts: !plan.isDouble && planes.strides.last == 1)
+            walk, level: plan.context.level, weightStrides: isGradient ? nil : b.strides,
+            sharesProducts: !plan.isDouble && planes.strides.last == 1)
 
         // Behind the rows: spatial axes, or the planes and taps of a row of weights.
         let lead = isGradient ? 1 : 2
@@ -210,7 +210,7 @@ final class BoundConvolution: BoundGroup {
         }
 
         var value = martlet_convolution()
-        value.level = level
+        value.level = plan.context.level.kernels
         value.isWeightGradient = isGradient ? 1 : 0
         value.isDouble = plan.isDouble ? 1 : 0
         value.rank = Int32(group.geometry.kernel.count)
