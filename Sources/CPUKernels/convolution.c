@@ -390,8 +390,7 @@ static void run_slab(void *argument, int64_t index, int32_t worker) {
         sum_pitch = pitch;
     }
     const int64_t fetched = c->innerRank == 1 ? image : -1;
-    // Workers take slabs in turns, as a rule.
-    const int64_t next = source.is_direct ? c->images * c->slabCount : index + martlet_pool_threads(j->context->pool);
+    const int64_t next = source.is_direct ? c->images * c->slabCount : index + 1;
     slab_ahead ahead = martlet_convolution_ahead(
         j, next / c->slabCount, next % c->slabCount, divide_up(least, j->level->conv_vectors * j->level->width) * c->blockCount);
     // The sums of pairs are run together.

@@ -13,13 +13,18 @@
 static const int64_t spin_nanoseconds = 300000;
 // The lower half of a ticket while its job is being written: no index can be claimed.
 static const uint64_t closed = 0xffffffff;
+
+// A job's generation in the upper 32 bits, the next index to claim of one worker's share in the lower. A claim is a compare
+// and swap of both, so that a worker that comes late cannot take a piece of the next job for one of the last.
+typedef struct {
+    _Alignas(64) _Atomic(uint64_t) ticket;
+} share;
 // How long the caller waits for the last pieces before it lets others run.
 static const int32_t spins_before_yield = 4000;
 
 struct martlet_pool {
-    // The job's generation in the upper 32 bits, the next index to claim in the lower. A claim is a compare and swap of
-    // both, so that a worker that comes late cannot take a piece of the next job for one of the last.
-    _Alignas(64) _Atomic(uint64_t) ticket;
+    // The last job that was posted.
+    _Alignas(64) _Atomic(uint32_t) generation;
     _Alignas(64) _Atomic(int64_t) finished;
     _Alignas(64) _Atomic(int64_t) count;
     _Atomic(martlet_task) task;
@@ -31,6 +36,8 @@ struct martlet_pool {
     int32_t threads;
     int32_t started;
     pthread_t *handles;
+    // One for each thread.
+    share *shares;
 };
 
 typedef struct {
@@ -52,26 +59,27 @@ static int64_t now(void) {
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-// Claims and runs pieces of the job that `ticket` belongs to until none is left.
-static void work(martlet_pool *pool, uint64_t ticket, int32_t worker) {
-    const uint32_t generation = (uint32_t)(ticket >> 32);
-    // Read before the claim. A poster closes the ticket before it writes these, so a claim that succeeds proves that they
+// Runs pieces of a job until none is left: first this worker's share, then what is left of the others'.
+static void work(martlet_pool *pool, uint32_t generation, int32_t worker) {
+    // Read before the claim. A poster closes the tickets before it writes these, so a claim that succeeds proves that they
     // were the claimed job's.
     const int64_t count = atomic_load_explicit(&pool->count, memory_order_acquire);
     const martlet_task task = atomic_load_explicit(&pool->task, memory_order_acquire);
     void *const context = atomic_load_explicit(&pool->context, memory_order_acquire);
-    while ((uint32_t)(ticket >> 32) == generation && (int64_t)(uint32_t)ticket < count) {
-        if (atomic_compare_exchange_weak_explicit(
-                &pool->ticket, &ticket, ticket + 1, memory_order_acq_rel, memory_order_acquire)) {
-            task(context, (int64_t)(uint32_t)ticket, worker);
-            atomic_fetch_add_explicit(&pool->finished, 1, memory_order_release);
-            ticket = atomic_load_explicit(&pool->ticket, memory_order_acquire);
+    for (int32_t k = 0; k < pool->threads; k++) {
+        const int32_t owner = (worker + k) % pool->threads;
+        const int64_t end = martlet_share_start(count, pool->threads, owner + 1);
+        _Atomic(uint64_t) *const place = &pool->shares[owner].ticket;
+        uint64_t ticket = atomic_load_explicit(place, memory_order_acquire);
+        while ((uint32_t)(ticket >> 32) == generation && (int64_t)(uint32_t)ticket < end) {
+            if (atomic_compare_exchange_weak_explicit(
+                    place, &ticket, ticket + 1, memory_order_acq_rel, memory_order_acquire)) {
+                task(context, (int64_t)(uint32_t)ticket, worker);
+                atomic_fetch_add_explicit(&pool->finished, 1, memory_order_release);
+                ticket = atomic_load_explicit(place, memory_order_acquire);
+            }
         }
     }
-}
-
-static bool is_open(martlet_pool *pool, uint64_t ticket) {
-    return (int64_t)(uint32_t)ticket < atomic_load_explicit(&pool->count, memory_order_acquire);
 }
 
 static void *worker_main(void *argument) {
@@ -80,26 +88,23 @@ static void *worker_main(void *argument) {
     martlet_pool *const pool = start.pool;
     martlet_flush_subnormals();
     while (!atomic_load_explicit(&pool->stopping, memory_order_acquire)) {
-        const uint64_t seen = atomic_load_explicit(&pool->ticket, memory_order_acquire);
-        if (is_open(pool, seen)) {
-            work(pool, seen, start.worker);
-            continue;
-        }
+        const uint32_t seen = atomic_load_explicit(&pool->generation, memory_order_acquire);
+        work(pool, seen, start.worker);
         const int64_t deadline = now() + spin_nanoseconds;
         bool found = false;
         while (!found) {
             for (int32_t spin = 0; spin < 64 && !found; spin++) {
                 relax();
-                found = atomic_load_explicit(&pool->ticket, memory_order_acquire) != seen;
+                found = atomic_load_explicit(&pool->generation, memory_order_acquire) != seen;
             }
             if (now() > deadline || atomic_load_explicit(&pool->stopping, memory_order_relaxed)) break;
         }
         if (found) continue;
         pthread_mutex_lock(&pool->lock);
         atomic_fetch_add(&pool->sleepers, 1);
-        // The poster writes the ticket and then reads `sleepers`; we wrote `sleepers` and now read the ticket. One of the
-        // two sees the other.
-        while (atomic_load(&pool->ticket) == seen && !atomic_load(&pool->stopping)) {
+        // The poster writes the generation and then reads `sleepers`; we wrote `sleepers` and now read the generation. One of
+        // the two sees the other.
+        while (atomic_load(&pool->generation) == seen && !atomic_load(&pool->stopping)) {
             pthread_cond_wait(&pool->wake, &pool->lock);
         }
         atomic_fetch_sub(&pool->sleepers, 1);
@@ -112,7 +117,7 @@ martlet_pool *martlet_pool_create(int32_t threads) {
     if (threads < 1) threads = 1;
     martlet_pool *pool = NULL;
     if (posix_memalign((void **)&pool, 64, sizeof(martlet_pool)) != 0) return NULL;
-    atomic_init(&pool->ticket, 0);
+    atomic_init(&pool->generation, 0);
     atomic_init(&pool->finished, 0);
     atomic_init(&pool->count, 0);
     atomic_init(&pool->task, NULL);
@@ -124,7 +129,9 @@ martlet_pool *martlet_pool_create(int32_t threads) {
     pool->threads = threads;
     pool->started = 0;
     pool->handles = calloc((size_t)threads, sizeof(pthread_t));
-    bool ok = pool->handles != NULL;
+    pool->shares = NULL;
+    bool ok = pool->handles != NULL && posix_memalign((void **)&pool->shares, 64, (size_t)threads * sizeof(share)) == 0;
+    for (int32_t i = 0; ok && i < threads; i++) atomic_init(&pool->shares[i].ticket, closed);
     for (int32_t worker = 1; ok && worker < threads; worker++) {
         worker_start *start = malloc(sizeof *start);
         ok = start != NULL;
@@ -151,6 +158,7 @@ void martlet_pool_destroy(martlet_pool *pool) {
     pthread_cond_destroy(&pool->wake);
     pthread_mutex_destroy(&pool->lock);
     free(pool->handles);
+    free(pool->shares);
     free(pool);
 }
 
@@ -161,19 +169,25 @@ void martlet_pool_run(martlet_pool *pool, int64_t count, martlet_task task, void
         for (int64_t i = 0; i < count; i++) task(context, i, 0);
         return;
     }
-    const uint64_t ticket = ((atomic_load_explicit(&pool->ticket, memory_order_relaxed) >> 32) + 1) << 32;
-    atomic_store_explicit(&pool->ticket, ticket | closed, memory_order_relaxed);
+    const uint32_t generation = atomic_load_explicit(&pool->generation, memory_order_relaxed) + 1;
+    for (int32_t i = 0; i < pool->threads; i++) {
+        atomic_store_explicit(&pool->shares[i].ticket, (uint64_t)generation << 32 | closed, memory_order_relaxed);
+    }
     atomic_store_explicit(&pool->finished, 0, memory_order_relaxed);
     atomic_store_explicit(&pool->count, count, memory_order_release);
     atomic_store_explicit(&pool->task, task, memory_order_release);
     atomic_store_explicit(&pool->context, context, memory_order_release);
-    atomic_store(&pool->ticket, ticket);
+    for (int32_t i = 0; i < pool->threads; i++) {
+        const uint64_t first = (uint64_t)martlet_share_start(count, pool->threads, i);
+        atomic_store_explicit(&pool->shares[i].ticket, (uint64_t)generation << 32 | first, memory_order_release);
+    }
+    atomic_store(&pool->generation, generation);
     if (atomic_load(&pool->sleepers) > 0) {
         pthread_mutex_lock(&pool->lock);
         pthread_cond_broadcast(&pool->wake);
         pthread_mutex_unlock(&pool->lock);
     }
-    work(pool, ticket, 0);
+    work(pool, generation, 0);
     for (int32_t spins = 0; atomic_load_explicit(&pool->finished, memory_order_acquire) != count; spins++) {
         if (spins < spins_before_yield) {
             relax();

@@ -265,16 +265,36 @@ static void live_range(const product_job *j, int64_t first, int64_t last, int64_
     }
 }
 
+// Which block the piece `index` of a batch element stands for. With rows enough for all, a worker's share is of neighbouring
+// rows, as in the groups before and after, whose results are in its cache; within it, and where blocks of unequal length are
+// dealt in turn, the longest come first, so that no worker is left with one at the end. Later blocks of a staircase are longer.
+static void place_of(const product_job *j, int64_t index, int64_t *row_block, int64_t *column_block) {
+    const int32_t threads = martlet_pool_threads(j->context->pool);
+    const int64_t rows = j->row_blocks, columns = j->column_blocks;
+    int64_t first = 0, own = rows;
+    if (rows < threads || (j->p->mask && j->p->role == MARTLET_WEIGHT_GRADIENT)) {
+        index = martlet_dealt_in_turn(rows * columns, threads, index);
+    } else {
+        int32_t worker = 0;
+        while (index >= martlet_share_start(rows, threads, worker + 1) * columns) worker++;
+        first = martlet_share_start(rows, threads, worker);
+        own = martlet_share_start(rows, threads, worker + 1) - first;
+        index -= first * columns;
+    }
+    *row_block = first + own - 1 - index % own;
+    *column_block = columns - 1 - index / own;
+}
+
 // One block of rows x columns of one batch element.
 static void run_block(void *argument, int64_t index, int32_t worker) {
     const product_job *j = argument;
     const martlet_product *p = j->p;
     const int32_t tile = j->level->tile_columns;
-    // Later blocks of a staircase are longer: they come first, so that no worker is left with the longest at the end.
-    const int64_t column_block = j->column_blocks - 1 - index / j->row_blocks % j->column_blocks;
-    const int64_t row_block = j->row_blocks - 1 - index % j->row_blocks;
+    const int64_t blocks = j->row_blocks * j->column_blocks;
+    int64_t row_block, column_block;
+    place_of(j, index % blocks, &row_block, &column_block);
     const martlet_mask *mask = p->role == MARTLET_WEIGHT_GRADIENT ? NULL : p->mask;
-    block_job x = {.j = j, .batch = j->batch + index / (j->row_blocks * j->column_blocks)};
+    block_job x = {.j = j, .batch = j->batch + index / blocks};
     x.m0 = row_block * p->rowBlock;
     x.rows = minimum(p->rowBlock, p->m - x.m0);
     x.n0 = column_block * p->columnBlock;

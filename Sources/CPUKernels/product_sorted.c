@@ -117,14 +117,17 @@ static void run_columns(void *argument, int64_t index, int32_t worker) {
     const int64_t tile = j->level->tile_columns, panels = divide_up(p->n, tile), together = p->columnBlock / tile;
     const int64_t row_panels = row_panel_count(p->m, j->level->tile_rows);
     // The longest columns come first.
-    const int64_t first = (divide_up(panels, together) - 1 - index) * together, last = minimum(first + together, panels);
+    const int32_t threads = martlet_pool_threads(j->context->pool);
+    const int64_t pieces = divide_up(panels, together);
+    const int64_t first = (pieces - 1 - martlet_dealt_in_turn(pieces, threads, index)) * together;
+    const int64_t last = minimum(first + together, panels);
     float *packed = (float *)(void *)(j->context->work + worker * j->context->workBytes);
     for (int64_t panel = first; panel < last; panel++) {
         if (mask->panels[panel] == mask->panels[panel + 1]) clear_columns(j, panel * tile, tile, 0, p->m);
         else pack_columns(j, packed + (panel - first) * tile * p->k, panel);
     }
     // This worker's next panels, if pieces take equally long.
-    const int64_t next = first - martlet_pool_threads(j->context->pool) * together;
+    const int64_t next = first - threads * together;
     int64_t tiles = 0;
     for (int64_t panel = first; panel < last; panel++) {
         const int32_t low = mask->panels[panel], high = mask->panels[panel + 1];

@@ -15,8 +15,23 @@ martlet_pool *_Nullable martlet_pool_create(int32_t threads);
 void martlet_pool_destroy(martlet_pool *_Nonnull pool);
 int32_t martlet_pool_threads(const martlet_pool *_Nonnull pool);
 
-/// Runs `task` for every index below `count` and waits. Which worker takes which index is not fixed, so a result may
-/// depend on indices only. One job at a time: the caller holds a lock where several threads could ask.
+/// The first index of a worker's share of a job of `count` pieces on `threads` threads; worker `threads` has its end.
+static inline int64_t martlet_share_start(int64_t count, int32_t threads, int32_t worker) {
+    const int64_t low = count / threads, rest = count % threads;
+    return worker * low + (worker < rest ? worker : rest);
+}
+
+/// Deals what is in some order to the workers in turn: the place in that order of a job's piece `index`. Each worker then begins
+/// with the first of the order that it has.
+static inline int64_t martlet_dealt_in_turn(int64_t count, int32_t threads, int64_t index) {
+    int32_t worker = 0;
+    while (index >= martlet_share_start(count, threads, worker + 1)) worker++;
+    return (index - martlet_share_start(count, threads, worker)) * threads + worker;
+}
+
+/// Runs `task` for every index below `count` and waits. Each worker begins with its own share of the indices, in order, so that
+/// what it wrote in one job is likely to be in its cache for the next; then it takes what the others have left. Which
+/// worker takes which index is not fixed, so a result may depend on indices only. One job at a time: the caller holds a lock where several threads could ask.
 void martlet_pool_run(
     martlet_pool *_Nonnull pool, int64_t count, martlet_task _Nonnull task, void *_Nullable context);
 
