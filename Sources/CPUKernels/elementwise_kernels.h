@@ -150,6 +150,23 @@ static void f_damped_step(void *target, const void *const *source, const uint8_t
              OPERAND(0) - OPERAND(1) * OPERAND(2) / size;
          }))
 }
+
+static void f_moments_step(void *target, const void *const *source, const uint8_t *scalar, int64_t n) {
+    OPERANDS(12)
+    float *const first = (float *)(uintptr_t)source[12], *const second = (float *)(uintptr_t)source[13];
+#define STORE_PART(p, x) (part ? store_first((p) + i, n - i, x) : (void)STORE_F(p, i, x))
+    LOOP(STORE_F, 4, ({
+             const vf gradient = OPERAND(7);
+             const vf m = OPERAND(0) * OPERAND(1) + OPERAND(2) * OPERAND(3);
+             const vf v = OPERAND(4) * OPERAND(5) + OPERAND(6) * (gradient * gradient);
+             const vf size = __builtin_elementwise_sqrt(v) * OPERAND(10) + OPERAND(11);
+             const vf step = OPERAND(8) - m * OPERAND(9) / size;
+             STORE_PART(first, m);
+             STORE_PART(second, v);
+             step;
+         }))
+#undef STORE_PART
+}
 #undef OPERANDS
 #undef OPERAND
 
@@ -269,6 +286,7 @@ static const martlet_kernel float_kernels[MARTLET_FUNCTION_COUNT] = {
     [MARTLET_MULTIPLY_MULTIPLY] = f_multiply_multiply,
     [MARTLET_BLEND] = f_blend,
     [MARTLET_DAMPED_STEP] = f_damped_step,
+    [MARTLET_MOMENTS_STEP] = f_moments_step,
 };
 
 static const martlet_kernel integer_kernels[MARTLET_FUNCTION_COUNT] = {

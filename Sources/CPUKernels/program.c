@@ -111,7 +111,7 @@ static void run_chunk(
         const martlet_instruction *instruction = &p->instructions[i];
         const void *sources[MARTLET_MAXIMUM_OPERANDS];
         uint8_t flags[MARTLET_MAXIMUM_OPERANDS];
-        uint8_t all = 1;
+        uint8_t all = instruction->kernel != NULL;
         for (int32_t k = 0; k < instruction->operandCount; k++) {
             const int32_t operand = instruction->operands[k];
             sources[k] = registers[operand];
@@ -126,7 +126,7 @@ static void run_chunk(
                 target = b->base + (c->row * b->rowStride + c->column * b->columnStride) * size;
             }
         }
-        instruction->kernel(target, sources, flags, all ? 1 : count);
+        if (instruction->kernel) instruction->kernel(target, sources, flags, all ? 1 : count);
         registers[first + i] = target;
         scalars[first + i] = all;
     }

@@ -168,6 +168,57 @@ import Testing
         try check(schedule, [:], tolerance: 0)
     }
 
+    /// The update of the optimizer Adam, which runs as one instruction, over rows that follow one another or lie apart (then
+    /// operands are copied into a chunk first), and whichever side its factors stand on.
+    @Test(arguments: VectorLevel.available, [false, true]) func momentsStep(level: VectorLevel, turned: Bool) throws {
+        func both(_ a: Int, _ b: Int) -> [Int] { turned ? [b, a] : [a, b] }
+        // registers: w m v g rate root | 0.9 0.1 0.999 0.001 1e-8 | ..
+        let program = Program(
+            inputs: [.float32, .float32, .float32, .float32, .float32, .float32],
+            constants: [0.9, 0.1, 0.999, 0.001, 1e-8].map { .init($0, .float32) },
+            instructions: [
+                .init(.multiply, both(1, 6), .float32), .init(.multiply, both(3, 7), .float32),
+                .init(.add, both(11, 12), .float32), .init(.multiply, both(2, 8), .float32),
+                .init(.multiply, [3, 3], .float32), .init(.multiply, both(15, 9), .float32),
+                .init(.add, both(14, 16), .float32), .init(.multiply, both(13, 4), .float32),
+                .init(.sqrt, [17], .float32), .init(.multiply, [19, 5], .float32), .init(.add, [20, 10], .float32),
+                .init(.divide, [18, 21], .float32), .init(.subtract, [0, 22], .float32),
+            ], outputs: [23, 13, 17])
+        let compiled = try CompiledProgram(
+            program, inputs: [0, 1, 2, 3, 4, 5], outputs: [0, 1, 2], level: level)
+        #expect(compiled.pointer.pointee.instructionCount == 3, "the moments, which the third writes, and the step")
+        for (rows, columns, pitch) in [(1, 40_000, 40_000), (300, 37, 50), (90, 700, 701), (1, 1, 1), (5, 1, 3)] {
+            var schedule = Schedule()
+            let states = ["w", "m", "v"].map { schedule.add([Extent(rows), Extent(pitch)], .float32, .state($0)) }
+            let gradient = schedule.input([Extent(rows), Extent(pitch)])
+            let factors = [schedule.input([1]), schedule.input([1])]
+            schedule.outputs = states
+            func part(_ value: Int) -> Operand {
+                Operand(.value(value), strides: [Extent(pitch), 1], element: .float32)
+            }
+            for _ in 0..<2 {
+                schedule.append(
+                    .elementwise(
+                        ElementwiseGroup(
+                            iteration: [Extent(rows), Extent(columns)],
+                            inputs: (states + [gradient]).map(part)
+                                + factors.map { Operand(.value($0), strides: [0, 0], element: .float32) },
+                            program: program, outputs: states.map(part))))
+            }
+            var generator = Generator(7)
+            let count = rows * pitch
+            try check(
+                schedule,
+                [
+                    states[0]: HostArray(generator.floats(count), shape: [rows, pitch]),
+                    states[1]: HostArray(generator.floats(count), shape: [rows, pitch]),
+                    states[2]: HostArray(generator.floats(count).map { abs($0) }, shape: [rows, pitch]),
+                    gradient: HostArray(generator.floats(count), shape: [rows, pitch]),
+                    factors[0]: HostArray([0.125] as [Float]), factors[1]: HostArray([1.5] as [Float]),
+                ], tolerance: 1e-5, levels: [level])
+        }
+    }
+
     /// Adam (Kingma & Ba 2015) as one program over four states, all written in place, twice.
     @Test(arguments: VectorLevel.available) func adamInPlace(level: VectorLevel) throws {
         let count = 40_000

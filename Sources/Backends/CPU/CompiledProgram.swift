@@ -113,6 +113,8 @@ private struct Step {
     var operands: [Int]
     var from: ElementType
     var to: ElementType
+    /// The register whose step writes this one beside its own.
+    var writer: Int?
 }
 
 /// Lays out the registers of a program: results share chunks once they are no longer read.
@@ -167,6 +169,7 @@ private struct ProgramBuilder {
         }
         outputRegisters = program.outputs.map { renamed[$0] }
         Self.join(&kept, outputs: &outputRegisters, fixed: fixed)
+        Self.joinMoments(&kept, outputs: &outputRegisters, fixed: fixed)
 
         var lastUse = [Int](repeating: -1, count: fixed + kept.count)
         for (index, entry) in kept.enumerated() {
@@ -178,8 +181,9 @@ private struct ProgramBuilder {
         var direct = [Int](repeating: -1, count: kept.count)
         for (output, register) in outputRegisters.enumerated() where register >= fixed {
             let index = register - fixed
+            let made = (kept[index].writer ?? register) - fixed
             let isRead = inputs.indices.contains {
-                inputs[$0] != nil && inputs[$0] == outputs[output] && lastUse[$0] > index
+                inputs[$0] != nil && inputs[$0] == outputs[output] && lastUse[$0] > made
             }
             if direct[index] < 0, !isRead { direct[index] = output }
         }
@@ -203,13 +207,14 @@ private struct ProgramBuilder {
             }
             if lastUse[register] < 0 { free.append(slots[register]) }
 
-            guard
-                let kernel = martlet_find_kernel(level.kernels, entry.function, entry.from.kernels, entry.to.kernels)
-            else {
-                throw CPUError.invalidSchedule("no kernel for \(entry.name) from \(entry.from) to \(entry.to)")
-            }
             var compiled = martlet_instruction()
-            compiled.kernel = kernel
+            if entry.writer == nil {
+                compiled.kernel = martlet_find_kernel(
+                    level.kernels, entry.function, entry.from.kernels, entry.to.kernels)
+                if compiled.kernel == nil {
+                    throw CPUError.invalidSchedule("no kernel for \(entry.name) from \(entry.from) to \(entry.to)")
+                }
+            }
             compiled.operandCount = Int32(entry.operands.count)
             compiled.slot = Int32(slots[register])
             compiled.directOutput = Int32(direct[index])
@@ -266,6 +271,53 @@ private struct ProgramBuilder {
             steps[index].operands = joined.operands
             for register in joined.inner { isJoined[register - fixed] = true }
         }
+        remove(isJoined, from: &steps, outputs: &outputs, fixed: fixed)
+    }
+
+    /// Joins the steps of Adam: the moments and the weight that they move, in one pass over the elements. It runs behind every
+    /// weight gradient, where three kernels and their passes over the first-level cache would cost as much as memory does.
+    private static func joinMoments(_ steps: inout [Step], outputs: inout [Int], fixed: Int) {
+        var uses = [Int](repeating: 0, count: fixed + steps.count)
+        for register in steps.flatMap(\.operands) { uses[register] += 1 }
+        var isJoined = [Bool](repeating: false, count: steps.count)
+        func blend(_ register: Int) -> [Int]? {
+            guard register >= fixed, uses[register] == 1, steps[register - fixed].function == MARTLET_BLEND else {
+                return nil
+            }
+            return steps[register - fixed].operands
+        }
+        for index in steps.indices where steps[index].function == MARTLET_DAMPED_STEP {
+            let step = steps[index].operands
+            let (value, second) = (step[0], step[3])
+            let (first, rate) = blend(step[1]) != nil ? (step[1], step[2]) : (step[2], step[1])
+            guard first != second, let moment = blend(first), var power = blend(second) else { continue }
+            /// The square of one register, read here alone.
+            func isSquare(_ register: Int) -> Bool {
+                guard register >= fixed, uses[register] == 1, !outputs.contains(register) else { return false }
+                let square = steps[register - fixed]
+                return square.function == MARTLET_MULTIPLY && square.operands[0] == square.operands[1]
+            }
+            guard let place = power.indices.last(where: { isSquare(power[$0]) }) else { continue }
+            if place < 2 { power = [power[2], power[3], power[0], power[1]] }
+            if place % 2 == 0 { power.swapAt(2, 3) }
+            let square = power[3] - fixed
+            steps[index].function = MARTLET_MOMENTS_STEP
+            steps[index].operands =
+                moment + [
+                    power[0], power[1], power[2], steps[square].operands[0], value, rate, step[4], step[5], first,
+                    second,
+                ]
+            for register in [first, second] {
+                steps[register - fixed].operands = []
+                steps[register - fixed].writer = fixed + index
+            }
+            isJoined[square] = true
+        }
+        remove(isJoined, from: &steps, outputs: &outputs, fixed: fixed)
+    }
+
+    /// Takes steps out whose registers nothing reads any more.
+    private static func remove(_ isJoined: [Bool], from steps: inout [Step], outputs: inout [Int], fixed: Int) {
         var places = Array(0..<fixed)
         var next = fixed
         for joined in isJoined {
@@ -275,6 +327,7 @@ private struct ProgramBuilder {
         steps = steps.indices.filter { !isJoined[$0] }.map { index in
             var step = steps[index]
             step.operands = step.operands.map { places[$0] }
+            step.writer = step.writer.map { places[$0] }
             return step
         }
         outputs = outputs.map { places[$0] }

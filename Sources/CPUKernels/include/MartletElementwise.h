@@ -47,10 +47,13 @@ typedef enum {
     MARTLET_MULTIPLY_MULTIPLY,
     MARTLET_BLEND,
     MARTLET_DAMPED_STEP,
+    /// An update of Adam: m = a s + b t, v = c u + w (g g), p - m l / (sqrt(v) r + e). The last two operands are the registers of
+    /// m and v, which it writes.
+    MARTLET_MOMENTS_STEP,
     MARTLET_FUNCTION_COUNT,
 } martlet_function;
 
-enum { MARTLET_MAXIMUM_OPERANDS = 6 };
+enum { MARTLET_MAXIMUM_OPERANDS = 14 };
 
 /// `target[i] = f(source[0][i], ..)` for i below count; a source whose flag in `scalar` is set holds one element. The target may
 /// be one of the sources.
@@ -63,6 +66,7 @@ martlet_kernel _Nullable martlet_find_kernel(
     martlet_level level, martlet_function function, martlet_element from, martlet_element to);
 
 typedef struct {
+    /// NULL for a register that a later instruction writes beside its own.
     martlet_kernel _Nullable kernel;
     int32_t operandCount;
     int32_t operands[MARTLET_MAXIMUM_OPERANDS];
