@@ -13,14 +13,14 @@
 static const int64_t spin_nanoseconds = 300000;
 // The lower half of a ticket while its job is being written: no index can be claimed.
 static const uint64_t closed = 0xffffffff;
+// How long the caller waits for the last pieces before it lets others run.
+static const int32_t spins_before_yield = 4000;
 
 // A job's generation in the upper 32 bits, the next index to claim of one worker's share in the lower. A claim is a compare
 // and swap of both, so that a worker that comes late cannot take a piece of the next job for one of the last.
 typedef struct {
     _Alignas(64) _Atomic(uint64_t) ticket;
 } share;
-// How long the caller waits for the last pieces before it lets others run.
-static const int32_t spins_before_yield = 4000;
 
 struct martlet_pool {
     // The last job that was posted.

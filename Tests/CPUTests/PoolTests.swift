@@ -29,6 +29,20 @@ import Testing
         }
     }
 
+    /// What is dealt in turn is dealt once, and every share begins with the first of the order that is left for it.
+    @Test func dealingIsComplete() {
+        for threads in Int32(1)...5 {
+            for count in Int64(0)..<40 {
+                let dealt = (0..<count).map { martlet_dealt_in_turn(count, threads, $0) }
+                #expect(dealt.sorted() == Array(0..<count))
+                for worker in 0..<threads where Int64(worker) < count {
+                    #expect(dealt[Int(martlet_share_start(count, threads, worker))] == Int64(worker))
+                }
+                #expect(martlet_share_start(count, threads, threads) == count)
+            }
+        }
+    }
+
     /// Workers that went to sleep come back.
     @Test func parkedWorkersWake() throws {
         let pool = try #require(martlet_pool_create(3))

@@ -30,8 +30,9 @@ static inline int64_t martlet_dealt_in_turn(int64_t count, int32_t threads, int6
 }
 
 /// Runs `task` for every index below `count` and waits. Each worker begins with its own share of the indices, in order, so that
-/// what it wrote in one job is likely to be in its cache for the next; then it takes what the others have left. Which
-/// worker takes which index is not fixed, so a result may depend on indices only. One job at a time: the caller holds a lock where several threads could ask.
+/// what it wrote in one job is likely to be in its cache for the next; then it takes what the others have left. Which worker
+/// takes which index is not fixed, so a result may depend on indices only. One job at a time: the caller holds a lock where
+/// several threads could ask.
 void martlet_pool_run(
     martlet_pool *_Nonnull pool, int64_t count, martlet_task _Nonnull task, void *_Nullable context);
 
