@@ -36,7 +36,7 @@ struct martlet_pool {
     int32_t threads;
     int32_t started;
     pthread_t *handles;
-    // One for each thread.
+    // One for each thread; a job of fewer pieces uses only the first ones.
     share *shares;
 };
 
@@ -59,6 +59,10 @@ static int64_t now(void) {
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
+static int32_t shares_of(const martlet_pool *pool, int64_t count) {
+    return count < pool->threads ? (int32_t)count : pool->threads;
+}
+
 // Runs pieces of a job until none is left: first this worker's share, then what is left of the others'.
 static void work(martlet_pool *pool, uint32_t generation, int32_t worker) {
     // Read before the claim. A poster closes the tickets before it writes these, so a claim that succeeds proves that they
@@ -66,9 +70,10 @@ static void work(martlet_pool *pool, uint32_t generation, int32_t worker) {
     const int64_t count = atomic_load_explicit(&pool->count, memory_order_acquire);
     const martlet_task task = atomic_load_explicit(&pool->task, memory_order_acquire);
     void *const context = atomic_load_explicit(&pool->context, memory_order_acquire);
-    for (int32_t k = 0; k < pool->threads; k++) {
-        const int32_t owner = (worker + k) % pool->threads;
-        const int64_t end = martlet_share_start(count, pool->threads, owner + 1);
+    const int32_t shares = shares_of(pool, count);
+    for (int32_t k = 0; k < shares; k++) {
+        const int32_t owner = (worker + k) % shares;
+        const int64_t end = martlet_share_start(count, shares, owner + 1);
         _Atomic(uint64_t) *const place = &pool->shares[owner].ticket;
         uint64_t ticket = atomic_load_explicit(place, memory_order_acquire);
         while ((uint32_t)(ticket >> 32) == generation && (int64_t)(uint32_t)ticket < end) {
@@ -170,15 +175,16 @@ void martlet_pool_run(martlet_pool *pool, int64_t count, martlet_task task, void
         return;
     }
     const uint32_t generation = atomic_load_explicit(&pool->generation, memory_order_relaxed) + 1;
-    for (int32_t i = 0; i < pool->threads; i++) {
+    const int32_t shares = shares_of(pool, count);
+    for (int32_t i = 0; i < shares; i++) {
         atomic_store_explicit(&pool->shares[i].ticket, (uint64_t)generation << 32 | closed, memory_order_relaxed);
     }
     atomic_store_explicit(&pool->finished, 0, memory_order_relaxed);
     atomic_store_explicit(&pool->count, count, memory_order_release);
     atomic_store_explicit(&pool->task, task, memory_order_release);
     atomic_store_explicit(&pool->context, context, memory_order_release);
-    for (int32_t i = 0; i < pool->threads; i++) {
-        const uint64_t first = (uint64_t)martlet_share_start(count, pool->threads, i);
+    for (int32_t i = 0; i < shares; i++) {
+        const uint64_t first = (uint64_t)martlet_share_start(count, shares, i);
         atomic_store_explicit(&pool->shares[i].ticket, (uint64_t)generation << 32 | first, memory_order_release);
     }
     atomic_store(&pool->generation, generation);

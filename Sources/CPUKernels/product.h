@@ -47,9 +47,8 @@ typedef struct {
 static inline int64_t row_panel_count(int64_t rows, int32_t tile_rows) { return divide_up(rows, tile_rows); }
 
 static inline row_panel panel_of_rows(int64_t rows, int32_t tile_rows, int64_t index) {
-    const int64_t count = row_panel_count(rows, tile_rows);
-    const int64_t low = rows / count, rest = rows % count;
-    row_panel panel = {index * low + minimum(index, rest), (int32_t)(low + (index < rest))};
+    const int64_t count = row_panel_count(rows, tile_rows), first = martlet_share_start(rows, count, index);
+    row_panel panel = {first, (int32_t)(martlet_share_start(rows, count, index + 1) - first)};
     return panel;
 }
 

@@ -36,9 +36,9 @@ import Testing
                 let dealt = (0..<count).map { martlet_dealt_in_turn(count, threads, $0) }
                 #expect(dealt.sorted() == Array(0..<count))
                 for worker in 0..<threads where Int64(worker) < count {
-                    #expect(dealt[Int(martlet_share_start(count, threads, worker))] == Int64(worker))
+                    #expect(dealt[Int(martlet_share_start(count, Int64(threads), Int64(worker)))] == Int64(worker))
                 }
-                #expect(martlet_share_start(count, threads, threads) == count)
+                #expect(martlet_share_start(count, Int64(threads), Int64(threads)) == count)
             }
         }
     }

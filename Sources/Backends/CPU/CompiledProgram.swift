@@ -275,7 +275,7 @@ private struct ProgramBuilder {
     }
 
     /// Joins the steps of Adam: the moments and the weight that they move, in one pass over the elements. It runs behind every
-    /// weight gradient, where three kernels and their passes over the first-level cache would cost as much as memory does.
+    /// weight gradient, where four kernels, each with its pass over the first-level cache, would cost as much as memory does.
     private static func joinMoments(_ steps: inout [Step], outputs: inout [Int], fixed: Int) {
         var uses = [Int](repeating: 0, count: fixed + steps.count)
         for register in steps.flatMap(\.operands) { uses[register] += 1 }

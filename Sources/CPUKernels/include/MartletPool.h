@@ -15,10 +15,11 @@ martlet_pool *_Nullable martlet_pool_create(int32_t threads);
 void martlet_pool_destroy(martlet_pool *_Nonnull pool);
 int32_t martlet_pool_threads(const martlet_pool *_Nonnull pool);
 
-/// The first index of a worker's share of a job of `count` pieces on `threads` threads; worker `threads` has its end.
-static inline int64_t martlet_share_start(int64_t count, int32_t threads, int32_t worker) {
-    const int64_t low = count / threads, rest = count % threads;
-    return worker * low + (worker < rest ? worker : rest);
+/// Where share `index` begins when `count` is cut into shares that differ by one at most, the larger ones first; share `index`
+/// ends where the next one begins.
+static inline int64_t martlet_share_start(int64_t count, int64_t shares, int64_t index) {
+    const int64_t low = count / shares, rest = count % shares;
+    return index * low + (index < rest ? index : rest);
 }
 
 /// Deals what is in some order to the workers in turn: the place in that order of a job's piece `index`. Each worker then begins
