@@ -32,12 +32,38 @@ static int reads(const martlet_mask *mask, int64_t k, int64_t n) {
     return mask->role == MARTLET_FORWARD ? k < mask->extents[n] : k >= mask->first[n];
 }
 
+// Which of the inputs [n0, n0 + 64) output m reads, as far as they are before n1.
+static uint64_t word_of_row(const martlet_mask *mask, int64_t m, int64_t n0, int64_t n1) {
+    const uint64_t *words = mask->bits + m * mask->words_per_row;
+    const int64_t word = n0 >> 6, shift = n0 & 63;
+    uint64_t bits = words[word] >> shift;
+    if (shift && word + 1 < mask->words_per_row) bits |= words[word + 1] << (64 - shift);
+    return n1 - n0 < 64 ? bits & (((uint64_t)1 << (n1 - n0)) - 1) : bits;
+}
+
+// Writes zeros over the elements of a row whose inputs [n0, n1) output m does not read.
+static void clear_row(const martlet_mask *mask, float *row, int64_t m, int64_t n0, int64_t n1) {
+    for (int64_t n = n0; n < n1; n += 64) {
+        const uint64_t all = n1 - n < 64 ? ((uint64_t)1 << (n1 - n)) - 1 : ~(uint64_t)0;
+        for (uint64_t dead = all & ~word_of_row(mask, m, n, n1); dead; dead &= dead - 1) {
+            row[n - n0 + __builtin_ctzll(dead)] = 0;
+        }
+    }
+}
+
 void martlet_mask_clear_panel(
     const martlet_mask *mask, float *panel, int64_t start, int64_t end, int64_t column, int64_t columns, int32_t width) {
+    if (mask->bits && mask->role == MARTLET_INPUT_GRADIENT) {
+        for (int64_t k = start; k < end; k++) clear_row(mask, panel + (k - start) * width, k, column, column + columns);
+        return;
+    }
     if (mask->bits) {
-        for (int64_t k = start; k < end; k++) {
-            for (int64_t j = 0; j < columns; j++) {
-                if (!reads(mask, k, column + j)) panel[(k - start) * width + j] = 0;
+        for (int64_t j = 0; j < columns; j++) {
+            for (int64_t k = start; k < end; k += 64) {
+                const uint64_t all = end - k < 64 ? ((uint64_t)1 << (end - k)) - 1 : ~(uint64_t)0;
+                for (uint64_t dead = all & ~word_of_row(mask, column + j, k, end); dead; dead &= dead - 1) {
+                    panel[(k - start + __builtin_ctzll(dead)) * width + j] = 0;
+                }
             }
         }
         return;
@@ -63,12 +89,7 @@ static int64_t live_in_row(const martlet_mask *mask, int64_t m, int64_t n0, int6
         return end > n0 ? end - n0 : 0;
     }
     int64_t count = 0;
-    for (int64_t word = n0 >> 6; word <= (n1 - 1) >> 6; word++) {
-        uint64_t bits = mask->bits[m * mask->words_per_row + word];
-        if (word == n0 >> 6) bits &= ~(uint64_t)0 << (n0 & 63);
-        if (word == (n1 - 1) >> 6) bits &= ~(uint64_t)0 >> (63 - ((n1 - 1) & 63));
-        count += __builtin_popcountll(bits);
-    }
+    for (int64_t n = n0; n < n1; n += 64) count += __builtin_popcountll(word_of_row(mask, m, n, n1));
     return count;
 }
 
@@ -85,9 +106,7 @@ void martlet_mask_clear_tile(
     for (int64_t m = m0; m < m1; m++) {
         float *row = tile + (m - m0) * stride;
         if (mask->bits) {
-            for (int64_t n = n0; n < n1; n++) {
-                if (!bit(mask, m, n)) row[n - n0] = 0;
-            }
+            clear_row(mask, row, m, n0, n1);
         } else {
             for (int64_t n = mask->extents[m] > n0 ? mask->extents[m] : n0; n < n1; n++) row[n - n0] = 0;
         }
@@ -130,44 +149,86 @@ static int64_t column_count(const martlet_mask *mask) {
     return mask->role == MARTLET_FORWARD ? mask->outputs : mask->inputs;
 }
 
-// Rows that no column reads, rows that some read and rows that all read, in the panel of columns [n0, n1).
-static int row_state(const martlet_mask *mask, int64_t k, int64_t n0, int64_t n1) {
-    if (mask->role == MARTLET_INPUT_GRADIENT) {
-        const int64_t live = live_in_row(mask, k, n0, n1);
-        return live == 0 ? 0 : live == n1 - n0 ? 2 : 1;
-    }
+// How many of the columns [n0, n1) read row k.
+static int64_t live_in_inner_row(const martlet_mask *mask, int64_t k, int64_t n0, int64_t n1) {
+    if (mask->role == MARTLET_INPUT_GRADIENT) return n1 > n0 ? live_in_row(mask, k, n0, n1) : 0;
     int64_t live = 0;
     for (int64_t n = n0; n < n1; n++) live += reads(mask, k, n);
-    return live == 0 ? 0 : live == n1 - n0 ? 2 : 1;
+    return live;
 }
 
-// Intervals of the panel [n0, n1); `target` may be NULL to count them.
+// What the panel [n0, n1) reads of row k.
+static martlet_interval row_state(const martlet_mask *mask, int64_t k, int64_t n0, int64_t n1) {
+    const int64_t half = mask->panel_columns / 2, middle = n0 + half < n1 ? n0 + half : n1;
+    const int64_t left = live_in_inner_row(mask, k, n0, middle), right = live_in_inner_row(mask, k, middle, n1);
+    martlet_interval state = {0};
+    state.halves = (left ? LEFT_HALF : 0) | (right ? RIGHT_HALF : 0);
+    state.full = (!left || left == middle - n0) && (!right || right == n1 - middle);
+    return state;
+}
+
+// Steps of half a tile that an interval takes; beginning a run costs as much as some steps do.
+static int64_t work_of_interval(const martlet_interval *v) {
+    enum { steps_of_a_beginning = 32 };
+    return (v->end - v->start) * (v->halves == BOTH_HALVES ? 2 : 1) + steps_of_a_beginning;
+}
+
+// Intervals of the panel [n0, n1); `target` may be NULL to count them. Scattered ones are joined where that is less work.
 static int32_t matrix_intervals(const martlet_mask *mask, int64_t n0, int64_t n1, martlet_interval *target) {
     const int64_t inner = inner_count(mask);
     int32_t count = 0;
-    int64_t k = 0;
-    while (k < inner) {
-        const int state = row_state(mask, k, n0, n1);
-        const int64_t start = k;
-        const int full = state == 2;
-        while (k < inner && row_state(mask, k, n0, n1) == state) k++;
-        if (state == 0) continue;
-        if (target) target[count] = (martlet_interval){(int32_t)start, (int32_t)k, full};
-        count++;
+    martlet_interval last = {0};
+    for (int64_t k = 0; k < inner;) {
+        martlet_interval next = row_state(mask, k, n0, n1);
+        next.start = (int32_t)k;
+        for (k++; k < inner; k++) {
+            const martlet_interval state = row_state(mask, k, n0, n1);
+            if (state.halves != next.halves || state.full != next.full) break;
+        }
+        next.end = (int32_t)k;
+        if (!next.halves) continue;
+        const martlet_interval joined = {last.start, next.end, 0, last.halves | next.halves};
+        const int follows = last.end == next.start && last.halves == next.halves;
+        if (last.halves && !follows &&
+            work_of_interval(&joined) <= work_of_interval(&last) + work_of_interval(&next)) {
+            last = joined;
+            continue;
+        }
+        if (last.halves && target) target[count] = last;
+        count += last.halves != 0;
+        last = next;
     }
-    return count;
+    if (last.halves && target) target[count] = last;
+    return count + (last.halves != 0);
+}
+
+enum { intervals_of_a_staircase = 4 };
+
+static int32_t add_interval(
+    martlet_interval *target, int32_t count, int64_t start, int64_t end, int32_t full, martlet_halves halves) {
+    if (start >= end) return count;
+    target[count] = (martlet_interval){(int32_t)start, (int32_t)end, full, halves};
+    return count + 1;
 }
 
 static int32_t staircase_intervals(const martlet_mask *mask, int64_t n0, int64_t n1, martlet_interval *target) {
+    const int64_t half = mask->panel_columns / 2, middle = n0 + half < n1 ? n0 + half : n1;
+    const int32_t *const edges = mask->role == MARTLET_FORWARD ? mask->extents : mask->first;
+    const int has_right = middle < n1;
+    const martlet_halves all = has_right ? BOTH_HALVES : LEFT_HALF;
+    const int32_t left0 = edges[n0], left1 = edges[middle - 1];
+    const int32_t right0 = has_right ? edges[middle] : left1, right1 = has_right ? edges[n1 - 1] : left1;
     int32_t count = 0;
     if (mask->role == MARTLET_FORWARD) {
-        const int32_t all = mask->extents[n0], some = mask->extents[n1 - 1];
-        if (all > 0) target[count++] = (martlet_interval){0, all, 1};
-        if (some > all) target[count++] = (martlet_interval){all, some, 0};
+        count = add_interval(target, count, 0, left0, 1, all);
+        count = add_interval(target, count, left0, left1, 0, all);
+        count = add_interval(target, count, left1, right0, 1, RIGHT_HALF);
+        count = add_interval(target, count, right0, right1, 0, RIGHT_HALF);
     } else {
-        const int32_t inner = (int32_t)mask->outputs, some = mask->first[n0], all = mask->first[n1 - 1];
-        if (all > some) target[count++] = (martlet_interval){some, all, 0};
-        if (inner > all) target[count++] = (martlet_interval){all, inner, 1};
+        count = add_interval(target, count, left0, left1, 0, LEFT_HALF);
+        count = add_interval(target, count, left1, right0, 1, LEFT_HALF);
+        count = add_interval(target, count, right0, right1, 0, all);
+        count = add_interval(target, count, right1, mask->outputs, 1, all);
     }
     return count;
 }
@@ -202,7 +263,7 @@ martlet_mask *martlet_mask_create_degrees(
     mask->first = allocate((size_t)inputs, 4);
     mask->scratch = allocate(larger, 4);
     mask->panels = allocate((size_t)panel_count(mask) + 1, 4);
-    mask->intervals = allocate(2 * (size_t)panel_count(mask), sizeof(martlet_interval));
+    mask->intervals = allocate(intervals_of_a_staircase * (size_t)panel_count(mask), sizeof(martlet_interval));
     if (mask->input_degrees && mask->output_degrees && mask->input_order && mask->output_order && mask->extents &&
         mask->first && mask->scratch && mask->panels && mask->intervals) {
         return mask;
@@ -282,6 +343,56 @@ martlet_mask *martlet_mask_create_matrix(
         mask->panels[panel_count(mask)] = count;
     }
     return mask;
+}
+
+// Steps of half a tile that a mask leaves to be done; tiles for a weight gradient.
+static int64_t work_of(const martlet_mask *mask, int64_t tile_rows) {
+    int64_t work = 0;
+    if (mask->role != MARTLET_WEIGHT_GRADIENT) {
+        for (int32_t i = 0; i < mask->panels[panel_count(mask)]; i++) {
+            work += work_of_interval(&mask->intervals[i]);
+        }
+        return work;
+    }
+    for (int64_t m = 0; m < mask->outputs; m += tile_rows) {
+        const int64_t m_end = m + tile_rows < mask->outputs ? m + tile_rows : mask->outputs;
+        for (int64_t n = 0; n < mask->inputs; n += mask->panel_columns) {
+            const int64_t n_end = n + mask->panel_columns < mask->inputs ? n + mask->panel_columns : mask->inputs;
+            work += martlet_mask_tile(mask, m, m_end, n, n_end) != 0;
+        }
+    }
+    return work;
+}
+
+martlet_mask *martlet_mask_create_constant(
+    martlet_level level, martlet_role role, int64_t inputs, int64_t outputs, const int32_t *input, const int32_t *output,
+    int32_t strict) {
+    martlet_mask *sorted = martlet_mask_create_degrees(level, role, inputs, outputs, strict);
+    if (!sorted) return NULL;
+    martlet_mask_set_degrees(sorted, input, output);
+    if (sorted->input_sorted && sorted->output_sorted) return sorted;
+    const int64_t words_per_row = (inputs + 63) / 64;
+    uint64_t *bits = allocate((size_t)(outputs * words_per_row), 8);
+    martlet_mask *plain = NULL;
+    if (bits) {
+        for (int64_t o = 0; o < outputs; o++) {
+            for (int64_t i = 0; i < inputs; i++) {
+                const int live = strict ? input[i] < output[o] : input[i] <= output[o];
+                bits[o * words_per_row + (i >> 6)] |= (uint64_t)live << (i & 63);
+            }
+        }
+        plain = martlet_mask_create_matrix(level, role, inputs, outputs, bits, words_per_row);
+        free(bits);
+    }
+    const int64_t tile_rows = martlet_level_table(level)->tile_rows;
+    // Sorting reads and writes what it sorts once more; for a weight gradient that is packed in any case.
+    const int64_t gain = role == MARTLET_WEIGHT_GRADIENT ? 16 : 4;
+    if (plain && gain * work_of(plain, tile_rows) <= (gain + 1) * work_of(sorted, tile_rows)) {
+        martlet_mask_destroy(sorted);
+        return plain;
+    }
+    if (plain) martlet_mask_destroy(plain);
+    return sorted;
 }
 
 void martlet_mask_destroy(martlet_mask *mask) {

@@ -3,10 +3,19 @@
 
 #include "kernels.h"
 
-/// Rows [start, end) of the inner axis that some column of a panel reads; `full` when every column reads all of them.
+/// A panel of columns is two vectors wide.
+typedef enum {
+    LEFT_HALF = 1,
+    RIGHT_HALF = 2,
+    BOTH_HALVES = 3,
+} martlet_halves;
+
+/// Rows [start, end) of the inner axis that some column of these halves of a panel reads, and none of the others; `full` when
+/// every column of the halves reads all of them. What lies right of the last column counts as its left half does.
 typedef struct {
     int32_t start, end;
     int32_t full;
+    martlet_halves halves;
 } martlet_interval;
 
 struct martlet_mask {
@@ -33,6 +42,17 @@ struct martlet_mask {
     int32_t *panels;
     martlet_interval *intervals;
 };
+
+/// Takes intervals of a panel from *v on, before `last`, that follow one another and are read by the same halves, as one run;
+/// `joins` says whether those that are not full may be joined with those that are.
+static inline martlet_interval martlet_next_run(const martlet_mask *mask, int32_t *v, int32_t last, int joins) {
+    martlet_interval run = mask->intervals[(*v)++];
+    while (joins && *v < last && mask->intervals[*v].start == run.end && mask->intervals[*v].halves == run.halves) {
+        run.full &= mask->intervals[*v].full;
+        run.end = mask->intervals[(*v)++].end;
+    }
+    return run;
+}
 
 /// NULL where the order is the identity.
 const int32_t *martlet_mask_inner_order(const martlet_mask *mask);

@@ -49,7 +49,10 @@ INLINE void load_lanes(vf v[4], const float *const lines[WIDTH], int64_t k) {
 INLINE void pack_transposed(
     float *target, const float *const *lines, const int32_t *rank, int64_t k, int32_t first, int32_t present, int32_t width,
     int32_t height, int collides) {
-    const int is_whole = present == WIDTH;
+    // Steps that whole vectors may be stored for: what one writes beyond its step is written again by the steps after it, and a
+    // masked store costs more.
+    const int overlaps = !rank && first == 0 && width == height;
+    const int64_t whole = present == WIDTH ? k : overlaps ? k - (WIDTH - 1) / height : 0;
     float strip[WIDTH * 16];
     int64_t p = 0;
     for (; p + 16 <= k; p += 16) {
@@ -70,7 +73,7 @@ INLINE void pack_transposed(
             transpose_lanes(v);
             for (int32_t t = 0; t < 4; t++) {
                 float *d = target + (rank ? rank[p + q + t] : p + q + t) * height + first;
-                if (is_whole) STORE_F(d, 0, v[t]);
+                if (p + q + t < whole) STORE_F(d, 0, v[t]);
                 else store_first(d, present, v[t]);
             }
         }
@@ -113,21 +116,31 @@ static void pack_in_order(
     pack_all_lines(target, lines, NULL, rank, k, live, stride, height);
 }
 
+// Lines that are contiguous across the inner axis.
+INLINE void pack_across(float *target, const float *source, int64_t k, int64_t k_stride, int32_t live, int32_t height) {
+    int64_t p = 0;
+    // What a vector writes beyond its step is written again by the steps after it: a masked store costs more.
+    for (; height <= WIDTH && p * height + WIDTH <= k * height; p++) {
+        STORE_F(target, p * height, load_first(source + p * k_stride, live));
+    }
+    for (; p < k; p++) {
+        float *d = target + p * height;
+        const float *s = source + p * k_stride;
+        int32_t i = 0;
+        for (; i + WIDTH <= live; i += WIDTH) STORE_F(d, i, LOAD_F(s, i));
+        for (; i < height; i += WIDTH) {
+            const int32_t here = height - i < WIDTH ? height - i : WIDTH, rest = live > i ? live - i : 0;
+            store_first(d + i, here, load_first(s + i, rest < here ? rest : here));
+        }
+    }
+}
+
 static void pack(
     float *target, const float *source, int64_t k, int64_t k_stride, int32_t live, int64_t stride, int32_t height) {
     if (k_stride == 1) {
         pack_all_lines(target, NULL, source, NULL, k, live, stride, height);
     } else if (stride == 1) {
-        for (int64_t p = 0; p < k; p++) {
-            float *d = target + p * height;
-            const float *s = source + p * k_stride;
-            int32_t i = 0;
-            for (; i + WIDTH <= live; i += WIDTH) STORE_F(d, i, LOAD_F(s, i));
-            for (; i < height; i += WIDTH) {
-                const int32_t here = height - i < WIDTH ? height - i : WIDTH, rest = live > i ? live - i : 0;
-                store_first(d + i, here, load_first(s + i, rest < here ? rest : here));
-            }
-        }
+        pack_across(target, source, k, k_stride, live, height);
     } else {
         for (int64_t p = 0; p < k; p++) {
             float *d = target + p * height;

@@ -192,46 +192,49 @@ static int64_t lines_of_tile(
     return count;
 }
 
-// Rows of a times one panel of b over the inner range [from, to).
+// Rows of a times some halves of one panel of b over the inner range [from, to).
 static void run_tiles(
-    block_job *x, const float *b, int64_t b_step, int64_t column, int64_t from, int64_t to, int accumulate) {
+    block_job *x, const float *b, int64_t b_step, int64_t column, int64_t from, int64_t to, martlet_halves halves,
+    int accumulate) {
     const product_job *j = x->j;
     const martlet_product *p = j->p;
-    const int32_t tile_rows = j->level->tile_rows, width = panel_width(j, column);
-    const int64_t live = minimum(j->level->tile_columns, p->n - column), a_inner = p->a.strides[p->batchRank + 1];
+    const int32_t tile_rows = j->level->tile_rows;
+    const int64_t a_inner = p->a.strides[p->batchRank + 1];
     const int masks_result = p->mask && p->role == MARTLET_WEIGHT_GRADIENT;
     const int64_t panels = row_panel_count(x->rows, tile_rows);
+    const tile_span span = span_of(j, column, halves);
     for (int64_t i = 0; i < panels; i++) {
         const row_panel rp = panel_of_rows(x->rows, tile_rows, i);
         const int64_t m = x->m0 + rp.first;
-        if (masks_result && !martlet_mask_tile(p->mask, m, m + rp.height, column, column + live)) continue;
+        if (masks_result && !martlet_mask_tile(p->mask, m, m + rp.height, column, column + span.live)) continue;
         const float *a = p->directA ? x->base_a + m + from * a_inner
                                     : x->packed_a + rp.first * x->depth + (from - x->start) * rp.height;
         const char *lines[fetched_lines];
-        const int64_t count = to == p->k ? lines_of_tile(x, rp.first, rp.height, column, live, lines) : 0;
+        const int64_t first = column + span.first;
+        const int64_t count = to == p->k ? lines_of_tile(x, rp.first, rp.height, first, span.live, lines) : 0;
         j->level->tile(
-            to - from, a, p->directA ? a_inner : rp.height, rp.height, b, b_step, width,
-            stores_directly(p) ? (int32_t)live : width,
-            x->sums + rp.first * x->stride + column - x->n0, x->stride, accumulate, lines, count);
-        x->executed += rp.height * live * (to - from);
+            to - from, a, p->directA ? a_inner : rp.height, rp.height, b + span.first, b_step, span.width,
+            stores_directly(p) ? span.live : span.width, x->sums + rp.first * x->stride + first - x->n0, x->stride,
+            accumulate, lines, count);
+        x->executed += rp.height * span.live * (to - from);
     }
 }
 
-// One panel of columns over the inner range [from, to); `full` when no element of b in it is dead.
-static void run_panel(block_job *x, int64_t panel, int64_t from, int64_t to, int full, int accumulate) {
+// Some halves of one panel of columns over the inner range [from, to); `full` when no element of b in them is dead.
+static void run_panel(
+    block_job *x, int64_t panel, int64_t from, int64_t to, martlet_halves halves, int full, int accumulate) {
     const product_job *j = x->j;
     const martlet_product *p = j->p;
     const int64_t tile = j->level->tile_columns, column = panel * tile, inner = p->b.strides[p->batchRank];
     const int32_t width = panel_width(j, column);
-    const int64_t live = minimum(tile, p->n - column);
+    const tile_span span = span_of(j, column, halves);
     if (p->sharesB) {
-        run_tiles(x, j->shared_b + panel * tile * p->k + from * width, width, column, from, to, accumulate);
-    } else if (p->directB && full && live == width) {
-        run_tiles(x, x->base_b + from * inner + column, inner, column, from, to, accumulate);
+        run_tiles(x, j->shared_b + panel * tile * p->k + from * width, width, column, from, to, halves, accumulate);
+    } else if (p->directB && full && span.live == span.width) {
+        run_tiles(x, x->base_b + from * inner + column, inner, column, from, to, halves, accumulate);
     } else {
-        martlet_pack_b(j, x->packed_b, x->base_b, panel, from, to - from);
-        if (!full) martlet_mask_clear_panel(p->mask, x->packed_b, from, to, column, live, width);
-        run_tiles(x, x->packed_b, width, column, from, to, accumulate);
+        martlet_pack_live(j, x->packed_b, x->base_b, panel, from, to);
+        run_tiles(x, x->packed_b, width, column, from, to, halves, accumulate);
     }
 }
 
@@ -246,7 +249,8 @@ static void run_thin(block_job *x, int64_t first, int64_t panels, float *chunk_s
     for (int64_t from = x->start; from < end; from += thin_depth) {
         for (int64_t panel = first; panel < first + panels; panel++) {
             run_panel(
-                x, panel, from, minimum(from + thin_depth, end), 1, from > x->start ? TILE_CONTINUES : TILE_STORES);
+                x, panel, from, minimum(from + thin_depth, end), BOTH_HALVES, 1,
+                from > x->start ? TILE_CONTINUES : TILE_STORES);
         }
     }
     x->sums = sums;
@@ -265,9 +269,16 @@ static void live_range(const product_job *j, int64_t first, int64_t last, int64_
     }
 }
 
+static void clear_panel(const block_job *x, int64_t panel) {
+    const int64_t tile = x->j->level->tile_columns;
+    float *sums = x->sums + panel * tile - x->n0;
+    for (int64_t r = 0; r < x->rows; r++) memset(sums + r * x->stride, 0, (size_t)tile * sizeof(float));
+}
+
 // Which block the piece `index` of a batch element stands for. With rows enough for all, a worker's share is of neighbouring
 // rows, as in the groups before and after, whose results are in its cache; within it, and where blocks of unequal length are
-// dealt in turn, the longest come first, so that no worker is left with one at the end. Later blocks of a staircase are longer.
+// dealt in turn, the longest come first, so that no worker is left with one at the end. Later blocks of a staircase are longer,
+// but its earlier columns are in an input gradient.
 static void place_of(const product_job *j, int64_t index, int64_t *row_block, int64_t *column_block) {
     const int32_t threads = martlet_pool_threads(j->context->pool);
     const int64_t rows = j->row_blocks, columns = j->column_blocks;
@@ -282,7 +293,7 @@ static void place_of(const product_job *j, int64_t index, int64_t *row_block, in
         index -= first * columns;
     }
     *row_block = first + own - 1 - index % own;
-    *column_block = columns - 1 - index / own;
+    *column_block = j->p->role == MARTLET_INPUT_GRADIENT ? index / own : columns - 1 - index / own;
 }
 
 // One block of rows x columns of one batch element.
@@ -318,8 +329,10 @@ static void run_block(void *argument, int64_t index, int32_t worker) {
     if (!stores_directly(p)) look_ahead(&x);
     int64_t low = 0, high = p->k;
     if (mask) live_range(j, first, first + panels, &low, &high);
-    // Panels may begin at different places: they all start from zero.
-    if (mask || p->k == 0) memset(x.sums, 0, (size_t)(x.rows * x.stride) * sizeof(float));
+    if (p->k == 0) memset(x.sums, 0, (size_t)(x.rows * x.stride) * sizeof(float));
+    for (int64_t panel = first; mask && panel < first + panels; panel++) {
+        if (!martlet_stores_first(j, panel)) clear_panel(&x, panel);
+    }
     for (x.start = 0; x.start < high; x.start += p->depthBlock) {
         x.depth = minimum(p->depthBlock, p->k - x.start);
         const int64_t end = x.start + x.depth;
@@ -336,13 +349,17 @@ static void run_block(void *argument, int64_t index, int32_t worker) {
         }
         for (int64_t panel = first; panel < first + panels; panel++) {
             if (!mask) {
-                run_panel(&x, panel, x.start, end, 1, x.start > 0 ? TILE_ADDS : TILE_STORES);
+                run_panel(&x, panel, x.start, end, BOTH_HALVES, 1, x.start > 0 ? TILE_ADDS : TILE_STORES);
                 continue;
             }
-            for (int32_t v = mask->panels[panel]; v < mask->panels[panel + 1]; v++) {
-                const martlet_interval *interval = &mask->intervals[v];
-                const int64_t from = maximum(interval->start, x.start), to = minimum(interval->end, end);
-                if (from < to) run_panel(&x, panel, from, to, interval->full, TILE_ADDS);
+            const int32_t first_interval = mask->panels[panel], last_interval = mask->panels[panel + 1];
+            const int stores = martlet_stores_first(j, panel);
+            for (int32_t v = first_interval; v < last_interval;) {
+                const martlet_interval run = martlet_next_run(mask, &v, last_interval, !p->directB);
+                const int64_t from = maximum(run.start, x.start), to = minimum(run.end, end);
+                if (from >= to) continue;
+                const int begins = stores && from == mask->intervals[first_interval].start;
+                run_panel(&x, panel, from, to, run.halves, run.full, begins ? TILE_STORES : TILE_ADDS);
             }
         }
     }

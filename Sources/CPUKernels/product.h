@@ -58,6 +58,31 @@ static inline int32_t panel_width(const product_job *j, int64_t column) {
     return j->p->n - column <= width / 2 ? width / 2 : width;
 }
 
+/// Whether what is read of a panel of columns is all of it that there is.
+static inline int is_whole(const product_job *j, int64_t column, martlet_halves halves) {
+    return halves == BOTH_HALVES || (halves == LEFT_HALF && j->p->n - column <= j->level->tile_columns / 2);
+}
+
+/// Whether the first run of a masked panel covers all of it.
+static inline int martlet_stores_first(const product_job *j, int64_t panel) {
+    const martlet_mask *mask = j->p->mask;
+    const int32_t first = mask->panels[panel];
+    return first < mask->panels[panel + 1] && is_whole(j, panel * j->level->tile_columns, mask->intervals[first].halves);
+}
+
+/// The columns of a panel that a tile computes for some halves of it: the first, counted from that of the panel, how many the
+/// tile has, and how many of them there are.
+typedef struct {
+    int32_t first, width, live;
+} tile_span;
+
+static inline tile_span span_of(const product_job *j, int64_t column, martlet_halves halves) {
+    const int32_t half = j->level->tile_columns / 2;
+    const tile_span span = {
+        halves == RIGHT_HALF ? half : 0, is_whole(j, column, halves) ? panel_width(j, column) : half, 0};
+    return (tile_span){span.first, span.width, (int32_t)minimum(span.width, j->p->n - column - span.first)};
+}
+
 /// Rows whose columns are put back in their own order before they go through the epilogue together.
 static inline int64_t martlet_rows_in_order(const martlet_product *p) { return maximum(1, 2048 / maximum(1, p->n)); }
 
@@ -96,6 +121,9 @@ void martlet_pack_a(
 /// Packs inner rows [start, start + depth) of panel `index` of b.
 void martlet_pack_b(
     const product_job *j, float *target, const float *base, int64_t index, int64_t start, int64_t depth);
+/// The same for inner rows [start, end) that a mask leaves, with zeros for its dead elements.
+void martlet_pack_live(
+    const product_job *j, float *target, const float *base, int64_t index, int64_t start, int64_t end);
 /// Packs what all workers share, as far as the plan says so; and both operands of a weight gradient that has to be sorted.
 void martlet_pack_shared(const product_job *j);
 void martlet_pack_sorted(const product_job *j);

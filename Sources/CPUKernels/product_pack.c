@@ -42,6 +42,21 @@ void martlet_pack_b(
     j->level->pack(target, base + start * inner + column * line, depth, inner, live, line, width);
 }
 
+void martlet_pack_live(
+    const product_job *j, float *target, const float *base, int64_t index, int64_t start, int64_t end) {
+    const martlet_product *p = j->p;
+    const martlet_mask *mask = p->role == MARTLET_WEIGHT_GRADIENT ? NULL : p->mask;
+    const int64_t column = index * j->level->tile_columns, live = minimum(j->level->tile_columns, p->n - column);
+    const int32_t width = panel_width(j, column);
+    martlet_pack_b(j, target, base, index, start, end - start);
+    for (int32_t v = mask ? mask->panels[index] : 0; mask && v < mask->panels[index + 1]; v++) {
+        const martlet_interval *interval = &mask->intervals[v];
+        const int64_t from = maximum(interval->start, start), to = minimum(interval->end, end);
+        if (interval->full || from >= to) continue;
+        martlet_mask_clear_panel(mask, target + (from - start) * width, from, to, column, live, width);
+    }
+}
+
 // Inner rows [from, to) of an operand whose elements are sorted along the other axis, gathered into lines `pitch` apart: whole,
 // while they are in the first-level cache.
 static void gather_lines(
@@ -141,7 +156,7 @@ static void pack_shared_a(void *argument, int64_t index, int32_t worker) {
 static void pack_shared_panel(const product_job *j, int64_t index, int64_t start, int64_t end) {
     const martlet_product *p = j->p;
     const martlet_mask *mask = p->role == MARTLET_WEIGHT_GRADIENT ? NULL : p->mask;
-    const int64_t tile = j->level->tile_columns, column = index * tile, live = minimum(tile, p->n - column);
+    const int64_t column = index * j->level->tile_columns;
     const int32_t width = panel_width(j, column);
     float *target = j->shared_b + column * p->k;
     const float *base = martlet_product_base(j, &p->b, 0);
@@ -149,13 +164,10 @@ static void pack_shared_panel(const product_job *j, int64_t index, int64_t start
         martlet_pack_b(j, target + start * width, base, index, start, end - start);
         return;
     }
-    for (int32_t i = mask->panels[index]; i < mask->panels[index + 1]; i++) {
-        const martlet_interval *v = &mask->intervals[i];
-        const int64_t from = maximum(v->start, start), to = minimum(v->end, end);
-        if (from >= to) continue;
-        float *place = target + from * width;
-        martlet_pack_b(j, place, base, index, from, to - from);
-        if (!v->full) martlet_mask_clear_panel(mask, place, from, to, column, live, width);
+    for (int32_t v = mask->panels[index]; v < mask->panels[index + 1];) {
+        const martlet_interval run = martlet_next_run(mask, &v, mask->panels[index + 1], 1);
+        const int64_t from = maximum(run.start, start), to = minimum(run.end, end);
+        if (from < to) martlet_pack_live(j, target + from * width, base, index, from, to);
     }
 }
 

@@ -64,12 +64,13 @@ static int64_t next_lines(fetching *f, const char **lines) {
     return count;
 }
 
-// All rows of a times one packed panel over the inner range [from, to) of the chunk that begins at `start`.
+// Rows of a times some halves of one packed panel over the inner range [from, to) of the chunk that begins at `start`.
 static int64_t run_tiles(
-    const product_job *j, const float *b, int64_t column, int64_t start, int64_t from, int64_t to, int64_t first_row,
-    int64_t last_row, int accumulate, fetching *ahead) {
+    const product_job *j, const float *b, int64_t column, int64_t start, int64_t from, int64_t to, martlet_halves halves,
+    int64_t first_row, int64_t last_row, int accumulate, fetching *ahead) {
     const martlet_product *p = j->p;
     const int32_t tile = j->level->tile_columns, width = panel_width(j, column);
+    const tile_span span = span_of(j, column, halves);
     const int64_t depth = minimum(p->depthBlock, p->k - start), stride = round_up(p->n, tile);
     int64_t executed = 0;
     for (int64_t i = first_row; i < last_row; i++) {
@@ -77,10 +78,10 @@ static int64_t run_tiles(
         const char *lines[fetched_of_a_tile];
         const int64_t count = next_lines(ahead, lines);
         j->level->tile(
-            to - from, j->shared_a + p->m * start + rp.first * depth + (from - start) * rp.height, rp.height, rp.height, b,
-            width, width, width, j->raw + rp.first * stride + column, stride, accumulate ? TILE_ADDS : TILE_STORES, lines,
-            count);
-        executed += rp.height * minimum(tile, p->n - column) * (to - from);
+            to - from, j->shared_a + p->m * start + rp.first * depth + (from - start) * rp.height, rp.height, rp.height,
+            b + span.first, width, span.width, span.width, j->raw + rp.first * stride + column + span.first, stride,
+            accumulate ? TILE_ADDS : TILE_STORES, lines, count);
+        executed += rp.height * span.live * (to - from);
     }
     return executed;
 }
@@ -123,8 +124,8 @@ static void run_columns(void *argument, int64_t index, int32_t worker) {
     const int64_t last = minimum(first + together, panels);
     float *packed = (float *)(void *)(j->context->work + worker * j->context->workBytes);
     for (int64_t panel = first; panel < last; panel++) {
-        if (mask->panels[panel] == mask->panels[panel + 1]) clear_columns(j, panel * tile, tile, 0, p->m);
-        else pack_columns(j, packed + (panel - first) * tile * p->k, panel);
+        if (!martlet_stores_first(j, panel)) clear_columns(j, panel * tile, tile, 0, p->m);
+        if (mask->panels[panel] < mask->panels[panel + 1]) pack_columns(j, packed + (panel - first) * tile * p->k, panel);
     }
     // This worker's next panels, if pieces take equally long.
     const int64_t next = first - threads * together;
@@ -143,13 +144,13 @@ static void run_columns(void *argument, int64_t index, int32_t worker) {
         for (int64_t panel = first; panel < last; panel++) {
             const int64_t column = panel * tile;
             const int32_t width = panel_width(j, column);
-            for (int32_t v = mask->panels[panel]; v < mask->panels[panel + 1]; v++) {
-                const martlet_interval *interval = &mask->intervals[v];
-                const int64_t from = maximum(interval->start, start), to = minimum(interval->end, start + p->depthBlock);
+            for (int32_t v = mask->panels[panel]; v < mask->panels[panel + 1];) {
+                const martlet_interval run = martlet_next_run(mask, &v, mask->panels[panel + 1], 1);
+                const int64_t from = maximum(run.start, start), to = minimum(run.end, start + p->depthBlock);
                 if (from >= to) continue;
                 const float *b = packed + (panel - first) * tile * p->k + from * width;
-                const int adds = from > mask->intervals[mask->panels[panel]].start;
-                executed += run_tiles(j, b, column, start, from, to, 0, row_panels, adds, &ahead);
+                const int adds = from > mask->intervals[mask->panels[panel]].start || !martlet_stores_first(j, panel);
+                executed += run_tiles(j, b, column, start, from, to, run.halves, 0, row_panels, adds, &ahead);
             }
         }
     }
@@ -221,20 +222,21 @@ static void run_chunk(void *argument, int64_t index, int32_t worker) {
     for (int64_t panel = first_panel; panel < minimum(first_panel + panels_of_a_piece, panels); panel++) {
         const int64_t column = panel * tile;
         const int32_t first = mask->panels[panel], last = mask->panels[panel + 1], width = panel_width(j, column);
-        if (first == last) {
-            if (j->start == 0) {
-                const row_panel low = panel_of_rows(p->m, j->level->tile_rows, first_row);
-                const row_panel high = panel_of_rows(p->m, j->level->tile_rows, last_row - 1);
-                clear_columns(j, column, tile, low.first, high.first + high.height);
-            }
-            continue;
+        const int stores = martlet_stores_first(j, panel);
+        if (!stores && j->start == 0) {
+            const row_panel low = panel_of_rows(p->m, j->level->tile_rows, first_row);
+            const row_panel high = panel_of_rows(p->m, j->level->tile_rows, last_row - 1);
+            clear_columns(j, column, tile, low.first, high.first + high.height);
         }
-        // Dead elements were packed as zeros: the whole live range of the chunk is one run.
-        const int64_t low = mask->intervals[first].start;
-        const int64_t from = maximum(low, j->start), to = minimum(mask->intervals[last - 1].end, j->start + j->depth);
-        if (from >= to) continue;
-        const float *b = j->shared_b + panel * tile * p->depthBlock + (from - j->start) * width;
-        executed += run_tiles(j, b, column, j->start, from, to, first_row, last_row, from > low, &ahead);
+        // Dead elements were packed as zeros.
+        for (int32_t v = first; v < last;) {
+            const martlet_interval run = martlet_next_run(mask, &v, last, 1);
+            const int64_t from = maximum(run.start, j->start), to = minimum(run.end, j->start + j->depth);
+            if (from >= to) continue;
+            const float *b = j->shared_b + panel * tile * p->depthBlock + (from - j->start) * width;
+            const int adds = !stores || from > mask->intervals[first].start;
+            executed += run_tiles(j, b, column, j->start, from, to, run.halves, first_row, last_row, adds, &ahead);
+        }
     }
     j->counts[8 * worker] += executed;
 }

@@ -86,87 +86,125 @@ static void scatter(const martlet_block *b, const chunk *c, int32_t size, const 
     }
 }
 
-static void run_chunk(
-    const martlet_program *p, const martlet_block *inputs, const martlet_block *outputs, const chunk *c, char *work,
-    const void **registers, uint8_t *scalars) {
-    const int64_t count = c->rows * c->columns;
+// A program bound to the chunks of one strip of columns: where each register lies in the chunk at hand and how far on in the
+// next. Registers are inputs, constants, then results of instructions.
+typedef struct {
+    const martlet_program *p;
+    const martlet_block *inputs, *outputs;
+    char *work;
+    char *place[MARTLET_MAXIMUM_REGISTERS];
+    uint8_t scalars[MARTLET_MAXIMUM_REGISTERS];
+    int32_t moving[2 * MARTLET_MAXIMUM_PORTS];
+    int64_t steps[2 * MARTLET_MAXIMUM_PORTS];
+    int32_t moving_count;
+    // Inputs to be gathered and outputs to be scattered.
+    int32_t gathered[MARTLET_MAXIMUM_PORTS], scattered[MARTLET_MAXIMUM_PORTS];
+    int32_t gathered_count, scattered_count;
+} strip;
+
+static void move(strip *s, int32_t register_index, int64_t step) {
+    if (step == 0) return;
+    s->moving[s->moving_count] = register_index;
+    s->steps[s->moving_count++] = step;
+}
+
+// Binds the program to chunks like c, each `rows_on` rows after the last.
+static void bind(strip *s, const chunk *c, int64_t rows_on) {
+    const martlet_program *p = s->p;
+    s->moving_count = s->gathered_count = s->scattered_count = 0;
     for (int32_t i = 0; i < p->inputCount; i++) {
-        const martlet_block *b = &inputs[i];
+        const martlet_block *b = &s->inputs[i];
         const int32_t size = martlet_element_size(p->inputElements[i]);
-        char *slot = work + (int64_t)i * p->slotBytes;
-        const int scalar = is_scalar(b, c);
-        scalars[i] = (uint8_t)scalar;
-        if (b->base == NULL && scalar) {
-            *(int32_t *)slot = (int32_t)(b->start + c->row * b->rowStride + c->column * b->columnStride);
-            registers[i] = slot;
-        } else if (scalar || is_contiguous(b, c)) {
-            registers[i] = b->base + (c->row * b->rowStride + c->column * b->columnStride) * size;
+        s->scalars[i] = (uint8_t)is_scalar(b, c);
+        if (b->base != NULL && (s->scalars[i] || is_contiguous(b, c))) {
+            s->place[i] = b->base + (c->row * b->rowStride + c->column * b->columnStride) * size;
+            move(s, i, rows_on * b->rowStride * size);
         } else {
-            gather(b, c, size, slot);
-            registers[i] = slot;
+            s->place[i] = s->work + (int64_t)i * p->slotBytes;
+            s->gathered[s->gathered_count++] = i;
         }
     }
     const int32_t first = p->inputCount + p->constantCount;
     for (int32_t i = 0; i < p->instructionCount; i++) {
         const martlet_instruction *instruction = &p->instructions[i];
-        const void *sources[MARTLET_MAXIMUM_OPERANDS];
-        uint8_t flags[MARTLET_MAXIMUM_OPERANDS];
         uint8_t all = instruction->kernel != NULL;
-        for (int32_t k = 0; k < instruction->operandCount; k++) {
-            const int32_t operand = instruction->operands[k];
-            sources[k] = registers[operand];
-            flags[k] = scalars[operand];
-            all &= flags[k];
-        }
-        char *target = work + (int64_t)instruction->slot * p->slotBytes;
-        if (instruction->directOutput >= 0 && !all) {
-            const martlet_block *b = &outputs[instruction->directOutput];
-            if (is_contiguous(b, c)) {
-                const int32_t size = martlet_element_size(p->outputElements[instruction->directOutput]);
-                target = b->base + (c->row * b->rowStride + c->column * b->columnStride) * size;
-            }
-        }
-        if (instruction->kernel) instruction->kernel(target, sources, flags, all ? 1 : count);
-        registers[first + i] = target;
-        scalars[first + i] = all;
+        for (int32_t k = 0; k < instruction->operandCount; k++) all &= s->scalars[instruction->operands[k]];
+        s->scalars[first + i] = all;
+        s->place[first + i] = s->work + (int64_t)instruction->slot * p->slotBytes;
+        if (instruction->directOutput < 0 || all) continue;
+        const martlet_block *b = &s->outputs[instruction->directOutput];
+        if (!is_contiguous(b, c)) continue;
+        const int32_t size = martlet_element_size(p->outputElements[instruction->directOutput]);
+        s->place[first + i] = b->base + (c->row * b->rowStride + c->column * b->columnStride) * size;
+        move(s, first + i, rows_on * b->rowStride * size);
     }
     for (int32_t i = 0; i < p->outputCount; i++) {
-        const martlet_block *b = &outputs[i];
-        const int32_t size = martlet_element_size(p->outputElements[i]);
-        const int32_t source = p->outputs[i];
+        const martlet_block *b = &s->outputs[i];
+        const int32_t size = martlet_element_size(p->outputElements[i]), source = p->outputs[i];
         const char *here = b->base + (c->row * b->rowStride + c->column * b->columnStride) * size;
-        if (registers[source] == here && is_contiguous(b, c) && !scalars[source]) continue;
-        scatter(b, c, size, registers[source], scalars[source]);
+        const int is_there = s->place[source] == here && is_contiguous(b, c) && !s->scalars[source];
+        if (!is_there) s->scattered[s->scattered_count++] = i;
     }
+}
+
+static void run_chunk(strip *s, const chunk *c) {
+    const martlet_program *p = s->p;
+    for (int32_t k = 0; k < s->gathered_count; k++) {
+        const int32_t i = s->gathered[k];
+        const martlet_block *b = &s->inputs[i];
+        if (b->base == NULL && s->scalars[i]) {
+            *(int32_t *)(void *)s->place[i] = (int32_t)(b->start + c->row * b->rowStride + c->column * b->columnStride);
+        } else {
+            gather(b, c, martlet_element_size(p->inputElements[i]), s->place[i]);
+        }
+    }
+    const int64_t count = c->rows * c->columns;
+    const int32_t first = p->inputCount + p->constantCount;
+    for (int32_t i = 0; i < p->instructionCount; i++) {
+        const martlet_instruction *instruction = &p->instructions[i];
+        if (!instruction->kernel) continue;
+        const void *sources[MARTLET_MAXIMUM_OPERANDS];
+        uint8_t flags[MARTLET_MAXIMUM_OPERANDS];
+        for (int32_t k = 0; k < instruction->operandCount; k++) {
+            sources[k] = s->place[instruction->operands[k]];
+            flags[k] = s->scalars[instruction->operands[k]];
+        }
+        instruction->kernel(s->place[first + i], sources, flags, s->scalars[first + i] ? 1 : count);
+    }
+    for (int32_t k = 0; k < s->scattered_count; k++) {
+        const int32_t i = s->scattered[k], source = p->outputs[i];
+        scatter(&s->outputs[i], c, martlet_element_size(p->outputElements[i]), s->place[source], s->scalars[source]);
+    }
+    for (int32_t k = 0; k < s->moving_count; k++) s->place[s->moving[k]] += s->steps[k];
 }
 
 void martlet_program_run(
     const martlet_program *p, const martlet_block *inputs, const martlet_block *outputs, int64_t rows, int64_t columns,
     char *work) {
-    const void *registers[MARTLET_MAXIMUM_REGISTERS];
-    uint8_t scalars[MARTLET_MAXIMUM_REGISTERS];
+    strip s;
+    s.p = p;
+    s.inputs = inputs;
+    s.outputs = outputs;
+    s.work = work;
     for (int32_t i = 0; i < p->constantCount; i++) {
-        registers[p->inputCount + i] = &p->constants[i];
-        scalars[p->inputCount + i] = 1;
+        s.place[p->inputCount + i] = (char *)(uintptr_t)&p->constants[i];
+        s.scalars[p->inputCount + i] = 1;
     }
     if (is_one_row(inputs, p->inputCount, columns) && is_one_row(outputs, p->outputCount, columns)) {
         columns *= rows;
         rows = columns > 0 ? 1 : 0;
     }
-    if (columns >= shortest_row(p) || rows == 1) {
-        // Down the rows of a strip of columns, so that an operand that walks across memory stays in cache.
-        for (int64_t column = 0; column < columns; column += MARTLET_CHUNK) {
-            const int64_t width = columns - column < MARTLET_CHUNK ? columns - column : MARTLET_CHUNK;
-            for (int64_t row = 0; row < rows; row++) {
-                const chunk c = {row, column, 1, width};
-                run_chunk(p, inputs, outputs, &c, work, registers, scalars);
-            }
-        }
-    } else if (columns > 0) {
-        const int64_t step = MARTLET_CHUNK / columns;
-        for (int64_t row = 0; row < rows; row += step) {
-            const chunk c = {row, 0, rows - row < step ? rows - row : step, columns};
-            run_chunk(p, inputs, outputs, &c, work, registers, scalars);
+    if (columns == 0) return;
+    const int by_rows = columns >= shortest_row(p) || rows == 1;
+    const int64_t width = by_rows && columns > MARTLET_CHUNK ? MARTLET_CHUNK : columns;
+    const int64_t height = by_rows ? 1 : MARTLET_CHUNK / columns;
+    // Down the rows of a strip of columns, so that an operand that walks across memory stays in cache.
+    for (int64_t column = 0; column < columns; column += width) {
+        chunk c = {0, column, rows < height ? rows : height, columns - column < width ? columns - column : width};
+        bind(&s, &c, height);
+        for (; c.row < rows; c.row += height) {
+            if (rows - c.row < height) c.rows = rows - c.row;
+            run_chunk(&s, &c);
         }
     }
 }

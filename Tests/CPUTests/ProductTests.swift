@@ -103,9 +103,15 @@ import Testing
         }
     }
 
-    enum MaskKind: CaseIterable { case sorted, unsorted, matrix, blocks, runtimeSorted, runtime, allDead }
+    enum MaskKind: CaseIterable {
+        case sorted, descending, twice, unsorted, matrix, blocks, runtimeSorted, runtime, allDead
+    }
 
     private func degrees(_ count: Int, _ kind: MaskKind, _ generator: inout Generator) -> [Int32] {
+        // These are products as they lie.
+        let half = (count + 1) / 2
+        if kind == .descending { return (0..<count).map { Int32((count - $0) * 40 / count) } }
+        if kind == .twice { return (0..<count).map { Int32($0 % half * 40 / half) } }
         let degrees = (0..<count).map { _ in Int32.random(in: 0..<40, using: &generator) }
         return kind == .sorted || kind == .runtimeSorted ? degrees.sorted() : degrees
     }
@@ -124,7 +130,8 @@ import Testing
                 let output = degrees(layer.outputs, kind, &generator)
                 let structure: MaskStructure
                 switch kind {
-                case .sorted, .unsorted: structure = .degrees(input: input, output: output, strict: strict)
+                case .sorted, .descending, .twice, .unsorted:
+                    structure = .degrees(input: input, output: output, strict: strict)
                 case .runtime, .runtimeSorted: structure = .runtime(strict: strict)
                 case .matrix:
                     structure = .matrix(
@@ -197,10 +204,14 @@ import Testing
         let gathered = try executed(
             role, .degrees(input: unsorted, output: unsorted, strict: false), width: width, rows: rows)
         #expect(abs(gathered - half) < half / 100, "sorting brings an unsorted mask to the same staircase")
+        let twice = sorted.map { $0 * 2 % Int32(width) }
+        let lying = try executed(
+            role, .degrees(input: sorted.reversed(), output: twice, strict: false), width: width, rows: rows)
+        #expect(lying >= width * (width + 1) / 2 * rows && lying <= width * width * rows * 60 / 100)
     }
 
     /// A weight gradient that ends in an update of a weight and its momentum, in place; dead entries rest at zero.
-    @Test(arguments: [MaskKind.sorted, .unsorted, .blocks, .runtime], VectorLevel.available)
+    @Test(arguments: [MaskKind.sorted, .twice, .unsorted, .blocks, .runtime], VectorLevel.available)
     func updatesInPlace(kind: MaskKind, level: VectorLevel) throws {
         let layer = (inputs: 150, outputs: 120, rows: 40)
         var generator = Generator(77)

@@ -30,9 +30,8 @@ final class PreparedMask {
             simple.outputDegrees = UnsafePointer(output)
             simple.strict = strict ? 1 : 0
             if !isDouble {
-                made = martlet_mask_create_degrees(
-                    level.kernels, mask.role.kernels, Int64(inputs), Int64(outputs), strict ? 1 : 0)
-                if let made { martlet_mask_set_degrees(made, input, output) }
+                made = martlet_mask_create_constant(
+                    level.kernels, mask.role.kernels, Int64(inputs), Int64(outputs), input, output, strict ? 1 : 0)
             }
         case .runtime(let strict):
             simple.strict = strict ? 1 : 0

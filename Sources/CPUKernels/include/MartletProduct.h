@@ -27,6 +27,11 @@ void martlet_mask_set_degrees(
 martlet_mask *_Nullable martlet_mask_create_matrix(
     martlet_level level, martlet_role role, int64_t inputs, int64_t outputs, const uint64_t *_Nonnull bits,
     int64_t words_per_row);
+/// A mask by constant degrees: sorted, or as it lies where tiles find hardly more to do than if it were sorted (runs of ascending
+/// or descending degrees).
+martlet_mask *_Nullable martlet_mask_create_constant(
+    martlet_level level, martlet_role role, int64_t inputs, int64_t outputs, const int32_t *_Nonnull input,
+    const int32_t *_Nonnull output, int32_t strict);
 void martlet_mask_destroy(martlet_mask *_Nonnull mask);
 
 /// p[.., m, n] = sum over k of a[.., m, k] b[.., k, n], then the epilogue.
