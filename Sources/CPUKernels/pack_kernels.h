@@ -65,7 +65,10 @@ INLINE void pack_transposed(
                 from[i] = strip + i * 16;
             }
         } else {
-            for (int32_t i = 0; i < WIDTH; i++) from[i] = lines[i] + p;
+            for (int32_t i = 0; i < WIDTH; i++) {
+                __builtin_prefetch(lines[i] + p + 64);
+                from[i] = lines[i] + p;
+            }
         }
         for (int32_t q = 0; q < 16; q += 4) {
             vf v[4];
