@@ -12,7 +12,7 @@ typedef struct {
 
 // Rows shorter than this are put together into chunks, at the price of copying operands that are not contiguous; which pays
 // the sooner the more instructions there are to start.
-static inline int64_t shortest_row(const martlet_program *p) { return p->instructionCount > 3 ? 160 : 48; }
+static inline int64_t shortest_row(const martlet_program *p) { return p->instructionCount > 3 ? 160 : p->instructionCount > 1 ? 100 : 48; }
 
 // Whether the rows of a block follow one another as the columns of one long row do.
 static inline int is_one_row(const martlet_block *blocks, int32_t count, int64_t columns) {
