@@ -86,26 +86,43 @@ static void scatter(const martlet_block *b, const chunk *c, int32_t size, const 
     }
 }
 
-// A program bound to the chunks of one strip of columns: where each register lies in the chunk at hand and how far on in the
-// next. Registers are inputs, constants, then results of instructions.
+// A place that is `step` bytes further on in the next chunk.
+typedef struct {
+    const char **place;
+    int64_t step;
+} moving_place;
+
+// A program bound to the chunks of one strip of columns: where each register lies in the chunk at hand, and what the instructions
+// read, one operand after another. Registers are inputs, constants, then results of instructions.
 typedef struct {
     const martlet_program *p;
     const martlet_block *inputs, *outputs;
     char *work;
-    char *place[MARTLET_MAXIMUM_REGISTERS];
+    const char *places[MARTLET_MAXIMUM_REGISTERS];
+    int64_t steps[MARTLET_MAXIMUM_REGISTERS];
     uint8_t scalars[MARTLET_MAXIMUM_REGISTERS];
-    int32_t moving[2 * MARTLET_MAXIMUM_PORTS];
-    int64_t steps[2 * MARTLET_MAXIMUM_PORTS];
+    const void *reads[MARTLET_MAXIMUM_READS];
+    uint8_t flags[MARTLET_MAXIMUM_READS];
+    moving_place moving[MARTLET_MAXIMUM_REGISTERS + MARTLET_MAXIMUM_READS];
     int32_t moving_count;
     // Inputs to be gathered and outputs to be scattered.
     int32_t gathered[MARTLET_MAXIMUM_PORTS], scattered[MARTLET_MAXIMUM_PORTS];
     int32_t gathered_count, scattered_count;
 } strip;
 
-static void move(strip *s, int32_t register_index, int64_t step) {
-    if (step == 0) return;
-    s->moving[s->moving_count] = register_index;
-    s->steps[s->moving_count++] = step;
+static void move(strip *s, const char **place, int64_t step) {
+    if (step != 0) s->moving[s->moving_count++] = (moving_place){place, step};
+}
+
+// Register i lies in memory of its own, or in the block b of elements of `size` bytes.
+static void lay(strip *s, int32_t i, int32_t slot) {
+    s->places[i] = s->work + (int64_t)slot * s->p->slotBytes;
+    s->steps[i] = 0;
+}
+static void lay_in_block(strip *s, int32_t i, const martlet_block *b, const chunk *c, int32_t size, int64_t rows_on) {
+    s->places[i] = b->base + (c->row * b->rowStride + c->column * b->columnStride) * size;
+    s->steps[i] = rows_on * b->rowStride * size;
+    move(s, &s->places[i], s->steps[i]);
 }
 
 // Binds the program to chunks like c, each `rows_on` rows after the last.
@@ -114,35 +131,38 @@ static void bind(strip *s, const chunk *c, int64_t rows_on) {
     s->moving_count = s->gathered_count = s->scattered_count = 0;
     for (int32_t i = 0; i < p->inputCount; i++) {
         const martlet_block *b = &s->inputs[i];
-        const int32_t size = martlet_element_size(p->inputElements[i]);
         s->scalars[i] = (uint8_t)is_scalar(b, c);
         if (b->base != NULL && (s->scalars[i] || is_contiguous(b, c))) {
-            s->place[i] = b->base + (c->row * b->rowStride + c->column * b->columnStride) * size;
-            move(s, i, rows_on * b->rowStride * size);
+            lay_in_block(s, i, b, c, martlet_element_size(p->inputElements[i]), rows_on);
         } else {
-            s->place[i] = s->work + (int64_t)i * p->slotBytes;
+            lay(s, i, i);
             s->gathered[s->gathered_count++] = i;
         }
     }
     const int32_t first = p->inputCount + p->constantCount;
-    for (int32_t i = 0; i < p->instructionCount; i++) {
+    for (int32_t i = 0, read = 0; i < p->instructionCount; i++) {
         const martlet_instruction *instruction = &p->instructions[i];
         uint8_t all = instruction->kernel != NULL;
-        for (int32_t k = 0; k < instruction->operandCount; k++) all &= s->scalars[instruction->operands[k]];
+        for (int32_t k = 0; k < instruction->operandCount; k++, read++) {
+            const int32_t operand = instruction->operands[k];
+            s->reads[read] = s->places[operand];
+            s->flags[read] = s->scalars[operand];
+            all &= s->scalars[operand];
+            move(s, (const char **)&s->reads[read], s->steps[operand]);
+        }
         s->scalars[first + i] = all;
-        s->place[first + i] = s->work + (int64_t)instruction->slot * p->slotBytes;
-        if (instruction->directOutput < 0 || all) continue;
-        const martlet_block *b = &s->outputs[instruction->directOutput];
-        if (!is_contiguous(b, c)) continue;
-        const int32_t size = martlet_element_size(p->outputElements[instruction->directOutput]);
-        s->place[first + i] = b->base + (c->row * b->rowStride + c->column * b->columnStride) * size;
-        move(s, first + i, rows_on * b->rowStride * size);
+        const martlet_block *b = instruction->directOutput < 0 ? NULL : &s->outputs[instruction->directOutput];
+        if (b && !all && is_contiguous(b, c)) {
+            lay_in_block(s, first + i, b, c, martlet_element_size(p->outputElements[instruction->directOutput]), rows_on);
+        } else {
+            lay(s, first + i, instruction->slot);
+        }
     }
     for (int32_t i = 0; i < p->outputCount; i++) {
         const martlet_block *b = &s->outputs[i];
         const int32_t size = martlet_element_size(p->outputElements[i]), source = p->outputs[i];
         const char *here = b->base + (c->row * b->rowStride + c->column * b->columnStride) * size;
-        const int is_there = s->place[source] == here && is_contiguous(b, c) && !s->scalars[source];
+        const int is_there = s->places[source] == here && is_contiguous(b, c) && !s->scalars[source];
         if (!is_there) s->scattered[s->scattered_count++] = i;
     }
 }
@@ -152,30 +172,25 @@ static void run_chunk(strip *s, const chunk *c) {
     for (int32_t k = 0; k < s->gathered_count; k++) {
         const int32_t i = s->gathered[k];
         const martlet_block *b = &s->inputs[i];
+        char *place = s->work + (int64_t)i * p->slotBytes;
         if (b->base == NULL && s->scalars[i]) {
-            *(int32_t *)(void *)s->place[i] = (int32_t)(b->start + c->row * b->rowStride + c->column * b->columnStride);
+            *(int32_t *)(void *)place = (int32_t)(b->start + c->row * b->rowStride + c->column * b->columnStride);
         } else {
-            gather(b, c, martlet_element_size(p->inputElements[i]), s->place[i]);
+            gather(b, c, martlet_element_size(p->inputElements[i]), place);
         }
     }
     const int64_t count = c->rows * c->columns;
     const int32_t first = p->inputCount + p->constantCount;
-    for (int32_t i = 0; i < p->instructionCount; i++) {
-        const martlet_instruction *instruction = &p->instructions[i];
-        if (!instruction->kernel) continue;
-        const void *sources[MARTLET_MAXIMUM_OPERANDS];
-        uint8_t flags[MARTLET_MAXIMUM_OPERANDS];
-        for (int32_t k = 0; k < instruction->operandCount; k++) {
-            sources[k] = s->place[instruction->operands[k]];
-            flags[k] = s->scalars[instruction->operands[k]];
-        }
-        instruction->kernel(s->place[first + i], sources, flags, s->scalars[first + i] ? 1 : count);
+    for (int32_t i = 0, read = 0; i < p->instructionCount; read += p->instructions[i++].operandCount) {
+        const martlet_kernel kernel = p->instructions[i].kernel;
+        if (!kernel) continue;
+        kernel((char *)(uintptr_t)s->places[first + i], &s->reads[read], &s->flags[read], s->scalars[first + i] ? 1 : count);
     }
     for (int32_t k = 0; k < s->scattered_count; k++) {
         const int32_t i = s->scattered[k], source = p->outputs[i];
-        scatter(&s->outputs[i], c, martlet_element_size(p->outputElements[i]), s->place[source], s->scalars[source]);
+        scatter(&s->outputs[i], c, martlet_element_size(p->outputElements[i]), s->places[source], s->scalars[source]);
     }
-    for (int32_t k = 0; k < s->moving_count; k++) s->place[s->moving[k]] += s->steps[k];
+    for (int32_t k = 0; k < s->moving_count; k++) *s->moving[k].place += s->moving[k].step;
 }
 
 void martlet_program_run(
@@ -187,7 +202,8 @@ void martlet_program_run(
     s.outputs = outputs;
     s.work = work;
     for (int32_t i = 0; i < p->constantCount; i++) {
-        s.place[p->inputCount + i] = (char *)(uintptr_t)&p->constants[i];
+        s.places[p->inputCount + i] = (const char *)&p->constants[i];
+        s.steps[p->inputCount + i] = 0;
         s.scalars[p->inputCount + i] = 1;
     }
     if (is_one_row(inputs, p->inputCount, columns) && is_one_row(outputs, p->outputCount, columns)) {

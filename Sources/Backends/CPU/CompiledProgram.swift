@@ -171,6 +171,11 @@ private struct ProgramBuilder {
         Self.join(&kept, outputs: &outputRegisters, fixed: fixed)
         Self.joinMoments(&kept, outputs: &outputRegisters, fixed: fixed)
 
+        let reads = kept.reduce(0) { $0 + $1.operands.count }
+        guard reads <= Int(MARTLET_MAXIMUM_READS) else {
+            throw CPUError.invalidSchedule("a program that reads \(reads) registers (at most \(MARTLET_MAXIMUM_READS))")
+        }
+
         var lastUse = [Int](repeating: -1, count: fixed + kept.count)
         for (index, entry) in kept.enumerated() {
             for operand in entry.operands { lastUse[operand] = index }

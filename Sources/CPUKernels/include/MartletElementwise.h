@@ -98,6 +98,8 @@ enum {
     /// Elements that a program handles at a time: registers stay in the first-level cache.
     MARTLET_CHUNK = 512,
     MARTLET_MAXIMUM_REGISTERS = 512,
+    /// Operands of all instructions of a program together.
+    MARTLET_MAXIMUM_READS = 2048,
     /// Inputs or outputs of a program.
     MARTLET_MAXIMUM_PORTS = 64,
 };
