@@ -322,10 +322,17 @@ static void run_block(void *argument, int64_t index, int32_t worker) {
         x.stride = p->outputs[0].strides[p->batchRank];
         x.sums = (float *)(uintptr_t)martlet_product_base(j, &p->outputs[0], x.batch) + x.m0 * x.stride + x.n0;
     }
-    x.packed_b = packed_a + (p->sharesA || p->directA ? 0 : round_up(p->rowBlock * p->depthBlock, 16));
+    x.packed_b = packed_a + (p->sharesA || p->directA ? 0 : packed_a_floats(p));
     float *chunk_sums = x.packed_b + (p->sharesB ? 0 : tile * p->depthBlock);
     char *rest = (char *)(chunk_sums + (p->thin ? p->rowBlock * p->columnBlock : 0));
 
+    if (p->ownsA && j->counts[8 * worker + 1] != j->number) {
+        for (int64_t start = 0; start < p->k; start += p->depthBlock) {
+            martlet_pack_a(
+                j, packed_a + p->m * start, x.base_a, 0, p->m, start, minimum(p->depthBlock, p->k - start));
+        }
+        j->counts[8 * worker + 1] = j->number;
+    }
     if (!stores_directly(p)) look_ahead(&x);
     int64_t low = 0, high = p->k;
     if (mask) live_range(j, first, first + panels, &low, &high);
@@ -339,6 +346,8 @@ static void run_block(void *argument, int64_t index, int32_t worker) {
         if (end <= low) continue;
         if (p->sharesA) {
             x.packed_a = j->shared_a + p->m * x.start + x.m0 * x.depth;
+        } else if (p->ownsA) {
+            x.packed_a = packed_a + p->m * x.start;
         } else if (!p->directA) {
             martlet_pack_a(j, packed_a, x.base_a, x.m0, x.rows, x.start, x.depth);
             x.packed_a = packed_a;
@@ -401,6 +410,7 @@ void martlet_product_run(const martlet_product *p, const martlet_context *contex
         martlet_sorted_product_run(&j, batches);
         return;
     }
+    j.number = ++counts[2];
     j.row_blocks = divide_up(p->m, p->rowBlock);
     j.column_blocks = divide_up(p->n, p->columnBlock);
     j.shared_a = (float *)(void *)context->shared;

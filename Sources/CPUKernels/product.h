@@ -8,6 +8,8 @@ typedef struct {
     const martlet_context *context;
     const martlet_level_functions *level;
     int64_t *counts;
+    // Tells this run from earlier ones.
+    int64_t number;
     int64_t row_blocks, column_blocks;
     // NULL where the order is the identity.
     const int32_t *inner_order, *column_order, *row_order;
@@ -31,6 +33,11 @@ static inline int64_t martlet_product_batches(const martlet_product *p) {
     int64_t count = 1;
     for (int32_t axis = 0; axis < p->batchRank; axis++) count *= p->batchExtents[axis];
     return count;
+}
+
+/// What a worker packs of a, unless that is shared.
+static inline int64_t packed_a_floats(const martlet_product *p) {
+    return round_up(p->ownsA ? p->m * p->k : p->rowBlock * p->depthBlock, 16);
 }
 
 /// Whether tiles are written to the output itself.

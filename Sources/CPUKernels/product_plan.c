@@ -5,8 +5,12 @@
 // Lines a multiple of 256 bytes apart fall on few sets of the first-level cache and are better packed.
 static int lies_well(int64_t stride) { return stride % 64 != 0; }
 
-// What stays in the second-level cache.
-enum { cached_bytes = 1 << 21 };
+enum {
+    // What stays in the second-level cache.
+    cached_bytes = 1 << 21,
+    // An operand that leaves room in it.
+    own_elements = 1 << 17,
+};
 
 void martlet_product_plan(martlet_product *p, int32_t threads, int32_t permutes) {
     const martlet_level_functions *level = martlet_level_table(p->level);
@@ -67,10 +71,13 @@ void martlet_product_plan(martlet_product *p, int32_t threads, int32_t permutes)
     const int a_in_order = p->a.strides[p->batchRank] == 1 && row_blocks > 1 && p->m <= fitting;
     const int b_in_order = in_rows && all_panels > 1 && p->n <= fitting;
     p->sharesA = full_rows || (!p->directA && batches == 1 && (column_blocks > 1 || a_in_order));
+    // Two workers pack a little a twice in less time than they hand their halves to each other.
+    p->ownsA = p->sharesA && !full_rows && row_blocks == 1 && threads <= 2 && p->m * p->k <= own_elements;
+    if (p->ownsA) p->sharesA = 0;
     p->sharesB = full_rows || (!p->directB && batches == 1 && (row_blocks > 1 || b_in_order));
     p->sharedBytes = (p->sharesA ? round_up(p->m * p->k, 16) * 4 : 0) + (p->sharesB ? all_panels * tile * p->k * 4 : 0);
     int64_t floats = stores_directly(p) ? 0 : p->rowBlock * p->columnBlock;
-    if (!p->sharesA && !p->directA) floats += round_up(p->rowBlock * p->depthBlock, 16);
+    if (!p->sharesA && !p->directA) floats += packed_a_floats(p);
     if (!p->sharesB) floats += tile * p->depthBlock;
     if (p->thin) floats += p->rowBlock * p->columnBlock;
     p->workBytes = floats * 4 + (permuted ? round_up(martlet_rows_in_order(p) * p->n * 4, 64) : 0) +

@@ -57,6 +57,8 @@ typedef struct {
     /// Whether panels are packed once for all workers, and whether an operand is read, or the
     /// product written, where it lies.
     int32_t sharesA, sharesB, directA, directB, directC;
+    /// Whether each worker packs all of a for itself.
+    int32_t ownsA;
     /// Whether the mask has to be sorted: the inner axis and the columns are gathered, and the epilogue is a second pass.
     int32_t sorted;
     /// Whether there are so few rows that all time goes into reading b.
@@ -70,7 +72,8 @@ typedef struct {
 /// may arrive in any order at run time. Blocks depend on the number of threads; results do not.
 void martlet_product_plan(martlet_product *_Nonnull product, int32_t threads, int32_t permutes);
 
-/// Multiply-adds that were executed, padding not counted, are added to `counts[8 * worker]`.
+/// Multiply-adds that were executed, padding not counted, are added to `counts[8 * worker]`; `counts[8 * worker + 1]` and
+/// `counts[2]` are used as well.
 void martlet_product_run(
     const martlet_product *_Nonnull product, const martlet_context *_Nonnull context, int64_t *_Nonnull counts);
 
