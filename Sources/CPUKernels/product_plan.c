@@ -10,6 +10,8 @@ enum {
     cached_bytes = 1 << 21,
     // An operand that leaves room in it.
     own_elements = 1 << 17,
+    // Steps of a product that writes a lot for what it multiplies.
+    shallow = 208,
 };
 
 void martlet_product_plan(martlet_product *p, int32_t threads, int32_t permutes) {
@@ -26,9 +28,10 @@ void martlet_product_plan(martlet_product *p, int32_t threads, int32_t permutes)
     // What is used once only is not worth packing.
     p->thin = !p->mask && in_rows && p->m <= level->tile_rows;
     p->directB = p->thin || (!full_rows && in_rows && lies_well(b_inner));
-    // A panel of b stays in the first-level cache with a panel of a; where it lies it takes up to half as much again. The
-    // depth must not depend on the rows: an example's result is the same in every batch.
-    const int64_t depth_blocks = divide_up(p->k, in_rows && lies_well(b_inner) ? 144 : 208);
+    // A packed panel of b is read in order and may be a little larger than the first-level cache; where it lies it has to stay
+    // there, and takes up to half as much again. The depth must not depend on the rows: an example's result is the same in every
+    // batch.
+    const int64_t depth_blocks = divide_up(p->k, in_rows && lies_well(b_inner) ? 144 : 272);
     p->depthBlock = depth_blocks ? divide_up(p->k, depth_blocks) : 1;
     if (p->sorted) {
         martlet_sorted_product_plan(p, threads);
@@ -49,9 +52,9 @@ void martlet_product_plan(martlet_product *p, int32_t threads, int32_t permutes)
         // The epilogue wants whole rows, to put their columns in order.
         columns = all_panels;
         rows = maximum(1, minimum((1 << 18) / (all_panels * tile * level->tile_rows), divide_up(row_panels, wanted)));
-    } else if (row_panels > (depth_blocks <= 1 ? 8 : 24)) {
+    } else if (row_panels > (p->k <= shallow ? 8 : 24)) {
         // Much result for little depth, or many rows: long rows for the epilogue, and shared panels.
-        columns = minimum(all_panels, (depth_blocks <= 1 ? 1024 : 512) / tile);
+        columns = minimum(all_panels, (p->k <= shallow ? 1024 : 512) / tile);
         rows = minimum(divide_up(row_panels, divide_up(wanted, divide_up(all_panels, columns))), 12);
     } else {
         // Few rows take b as it comes, a panel at a time.
