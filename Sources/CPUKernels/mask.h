@@ -11,7 +11,7 @@ typedef enum {
 } martlet_halves;
 
 /// Rows [start, end) of the inner axis that some column of these halves of a panel reads, and none of the others; `full` when
-/// every column of the halves reads all of them. What lies right of the last column counts as its left half does.
+/// every column of the halves reads all of them. A last panel of one vector has a left half only.
 typedef struct {
     int32_t start, end;
     int32_t full;
