@@ -68,12 +68,11 @@ void martlet_product_plan(martlet_product *p, int32_t threads, int32_t permutes)
     p->columnBlock = columns * tile;
     const int64_t row_blocks = divide_up(p->m, p->rowBlock), column_blocks = divide_up(p->n, p->columnBlock);
     if (row_blocks > 0 && !full_rows) p->rowBlock = divide_up(p->m, row_blocks);
-    // A sorted gradient goes through its batch elements one by one.
-    // Lines that are contiguous across the inner axis are read in order when all panels are packed at once.
+    // Lines of b that are contiguous across the inner axis are read in order when all panels are packed at once; of a, each worker
+    // packs what it multiplies. A sorted gradient goes through its batch elements one by one.
     const int64_t fitting = cached_bytes / 4 / maximum(1, p->k);
-    const int a_in_order = p->a.strides[p->batchRank] == 1 && row_blocks > 1 && p->m <= fitting;
     const int b_in_order = in_rows && all_panels > 1 && p->n <= fitting;
-    p->sharesA = full_rows || (!p->directA && batches == 1 && (column_blocks > 1 || a_in_order));
+    p->sharesA = full_rows || (!p->directA && batches == 1 && column_blocks > 1);
     // Two workers pack a little a twice in less time than they hand their halves to each other.
     p->ownsA = p->sharesA && !full_rows && row_blocks == 1 && threads <= 2 && p->m * p->k <= own_elements;
     if (p->ownsA) p->sharesA = 0;
