@@ -18,6 +18,15 @@ typedef struct {
     int64_t lines, length, pitch;
 } martlet_pixels;
 
+/// Lines of memory that will be wanted: `count` of them, `step` bytes apart.
+typedef struct {
+    const char *first;
+    int64_t step, count;
+} martlet_lines;
+
+/// Of these, what is given to a tile at most.
+enum { maximum_lines = 16 };
+
 /// What a tile does with what its target holds.
 enum {
     TILE_STORES,
@@ -38,11 +47,10 @@ typedef struct {
     int32_t width;
     /// c[rows][columns] from a b, for a whose inner steps hold `rows` elements and lie `a_step` apart, and b whose hold
     /// `columns` (one vector or tile_columns) and lie `b_step` apart; `live` of the
-    /// columns are stored. The lines of memory in `ahead` are
-    /// fetched on the way.
+    /// columns are stored. What `ahead` names is fetched on the way.
     void (*tile)(
         int64_t k, const float *a, int64_t a_step, int32_t rows, const float *b, int64_t b_step, int32_t columns,
-        int32_t live, float *c, int64_t stride, int accumulate, const char *const *ahead, int64_t ahead_count);
+        int32_t live, float *c, int64_t stride, int accumulate, const martlet_lines *ahead, int32_t ahead_count);
     /// target[k][height] = source at (k, i), with zeros where i >= live.
     void (*pack)(
         float *target, const float *source, int64_t k, int64_t k_stride, int32_t live, int64_t stride, int32_t height);

@@ -177,16 +177,14 @@ static void look_ahead(block_job *x) {
     }
 }
 
-enum { fetched_lines = 192 };
-
 // The lines of memory that the epilogue will touch for a tile.
-static int64_t lines_of_tile(
-    const block_job *x, int64_t row, int64_t rows, int64_t column, int64_t columns, const char **lines) {
-    int64_t count = 0;
+static int32_t lines_of_tile(
+    const block_job *x, int64_t row, int64_t rows, int64_t column, int64_t columns, martlet_lines *lines) {
+    int32_t count = 0;
     for (int32_t i = 0; i < x->ahead_count; i++) {
-        for (int64_t r = row; r < row + rows; r++) {
-            const char *line = x->ahead[i].base + (r * x->ahead[i].rowStride + column) * 4;
-            for (int64_t byte = 0; byte < columns * 4 && count < fetched_lines; byte += 64) lines[count++] = line + byte;
+        const char *first = x->ahead[i].base + (row * x->ahead[i].rowStride + column) * 4;
+        for (int64_t byte = 0; byte < columns * 4 && count < maximum_lines; byte += 64) {
+            lines[count++] = (martlet_lines){first + byte, x->ahead[i].rowStride * 4, rows};
         }
     }
     return count;
@@ -209,9 +207,9 @@ static void run_tiles(
         if (masks_result && !martlet_mask_tile(p->mask, m, m + rp.height, column, column + span.live)) continue;
         const float *a = p->directA ? x->base_a + m + from * a_inner
                                     : x->packed_a + rp.first * x->depth + (from - x->start) * rp.height;
-        const char *lines[fetched_lines];
+        martlet_lines lines[maximum_lines];
         const int64_t first = column + span.first;
-        const int64_t count = to == p->k ? lines_of_tile(x, rp.first, rp.height, first, span.live, lines) : 0;
+        const int32_t count = to == p->k ? lines_of_tile(x, rp.first, rp.height, first, span.live, lines) : 0;
         j->level->tile(
             to - from, a, p->directA ? a_inner : rp.height, rp.height, b + span.first, b_step, span.width,
             stores_directly(p) ? span.live : span.width, x->sums + rp.first * x->stride + first - x->n0, x->stride,

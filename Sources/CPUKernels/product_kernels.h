@@ -13,11 +13,11 @@
     b += b_step;
 
 // A tile of `rows` x `vectors` accumulators; both are constants where this is inlined, so that the accumulators are
-// registers. The inner steps of a and b lie `a_step` and `b_step` elements apart. One of `ahead` is fetched into the
+// registers. The inner steps of a and b lie `a_step` and `b_step` elements apart. A line of `ahead` is fetched into the
 // second-level cache with each of the first steps, so that memory works while the arithmetic does.
 INLINE void tile_body(
     const int rows, const int vectors, int64_t k, const float *a, int64_t a_step, const float *b, int64_t b_step, float *c,
-    int64_t stride, int32_t live, int accumulate, const char *const *ahead, int64_t ahead_count) {
+    int64_t stride, int32_t live, int accumulate, const martlet_lines *ahead, int32_t ahead_count) {
     vf sums[TILE_ROWS][TILE_VECTORS];
 #pragma clang loop unroll(full)
     for (int r = 0; r < rows; r++) {
@@ -28,9 +28,13 @@ INLINE void tile_body(
         }
     }
     int64_t p = 0;
-    for (; p < ahead_count; p++) {
-        __builtin_prefetch(ahead[p], 0, 2);
-        STEP
+    for (int32_t i = 0; i < ahead_count; i++) {
+        const char *line = ahead[i].first;
+        const int64_t end = k - p < ahead[i].count ? k : p + ahead[i].count;
+        for (; p < end; p++, line += ahead[i].step) {
+            __builtin_prefetch(line, 0, 2);
+            STEP
+        }
     }
     for (; p < k; p++) {
         STEP
@@ -53,12 +57,12 @@ INLINE void tile_body(
 
 typedef void (*tile_function)(
     int64_t k, const float *a, int64_t a_step, const float *b, int64_t b_step, float *c, int64_t stride, int32_t live,
-    int accumulate, const char *const *ahead, int64_t ahead_count);
+    int accumulate, const martlet_lines *ahead, int32_t ahead_count);
 
 #define TILE(rows, vectors)                                                                                        \
     static void tile_##rows##_##vectors(                                                                           \
         int64_t k, const float *a, int64_t a_step, const float *b, int64_t b_step, float *c, int64_t stride,       \
-        int32_t live, int accumulate, const char *const *ahead, int64_t ahead_count) {                             \
+        int32_t live, int accumulate, const martlet_lines *ahead, int32_t ahead_count) {                             \
         tile_body(rows, vectors, k, a, a_step, b, b_step, c, stride, live, accumulate, ahead, ahead_count);        \
     }
 #define TILES(rows) TILE(rows, 1) TILE(rows, 2)
@@ -95,7 +99,7 @@ static const tile_function tile_functions[TILE_ROWS + 1][TILE_VECTORS + 1] = {
 
 static void tile(
     int64_t k, const float *a, int64_t a_step, int32_t rows, const float *b, int64_t b_step, int32_t columns,
-    int32_t live, float *c, int64_t stride, int accumulate, const char *const *ahead, int64_t ahead_count) {
+    int32_t live, float *c, int64_t stride, int accumulate, const martlet_lines *ahead, int32_t ahead_count) {
     tile_functions[rows][columns / WIDTH](
-        k, a, a_step, b, b_step, c, stride, live, accumulate, ahead, ahead_count < k ? ahead_count : k);
+        k, a, a_step, b, b_step, c, stride, live, accumulate, ahead, ahead_count);
 }

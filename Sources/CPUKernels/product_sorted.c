@@ -50,14 +50,15 @@ static fetching fetch_lines(
     return f;
 }
 
-static int64_t next_lines(fetching *f, const char **lines) {
-    int64_t count = 0;
-    while (count < f->of_a_tile && f->line < f->end) {
-        const float *line = f->base + in_order(f->order, f->line) * f->stride;
-        for (; count < f->of_a_tile && f->element < f->length; f->element += elements_of_a_fetch) {
-            lines[count++] = (const char *)(line + f->element);
-        }
-        if (f->element < f->length) break;
+static int32_t next_lines(fetching *f, martlet_lines *lines) {
+    int32_t count = 0;
+    for (int64_t rest = f->of_a_tile; rest > 0 && f->line < f->end && count < maximum_lines;) {
+        const float *line = f->base + in_order(f->order, f->line) * f->stride + f->element;
+        const int64_t fetched = minimum(rest, divide_up(f->length - f->element, elements_of_a_fetch));
+        lines[count++] = (martlet_lines){(const char *)line, elements_of_a_fetch * 4, fetched};
+        rest -= fetched;
+        f->element += fetched * elements_of_a_fetch;
+        if (f->element < f->length) continue;
         f->element = 0;
         f->line++;
     }
@@ -75,8 +76,8 @@ static int64_t run_tiles(
     int64_t executed = 0;
     for (int64_t i = first_row; i < last_row; i++) {
         const row_panel rp = panel_of_rows(p->m, j->level->tile_rows, i);
-        const char *lines[fetched_of_a_tile];
-        const int64_t count = next_lines(ahead, lines);
+        martlet_lines lines[maximum_lines];
+        const int32_t count = next_lines(ahead, lines);
         j->level->tile(
             to - from, j->shared_a + p->m * start + rp.first * depth + (from - start) * rp.height, rp.height, rp.height,
             b + span.first, width, span.width, span.width, j->raw + rp.first * stride + column + span.first, stride,
