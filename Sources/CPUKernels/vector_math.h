@@ -126,10 +126,12 @@ INLINE vf vector_sigmoid(vf x) {
 // log(1 + u) for 0 <= u <= 1.
 INLINE vf log1p_unit(vf u) {
     const vf v = u + 1.0f;
-    vf n;
-    const vf f = split(v, &n);
+    const vi is_large = v > 1.41421356f;
+    const vf f = choose(is_large, 0.5f * v, v) - 1.0f;
     const vf lost = u - (v - 1.0f);
-    return log_reduced(f, n) + lost / v;
+    // 1 / v, as nearly as what was lost is worth: the error is below u / 11.
+    const vf inverse = FMA(u, FMA(u, splat(0.5f), splat(-1.0f)), splat(1.0f));
+    return FMA(lost, inverse, log_reduced(f, choose(is_large, splat(1.0f), splat(0.0f))));
 }
 
 INLINE vf vector_softplus(vf x) {
