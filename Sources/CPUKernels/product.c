@@ -302,7 +302,7 @@ static void run_block(void *argument, int64_t index, int32_t worker) {
     const int64_t blocks = j->row_blocks * j->column_blocks;
     int64_t row_block, column_block;
     place_of(j, index % blocks, &row_block, &column_block);
-    const martlet_mask *mask = p->role == MARTLET_WEIGHT_GRADIENT ? NULL : p->mask;
+    const martlet_mask *mask = mask_of_b(p);
     block_job x = {.j = j, .batch = j->batch + index / blocks};
     x.m0 = row_block * p->rowBlock;
     x.rows = minimum(p->rowBlock, p->m - x.m0);

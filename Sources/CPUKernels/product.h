@@ -35,6 +35,11 @@ static inline int64_t martlet_product_batches(const martlet_product *p) {
     return count;
 }
 
+/// The mask of b; that of a weight gradient is the result's.
+static inline const martlet_mask *mask_of_b(const martlet_product *p) {
+    return p->role == MARTLET_WEIGHT_GRADIENT ? NULL : p->mask;
+}
+
 /// What a worker packs of a, unless that is shared.
 static inline int64_t packed_a_floats(const martlet_product *p) {
     return round_up(p->ownsA ? p->m * p->k : p->rowBlock * p->depthBlock, 16);

@@ -59,11 +59,11 @@ typedef void (*tile_function)(
     int64_t k, const float *a, int64_t a_step, const float *b, int64_t b_step, float *c, int64_t stride, int32_t live,
     int accumulate, const martlet_lines *ahead, int32_t ahead_count);
 
-#define TILE(rows, vectors)                                                                                        \
-    static void tile_##rows##_##vectors(                                                                           \
-        int64_t k, const float *a, int64_t a_step, const float *b, int64_t b_step, float *c, int64_t stride,       \
-        int32_t live, int accumulate, const martlet_lines *ahead, int32_t ahead_count) {                             \
-        tile_body(rows, vectors, k, a, a_step, b, b_step, c, stride, live, accumulate, ahead, ahead_count);        \
+#define TILE(rows, vectors)                                                                                  \
+    static void tile_##rows##_##vectors(                                                                     \
+        int64_t k, const float *a, int64_t a_step, const float *b, int64_t b_step, float *c, int64_t stride, \
+        int32_t live, int accumulate, const martlet_lines *ahead, int32_t ahead_count) {                     \
+        tile_body(rows, vectors, k, a, a_step, b, b_step, c, stride, live, accumulate, ahead, ahead_count);  \
     }
 #define TILES(rows) TILE(rows, 1) TILE(rows, 2)
 #define ENTRY(rows) [rows] = {NULL, tile_##rows##_1, tile_##rows##_2}

@@ -45,7 +45,7 @@ void martlet_pack_b(
 void martlet_pack_live(
     const product_job *j, float *target, const float *base, int64_t index, int64_t start, int64_t end) {
     const martlet_product *p = j->p;
-    const martlet_mask *mask = p->role == MARTLET_WEIGHT_GRADIENT ? NULL : p->mask;
+    const martlet_mask *mask = mask_of_b(p);
     const int64_t column = index * j->level->tile_columns, live = minimum(j->level->tile_columns, p->n - column);
     const int32_t width = panel_width(j, column);
     martlet_pack_b(j, target, base, index, start, end - start);
@@ -155,7 +155,7 @@ static void pack_shared_a(void *argument, int64_t index, int32_t worker) {
 // Inner rows [start, end) of panel `index` of the shared b, as far as the panel reads them.
 static void pack_shared_panel(const product_job *j, int64_t index, int64_t start, int64_t end) {
     const martlet_product *p = j->p;
-    const martlet_mask *mask = p->role == MARTLET_WEIGHT_GRADIENT ? NULL : p->mask;
+    const martlet_mask *mask = mask_of_b(p);
     const int64_t column = index * j->level->tile_columns;
     const int32_t width = panel_width(j, column);
     float *target = j->shared_b + column * p->k;

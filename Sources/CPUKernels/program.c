@@ -12,7 +12,9 @@ typedef struct {
 
 // Rows shorter than this are put together into chunks, at the price of copying operands that are not contiguous; which pays
 // the sooner the more instructions there are to start.
-static inline int64_t shortest_row(const martlet_program *p) { return p->instructionCount > 3 ? 160 : p->instructionCount > 1 ? 100 : 48; }
+static inline int64_t shortest_row(const martlet_program *p) {
+    return p->instructionCount > 3 ? 160 : p->instructionCount > 1 ? 100 : 48;
+}
 
 // Whether the rows of a block follow one another as the columns of one long row do.
 static inline int is_one_row(const martlet_block *blocks, int32_t count, int64_t columns) {
@@ -88,7 +90,7 @@ static void scatter(const martlet_block *b, const chunk *c, int32_t size, const 
 
 // A place that is `step` bytes further on in the next chunk.
 typedef struct {
-    const char **place;
+    const void **place;
     int64_t step;
 } moving_place;
 
@@ -98,7 +100,7 @@ typedef struct {
     const martlet_program *p;
     const martlet_block *inputs, *outputs;
     char *work;
-    const char *places[MARTLET_MAXIMUM_REGISTERS];
+    const void *places[MARTLET_MAXIMUM_REGISTERS];
     int64_t steps[MARTLET_MAXIMUM_REGISTERS];
     uint8_t scalars[MARTLET_MAXIMUM_REGISTERS];
     const void *reads[MARTLET_MAXIMUM_READS];
@@ -110,7 +112,7 @@ typedef struct {
     int32_t gathered_count, scattered_count;
 } strip;
 
-static void move(strip *s, const char **place, int64_t step) {
+static void move(strip *s, const void **place, int64_t step) {
     if (step != 0) s->moving[s->moving_count++] = (moving_place){place, step};
 }
 
@@ -148,7 +150,7 @@ static void bind(strip *s, const chunk *c, int64_t rows_on) {
             s->reads[read] = s->places[operand];
             s->flags[read] = s->scalars[operand];
             all &= s->scalars[operand];
-            move(s, (const char **)&s->reads[read], s->steps[operand]);
+            move(s, &s->reads[read], s->steps[operand]);
         }
         s->scalars[first + i] = all;
         const martlet_block *b = instruction->directOutput < 0 ? NULL : &s->outputs[instruction->directOutput];
@@ -184,13 +186,15 @@ static void run_chunk(strip *s, const chunk *c) {
     for (int32_t i = 0, read = 0; i < p->instructionCount; read += p->instructions[i++].operandCount) {
         const martlet_kernel kernel = p->instructions[i].kernel;
         if (!kernel) continue;
-        kernel((char *)(uintptr_t)s->places[first + i], &s->reads[read], &s->flags[read], s->scalars[first + i] ? 1 : count);
+        kernel((void *)(uintptr_t)s->places[first + i], &s->reads[read], &s->flags[read], s->scalars[first + i] ? 1 : count);
     }
     for (int32_t k = 0; k < s->scattered_count; k++) {
         const int32_t i = s->scattered[k], source = p->outputs[i];
         scatter(&s->outputs[i], c, martlet_element_size(p->outputElements[i]), s->places[source], s->scalars[source]);
     }
-    for (int32_t k = 0; k < s->moving_count; k++) *s->moving[k].place += s->moving[k].step;
+    for (int32_t k = 0; k < s->moving_count; k++) {
+        *s->moving[k].place = (const char *)*s->moving[k].place + s->moving[k].step;
+    }
 }
 
 void martlet_program_run(
@@ -202,7 +206,7 @@ void martlet_program_run(
     s.outputs = outputs;
     s.work = work;
     for (int32_t i = 0; i < p->constantCount; i++) {
-        s.places[p->inputCount + i] = (const char *)&p->constants[i];
+        s.places[p->inputCount + i] = &p->constants[i];
         s.steps[p->inputCount + i] = 0;
         s.scalars[p->inputCount + i] = 1;
     }
