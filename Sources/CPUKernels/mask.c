@@ -51,7 +51,8 @@ static void clear_row(const martlet_mask *mask, float *row, int64_t m, int64_t n
     }
 }
 
-void martlet_mask_clear_panel(
+// Rows [start, end) of a packed panel; `column` is its first.
+static void clear_rows(
     const martlet_mask *mask, float *panel, int64_t start, int64_t end, int64_t column, int64_t columns, int32_t width) {
     if (mask->bits && mask->role == MARTLET_INPUT_GRADIENT) {
         for (int64_t k = start; k < end; k++) clear_row(mask, panel + (k - start) * width, k, column, column + columns);
@@ -165,6 +166,19 @@ static martlet_interval row_state(const martlet_mask *mask, int64_t k, int64_t n
     state.halves = (left ? LEFT_HALF : 0) | (right ? RIGHT_HALF : 0);
     state.full = (!left || left == middle - n0) && (!right || right == n1 - middle);
     return state;
+}
+
+void martlet_mask_clear_panel(
+    const martlet_mask *mask, float *packed, int64_t panel, int64_t start, int64_t end, int32_t width) {
+    const int64_t column = panel * mask->panel_columns, rest = column_count(mask) - column;
+    for (int32_t v = mask->panels[panel]; v < mask->panels[panel + 1]; v++) {
+        const martlet_interval *interval = &mask->intervals[v];
+        const int64_t from = interval->start > start ? interval->start : start, to = interval->end < end ? interval->end : end;
+        if (interval->full || from >= to) continue;
+        clear_rows(
+            mask, packed + (from - start) * width, from, to, column, rest < mask->panel_columns ? rest : mask->panel_columns,
+            width);
+    }
 }
 
 // Steps of half a tile that an interval takes; beginning a run costs as much as some steps do.

@@ -59,9 +59,9 @@ const int32_t *martlet_mask_inner_order(const martlet_mask *mask);
 const int32_t *martlet_mask_column_order(const martlet_mask *mask);
 const int32_t *martlet_mask_row_order(const martlet_mask *mask);
 
-/// Writes zeros over the dead elements of rows [start, end) of a packed panel of b; `column` is its first.
+/// Writes zeros over the dead elements in the live rows of a panel of b, packed from inner row `start` to `end`.
 void martlet_mask_clear_panel(
-    const martlet_mask *mask, float *panel, int64_t start, int64_t end, int64_t column, int64_t columns, int32_t width);
+    const martlet_mask *mask, float *packed, int64_t panel, int64_t start, int64_t end, int32_t width);
 
 /// Whether rows [m0, m1) x columns [n0, n1) of a weight gradient are all dead (0), mixed (1) or all live (2).
 int martlet_mask_tile(const martlet_mask *mask, int64_t m0, int64_t m1, int64_t n0, int64_t n1);

@@ -267,12 +267,6 @@ static void live_range(const product_job *j, int64_t first, int64_t last, int64_
     }
 }
 
-static void clear_panel(const block_job *x, int64_t panel) {
-    const int64_t tile = x->j->level->tile_columns;
-    float *sums = x->sums + panel * tile - x->n0;
-    for (int64_t r = 0; r < x->rows; r++) memset(sums + r * x->stride, 0, (size_t)tile * sizeof(float));
-}
-
 // Which block the piece `index` of a batch element stands for. With rows enough for all, a worker's share is of neighbouring
 // rows, as in the groups before and after, whose results are in its cache; within it, and where blocks of unequal length are
 // dealt in turn, the longest come first, so that no worker is left with one at the end. Later blocks of a staircase are longer,
@@ -324,19 +318,19 @@ static void run_block(void *argument, int64_t index, int32_t worker) {
     float *chunk_sums = x.packed_b + (p->sharesB ? 0 : tile * p->depthBlock);
     char *rest = (char *)(chunk_sums + (p->thin ? p->rowBlock * p->columnBlock : 0));
 
-    if (p->ownsA && j->counts[8 * worker + 1] != j->number) {
+    if (p->ownsA && !j->has_packed[worker]) {
         for (int64_t start = 0; start < p->k; start += p->depthBlock) {
             martlet_pack_a(
                 j, packed_a + p->m * start, x.base_a, 0, p->m, start, minimum(p->depthBlock, p->k - start));
         }
-        j->counts[8 * worker + 1] = j->number;
+        j->has_packed[worker] = 1;
     }
     if (!stores_directly(p)) look_ahead(&x);
     int64_t low = 0, high = p->k;
     if (mask) live_range(j, first, first + panels, &low, &high);
     if (p->k == 0) memset(x.sums, 0, (size_t)(x.rows * x.stride) * sizeof(float));
     for (int64_t panel = first; mask && panel < first + panels; panel++) {
-        if (!martlet_stores_first(j, panel)) clear_panel(&x, panel);
+        if (!martlet_stores_first(j, panel)) martlet_clear_columns(x.sums + panel * tile - x.n0, x.stride, x.rows, tile);
     }
     for (x.start = 0; x.start < high; x.start += p->depthBlock) {
         x.depth = minimum(p->depthBlock, p->k - x.start);
@@ -408,7 +402,8 @@ void martlet_product_run(const martlet_product *p, const martlet_context *contex
         martlet_sorted_product_run(&j, batches);
         return;
     }
-    j.number = ++counts[2];
+    int32_t has_packed[maximum_owners] = {0};
+    j.has_packed = has_packed;
     j.row_blocks = divide_up(p->m, p->rowBlock);
     j.column_blocks = divide_up(p->n, p->columnBlock);
     j.shared_a = (float *)(void *)context->shared;

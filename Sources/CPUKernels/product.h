@@ -8,8 +8,8 @@ typedef struct {
     const martlet_context *context;
     const martlet_level_functions *level;
     int64_t *counts;
-    // Tells this run from earlier ones.
-    int64_t number;
+    // Which workers have packed an operand of their own.
+    int32_t *has_packed;
     int64_t row_blocks, column_blocks;
     // NULL where the order is the identity.
     const int32_t *inner_order, *column_order, *row_order;
@@ -20,6 +20,9 @@ typedef struct {
     // The batch element and the inner range that are at work (sorted products).
     int64_t batch, start, depth;
 } product_job;
+
+/// Workers that may pack an operand for themselves.
+enum { maximum_owners = 2 };
 
 /// A matrix of more elements is not found in a cache by whoever reads it next.
 enum { cached_elements = 1 << 21 };
@@ -73,6 +76,11 @@ static inline int32_t panel_width(const product_job *j, int64_t column) {
 /// Whether what is read of a panel of columns is all of it that there is.
 static inline int is_whole(const product_job *j, int64_t column, martlet_halves halves) {
     return halves == BOTH_HALVES || (halves == LEFT_HALF && j->p->n - column <= j->level->tile_columns / 2);
+}
+
+/// Zeros in some columns of sums.
+static inline void martlet_clear_columns(float *sums, int64_t stride, int64_t rows, int64_t columns) {
+    for (int64_t r = 0; r < rows; r++) memset(sums + r * stride, 0, (size_t)columns * sizeof(float));
 }
 
 /// Whether the first run of a masked panel covers all of it.

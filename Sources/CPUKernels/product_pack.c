@@ -45,16 +45,9 @@ void martlet_pack_b(
 void martlet_pack_live(
     const product_job *j, float *target, const float *base, int64_t index, int64_t start, int64_t end) {
     const martlet_product *p = j->p;
-    const martlet_mask *mask = mask_of_b(p);
-    const int64_t column = index * j->level->tile_columns, live = minimum(j->level->tile_columns, p->n - column);
-    const int32_t width = panel_width(j, column);
+    const int64_t tile = j->level->tile_columns;
     martlet_pack_b(j, target, base, index, start, end - start);
-    for (int32_t v = mask ? mask->panels[index] : 0; mask && v < mask->panels[index + 1]; v++) {
-        const martlet_interval *interval = &mask->intervals[v];
-        const int64_t from = maximum(interval->start, start), to = minimum(interval->end, end);
-        if (interval->full || from >= to) continue;
-        martlet_mask_clear_panel(mask, target + (from - start) * width, from, to, column, live, width);
-    }
+    if (mask_of_b(p)) martlet_mask_clear_panel(p->mask, target, index, start, end, panel_width(j, index * tile));
 }
 
 // Inner rows [from, to) of an operand whose elements are sorted along the other axis, gathered into lines `pitch` apart: whole,

@@ -72,10 +72,10 @@ void martlet_product_plan(martlet_product *p, int32_t threads, int32_t permutes)
     // packs what it multiplies. A sorted gradient goes through its batch elements one by one.
     const int64_t fitting = cached_bytes / 4 / maximum(1, p->k);
     const int b_in_order = in_rows && all_panels > 1 && p->n <= fitting;
-    p->sharesA = full_rows || (!p->directA && batches == 1 && column_blocks > 1);
+    const int whole_a = !full_rows && !p->directA && batches == 1 && column_blocks > 1;
     // Two workers pack a little a twice in less time than they hand their halves to each other.
-    p->ownsA = p->sharesA && !full_rows && row_blocks == 1 && threads <= 2 && p->m * p->k <= own_elements;
-    if (p->ownsA) p->sharesA = 0;
+    p->ownsA = whole_a && row_blocks == 1 && threads <= maximum_owners && p->m * p->k <= own_elements;
+    p->sharesA = full_rows || (whole_a && !p->ownsA);
     p->sharesB = full_rows || (!p->directB && batches == 1 && (row_blocks > 1 || b_in_order));
     p->sharedBytes = (p->sharesA ? round_up(p->m * p->k, 16) * 4 : 0) + (p->sharesB ? all_panels * tile * p->k * 4 : 0);
     int64_t floats = stores_directly(p) ? 0 : p->rowBlock * p->columnBlock;

@@ -89,13 +89,12 @@ static int64_t run_tiles(
 
 static void clear_columns(const product_job *j, int64_t column, int64_t columns, int64_t first_row, int64_t last_row) {
     const int64_t stride = round_up(j->p->n, j->level->tile_columns);
-    for (int64_t m = first_row; m < last_row; m++) memset(j->raw + m * stride + column, 0, (size_t)columns * sizeof(float));
+    martlet_clear_columns(j->raw + first_row * stride + column, stride, last_row - first_row, columns);
 }
 
 // A panel of columns, packed over the whole inner axis in the order of the mask; dead elements of its live ranges are zero.
 static void pack_columns(const product_job *j, float *packed, int64_t panel) {
     const martlet_product *p = j->p;
-    const martlet_mask *mask = p->mask;
     const int64_t tile = j->level->tile_columns, column = panel * tile, live = minimum(tile, p->n - column);
     const int64_t line = p->b.strides[p->batchRank + 1];
     const int32_t width = panel_width(j, column);
@@ -103,12 +102,7 @@ static void pack_columns(const product_job *j, float *packed, int64_t panel) {
     const float *lines[maximum_tile_columns];
     for (int64_t c = 0; c < live; c++) lines[c] = base + in_order(j->column_order, column + c) * line;
     j->level->pack_in_order(packed, lines, j->inner_rank, p->k, (int32_t)live, line, width);
-    for (int32_t v = mask->panels[panel]; v < mask->panels[panel + 1]; v++) {
-        const martlet_interval *interval = &mask->intervals[v];
-        if (interval->full) continue;
-        martlet_mask_clear_panel(
-            mask, packed + interval->start * width, interval->start, interval->end, column, live, width);
-    }
+    martlet_mask_clear_panel(p->mask, packed, panel, 0, p->k, width);
 }
 
 // Some panels of columns of a b whose columns are contiguous along the inner axis (the weights of a forward product).

@@ -221,7 +221,8 @@ void martlet_program_run(
     // Down the rows of a strip of columns, so that an operand that walks across memory stays in cache.
     for (int64_t column = 0; column < columns; column += width) {
         chunk c = {0, column, rows < height ? rows : height, columns - column < width ? columns - column : width};
-        bind(&s, &c, height);
+        // Nothing has to move where one chunk is all.
+        bind(&s, &c, rows > height ? height : 0);
         for (; c.row < rows; c.row += height) {
             if (rows - c.row < height) c.rows = rows - c.row;
             run_chunk(&s, &c);

@@ -72,8 +72,7 @@ typedef struct {
 /// may arrive in any order at run time. Blocks depend on the number of threads; results do not.
 void martlet_product_plan(martlet_product *_Nonnull product, int32_t threads, int32_t permutes);
 
-/// Multiply-adds that were executed, padding not counted, are added to `counts[8 * worker]`; `counts[8 * worker + 1]` and
-/// `counts[2]` are used as well.
+/// Multiply-adds that were executed, padding not counted, are added to `counts[8 * worker]`.
 void martlet_product_run(
     const martlet_product *_Nonnull product, const martlet_context *_Nonnull context, int64_t *_Nonnull counts);
 
