@@ -21,9 +21,14 @@ void martlet_product_epilogue(
     const martlet_product *p = j->p;
     martlet_block blocks[2][MARTLET_MAXIMUM_PORTS];
     for (int64_t row = 0; row < rows;) {
-        // Permuted rows go one by one.
+        // Permuted rows go together as far as they are equally far apart.
         const int64_t m = in_order(j->row_order, m0 + row);
-        const int64_t step = j->row_order ? 1 : rows;
+        int64_t step = rows, apart = 1;
+        if (j->row_order) {
+            const int32_t *order = j->row_order + m0 + row;
+            apart = row + 1 < rows ? order[1] - order[0] : 1;
+            for (step = 1; row + step < rows && order[step] - order[step - 1] == apart;) step++;
+        }
         for (int32_t side = 0; side < 2; side++) {
             const int32_t count = side ? p->epilogue->outputCount : p->epilogue->inputCount;
             const martlet_operand *operands = side ? p->outputs : p->inputs;
@@ -39,9 +44,9 @@ void martlet_product_epilogue(
                     offset += rest % p->batchExtents[axis] * operand->strides[axis];
                     rest /= p->batchExtents[axis];
                 }
-                b->rowStride = operand->strides[p->batchRank];
+                b->rowStride = operand->strides[p->batchRank] * apart;
                 b->columnStride = operand->strides[p->batchRank + 1];
-                offset += m * b->rowStride + n0 * b->columnStride;
+                offset += m * operand->strides[p->batchRank] + n0 * b->columnStride;
                 b->start = offset;
                 b->base = operand->source == MARTLET_SOURCE_POSITION
                               ? NULL
@@ -340,6 +345,11 @@ static void run_block(void *argument, int64_t index, int32_t worker) {
             x.packed_a = j->shared_a + p->m * x.start + x.m0 * x.depth;
         } else if (p->ownsA) {
             x.packed_a = packed_a + p->m * x.start;
+        } else if (p->permuted) {
+            martlet_pack_sorted_rows(
+                j, packed_a, x.base_a, x.m0, x.rows, x.start, x.depth, maximum(x.start, low), minimum(end, high),
+                (float *)(void *)rest);
+            x.packed_a = packed_a;
         } else if (!p->directA) {
             martlet_pack_a(j, packed_a, x.base_a, x.m0, x.rows, x.start, x.depth);
             x.packed_a = packed_a;
@@ -365,7 +375,9 @@ static void run_block(void *argument, int64_t index, int32_t worker) {
         }
     }
     j->counts[8 * worker] += x.executed;
-    if (p->sortsResult && j->column_order) {
+    if (p->permuted && mask) {
+        martlet_finish_sorted(j, x.batch, x.sums, x.stride, x.m0, x.rows, rest);
+    } else if (p->permuted && j->column_order) {
         finish_sorted_gradient(j, x.batch, x.sums, x.stride, x.m0, x.rows, rest);
     } else if (p->mask && !mask) {
         finish_gradient(j, x.batch, x.sums, x.stride, x.m0, x.rows, x.n0, x.columns, rest);
@@ -398,8 +410,8 @@ void martlet_product_run(const martlet_product *p, const martlet_context *contex
         j.column_order = martlet_mask_column_order(p->mask);
         j.row_order = martlet_mask_row_order(p->mask);
     }
-    if (p->sorted) {
-        martlet_sorted_product_run(&j, batches);
+    if (p->inTwoPasses) {
+        martlet_two_pass_run(&j, batches);
         return;
     }
     int32_t has_packed[maximum_owners] = {0};
@@ -408,10 +420,12 @@ void martlet_product_run(const martlet_product *p, const martlet_context *contex
     j.column_blocks = divide_up(p->n, p->columnBlock);
     j.shared_a = (float *)(void *)context->shared;
     j.shared_b = j.shared_a + (p->sharesA ? round_up(p->m * p->k, 16) : 0);
-    if (p->sortsResult) {
+    if (p->permuted) {
+        martlet_set_inner_rank(&j, (int32_t *)(void *)(j.shared_b + round_up(p->n, j.level->tile_columns) * p->k));
         for (j.batch = 0; j.batch < batches; j.batch++) {
-            martlet_pack_sorted(&j);
-            martlet_product_pieces(&j, j.row_blocks, run_block);
+            if (p->role == MARTLET_WEIGHT_GRADIENT) martlet_pack_sorted_gradient(&j);
+            else martlet_pack_sorted_b(&j);
+            martlet_product_pieces(&j, j.row_blocks * j.column_blocks, run_block);
         }
         return;
     }

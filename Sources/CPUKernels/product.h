@@ -17,8 +17,9 @@ typedef struct {
     const int32_t *inner_rank;
     // Packed panels that all workers read, and the product of a sorted mask before its columns are put in order.
     float *shared_a, *shared_b, *raw;
-    // The batch element and the inner range that are at work (sorted products).
-    int64_t batch, start, depth;
+    // The batch element and the inner range that are at work, and how many inner steps a panel of the shared b holds (products
+    // that are sorted).
+    int64_t batch, start, depth, panel_depth;
 } product_job;
 
 /// Workers that may pack an operand for themselves.
@@ -50,7 +51,7 @@ static inline int64_t packed_a_floats(const martlet_product *p) {
 
 /// Whether tiles are written to the output itself.
 static inline int stores_directly(const martlet_product *p) {
-    return p->directC && (!p->mask || (p->role == MARTLET_WEIGHT_GRADIENT && !p->sortsResult));
+    return p->directC && (!p->mask || (p->role == MARTLET_WEIGHT_GRADIENT && !p->permuted));
 }
 
 /// Rows are dealt to panels of nearly equal height, none above `tile_rows`.
@@ -106,6 +107,11 @@ static inline tile_span span_of(const product_job *j, int64_t column, martlet_ha
 /// Rows whose columns are put back in their own order before they go through the epilogue together.
 static inline int64_t martlet_rows_in_order(const martlet_product *p) { return maximum(1, 2048 / maximum(1, p->n)); }
 
+/// What putting rows in order and their epilogue take for each worker.
+static inline int64_t martlet_finish_bytes(const martlet_product *p) {
+    return round_up(martlet_rows_in_order(p) * p->n * 4, 64) + (int64_t)p->epilogue->slotCount * p->epilogue->slotBytes;
+}
+
 /// Where element i lies; no order is the identity.
 static inline int64_t in_order(const int32_t *order, int64_t i) { return order ? order[i] : i; }
 
@@ -144,9 +150,9 @@ void martlet_pack_b(
 /// The same for inner rows [start, end) that a mask leaves, with zeros for its dead elements.
 void martlet_pack_live(
     const product_job *j, float *target, const float *base, int64_t index, int64_t start, int64_t end);
-/// Packs what all workers share, as far as the plan says so; and both operands of a weight gradient that has to be sorted.
+/// Packs what all workers share, as far as the plan says so; and what is sorted of a weight gradient.
 void martlet_pack_shared(const product_job *j);
-void martlet_pack_sorted(const product_job *j);
+void martlet_pack_sorted_gradient(const product_job *j);
 /// What that takes for each worker.
 int64_t martlet_sorted_lines_bytes(const martlet_product *p);
 
@@ -158,6 +164,24 @@ void martlet_product_epilogue(
 /// Runs pieces on the pool, or here when the product is small.
 void martlet_product_pieces(const product_job *j, int64_t count, martlet_task task);
 
-/// A product masked by degrees that are not sorted: forward or input gradient.
-void martlet_sorted_product_plan(martlet_product *p, int32_t threads);
-void martlet_sorted_product_run(product_job *j, int64_t batches);
+// Products masked by degrees that are not sorted: forward or input gradient.
+
+/// Fewer elements of b are packed whole, in order, and stay in a cache while blocks of rows are multiplied.
+enum { whole_b_elements = 1 << 17 };
+
+/// Where each inner step stands in the order of the mask; `rank` has room for that.
+void martlet_set_inner_rank(product_job *j, int32_t *rank);
+/// Packs all of b for all workers.
+void martlet_pack_sorted_b(product_job *j);
+/// Packs inner steps [from, to) of some rows of a; `target` holds the range [start, start + depth).
+void martlet_pack_sorted_rows(
+    const product_job *j, float *target, const float *base, int64_t first, int64_t rows, int64_t start, int64_t depth,
+    int64_t from, int64_t to, float *lines);
+/// The epilogue on rows of the product whose columns are in the order of the mask.
+void martlet_finish_sorted(
+    const product_job *j, int64_t batch, const float *block, int64_t stride, int64_t m0, int64_t rows, char *work);
+/// What these take for each worker.
+int64_t martlet_sorted_work_bytes(const martlet_product *p);
+/// The same in two passes.
+void martlet_two_pass_plan(martlet_product *p, int32_t threads);
+void martlet_two_pass_run(product_job *j, int64_t batches);

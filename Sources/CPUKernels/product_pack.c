@@ -106,13 +106,13 @@ static void pack_sorted_a(const product_job *j, float *lines, int64_t start, int
     }
 }
 
-// A few inner rows of both.
+// A few inner rows of what is sorted.
 static void pack_sorted(void *argument, int64_t index, int32_t worker) {
     const product_job *j = argument;
     float *lines = (float *)(void *)(j->context->work + worker * j->context->workBytes);
     const int64_t step = j->p->depthBlock, end = minimum((index + 1) * steps_of_a_piece, j->p->k);
-    pack_sorted_b(j, lines, index * steps_of_a_piece, end);
-    for (int64_t from = index * steps_of_a_piece; from < end;) {
+    if (j->p->sharesB) pack_sorted_b(j, lines, index * steps_of_a_piece, end);
+    for (int64_t from = index * steps_of_a_piece; j->p->sharesA && from < end;) {
         const int64_t start = from / step * step, depth = minimum(step, j->p->k - start), to = minimum(start + depth, end);
         pack_sorted_a(j, lines, start, depth, from, to);
         from = to;
@@ -192,6 +192,6 @@ void martlet_pack_shared(const product_job *j) {
     }
 }
 
-void martlet_pack_sorted(const product_job *j) {
+void martlet_pack_sorted_gradient(const product_job *j) {
     martlet_product_pieces(j, divide_up(j->p->k, steps_of_a_piece), pack_sorted);
 }

@@ -17,24 +17,27 @@ enum {
 void martlet_product_plan(martlet_product *p, int32_t threads, int32_t permutes) {
     const martlet_level_functions *level = martlet_level_table(p->level);
     const int64_t tile = level->tile_columns, batches = martlet_product_batches(p);
-    const int permuted = p->mask && (permutes || martlet_mask_column_order(p->mask) || martlet_mask_inner_order(p->mask) ||
-                                     martlet_mask_row_order(p->mask));
-    p->sorted = permuted && p->role != MARTLET_WEIGHT_GRADIENT;
-    const int full_rows = permuted;
-    p->sortsResult = permuted;
-    p->directA = !full_rows && p->a.strides[p->batchRank] == 1 && lies_well(p->a.strides[p->batchRank + 1]);
+    p->permuted = p->mask && (permutes || martlet_mask_column_order(p->mask) || martlet_mask_inner_order(p->mask) ||
+                              martlet_mask_row_order(p->mask));
+    const int is_gradient = p->role == MARTLET_WEIGHT_GRADIENT;
+    const int sorts_a = is_gradient ? permutes || martlet_mask_row_order(p->mask) : p->permuted;
+    const int sorts_b = is_gradient ? permutes || martlet_mask_column_order(p->mask) : p->permuted;
+    const int64_t all_panels = divide_up(maximum(p->n, 1), tile), row_panels = divide_up(maximum(p->m, 1), level->tile_rows);
+    p->inTwoPasses = p->permuted && !is_gradient &&
+                     (all_panels * tile * p->k > whole_b_elements || row_panels < 2 * threads || p->k == 0);
+    p->directA = !sorts_a && p->a.strides[p->batchRank] == 1 && lies_well(p->a.strides[p->batchRank + 1]);
     const int64_t b_inner = p->b.strides[p->batchRank];
     const int in_rows = p->b.strides[p->batchRank + 1] == 1;
     // What is used once only is not worth packing.
     p->thin = !p->mask && in_rows && p->m <= level->tile_rows;
-    p->directB = p->thin || (!full_rows && in_rows && lies_well(b_inner));
+    p->directB = p->thin || (!sorts_b && in_rows && lies_well(b_inner));
     // A packed panel of b is read in order and may be a little larger than the first-level cache; where it lies it has to stay
     // there, and takes up to half as much again. The depth must not depend on the rows: an example's result is the same in every
     // batch.
     const int64_t depth_blocks = divide_up(p->k, in_rows && lies_well(b_inner) ? 144 : 272);
     p->depthBlock = depth_blocks ? divide_up(p->k, depth_blocks) : 1;
-    if (p->sorted) {
-        martlet_sorted_product_plan(p, threads);
+    if (p->inTwoPasses) {
+        martlet_two_pass_plan(p, threads);
         return;
     }
 
@@ -46,9 +49,8 @@ void martlet_product_plan(martlet_product *p, int32_t threads, int32_t permutes)
 
     // Enough blocks to share out evenly, more of them where a mask makes them uneven.
     const int64_t wanted = divide_up((p->mask ? 4 : 2) * (int64_t)threads, batches);
-    const int64_t all_panels = divide_up(maximum(p->n, 1), tile), row_panels = divide_up(maximum(p->m, 1), level->tile_rows);
     int64_t rows, columns;
-    if (full_rows) {
+    if (p->permuted) {
         // The epilogue wants whole rows, to put their columns in order.
         columns = all_panels;
         rows = maximum(1, minimum((1 << 18) / (all_panels * tile * level->tile_rows), divide_up(row_panels, wanted)));
@@ -67,22 +69,23 @@ void martlet_product_plan(martlet_product *p, int32_t threads, int32_t permutes)
     columns = divide_up(all_panels, divide_up(all_panels, columns));
     p->columnBlock = columns * tile;
     const int64_t row_blocks = divide_up(p->m, p->rowBlock), column_blocks = divide_up(p->n, p->columnBlock);
-    if (row_blocks > 0 && !full_rows) p->rowBlock = divide_up(p->m, row_blocks);
+    if (row_blocks > 0 && !p->permuted) p->rowBlock = divide_up(p->m, row_blocks);
     // Lines of b that are contiguous across the inner axis are read in order when all panels are packed at once; of a, each worker
-    // packs what it multiplies. A sorted gradient goes through its batch elements one by one.
+    // packs what it multiplies. What is sorted is packed for all workers, for one batch element after the other.
     const int64_t fitting = cached_bytes / 4 / maximum(1, p->k);
     const int b_in_order = in_rows && all_panels > 1 && p->n <= fitting;
-    const int whole_a = !full_rows && !p->directA && batches == 1 && column_blocks > 1;
+    const int whole_a = !p->permuted && !p->directA && batches == 1 && column_blocks > 1;
     // Two workers pack a little a twice in less time than they hand their halves to each other.
     p->ownsA = whole_a && row_blocks == 1 && threads <= maximum_owners && p->m * p->k <= own_elements;
-    p->sharesA = full_rows || (whole_a && !p->ownsA);
-    p->sharesB = full_rows || (!p->directB && batches == 1 && (row_blocks > 1 || b_in_order));
-    p->sharedBytes = (p->sharesA ? round_up(p->m * p->k, 16) * 4 : 0) + (p->sharesB ? all_panels * tile * p->k * 4 : 0);
+    p->sharesA = (sorts_a && is_gradient) || (whole_a && !p->ownsA);
+    p->sharesB = sorts_b || (!p->directB && batches == 1 && (row_blocks > 1 || b_in_order));
+    p->sharedBytes = (p->sharesA ? round_up(p->m * p->k, 16) * 4 : 0) + (p->sharesB ? all_panels * tile * p->k * 4 : 0) +
+                     (p->permuted ? p->k * 4 : 0);
     int64_t floats = stores_directly(p) ? 0 : p->rowBlock * p->columnBlock;
     if (!p->sharesA && !p->directA) floats += packed_a_floats(p);
     if (!p->sharesB) floats += tile * p->depthBlock;
     if (p->thin) floats += p->rowBlock * p->columnBlock;
-    p->workBytes = floats * 4 + (permuted ? round_up(martlet_rows_in_order(p) * p->n * 4, 64) : 0) +
-                   (int64_t)p->epilogue->slotCount * p->epilogue->slotBytes;
-    if (permuted) p->workBytes = maximum(p->workBytes, martlet_sorted_lines_bytes(p));
+    p->workBytes = floats * 4 + (p->permuted ? martlet_sorted_work_bytes(p)
+                                             : (int64_t)p->epilogue->slotCount * p->epilogue->slotBytes);
+    if (p->permuted) p->workBytes = maximum(p->workBytes, martlet_sorted_lines_bytes(p));
 }

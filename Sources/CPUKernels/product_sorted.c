@@ -1,32 +1,50 @@
 // Products masked by degrees that come in any order: forward and input gradient.
 //
-// The inner axis and the columns are packed in the order of their degrees, in which the mask is a staircase. The product of the
-// sorted operands is kept whole; a second pass puts each row's columns back in their own order and runs the epilogue. An
-// operand is read along its memory: lines that are contiguous along the sorted axis are gathered whole, while they are in the
-// first-level cache; the others are read once in their own order and each element is stored where it stands.
+// The inner axis and the columns are packed in the order of their degrees, in which the mask is a staircase. Where all of b stays
+// in a cache, blocks of rows are multiplied and put back in order one by one (product.c). Otherwise the product of the sorted
+// operands is kept whole, and a second pass puts each row's columns back in their own order and runs the epilogue. An operand is
+// read along its memory: lines that are contiguous along the sorted axis are gathered whole, while they are in the first-level
+// cache; the others are read once in their own order and each element is stored where it stands.
 #include "product.h"
+
+void martlet_set_inner_rank(product_job *j, int32_t *rank) {
+    if (!j->inner_order) return;
+    for (int64_t k = 0; k < j->p->k; k++) rank[j->inner_order[k]] = (int32_t)k;
+    j->inner_rank = rank;
+}
+
+void martlet_pack_sorted_rows(
+    const product_job *j, float *target, const float *base, int64_t first, int64_t rows, int64_t start, int64_t depth,
+    int64_t from, int64_t to, float *lines) {
+    const martlet_product *p = j->p;
+    const int64_t line = p->a.strides[p->batchRank], inner = p->a.strides[p->batchRank + 1];
+    const int64_t pitch = line_pitch(p->depthBlock);
+    for (int64_t i = 0; i < row_panel_count(rows, j->level->tile_rows); i++) {
+        const row_panel rp = panel_of_rows(rows, j->level->tile_rows, i);
+        const float *source = base + (first + rp.first) * line;
+        float *panel = target + rp.first * depth + (from - start) * rp.height;
+        if (!j->inner_order) {
+            j->level->pack(panel, source + from * inner, to - from, inner, rp.height, line, rp.height);
+            continue;
+        }
+        for (int32_t r = 0; r < rp.height; r++) {
+            martlet_gather(lines + r * pitch, source + r * line, j->inner_order, inner, from, to);
+        }
+        j->level->pack(panel, lines, to - from, 1, rp.height, pitch, rp.height);
+    }
+}
 
 // One panel of rows of a: sorted and packed, chunk after chunk.
 static void pack_rows(void *argument, int64_t index, int32_t worker) {
     const product_job *j = argument;
     const martlet_product *p = j->p;
     float *lines = (float *)(void *)(j->context->work + worker * j->context->workBytes);
-    const int64_t stride = line_pitch(p->k);
     const row_panel rp = panel_of_rows(p->m, j->level->tile_rows, index);
     const float *base = martlet_product_base(j, &p->a, j->batch);
-    const int64_t line = p->a.strides[p->batchRank], inner = p->a.strides[p->batchRank + 1];
-    for (int32_t r = 0; j->inner_order && r < rp.height; r++) {
-        martlet_gather(lines + r * stride, base + (rp.first + r) * line, j->inner_order, inner, 0, p->k);
-    }
     for (int64_t start = 0; start < p->k; start += p->depthBlock) {
         const int64_t depth = minimum(p->depthBlock, p->k - start);
         float *target = j->shared_a + p->m * start + rp.first * depth;
-        if (j->inner_order) {
-            j->level->pack(target, lines + start, depth, 1, rp.height, stride, rp.height);
-        } else {
-            j->level->pack(
-                target, base + rp.first * line + start * inner, depth, inner, rp.height, line, rp.height);
-        }
+        martlet_pack_sorted_rows(j, target, base, rp.first, rp.height, start, depth, start, start + depth, lines);
     }
 }
 
@@ -193,9 +211,27 @@ static void pack_chunk(void *argument, int64_t index, int32_t worker) {
         const int64_t column = panel * tile;
         const int32_t width = panel_width(j, column);
         j->level->pack(
-            j->shared_b + panel * tile * p->depthBlock + first * width, lines + column, end - first, pitch,
+            j->shared_b + panel * tile * j->panel_depth + first * width, lines + column, end - first, pitch,
             (int32_t)minimum(tile, p->n - column), 1, width);
     }
+}
+
+static void pack_panel(void *argument, int64_t index, int32_t worker) {
+    (void)worker;
+    const product_job *j = argument;
+    if (j->p->mask->panels[index] == j->p->mask->panels[index + 1]) return;
+    pack_columns(j, j->shared_b + index * j->level->tile_columns * j->p->k, index);
+}
+
+void martlet_pack_sorted_b(product_job *j) {
+    const martlet_product *p = j->p;
+    if (p->b.strides[p->batchRank] == 1) {
+        martlet_product_pieces(j, divide_up(p->n, j->level->tile_columns), pack_panel);
+        return;
+    }
+    j->start = 0;
+    j->depth = j->panel_depth = p->k;
+    martlet_product_pieces(j, divide_up(p->k, rows_of_a_piece), pack_chunk);
 }
 
 // A few panels of this chunk, for some of the rows of a.
@@ -238,31 +274,41 @@ static void run_chunk(void *argument, int64_t index, int32_t worker) {
 
 enum { rows_of_a_finish = 32 };
 
-// The second pass: some rows of the product, put in order, through the epilogue.
-static void finish_rows(void *argument, int64_t index, int32_t worker) {
-    const product_job *j = argument;
+void martlet_finish_sorted(
+    const product_job *j, int64_t batch, const float *block, int64_t stride, int64_t m0, int64_t rows, char *work) {
     const martlet_product *p = j->p;
-    const int64_t stride = round_up(p->n, j->level->tile_columns), together = martlet_rows_in_order(p);
-    const int64_t end = minimum((index + 1) * rows_of_a_finish, p->m);
-    char *work = j->context->work + worker * j->context->workBytes;
+    const int64_t together = martlet_rows_in_order(p);
     char *rest = work + round_up(together * p->n * 4, 64);
     if (!j->column_order) {
-        const int64_t row = index * rows_of_a_finish;
-        martlet_product_epilogue(j, j->batch, j->raw + row * stride, stride, row, end - row, 0, p->n, rest);
+        martlet_product_epilogue(j, batch, block, stride, m0, rows, 0, p->n, rest);
         return;
     }
-    for (int64_t row = index * rows_of_a_finish; row < end; row += together) {
-        const int64_t count = minimum(together, end - row);
+    float *lines = (float *)(void *)work;
+    for (int64_t row = 0; row < rows; row += together) {
+        const int64_t count = minimum(together, rows - row);
         for (int64_t r = 0; r < count; r++) {
-            const float *sorted = j->raw + (row + r) * stride;
-            float *line = (float *)(void *)work + r * p->n;
-            for (int64_t n = 0; n < p->n; n++) line[j->column_order[n]] = sorted[n];
+            const float *sorted = block + (row + r) * stride;
+            for (int64_t n = 0; n < p->n; n++) lines[r * p->n + j->column_order[n]] = sorted[n];
         }
-        martlet_product_epilogue(j, j->batch, (const float *)(void *)work, p->n, row, count, 0, p->n, rest);
+        martlet_product_epilogue(j, batch, lines, p->n, m0 + row, count, 0, p->n, rest);
     }
 }
 
-void martlet_sorted_product_plan(martlet_product *p, int32_t threads) {
+// The second pass: some rows of the product.
+static void finish_rows(void *argument, int64_t index, int32_t worker) {
+    const product_job *j = argument;
+    const int64_t stride = round_up(j->p->n, j->level->tile_columns), row = index * rows_of_a_finish;
+    martlet_finish_sorted(
+        j, j->batch, j->raw + row * stride, stride, row, minimum(rows_of_a_finish, j->p->m - row),
+        j->context->work + worker * j->context->workBytes);
+}
+
+int64_t martlet_sorted_work_bytes(const martlet_product *p) {
+    const int64_t lines = martlet_level_table(p->level)->tile_rows * line_pitch(p->depthBlock);
+    return maximum(4 * maximum(lines, rows_of_a_piece * line_pitch(p->n)), martlet_finish_bytes(p));
+}
+
+void martlet_two_pass_plan(martlet_product *p, int32_t threads) {
     const martlet_level_functions *level = martlet_level_table(p->level);
     const int64_t tile = level->tile_columns, wide = round_up(p->n, tile);
     const int64_t row_panels = row_panel_count(p->m, level->tile_rows);
@@ -275,11 +321,7 @@ void martlet_sorted_product_plan(martlet_product *p, int32_t threads) {
     const int64_t packs_columns = p->b.strides[p->batchRank] != 1;
     const int64_t chunk = packs_columns ? wide * p->depthBlock : 0;
     p->sharedBytes = 4 * (round_up(p->m * p->k, 16) + p->m * wide + chunk + round_up(p->k, 16));
-    const int64_t lines = maximum(level->tile_rows * line_pitch(p->k), rows_of_a_piece * line_pitch(p->n));
-    const int64_t gather = 4 * maximum(lines, p->columnBlock * p->k);
-    const int64_t finish =
-        round_up(martlet_rows_in_order(p) * p->n * 4, 64) + (int64_t)p->epilogue->slotCount * p->epilogue->slotBytes;
-    p->workBytes = maximum(gather, finish);
+    p->workBytes = maximum(martlet_sorted_work_bytes(p), 4 * p->columnBlock * p->k);
 }
 
 static void run_batch(product_job *j) {
@@ -292,6 +334,7 @@ static void run_batch(product_job *j) {
         martlet_product_pieces(j, divide_up(divide_up(p->n, tile), p->columnBlock / tile), run_columns);
     } else {
         const int64_t pieces = divide_up(divide_up(p->n, tile), panels_of_a_piece);
+        j->panel_depth = p->depthBlock;
         for (j->start = 0; j->start < p->k; j->start += p->depthBlock) {
             j->depth = minimum(p->depthBlock, p->k - j->start);
             martlet_product_pieces(j, divide_up(j->depth, rows_of_a_piece), pack_chunk);
@@ -301,17 +344,13 @@ static void run_batch(product_job *j) {
     martlet_product_pieces(j, divide_up(p->m, rows_of_a_finish), finish_rows);
 }
 
-void martlet_sorted_product_run(product_job *j, int64_t batches) {
+void martlet_two_pass_run(product_job *j, int64_t batches) {
     const martlet_product *p = j->p;
     j->shared_a = (float *)(void *)j->context->shared;
     j->raw = j->shared_a + round_up(p->m * p->k, 16);
     j->shared_b = j->raw + p->m * round_up(p->n, j->level->tile_columns);
-    if (j->inner_order) {
-        const int64_t wide = round_up(p->n, j->level->tile_columns);
-        int32_t *rank = (int32_t *)(void *)(j->shared_b + (p->b.strides[p->batchRank] != 1 ? wide * p->depthBlock : 0));
-        for (int64_t k = 0; k < p->k; k++) rank[j->inner_order[k]] = (int32_t)k;
-        j->inner_rank = rank;
-    }
+    const int64_t chunk = p->b.strides[p->batchRank] != 1 ? round_up(p->n, j->level->tile_columns) * p->depthBlock : 0;
+    martlet_set_inner_rank(j, (int32_t *)(void *)(j->shared_b + chunk));
     j->row_blocks = divide_up(row_panel_count(p->m, j->level->tile_rows), p->rowBlock);
     for (j->batch = 0; j->batch < batches; j->batch++) run_batch(j);
 }

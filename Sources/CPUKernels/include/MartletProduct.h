@@ -59,12 +59,12 @@ typedef struct {
     int32_t sharesA, sharesB, directA, directB, directC;
     /// Whether each worker packs all of a for itself.
     int32_t ownsA;
-    /// Whether the mask has to be sorted: the inner axis and the columns are gathered, and the epilogue is a second pass.
-    int32_t sorted;
+    /// Whether the mask has to be sorted: rows, columns and the inner axis are gathered into its order.
+    int32_t permuted;
+    /// Whether such a product is kept whole and goes through the epilogue in a second pass.
+    int32_t inTwoPasses;
     /// Whether there are so few rows that all time goes into reading b.
     int32_t thin;
-    /// Whether rows and columns of a weight gradient have to be sorted.
-    int32_t sortsResult;
     int64_t sharedBytes, workBytes;
 } martlet_product;
 
