@@ -273,19 +273,35 @@ static void run_columns(void *argument, int64_t index, int32_t worker) {
     memcpy(target, sums, (size_t)columns * sizeof(partial));
 }
 
+// Adds the partial results of a segment to those before.
+static void combine_segments(const job *j, partial *totals, const partial *segment) {
+    const martlet_reduction *r = j->r;
+    if (is_real(r->element) && r->kind == MARTLET_SUM) {
+        for (int64_t i = 0; i < r->keptCount; i++) totals[i].real += segment[i].real;
+        return;
+    }
+    for (int64_t i = 0; i < r->keptCount; i++) totals[i] = combine(r->kind, r->element, totals[i], segment[i]);
+}
+
 static void finish(const job *j) {
     const martlet_reduction *r = j->r;
-    for (int64_t i = 0; i < r->keptCount; i++) {
-        partial total = j->partials[i];
-        for (int64_t s = 1; s < r->segments; s++) {
-            total = combine(r->kind, r->element, total, j->partials[s * r->keptCount + i]);
-        }
-        switch (r->element) {
-            case MARTLET_FLOAT32: ((float *)(void *)j->result)[i] = (float)total.real; break;
-            case MARTLET_FLOAT64: ((double *)(void *)j->result)[i] = total.real; break;
-            case MARTLET_INT32: ((int32_t *)(void *)j->result)[i] = (int32_t)(uint32_t)(uint64_t)total.whole; break;
-            default: ((uint8_t *)j->result)[i] = (uint8_t)total.whole; break;
-        }
+    partial *totals = j->partials;
+    for (int64_t s = 1; s < r->segments; s++) combine_segments(j, totals, totals + s * r->keptCount);
+    switch (r->element) {
+        case MARTLET_FLOAT32:
+            for (int64_t i = 0; i < r->keptCount; i++) ((float *)(void *)j->result)[i] = (float)totals[i].real;
+            break;
+        case MARTLET_FLOAT64:
+            for (int64_t i = 0; i < r->keptCount; i++) ((double *)(void *)j->result)[i] = totals[i].real;
+            break;
+        case MARTLET_INT32:
+            for (int64_t i = 0; i < r->keptCount; i++) {
+                ((int32_t *)(void *)j->result)[i] = (int32_t)(uint32_t)(uint64_t)totals[i].whole;
+            }
+            break;
+        default:
+            for (int64_t i = 0; i < r->keptCount; i++) ((uint8_t *)j->result)[i] = (uint8_t)totals[i].whole;
+            break;
     }
 }
 
