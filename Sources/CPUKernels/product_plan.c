@@ -10,6 +10,7 @@ enum {
     cached_bytes = 1 << 21,
     // An operand that leaves room in it.
     own_elements = 1 << 17,
+    narrow_panels = 4,
     // Steps of a product that writes a lot for what it multiplies.
     shallow = 208,
 };
@@ -30,11 +31,13 @@ void martlet_product_plan(martlet_product *p, int32_t threads, int32_t permutes)
     const int in_rows = p->b.strides[p->batchRank + 1] == 1;
     // What is used once only is not worth packing.
     p->thin = !p->mask && in_rows && p->m <= level->tile_rows;
-    p->directB = p->thin || (!sorts_b && in_rows && lies_well(b_inner));
+    // Panels that are not whole are packed; where they are many among few, so are all.
+    const int in_place = in_rows && lies_well(b_inner) && (p->n % tile == 0 || all_panels > narrow_panels);
+    p->directB = p->thin || (!sorts_b && in_place);
     // A packed panel of b is read in order and may be a little larger than the first-level cache; where it lies it has to stay
     // there, and takes up to half as much again. The depth must not depend on the rows: an example's result is the same in every
     // batch.
-    const int64_t depth_blocks = divide_up(p->k, in_rows && lies_well(b_inner) ? 144 : 272);
+    const int64_t depth_blocks = divide_up(p->k, in_place ? 144 : 272);
     p->depthBlock = depth_blocks ? divide_up(p->k, depth_blocks) : 1;
     if (p->inTwoPasses) {
         martlet_two_pass_plan(p, threads);
