@@ -45,11 +45,11 @@ typedef struct {
     int32_t tile_columns;
     /// Elements of a vector.
     int32_t width;
-    /// c[rows][columns] from a b, for a whose inner steps hold `rows` elements and lie `a_step` apart, and b whose hold
-    /// `columns` (one vector or tile_columns) and lie `b_step` apart; `live` of the
+    /// c[rows][columns] from a b, for a whose `rows` rows lie `a_row` apart and whose inner steps lie `a_step` apart, one of them
+    /// neighbours, and b whose inner steps hold `columns` elements (one vector or tile_columns) and lie `b_step` apart; `live` of the
     /// columns are stored. What `ahead` names is fetched on the way.
     void (*tile)(
-        int64_t k, const float *a, int64_t a_step, int32_t rows, const float *b, int64_t b_step, int32_t columns,
+        int64_t k, const float *a, int64_t a_row, int64_t a_step, int32_t rows, const float *b, int64_t b_step, int32_t columns,
         int32_t live, float *c, int64_t stride, int accumulate, const martlet_lines *ahead, int32_t ahead_count);
     /// target[k][height] = source at (k, i), with zeros where i >= live.
     void (*pack)(

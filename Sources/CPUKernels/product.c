@@ -202,7 +202,7 @@ static void run_tiles(
     const product_job *j = x->j;
     const martlet_product *p = j->p;
     const int32_t tile_rows = j->level->tile_rows;
-    const int64_t a_inner = p->a.strides[p->batchRank + 1];
+    const int64_t a_row = p->a.strides[p->batchRank], a_inner = p->a.strides[p->batchRank + 1];
     const int masks_result = p->mask && p->role == MARTLET_WEIGHT_GRADIENT;
     const int64_t panels = row_panel_count(x->rows, tile_rows);
     const tile_span span = span_of(j, column, halves);
@@ -210,13 +210,13 @@ static void run_tiles(
         const row_panel rp = panel_of_rows(x->rows, tile_rows, i);
         const int64_t m = x->m0 + rp.first;
         if (masks_result && !martlet_mask_tile(p->mask, m, m + rp.height, column, column + span.live)) continue;
-        const float *a = p->directA ? x->base_a + m + from * a_inner
+        const float *a = p->directA ? x->base_a + m * a_row + from * a_inner
                                     : x->packed_a + rp.first * x->depth + (from - x->start) * rp.height;
         martlet_lines lines[maximum_lines];
         const int64_t first = column + span.first;
         const int32_t count = to == p->k ? lines_of_tile(x, rp.first, rp.height, first, span.live, lines) : 0;
         j->level->tile(
-            to - from, a, p->directA ? a_inner : rp.height, rp.height, b + span.first, b_step, span.width,
+            to - from, a, p->directA ? a_row : 1, p->directA ? a_inner : rp.height, rp.height, b + span.first, b_step, span.width,
             stores_directly(p) ? span.live : span.width, x->sums + rp.first * x->stride + first - x->n0, x->stride,
             accumulate, lines, count);
         x->executed += rp.height * span.live * (to - from);
@@ -345,7 +345,7 @@ static void run_block(void *argument, int64_t index, int32_t worker) {
             x.packed_a = j->shared_a + p->m * x.start + x.m0 * x.depth;
         } else if (p->ownsA) {
             x.packed_a = packed_a + p->m * x.start;
-        } else if (p->permuted) {
+        } else if (p->permuted && !p->directA) {
             martlet_pack_sorted_rows(
                 j, packed_a, x.base_a, x.m0, x.rows, x.start, x.depth, maximum(x.start, low), minimum(end, high),
                 (float *)(void *)rest);

@@ -4,20 +4,28 @@
     vf line[TILE_VECTORS];                                                                                \
     _Pragma("clang loop unroll(full)") for (int v = 0; v < vectors; v++) line[v] = LOAD_F(b, v * WIDTH);  \
     _Pragma("clang loop unroll(full)") for (int r = 0; r < rows; r++) {                                   \
-        const vf x = splat(a[r]);                                                                         \
+        const vf x = splat(is_along ? rows_of_three[r / 3][r % 3 * a_row] : a[r]);                        \
         _Pragma("clang loop unroll(full)") for (int v = 0; v < vectors; v++) {                            \
             sums[r][v] = FMA(x, line[v], sums[r][v]);                                                     \
         }                                                                                                 \
+    }                                                                                                     \
+    if (is_along) {                                                                                       \
+        _Pragma("clang loop unroll(full)") for (int i = 0; i < (rows + 2) / 3; i++) rows_of_three[i]++;   \
     }                                                                                                     \
     a += a_step;                                                                                          \
     b += b_step;
 
 // A tile of `rows` x `vectors` accumulators; both are constants where this is inlined, so that the accumulators are
-// registers. The inner steps of a and b lie `a_step` and `b_step` elements apart. A line of `ahead` is fetched into the
-// second-level cache with each of the first steps, so that memory works while the arithmetic does.
+// registers. The inner steps of b lie `b_step` elements apart. Of a, rows are neighbours and the inner steps lie `a_step` apart, or
+// (`is_along`, a constant too) the inner steps are neighbours and rows lie `a_row` apart: then an address serves three rows, as
+// one for each would take more registers than there are. A line of `ahead` is fetched into the second-level cache with each of the
+// first steps, so that memory works while the arithmetic does.
 INLINE void tile_body(
-    const int rows, const int vectors, int64_t k, const float *a, int64_t a_step, const float *b, int64_t b_step, float *c,
-    int64_t stride, int32_t live, int accumulate, const martlet_lines *ahead, int32_t ahead_count) {
+    const int rows, const int vectors, const int is_along, int64_t k, const float *a, int64_t a_row, int64_t a_step,
+    const float *b, int64_t b_step, float *c, int64_t stride, int32_t live, int accumulate, const martlet_lines *ahead,
+    int32_t ahead_count) {
+    const float *rows_of_three[(TILE_ROWS + 2) / 3];
+    for (int i = 0; i < (rows + 2) / 3; i++) rows_of_three[i] = a + 3 * i * a_row;
     vf sums[TILE_ROWS][TILE_VECTORS];
 #pragma clang loop unroll(full)
     for (int r = 0; r < rows; r++) {
@@ -56,17 +64,18 @@ INLINE void tile_body(
 }
 
 typedef void (*tile_function)(
-    int64_t k, const float *a, int64_t a_step, const float *b, int64_t b_step, float *c, int64_t stride, int32_t live,
-    int accumulate, const martlet_lines *ahead, int32_t ahead_count);
+    int64_t k, const float *a, int64_t a_row, int64_t a_step, const float *b, int64_t b_step, float *c, int64_t stride,
+    int32_t live, int accumulate, const martlet_lines *ahead, int32_t ahead_count);
 
-#define TILE(rows, vectors)                                                                                  \
-    static void tile_##rows##_##vectors(                                                                     \
-        int64_t k, const float *a, int64_t a_step, const float *b, int64_t b_step, float *c, int64_t stride, \
-        int32_t live, int accumulate, const martlet_lines *ahead, int32_t ahead_count) {                     \
-        tile_body(rows, vectors, k, a, a_step, b, b_step, c, stride, live, accumulate, ahead, ahead_count);  \
+#define TILE(rows, vectors, is_along)                                                                                 \
+    static void tile_##rows##_##vectors##_##is_along(                                                                 \
+        int64_t k, const float *a, int64_t a_row, int64_t a_step, const float *b, int64_t b_step, float *c,           \
+        int64_t stride, int32_t live, int accumulate, const martlet_lines *ahead, int32_t ahead_count) {              \
+        tile_body(                                                                                                    \
+            rows, vectors, is_along, k, a, a_row, a_step, b, b_step, c, stride, live, accumulate, ahead, ahead_count); \
     }
-#define TILES(rows) TILE(rows, 1) TILE(rows, 2)
-#define ENTRY(rows) [rows] = {NULL, tile_##rows##_1, tile_##rows##_2}
+#define TILES(rows) TILE(rows, 1, 0) TILE(rows, 1, 1) TILE(rows, 2, 0) TILE(rows, 2, 1)
+#define ENTRY(rows) [rows] = {{NULL}, {tile_##rows##_1_0, tile_##rows##_1_1}, {tile_##rows##_2_0, tile_##rows##_2_1}}
 
 TILES(1)
 TILES(2)
@@ -84,7 +93,7 @@ TILES(10)
 TILES(11)
 #endif
 
-static const tile_function tile_functions[TILE_ROWS + 1][TILE_VECTORS + 1] = {
+static const tile_function tile_functions[TILE_ROWS + 1][TILE_VECTORS + 1][2] = {
     ENTRY(1), ENTRY(2), ENTRY(3), ENTRY(4),
 #if TILE_ROWS > 4
     ENTRY(5), ENTRY(6),
@@ -98,8 +107,8 @@ static const tile_function tile_functions[TILE_ROWS + 1][TILE_VECTORS + 1] = {
 #undef ENTRY
 
 static void tile(
-    int64_t k, const float *a, int64_t a_step, int32_t rows, const float *b, int64_t b_step, int32_t columns,
+    int64_t k, const float *a, int64_t a_row, int64_t a_step, int32_t rows, const float *b, int64_t b_step, int32_t columns,
     int32_t live, float *c, int64_t stride, int accumulate, const martlet_lines *ahead, int32_t ahead_count) {
-    tile_functions[rows][columns / WIDTH](
-        k, a, a_step, b, b_step, c, stride, live, accumulate, ahead, ahead_count);
+    tile_functions[rows][columns / WIDTH][a_row != 1](
+        k, a, a_row, a_step, b, b_step, c, stride, live, accumulate, ahead, ahead_count);
 }

@@ -5,6 +5,9 @@
 // Lines a multiple of 256 bytes apart fall on few sets of the first-level cache and are better packed.
 static int lies_well(int64_t stride) { return stride % 64 != 0; }
 
+// The rows of a tile that are read along the inner axis stay in that cache unless all of them fall on one set.
+static int rows_lie_well(int64_t stride) { return stride % 1024 != 0; }
+
 enum {
     // What stays in the second-level cache.
     cached_bytes = 1 << 21,
@@ -21,12 +24,14 @@ void martlet_product_plan(martlet_product *p, int32_t threads, int32_t permutes)
     p->permuted = p->mask && (permutes || martlet_mask_column_order(p->mask) || martlet_mask_inner_order(p->mask) ||
                               martlet_mask_row_order(p->mask));
     const int is_gradient = p->role == MARTLET_WEIGHT_GRADIENT;
-    const int sorts_a = is_gradient ? permutes || martlet_mask_row_order(p->mask) : p->permuted;
+    const int sorts_a =
+        p->permuted && (permutes || (is_gradient ? martlet_mask_row_order(p->mask) : martlet_mask_inner_order(p->mask)));
     const int sorts_b = is_gradient ? permutes || martlet_mask_column_order(p->mask) : p->permuted;
     const int64_t all_panels = divide_up(maximum(p->n, 1), tile), row_panels = divide_up(maximum(p->m, 1), level->tile_rows);
     p->inTwoPasses = p->permuted && !is_gradient &&
                      (all_panels * tile * p->k > whole_b_elements || row_panels < 2 * threads || p->k == 0);
-    p->directA = !sorts_a && p->a.strides[p->batchRank] == 1 && lies_well(p->a.strides[p->batchRank + 1]);
+    const int64_t a_row = p->a.strides[p->batchRank], a_inner = p->a.strides[p->batchRank + 1];
+    p->directA = !sorts_a && ((a_row == 1 && (lies_well(a_inner) || (all_panels <= narrow_panels && rows_lie_well(a_inner)))) || (a_inner == 1 && rows_lie_well(a_row)));
     const int64_t b_inner = p->b.strides[p->batchRank];
     const int in_rows = p->b.strides[p->batchRank + 1] == 1;
     // What is used once only is not worth packing.

@@ -97,7 +97,7 @@ static int64_t run_tiles(
         martlet_lines lines[maximum_lines];
         const int32_t count = next_lines(ahead, lines);
         j->level->tile(
-            to - from, j->shared_a + p->m * start + rp.first * depth + (from - start) * rp.height, rp.height, rp.height,
+            to - from, j->shared_a + p->m * start + rp.first * depth + (from - start) * rp.height, 1, rp.height, rp.height,
             b + span.first, width, span.width, span.width, j->raw + rp.first * stride + column + span.first, stride,
             accumulate ? TILE_ADDS : TILE_STORES, lines, count);
         executed += rp.height * span.live * (to - from);

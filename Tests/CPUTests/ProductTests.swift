@@ -82,6 +82,9 @@ import Testing
         Case(m: 100, n: 130, k: 75, transposesA: true), Case(m: 100, n: 130, k: 75, transposesB: true),
         Case(m: 29, n: 48, k: 700, transposesA: true, transposesB: true), Case(m: 530, n: 40, k: 20),
         Case(m: 1030, n: 70, k: 8, transposesB: true), Case(m: 3, n: 20, k: 0),
+        // Rows of a whose places in a cache collide.
+        Case(m: 50, n: 70, k: 1024), Case(m: 50, n: 150, k: 1024, transposesB: true),
+        Case(m: 128, n: 70, k: 40, transposesA: true), Case(m: 128, n: 140, k: 300, transposesA: true),
         Case(m: 7, n: 20, k: 40, batch: [3, 4]),
         Case(m: 1, n: 9, k: 5, transposesB: true, batch: [6]),
         Case(m: 40, n: 50, k: 330, transposesA: true, batch: [2]),
