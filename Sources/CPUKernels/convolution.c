@@ -191,22 +191,27 @@ static void pack_block(void *argument, int64_t index, int32_t worker) {
     const float *weight =
         (const float *)(void *)j->context->values[c->weight.source] + c->weight.offset + b->weight;
     float *target = (float *)(void *)j->context->shared + b->packed;
+    const int64_t row = c->weightRow;
     for (int64_t k = 0; k < b->stepCount; k++, target += b->rows) {
         const martlet_convolution_step *s = &c->steps[b->firstStep + k];
+        const float *from = weight + s->plane % c->planeModulus * c->weightPlane;
         if (is_paired(c)) {
             const martlet_pair_step *pair = &c->pairSteps[b->firstStep + k];
-            const float *from = weight + s->plane % c->planeModulus * c->weightPlane;
-            const float *taps[3];
-            for (int i = 0; i < 3; i++) taps[i] = from + c->taps[pair->taps[i]].weight;
-            for (int32_t r = 0; r < b->rows; r++) {
-                float sum = 0;
-                for (int i = 0; i < 3 && pair->factors[i] != 0; i++) sum += pair->factors[i] * taps[i][r * c->weightRow];
-                target[r] = s->live >> r & 1 ? sum : 0;
+            const float *x = from + c->taps[pair->taps[0]].weight, *y = from + c->taps[pair->taps[1]].weight;
+            const float *z = from + c->taps[pair->taps[2]].weight;
+            const float f = pair->factors[0], g = pair->factors[1], h = pair->factors[2];
+            if (g == 0) {
+                for (int32_t r = 0; r < b->rows; r++) target[r] = f * x[r * row];
+            } else if (h == 0) {
+                for (int32_t r = 0; r < b->rows; r++) target[r] = f * x[r * row] + g * y[r * row];
+            } else {
+                for (int32_t r = 0; r < b->rows; r++) target[r] = f * x[r * row] + g * y[r * row] + h * z[r * row];
             }
-            continue;
+        } else {
+            const float *x = from + c->taps[s->tap].weight;
+            for (int32_t r = 0; r < b->rows; r++) target[r] = x[r * row];
         }
-        const float *from = weight + s->plane % c->planeModulus * c->weightPlane + c->taps[s->tap].weight;
-        for (int32_t r = 0; r < b->rows; r++) target[r] = s->live >> r & 1 ? from[r * c->weightRow] : 0;
+        for (int32_t r = 0; ~s->live != 0 && r < b->rows; r++) target[r] = s->live >> r & 1 ? target[r] : 0;
     }
 }
 

@@ -23,6 +23,15 @@ static int64_t pass_blocks(const martlet_convolution *c) {
 
 static int64_t longest_chunk(const martlet_convolution *c) { return is_paired(c) ? chunk_pairs : chunk_pixels; }
 
+// Places of the weight that a piece of the end has, and planes that makes.
+enum { places_of_a_piece = 256 };
+static int64_t planes_of_a_piece(const martlet_convolution *c) { return maximum(1, places_of_a_piece / c->kernelTaps); }
+
+// What that takes, as a vector of rows holds it; and row after row.
+static int64_t piece_floats(const martlet_convolution *c) {
+    return round_up(planes_of_a_piece(c) * c->kernelTaps * martlet_level_table(c->level)->width, 16);
+}
+
 void martlet_convolution_gradient_plan(martlet_convolution *c) {
     const martlet_level_functions *level = martlet_level_table(c->level);
     c->usesDots = !is_paired(c) && rows_per_group(c) * 4 <= level->width;
@@ -43,7 +52,7 @@ void martlet_convolution_gradient_plan(martlet_convolution *c) {
     const int64_t columns = c->usesDots ? 1 : level->gradient_vectors * level->width;
     const int64_t transposed = c->usesDots ? pixels : (chunk + c->extent[c->rank - 1]) * columns * (is_paired(c) ? 3 : 1);
     const int64_t floats = c->together * source_floats(c) + round_up(transposed, 16);
-    const int64_t finish = round_up(c->rowLength * 4, 64) + (int64_t)c->epilogue->slotCount * c->epilogue->slotBytes;
+    const int64_t finish = 2 * piece_floats(c) * 4 + (int64_t)c->epilogue->slotCount * c->epilogue->slotBytes;
     c->workBytes = maximum(floats * 4, finish);
 }
 
@@ -256,47 +265,70 @@ static void add_parts(void *argument, int64_t index, int32_t worker) {
     for (int64_t part = 1; part < c->parts; part++) j->level->add_row(sums + first, sums + part * c->partFloats + first, count);
 }
 
-// The rows of one block, in the order of the weight, through the epilogue.
-static void finish_row(void *argument, int64_t row, int32_t worker) {
-    const convolution_job *j = argument;
-    const martlet_convolution *c = j->c;
-    char *work = j->context->work + worker * j->context->workBytes;
-    float *line = (float *)(void *)work;
-    // Blocks lie in the order of their rows.
-    int64_t low = 0, high = pass_blocks(c) - 1;
-    while (low < high) {
-        const int64_t middle = (low + high + 1) / 2;
-        if (c->blocks[middle].first <= row) low = middle;
-        else high = middle - 1;
-    }
+// The first of a block's steps that reads plane `plane` of its group, or a later one; steps are in the order of their planes.
+static int64_t first_step(const martlet_convolution *c, const martlet_convolution_block *block, int64_t plane) {
     const int64_t planes = c->planes / c->groups;
-    memset(line, 0, (size_t)c->rowLength * sizeof(float));
-    for (int64_t b = low; b < c->blockCount; b += pass_blocks(c)) {
-        const martlet_convolution_block *block = &c->blocks[b];
-        const int64_t r = row - block->first;
-        const float *sums = (const float *)(void *)j->context->shared + block->packed;
-        const int64_t across = c->usesDots ? 1 : round_up(block->rows, j->level->width);
-        const int64_t start = c->usesDots ? r * block->stepCount : r;
-        for (int64_t i = 0; i < block->stepCount; i++) {
-            const martlet_convolution_step *s = &c->steps[block->firstStep + i];
-            if (!(s->live >> r & 1)) continue;
-            float *taps = line + s->plane % planes * c->kernelTaps;
-            const float sum = sums[start + i * across];
-            if (!is_paired(c)) {
-                taps[c->taps[s->tap].index] = sum;
-                continue;
-            }
-            const martlet_pair_step *pair = &c->pairSteps[block->firstStep + i];
-            for (int k = 0; k < 3 && pair->factors[k] != 0; k++) taps[c->taps[pair->taps[k]].index] += pair->factors[k] * sum;
+    int64_t low = 0, high = block->stepCount;
+    while (low < high) {
+        const int64_t middle = (low + high) / 2;
+        if (c->steps[block->firstStep + middle].plane % planes < plane) low = middle + 1;
+        else high = middle;
+    }
+    return low;
+}
+
+// The sums of a block's steps that belong to the planes [from, to), to where a vector of rows (`lanes` of them from `row` on) holds
+// them: place after place of the weight.
+static void place_sums(
+    const convolution_job *j, const martlet_convolution_block *block, int64_t row, int64_t lanes, int64_t from, int64_t to,
+    float *wide) {
+    const martlet_convolution *c = j->c;
+    const int64_t width = j->level->width, planes = c->planes / c->groups;
+    const int64_t next_row = c->usesDots ? block->stepCount : 1, next_step = c->usesDots ? 1 : round_up(block->rows, width);
+    const float *sums = (const float *)(void *)j->context->shared + block->packed + row * next_row;
+    const int64_t end = first_step(c, block, to);
+    for (int64_t i = first_step(c, block, from); i < end; i++) {
+        const martlet_convolution_step *s = &c->steps[block->firstStep + i];
+        const martlet_pair_step *pair = is_paired(c) ? &c->pairSteps[block->firstStep + i] : NULL;
+        float live[maximum_tile_columns];
+        for (int64_t r = 0; r < lanes; r++) live[r] = sums[i * next_step + r * next_row];
+        for (int64_t r = 0; ~s->live >> row != 0 && r < lanes; r++) live[r] = s->live >> (row + r) & 1 ? live[r] : 0;
+        float *places = wide + (s->plane % planes - from) * c->kernelTaps * width;
+        for (int k = 0; k < (pair ? 3 : 1) && (!pair || pair->factors[k] != 0); k++) {
+            float *place = places + c->taps[pair ? pair->taps[k] : s->tap].index * width;
+            const float factor = pair ? pair->factors[k] : 1;
+            for (int64_t r = 0; r < lanes; r++) place[r] += factor * live[r];
         }
     }
+}
+
+static int64_t pieces_of_rows(const martlet_convolution *c) {
+    return divide_up(c->planes / c->groups, planes_of_a_piece(c));
+}
+
+// Some planes' places in a vector of rows of one block, through the epilogue.
+static void finish_piece(void *argument, int64_t index, int32_t worker) {
+    const convolution_job *j = argument;
+    const martlet_convolution *c = j->c;
+    float *wide = (float *)(void *)(j->context->work + worker * j->context->workBytes), *lines = wide + piece_floats(c);
+    const int64_t width = j->level->width, planes = planes_of_a_piece(c), pieces = pieces_of_rows(c);
+    const int64_t from = index % pieces * planes, to = minimum(from + planes, c->planes / c->groups);
+    int64_t vector = index / pieces, b = 0;
+    for (; vector >= block_vectors(j, &c->blocks[b]); b++) vector -= block_vectors(j, &c->blocks[b]);
+    const int64_t row = vector * width, lanes = minimum(width, c->blocks[b].rows - row), count = (to - from) * c->kernelTaps;
+    memset(wide, 0, (size_t)(count * width) * sizeof(float));
+    for (int64_t i = b; i < c->blockCount; i += pass_blocks(c)) place_sums(j, &c->blocks[i], row, lanes, from, to, wide);
+    j->level->pack(lines, wide, lanes, 1, (int32_t)count, width, (int32_t)count);
     martlet_convolution_epilogue(
-        j, 0, row, 1, 0, c->rowLength, work, c->rowLength, work + round_up(c->rowLength * 4, 64));
+        j, 0, c->blocks[b].first + row, lanes, from * c->kernelTaps, to * c->kernelTaps, (const char *)lines, count,
+        (char *)(lines + piece_floats(c)));
 }
 
 void martlet_convolution_gradient_run(const convolution_job *j) {
     const martlet_convolution *c = j->c;
     martlet_convolution_pieces(j, c->parts, run_part);
     martlet_convolution_pieces(j, divide_up(c->partFloats, floats_of_a_piece), add_parts);
-    martlet_convolution_pieces(j, c->rows, finish_row);
+    int64_t vectors = 0;
+    for (int64_t b = 0; b < pass_blocks(c); b++) vectors += block_vectors(j, &c->blocks[b]);
+    martlet_convolution_pieces(j, vectors * pieces_of_rows(c), finish_piece);
 }
