@@ -15,9 +15,7 @@ static void copy_plane(
     const convolution_job *j, float *target, const float *source, const martlet_convolution *c, const int64_t *phase,
     int64_t start) {
     const int64_t *stride = &c->planesIn.strides[2], *step = c->sourceStep;
-    const int64_t slack = c->phasePitch - c->head - c->window * c->pitch[0];
     memset(target, 0, (size_t)c->head * sizeof(float));
-    memset(target + c->phasePitch - slack, 0, (size_t)slack * sizeof(float));
     target += c->head;
     int64_t present[3];
     for (int a = 0; a < 3; a++) present[a] = maximum(0, divide_up(c->source[a] - phase[a], step[a]));
@@ -121,7 +119,7 @@ void martlet_convolution_fetch(slab_ahead *a) {
 }
 
 slab_source martlet_convolution_source(
-    const convolution_job *j, int64_t image, int64_t first, int64_t last, int64_t pixels, float *copy) {
+    const convolution_job *j, int64_t image, int64_t images, int64_t first, int64_t last, int64_t pixels, float *copy) {
     const martlet_convolution *c = j->c;
     const float *source = (const float *)(void *)j->context->values[c->planesIn.source] + c->planesIn.offset +
                           image * c->planesIn.strides[0];
@@ -129,16 +127,21 @@ slab_source martlet_convolution_source(
     if (c->isDirect && start >= 0 && last - 1 + c->greatestShift[0] < c->source[0] && pixels >= j->level->width) {
         return (slab_source){source + first * c->pitch[0], c->direct, 1};
     }
+    // Zeros below an image are those above the next, which is copied after it.
+    const int64_t lines = (images - 1) * c->tall + c->window, used = c->head + lines * c->pitch[0];
     for (int64_t plane = 0; plane < c->planes; plane++) {
         float *target = copy + plane * c->planePitch;
-        if (is_paired(c)) {
-            see_pairs(j, target, source + plane * c->planesIn.strides[1], c, start);
-            continue;
+        const float *from = source + plane * c->planesIn.strides[1];
+        for (int64_t i = 0; is_paired(c) && i < images; i++) {
+            see_pairs(j, target + i * c->tall * c->pitch[0], from + i * c->planesIn.strides[0], c, start);
         }
-        for (int64_t p = 0; p < c->phases; p++, target += c->phasePitch) {
+        for (int64_t p = 0; !is_paired(c) && p < c->phases; p++, target += c->phasePitch) {
             const int64_t phase[3] = {
                 p / (c->sourceStep[1] * c->sourceStep[2]), p / c->sourceStep[2] % c->sourceStep[1], p % c->sourceStep[2]};
-            copy_plane(j, target, source + plane * c->planesIn.strides[1], c, phase, start);
+            for (int64_t i = 0; i < images; i++) {
+                copy_plane(j, target + i * c->tall * c->pitch[0], from + i * c->planesIn.strides[0], c, phase, start);
+            }
+            memset(target + used, 0, (size_t)(c->phasePitch - used) * sizeof(float));
         }
     }
     return (slab_source){copy, c->copied, 0};
@@ -315,9 +318,9 @@ static void compact_row(
     }
 }
 
-// A tile's pairs of results, from pair `at` of the slab on, from their four sums, which lie `between` apart, to their places in a
-// row of the result.
-static void place_pairs(
+// A tile's pairs of results, from pair `at` of an image's slab on, from their four sums, which lie `between` apart, to their places
+// in a row of the result.
+static void place_pairs_of_image(
     const martlet_convolution *c, const martlet_level_functions *level, const float *sums, int64_t between, int64_t at,
     int64_t pairs, float *target) {
     const int64_t present = c->result[c->rank - 1], lines = c->rank == 3 ? c->result[1] : 1;
@@ -337,13 +340,29 @@ static void place_pairs(
     }
 }
 
-// The pairs of a slab: a tile's pixels go through all four sums while these are in the nearest caches. Returns the multiply-adds.
+// The same where several images lie below one another, and their results `image_pitch` apart.
+static void place_pairs(
+    const martlet_convolution *c, const martlet_level_functions *level, const float *sums, int64_t between, int64_t at,
+    int64_t pairs, float *target, int64_t image_pitch) {
+    const int64_t whole = c->together > 1 ? c->tall * c->pitch[0] : INT64_MAX, live = c->slab * c->pitch[0];
+    for (int64_t end = at + pairs, count; at < end; at += count, sums += count) {
+        const int64_t first = at % whole;
+        count = minimum(whole - first, end - at);
+        const int64_t present = c->together > 1 ? minimum(count, live - first) : count;
+        if (present > 0) {
+            place_pairs_of_image(c, level, sums, between, first, present, target + at / whole * image_pitch);
+        }
+    }
+}
+
+// The pairs of a slab of some images: a tile's pixels go through all four sums while these are in the nearest caches. Returns the
+// multiply-adds.
 static int64_t run_pairs(
-    const convolution_job *j, const float *base, const int32_t *offsets, int64_t rows, float *sums, float *target,
-    int64_t pitch, slab_ahead *ahead, int64_t image, int64_t low) {
+    const convolution_job *j, const float *base, const int32_t *offsets, int64_t images, int64_t rows, float *sums,
+    float *target, int64_t pitch, int64_t image_pitch, slab_ahead *ahead, int64_t image, int64_t low) {
     const martlet_convolution *c = j->c;
     const int64_t width = j->level->width, between = c->rows * c->sumPitch;
-    const int64_t pixels = pass_span(c, &c->passes[0], rows);
+    const int64_t pixels = pass_span(c, &c->passes[0], (images - 1) * c->tall + rows);
     int32_t vectors;
     for (int64_t at = 0; at < pixels; at += vectors * width) {
         vectors = (int32_t)minimum(j->level->conv_vectors, divide_up(pixels - at, width));
@@ -354,39 +373,41 @@ static int64_t run_pairs(
                 p == MARTLET_PAIR_SUMS - 1 ? image : -1, low + 2 * at, 2 * pairs);
         }
         for (int64_t r = 0; r < c->rows; r++) {
-            place_pairs(c, j->level, sums + r * c->sumPitch, between, at, pairs, target + r * pitch);
+            place_pairs(c, j->level, sums + r * c->sumPitch, between, at, pairs, target + r * pitch, image_pitch);
         }
     }
     int64_t products = 0;
     for (int64_t b = 0; b < c->blockCount; b++) products += c->blocks[b].rows * c->blocks[b].stepCount;
-    return products * rows * c->passes[0].counts[1] * c->passes[0].counts[2];
+    return products * images * rows * c->passes[0].counts[1] * c->passes[0].counts[2];
 }
 
 static void run_slab(void *argument, int64_t index, int32_t worker) {
     const convolution_job *j = argument;
     const martlet_convolution *c = j->c;
-    const int64_t image = index / c->slabCount;
-    int64_t first, last;
+    int64_t image, end, first, last;
+    group_range(c, index / c->slabCount, &image, &end);
     slab_range(c, index % c->slabCount, &first, &last);
+    const int64_t images = end - image;
     char *work = j->context->work + worker * j->context->workBytes;
     float *copy = (float *)(void *)work, *sums = copy + source_floats(c);
     float *compact = sums + sum_floats(c);
-    char *rest = (char *)(compact + (c->isCompact ? 0 : c->rows * c->compactPitch));
+    char *rest = (char *)(compact + compact_floats(c));
     // The shortest pass decides whether planes can be read in place.
     int64_t least = INT64_MAX, executed = 0;
     for (int64_t p = 0; p < c->passCount; p++) {
         least = minimum(least, pass_span(c, &c->passes[p], pass_rows(&c->passes[p], first, last)));
     }
-    const slab_source source = martlet_convolution_source(j, image, first, last, least, copy);
+    const slab_source source = martlet_convolution_source(j, image, images, first, last, least, copy);
     const int64_t line = c->result[1] * c->result[2];
     const int64_t low = first * c->resultStep[0] * line;
     const int64_t high = minimum(last * c->resultStep[0], c->result[0]) * line;
     // Where rows of the result are put together: in work space for the epilogue, or where they belong.
     float *target = compact;
-    int64_t pitch = c->compactPitch, sum_pitch = c->sumPitch;
+    int64_t pitch = c->compactPitch, image_pitch = c->rows * c->compactPitch, sum_pitch = c->sumPitch;
     if (c->storesResult) {
         const martlet_operand *output = &c->outputs[0];
         pitch = output->strides[1];
+        image_pitch = output->strides[0];
         target = (float *)(void *)j->context->values[output->source] + output->offset + image * output->strides[0] + low;
     }
     // Tiles that touch no pixel but their own write there at once.
@@ -394,31 +415,40 @@ static void run_slab(void *argument, int64_t index, int32_t worker) {
         sums = target;
         sum_pitch = pitch;
     }
-    const int64_t fetched = c->innerRank == 1 ? image : -1;
-    const int64_t next = source.is_direct ? c->images * c->slabCount : index + 1;
+    const int64_t fetched = c->innerRank == 1 && c->together == 1 ? image : -1;
+    // Small images, several together, are near enough.
+    const int64_t next = source.is_direct || c->together > 1 ? c->images * c->slabCount : index + 1;
     slab_ahead ahead = martlet_convolution_ahead(
         j, next / c->slabCount, next % c->slabCount, divide_up(least, j->level->conv_vectors * j->level->width) * c->blockCount);
     // The sums of pairs are run together.
     const int64_t passes = is_paired(c) ? 0 : c->passCount;
     if (is_paired(c)) {
-        executed = run_pairs(j, source.base, source.offsets, last - first, sums, target, pitch, &ahead, fetched, low);
+        executed = run_pairs(
+            j, source.base, source.offsets, images, last - first, sums, target, pitch, image_pitch, &ahead, fetched, low);
     }
     for (int64_t p = 0; p < passes; p++) {
         const martlet_convolution_pass *pass = &c->passes[p];
-        const int64_t rows = pass_rows(pass, first, last), pixels = pass_span(c, pass, rows);
-        if (pixels == 0) continue;
+        const int64_t rows = pass_rows(pass, first, last);
+        if (pass_span(c, pass, rows) == 0) continue;
+        const int64_t pixels = pass_span(c, pass, (images - 1) * c->tall + rows);
         run_pass(j, pass, &source, pixels, sums, sum_pitch, &ahead, c->storesResult ? -1 : fetched, low);
         for (int64_t b = pass->firstBlock; b < pass->firstBlock + pass->blockCount; b++) {
-            executed += c->blocks[b].rows * c->blocks[b].stepCount * rows * pass->counts[1] * pass->counts[2];
+            executed += c->blocks[b].rows * c->blocks[b].stepCount * images * rows * pass->counts[1] * pass->counts[2];
         }
         if (sums == target || (c->isCompact && !c->storesResult)) continue;
-        for (int64_t r = 0; r < c->rows; r++) compact_row(j, pass, sums + r * sum_pitch, rows, target + r * pitch);
+        for (int64_t i = 0; i < images; i++) {
+            for (int64_t r = 0; r < c->rows; r++) {
+                compact_row(
+                    j, pass, sums + r * sum_pitch + i * c->tall * c->pitch[0], rows, target + i * image_pitch + r * pitch);
+            }
+        }
     }
     j->counts[8 * worker] += executed;
-    if (c->storesResult) return;
-    martlet_convolution_epilogue(
-        j, image, 0, c->rows / c->sections, low, high, (const char *)(c->isCompact ? sums : compact),
-        c->isCompact ? c->sumPitch : c->compactPitch, rest);
+    for (int64_t i = 0; !c->storesResult && i < images; i++) {
+        martlet_convolution_epilogue(
+            j, image + i, 0, c->rows / c->sections, low, high, (const char *)(c->isCompact ? sums : compact + i * image_pitch),
+            c->isCompact ? c->sumPitch : c->compactPitch, rest);
+    }
 }
 
 void martlet_convolution_pieces(const convolution_job *j, int64_t count, martlet_task task) {
@@ -441,6 +471,6 @@ void martlet_convolution_run(const martlet_convolution *c, const martlet_context
         martlet_convolution_gradient_run(&j);
     } else {
         martlet_convolution_pieces(&j, c->blockCount, pack_block);
-        martlet_convolution_pieces(&j, c->images * c->slabCount, run_slab);
+        martlet_convolution_pieces(&j, group_count(c) * c->slabCount, run_slab);
     }
 }

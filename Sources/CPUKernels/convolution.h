@@ -28,6 +28,11 @@ static inline int64_t sum_floats(const martlet_convolution *c) {
     return c->rows * c->sumPitch * (is_paired(c) ? MARTLET_PAIR_SUMS : 1);
 }
 
+/// The results of a slab as they lie in the result, where sums do not.
+static inline int64_t compact_floats(const martlet_convolution *c) {
+    return c->isCompact ? 0 : c->together * c->rows * c->compactPitch;
+}
+
 static inline int64_t rows_per_group(const martlet_convolution *c) { return c->rows / c->groups; }
 
 /// Positions of the first axis in slab `index`: [first, last).
@@ -54,9 +59,17 @@ slab_ahead martlet_convolution_ahead(const convolution_job *j, int64_t image, in
 
 void martlet_convolution_fetch(slab_ahead *ahead);
 
-/// Copies the source of a slab unless it can be read where it lies. `pixels` is the span that will be read from each offset.
+/// Copies the source of a slab unless it can be read where it lies; that of several images, which are one slab each, below one
+/// another. `pixels` is the span that will be read from each offset.
 slab_source martlet_convolution_source(
-    const convolution_job *j, int64_t image, int64_t first, int64_t last, int64_t pixels, float *copy);
+    const convolution_job *j, int64_t image, int64_t images, int64_t first, int64_t last, int64_t pixels, float *copy);
+
+/// Images that are walked together: [first, last) of group `index`.
+static inline int64_t group_count(const martlet_convolution *c) { return divide_up(c->images, c->together); }
+static inline void group_range(const martlet_convolution *c, int64_t index, int64_t *first, int64_t *last) {
+    *first = c->images * index / maximum(1, group_count(c));
+    *last = c->images * (index + 1) / maximum(1, group_count(c));
+}
 
 /// Positions that a pass has in [first, last) of the first axis, and the span of its pixels in a plane.
 static inline int64_t pass_rows(const martlet_convolution_pass *pass, int64_t first, int64_t last) {

@@ -44,7 +44,7 @@ void martlet_convolution_gradient_plan(martlet_convolution *c) {
     }
     const int64_t area = c->extent[0] * c->extent[1] * c->extent[2], chunk = longest_chunk(c);
     c->together = c->slabCount > 1 || c->usesDots ? 1 : maximum(1, minimum(c->images, chunk / 2 / maximum(1, area)));
-    const int64_t units = divide_up(c->images, c->together) * c->slabCount;
+    const int64_t units = group_count(c) * c->slabCount;
     const int64_t most = minimum(largest_part_floats / maximum(1, c->partFloats), c->images * area / chunk);
     c->parts = maximum(1, minimum(units, minimum(16, maximum(2, most))));
     c->sharedBytes = c->parts * c->partFloats * 4;
@@ -215,7 +215,7 @@ static int64_t slab_tiles(const convolution_job *j, int64_t rows) {
 static void run_part(void *argument, int64_t part, int32_t worker) {
     const convolution_job *j = argument;
     const martlet_convolution *c = j->c;
-    const int64_t groups = divide_up(c->images, c->together), units = groups * c->slabCount;
+    const int64_t units = group_count(c) * c->slabCount;
     float *copy = (float *)(void *)(j->context->work + worker * j->context->workBytes);
     float *scratch = copy + c->together * source_floats(c);
     float *sums = (float *)(void *)j->context->shared + part * c->partFloats;
@@ -223,14 +223,13 @@ static void run_part(void *argument, int64_t part, int32_t worker) {
     int64_t executed = 0;
     const int64_t end = units * (part + 1) / c->parts;
     for (int64_t unit = units * part / c->parts; unit < end; unit++) {
-        const int64_t group = unit / c->slabCount, image = c->images * group / groups;
-        const int64_t images = c->images * (group + 1) / groups - image;
-        int64_t first, last;
+        int64_t image, last_image, first, last;
+        group_range(c, unit / c->slabCount, &image, &last_image);
         slab_range(c, unit % c->slabCount, &first, &last);
-        const int64_t rows = last - first;
+        const int64_t images = last_image - image, rows = last - first;
         slab_source source = {NULL, NULL, 0};
         for (int64_t i = images - 1; i >= 0; i--) {
-            source = martlet_convolution_source(j, image + i, first, last, j->level->width, copy + i * source_floats(c));
+            source = martlet_convolution_source(j, image + i, 1, first, last, j->level->width, copy + i * source_floats(c));
         }
         // Small images, several together, are near enough.
         const int64_t next = c->together == 1 && !source.is_direct && unit + 1 < end ? unit + 1 : c->images * c->slabCount;

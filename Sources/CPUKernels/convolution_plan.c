@@ -39,6 +39,7 @@ static void lay_out_planes(martlet_convolution *c) {
         before[c->rank - 1] = 0;
         width[c->rank - 1] = c->extent[c->rank - 1];
     }
+    c->tall = width[0];
     c->pitch[2] = 1;
     c->pitch[1] = width[2];
     c->pitch[0] = width[1] * width[2];
@@ -97,12 +98,39 @@ static void choose_slabs(martlet_convolution *c, int32_t threads) {
     }
     c->slabCount = divide_up(c->extent[0], c->slab);
     c->window = c->slab + c->greatestShift[0] - c->leastShift[0];
-    const int64_t slack = maximum(level->conv_vectors, 1) * level->width;
+}
+
+// How far rows and planes lie apart, for so many images together.
+static void choose_pitches(martlet_convolution *c, int64_t together) {
+    const martlet_level_functions *level = martlet_level_table(c->level);
+    const int64_t slack = maximum(level->conv_vectors, 1) * level->width, above = (together - 1) * c->tall;
+    c->together = together;
     // Vectors of forms are stored where lines of memory begin.
-    c->phasePitch = round_up(c->head + c->window * c->pitch[0] + slack, is_paired(c) ? 16 : 1);
+    c->phasePitch = round_up(c->head + (above + c->window) * c->pitch[0] + slack, is_paired(c) ? 16 : 1);
     c->planePitch = spread(c->phases * c->phasePitch);
-    c->sumPitch = spread(is_paired(c) ? slack : c->slab * c->pitch[0] + slack);
+    c->sumPitch = spread(is_paired(c) ? slack : (above + c->slab) * c->pitch[0] + slack);
     c->compactPitch = spread(c->slab * c->resultStep[0] * c->result[1] * c->result[2]);
+}
+
+// Images of few pixels fill vectors better if they lie below one another in one plane.
+static void choose_together(martlet_convolution *c, int32_t threads) {
+    const martlet_level_functions *level = martlet_level_table(c->level);
+    choose_pitches(c, 1);
+    const int is_plain = is_paired(c) || (c->phases == 1 && c->passCount == 1);
+    if (c->isWeightGradient || c->isDirect || c->rank != 2 || c->slabCount > 1 || !is_plain) return;
+    int64_t best = 1;
+    double least = 0.9 * (double)divide_up(c->images, threads) * slab_cost(c, level, c->slab);
+    for (int64_t together = 2; together <= divide_up(c->images, threads); together++) {
+        choose_pitches(c, together);
+        if (source_floats(c) + sum_floats(c) + together * c->rows * c->compactPitch > slab_floats(c)) break;
+        const double cost = (double)divide_up(divide_up(c->images, together), threads) *
+                            slab_cost(c, level, (together - 1) * c->tall + c->slab);
+        if (cost >= least) continue;
+        least = cost;
+        best = together;
+    }
+    choose_pitches(c, best);
+    if (best > 1) c->isCompact = 0;
 }
 
 static void find_line_masks(martlet_convolution *c) {
@@ -150,6 +178,7 @@ void martlet_convolution_plan(martlet_convolution *c, int32_t threads) {
     }
     lay_out_planes(c);
     choose_slabs(c, threads);
+    choose_together(c, threads);
     find_offsets(c);
     find_line_masks(c);
     if (c->isWeightGradient) {
@@ -163,6 +192,6 @@ void martlet_convolution_plan(martlet_convolution *c, int32_t threads) {
     }
     c->sharedBytes = packed * 4;
     // A slab at the edge, or of few pixels, is copied even where the others are not.
-    const int64_t floats = source_floats(c) + sum_floats(c) + (c->isCompact ? 0 : c->rows * c->compactPitch);
+    const int64_t floats = source_floats(c) + sum_floats(c) + compact_floats(c);
     c->workBytes = floats * 4 + slots;
 }

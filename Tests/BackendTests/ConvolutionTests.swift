@@ -217,6 +217,53 @@ import Testing
         }
     }
 
+    /// Images of few pixels, which are walked several together: against the definition, and every image's result is that of the image
+    /// alone, to the bit, whatever numbers its neighbours have.
+    @Test func smallImagesAgreeWithTheDefinition() throws {
+        let devices = try VectorLevel.available.map { try CPUDevice(threads: 2, level: $0) }
+        var g = Generator(state: 41)
+        for index in 0..<60 {
+            let batch = g.next(2...11)
+            let kernel = [g.next(1...3), g.next(1...3)]
+            let padding = kernel.map { (before: g.next(0...$0), after: g.next(0...$0)) }
+            let (inputs, outputs) = (g.next(1...40), g.next(8...70))
+            let masks = [nil, nil, ConvolutionMask.causal(.b, kernel: kernel)]
+            let configuration = Configuration(
+                x: [batch, inputs, g.next(2...6), index % 2 == 0 ? 4 : g.next(2...7)],
+                weight: [outputs, inputs] + kernel,
+                stride: [1, 1], padding: padding, dilation: [1, g.next(1...2)], groups: 1, mask: masks[g.next(0...2)],
+                isTransposed: false, flips: false)
+            let x = Tensor.input("x", Shape([.batch] + configuration.x.dropFirst().map { Extent($0) }))
+            let y = configuration.build(x, .input("w", Shape(configuration.weight)))
+            if y.error != nil { continue }
+            try check([configuration], seed: UInt64(index + 1), devices: devices, element: .float32)
+            let schedule = try compile([y])
+            let weight = HostArray(g.values(configuration.weight), as: .float32)
+            let values = g.values(configuration.x)
+            for device in devices {
+                let executable = try device.load(schedule, maximumBatch: batch, states: [:])
+                let size = values.elements.count / batch, image = g.next(0...batch - 1)
+                let slice = Array(values.elements[image * size..<(image + 1) * size])
+                let alone = try executable.run(
+                    [
+                        "x": .host(
+                            HostArray(Values(shape: [1] + configuration.x.dropFirst(), elements: slice), as: .float32)),
+                        "w": .host(weight),
+                    ], batch: 1)[0]
+                var others = values
+                for i in values.elements.indices where i / size != image {
+                    others.elements[i] = i % 2 == 0 ? .nan : 1e30
+                }
+                let together = try executable.run(
+                    ["x": .host(HostArray(others, as: .float32)), "w": .host(weight)], batch: batch)[0]
+                let count = alone.doubles.count
+                #expect(
+                    alone.doubles == Array(together.doubles[image * count..<(image + 1) * count]),
+                    "image \(image) of \(configuration)")
+            }
+        }
+    }
+
     /// Where pairs of pixels share products, a masked result still has nothing to do with what its taps do not reach: the bits stay when
     /// that changes, to whatever number.
     @Test func pairsKeepMasksExact() throws {

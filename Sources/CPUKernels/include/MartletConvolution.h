@@ -113,8 +113,10 @@ typedef struct {
     /// For each step where a pixel finds it, in a copied plane and where the source lies.
     int32_t *_Nullable copied, *_Nullable direct;
     int64_t sumPitch, compactPitch;
-    /// A weight gradient's partial sums: how many there are, and floats of each. Small images are walked several together.
-    int64_t parts, partFloats, together;
+    /// A weight gradient's partial sums: how many there are, and floats of each.
+    int64_t parts, partFloats;
+    /// Small images are walked several together, `tall` positions of the first axis from one to the next where they lie in one plane.
+    int64_t together, tall;
     int64_t sharedBytes, workBytes;
 } martlet_convolution;
 
