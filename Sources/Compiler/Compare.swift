@@ -5,11 +5,17 @@ public struct GroupComparison: Sendable {
     public let index: Int
     public let label: String
     public let location: SourceLocation?
-    /// max |a - b| over the group's outputs.
+    /// max |a - b| over the group's outputs that are numbers.
     public let largestDifference: Double
     /// max |a|.
     public let largestValue: Double
-    public var relativeDifference: Double { largestValue > 0 ? largestDifference / largestValue : largestDifference }
+    /// Of the outputs that are conditions, the largest share of elements that differ, a single one aside: where both devices round a
+    /// number differently that lies on a threshold, either answer is right.
+    public let differingShare: Double
+    /// The larger of that share and max |a - b| / max |a|.
+    public var relativeDifference: Double {
+        max(differingShare, largestValue > 0 ? largestDifference / largestValue : largestDifference)
+    }
 }
 
 /// Runs a schedule on two devices group by group: each group of the second gets the inputs that the first had, so a
@@ -46,9 +52,14 @@ public func compareGroups(
         }
         try first.run(group: index, batch: batch)
         try second.run(group: index, batch: batch)
-        var (difference, largest) = (0.0, 0.0)
+        var (difference, largest, share) = (0.0, 0.0, 0.0)
         for id in Set(group.writes).sorted() {
             let (a, b) = (try first.read(id, batch: batch).doubles, try second.read(id, batch: batch).doubles)
+            if schedule.values[id].type.element == .bool {
+                let count = zip(a, b).count { $0.0 != $0.1 }
+                if count > 1 { share = Swift.max(share, Double(count) / Double(a.count)) }
+                continue
+            }
             for (x, y) in zip(a, b) where !(x.isNaN && y.isNaN) {
                 difference = x == y ? difference : Swift.max(difference, abs(x - y).isNaN ? .infinity : abs(x - y))
                 if x.isFinite { largest = Swift.max(largest, abs(x)) }
@@ -57,7 +68,7 @@ public func compareGroups(
         result.append(
             GroupComparison(
                 index: index, label: group.label, location: group.location, largestDifference: difference,
-                largestValue: largest))
+                largestValue: largest, differingShare: share))
     }
     // Both from the same start, each on its own.
     for (id, array) in initial {
