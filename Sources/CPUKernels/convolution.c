@@ -344,11 +344,11 @@ static void place_pairs_of_image(
 static void place_pairs(
     const martlet_convolution *c, const martlet_level_functions *level, const float *sums, int64_t between, int64_t at,
     int64_t pairs, float *target, int64_t image_pitch) {
-    const int64_t whole = c->together > 1 ? c->tall * c->pitch[0] : INT64_MAX, live = c->slab * c->pitch[0];
+    const int64_t whole = c->tall * c->pitch[0], live = c->slab * c->pitch[0];
     for (int64_t end = at + pairs, count; at < end; at += count, sums += count) {
         const int64_t first = at % whole;
         count = minimum(whole - first, end - at);
-        const int64_t present = c->together > 1 ? minimum(count, live - first) : count;
+        const int64_t present = minimum(count, live - first);
         if (present > 0) {
             place_pairs_of_image(c, level, sums, between, first, present, target + at / whole * image_pitch);
         }

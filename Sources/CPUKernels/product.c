@@ -21,14 +21,9 @@ void martlet_product_epilogue(
     const martlet_product *p = j->p;
     martlet_block blocks[2][MARTLET_MAXIMUM_PORTS];
     for (int64_t row = 0; row < rows;) {
-        // Permuted rows go together as far as they are equally far apart.
+        // Permuted rows go one by one.
         const int64_t m = in_order(j->row_order, m0 + row);
-        int64_t step = rows, apart = 1;
-        if (j->row_order) {
-            const int32_t *order = j->row_order + m0 + row;
-            apart = row + 1 < rows ? order[1] - order[0] : 1;
-            for (step = 1; row + step < rows && order[step] - order[step - 1] == apart;) step++;
-        }
+        const int64_t step = j->row_order ? 1 : rows;
         for (int32_t side = 0; side < 2; side++) {
             const int32_t count = side ? p->epilogue->outputCount : p->epilogue->inputCount;
             const martlet_operand *operands = side ? p->outputs : p->inputs;
@@ -44,9 +39,9 @@ void martlet_product_epilogue(
                     offset += rest % p->batchExtents[axis] * operand->strides[axis];
                     rest /= p->batchExtents[axis];
                 }
-                b->rowStride = operand->strides[p->batchRank] * apart;
+                b->rowStride = operand->strides[p->batchRank];
                 b->columnStride = operand->strides[p->batchRank + 1];
-                offset += m * operand->strides[p->batchRank] + n0 * b->columnStride;
+                offset += m * b->rowStride + n0 * b->columnStride;
                 b->start = offset;
                 b->base = operand->source == MARTLET_SOURCE_POSITION
                               ? NULL
@@ -345,7 +340,7 @@ static void run_block(void *argument, int64_t index, int32_t worker) {
             x.packed_a = j->shared_a + p->m * x.start + x.m0 * x.depth;
         } else if (p->ownsA) {
             x.packed_a = packed_a + p->m * x.start;
-        } else if (p->permuted && !p->directA) {
+        } else if (j->inner_order) {
             martlet_pack_sorted_rows(
                 j, packed_a, x.base_a, x.m0, x.rows, x.start, x.depth, maximum(x.start, low), minimum(end, high),
                 (float *)(void *)rest);

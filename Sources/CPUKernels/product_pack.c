@@ -66,7 +66,7 @@ int64_t martlet_sorted_lines_bytes(const martlet_product *p) {
 }
 
 // Inner rows [from, to) of a weight gradient's b, with columns in the order of the mask.
-static void pack_sorted_b(const product_job *j, float *lines, int64_t from, int64_t to) {
+static void pack_gradient_b(const product_job *j, float *lines, int64_t from, int64_t to) {
     const martlet_product *p = j->p;
     const int64_t tile = j->level->tile_columns, inner = p->b.strides[p->batchRank], line = p->b.strides[p->batchRank + 1];
     const float *base = martlet_product_base(j, &p->b, j->batch);
@@ -84,7 +84,7 @@ static void pack_sorted_b(const product_job *j, float *lines, int64_t from, int6
 }
 
 // The same for a, whose rows are sorted; [from, to) lies in the chunk [start, start + depth).
-static void pack_sorted_a(const product_job *j, float *lines, int64_t start, int64_t depth, int64_t from, int64_t to) {
+static void pack_gradient_a(const product_job *j, float *lines, int64_t start, int64_t depth, int64_t from, int64_t to) {
     const martlet_product *p = j->p;
     const int64_t inner = p->a.strides[p->batchRank + 1], line = p->a.strides[p->batchRank];
     const float *base = martlet_product_base(j, &p->a, j->batch);
@@ -107,14 +107,14 @@ static void pack_sorted_a(const product_job *j, float *lines, int64_t start, int
 }
 
 // A few inner rows of what is sorted.
-static void pack_sorted(void *argument, int64_t index, int32_t worker) {
+static void pack_gradient(void *argument, int64_t index, int32_t worker) {
     const product_job *j = argument;
     float *lines = (float *)(void *)(j->context->work + worker * j->context->workBytes);
     const int64_t step = j->p->depthBlock, end = minimum((index + 1) * steps_of_a_piece, j->p->k);
-    if (j->p->sharesB) pack_sorted_b(j, lines, index * steps_of_a_piece, end);
+    if (j->p->sharesB) pack_gradient_b(j, lines, index * steps_of_a_piece, end);
     for (int64_t from = index * steps_of_a_piece; j->p->sharesA && from < end;) {
         const int64_t start = from / step * step, depth = minimum(step, j->p->k - start), to = minimum(start + depth, end);
-        pack_sorted_a(j, lines, start, depth, from, to);
+        pack_gradient_a(j, lines, start, depth, from, to);
         from = to;
     }
 }
@@ -193,5 +193,5 @@ void martlet_pack_shared(const product_job *j) {
 }
 
 void martlet_pack_sorted_gradient(const product_job *j) {
-    martlet_product_pieces(j, divide_up(j->p->k, steps_of_a_piece), pack_sorted);
+    martlet_product_pieces(j, divide_up(j->p->k, steps_of_a_piece), pack_gradient);
 }

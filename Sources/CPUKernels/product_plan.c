@@ -13,6 +13,7 @@ enum {
     cached_bytes = 1 << 21,
     // An operand that leaves room in it.
     own_elements = 1 << 17,
+    // So few panels of columns that what one more read of a, or packing one again, takes is a good part of the whole.
     narrow_panels = 4,
     // Steps of a product that writes a lot for what it multiplies.
     shallow = 208,

@@ -5,17 +5,12 @@ public struct GroupComparison: Sendable {
     public let index: Int
     public let label: String
     public let location: SourceLocation?
-    /// max |a - b| over the group's outputs that are numbers.
+    /// max |a - b| over the group's outputs; 1 where a condition differs. A condition may differ where the group writes numbers beside it
+    /// that differ at the same place: they lie on its threshold within rounding, and their difference is counted.
     public let largestDifference: Double
-    /// max |a|.
+    /// max |a|, of numbers.
     public let largestValue: Double
-    /// Of the outputs that are conditions, the largest share of elements that differ, a single one aside: where both devices round a
-    /// number differently that lies on a threshold, either answer is right.
-    public let differingShare: Double
-    /// The larger of that share and max |a - b| / max |a|.
-    public var relativeDifference: Double {
-        max(differingShare, largestValue > 0 ? largestDifference / largestValue : largestDifference)
-    }
+    public var relativeDifference: Double { largestValue > 0 ? largestDifference / largestValue : largestDifference }
 }
 
 /// Runs a schedule on two devices group by group: each group of the second gets the inputs that the first had, so a
@@ -52,23 +47,25 @@ public func compareGroups(
         }
         try first.run(group: index, batch: batch)
         try second.run(group: index, batch: batch)
-        var (difference, largest, share) = (0.0, 0.0, 0.0)
-        for id in Set(group.writes).sorted() {
-            let (a, b) = (try first.read(id, batch: batch).doubles, try second.read(id, batch: batch).doubles)
-            if schedule.values[id].type.element == .bool {
-                let count = zip(a, b).count { $0.0 != $0.1 }
-                if count > 1 { share = Swift.max(share, Double(count) / Double(a.count)) }
-                continue
-            }
-            for (x, y) in zip(a, b) where !(x.isNaN && y.isNaN) {
-                difference = x == y ? difference : Swift.max(difference, abs(x - y).isNaN ? .infinity : abs(x - y))
-                if x.isFinite { largest = Swift.max(largest, abs(x)) }
+        var (difference, largest) = (0.0, 0.0)
+        let pairs = try Set(group.writes).sorted().map { id in
+            (
+                isCondition: schedule.values[id].type.element == .bool,
+                a: try first.read(id, batch: batch).doubles, b: try second.read(id, batch: batch).doubles
+            )
+        }
+        for pair in pairs {
+            let numbers = pair.isCondition ? pairs.filter { !$0.isCondition && $0.a.count == pair.a.count } : []
+            for (i, (x, y)) in zip(pair.a, pair.b).enumerated() where !(x.isNaN && y.isNaN) {
+                if !pair.isCondition, x.isFinite { largest = Swift.max(largest, abs(x)) }
+                if x == y || numbers.contains(where: { $0.a[i] != $0.b[i] }) { continue }
+                difference = Swift.max(difference, abs(x - y).isNaN ? .infinity : abs(x - y))
             }
         }
         result.append(
             GroupComparison(
                 index: index, label: group.label, location: group.location, largestDifference: difference,
-                largestValue: largest, differingShare: share))
+                largestValue: largest))
     }
     // Both from the same start, each on its own.
     for (id, array) in initial {

@@ -220,11 +220,9 @@ struct Compare: ParsableCommand {
         }
         if !json { print("end to end, the loss: relative difference \(outputs.first ?? 0)") }
         if let bad = groups.first(where: { !($0.relativeDifference <= tolerance) }) {
-            let much =
-                bad.relativeDifference == bad.differingShare
-                ? "a share of \(bad.differingShare) of its conditions differs"
-                : "differs by \(bad.relativeDifference) of its largest value"
-            errorLine("group \(bad.index), \(bad.label): \(much), more than \(tolerance)")
+            errorLine(
+                "group \(bad.index), \(bad.label), differs by \(bad.relativeDifference) of its largest value, more than \(tolerance)"
+            )
             throw ExitCode(1)
         }
     }

@@ -8,9 +8,11 @@ import Testing
 @Suite struct CompareTests {
     /// A product of two steps is zero if both are rounded, and is not where they are fused; so of each row's condition. Without vectors
     /// nothing is fused.
-    private func compare(rows: Int, onThreshold: Int) throws -> GroupComparison {
+    private func compare(onThreshold: Int, writesNumbers: Bool) throws -> GroupComparison {
+        let rows = 50
         let (x, w) = (Tensor.input("x", [.batch, 2]), Tensor.input("w", [2, 8]))
-        let schedule = try compile([x.matmul(w).greater(0), x.matmul(w)])
+        let product = x.matmul(w)
+        let schedule = try compile([product.greater(0)] + (writesNumbers ? [product] : []))
         let fraction: Float = 1 + 1 / 4096
         let rounded = fraction * fraction
         var values: [Float] = []
@@ -26,12 +28,13 @@ import Testing
         return try #require(groups.first { $0.label.contains("matmul") })
     }
 
-    /// Numbers agree; the conditions of what lies on the threshold are told apart from them, by their share.
-    @Test(.enabled(if: VectorLevel.best != .portable)) func conditionsAreComparedByTheirShare() throws {
-        let none = try compare(rows: 50, onThreshold: 0)
-        #expect(none.relativeDifference == 0)
-        let some = try compare(rows: 50, onThreshold: 5)
-        #expect(some.differingShare == 0.1 && some.relativeDifference == 0.1)
-        #expect(some.largestDifference > 0 && some.largestDifference < 1e-6)
+    @Test(.enabled(if: VectorLevel.best != .portable)) func conditionsMayDifferWhereTheirNumbersDo() throws {
+        for writesNumbers in [true, false] {
+            #expect(try compare(onThreshold: 0, writesNumbers: writesNumbers).relativeDifference == 0)
+        }
+        let explained = try compare(onThreshold: 1, writesNumbers: true)
+        #expect(explained.largestDifference > 0 && explained.largestDifference < 1e-6)
+        // Nothing says why: the smallest difference is one too many.
+        #expect(try compare(onThreshold: 1, writesNumbers: false).relativeDifference == 1)
     }
 }

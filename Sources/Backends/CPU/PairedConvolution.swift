@@ -45,6 +45,7 @@ struct PairedConvolution {
         let inner = walk.geometry.kernel.count - 1
         guard inner > 0, walk.passes.count == 1, walk.rowsPerGroup >= 8,
             (walk.sourceStep + walk.resultStep).allSatisfy({ $0 == 1 }),
+            // Lines of a few pairs fill no vector; of four pixels, those of several images are walked together and do.
             walk.result[inner] > 6 || (walk.result[inner] == 4 && !isWeightGradient),
             walk.greatestShift[inner] - walk.leastShift[inner] + 2 <= Int(MARTLET_PAIR_REACH)
         else { return nil }
