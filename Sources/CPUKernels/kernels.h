@@ -36,6 +36,22 @@ enum {
     TILE_CONTINUES,
 };
 
+/// c[rows][columns] = a b, for a whose `rows` rows lie `a_row` apart and whose inner steps lie `a_step` apart, one of them
+/// neighbours, and b whose inner steps hold `columns` elements (one vector or tile_columns) and lie `b_step` apart; `live` of the
+/// columns are stored. What `ahead` names is fetched on the way.
+typedef struct {
+    int64_t k;
+    const float *a;
+    int64_t a_row, a_step;
+    const float *b;
+    int64_t b_step;
+    float *c;
+    int64_t stride;
+    int32_t rows, columns, live, accumulate;
+    int32_t ahead_count;
+    martlet_lines ahead[maximum_lines];
+} martlet_tile;
+
 /// The functions that exist once for each vector level.
 typedef struct {
     const martlet_kernel *float_kernels;
@@ -45,12 +61,7 @@ typedef struct {
     int32_t tile_columns;
     /// Elements of a vector.
     int32_t width;
-    /// c[rows][columns] from a b, for a whose `rows` rows lie `a_row` apart and whose inner steps lie `a_step` apart, one of them
-    /// neighbours, and b whose inner steps hold `columns` elements (one vector or tile_columns) and lie `b_step` apart; `live` of the
-    /// columns are stored. What `ahead` names is fetched on the way.
-    void (*tile)(
-        int64_t k, const float *a, int64_t a_row, int64_t a_step, int32_t rows, const float *b, int64_t b_step, int32_t columns,
-        int32_t live, float *c, int64_t stride, int accumulate, const martlet_lines *ahead, int32_t ahead_count);
+    void (*tile)(const martlet_tile *tile);
     /// target[k][height] = source at (k, i), with zeros where i >= live.
     void (*pack)(
         float *target, const float *source, int64_t k, int64_t k_stride, int32_t live, int64_t stride, int32_t height);

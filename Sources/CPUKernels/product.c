@@ -154,6 +154,8 @@ typedef struct {
     // What the epilogue will read or write row by row: fetched into the second-level cache while the last tiles run.
     int32_t ahead_count;
     martlet_block ahead[8];
+    // The next panel of b, and what the next chunk reads of a.
+    fetching next_b, next_a;
 } block_job;
 
 // Collects the values that the epilogue reaches for along rows, each once.
@@ -178,16 +180,14 @@ static void look_ahead(block_job *x) {
 }
 
 // The lines of memory that the epilogue will touch for a tile.
-static int32_t lines_of_tile(
-    const block_job *x, int64_t row, int64_t rows, int64_t column, int64_t columns, martlet_lines *lines) {
-    int32_t count = 0;
+static void fetch_for_epilogue(
+    const block_job *x, int64_t row, int64_t rows, int64_t column, int64_t columns, martlet_tile *tile) {
     for (int32_t i = 0; i < x->ahead_count; i++) {
         const char *first = x->ahead[i].base + (row * x->ahead[i].rowStride + column) * 4;
-        for (int64_t byte = 0; byte < columns * 4 && count < maximum_lines; byte += 64) {
-            lines[count++] = (martlet_lines){first + byte, x->ahead[i].rowStride * 4, rows};
+        for (int64_t byte = 0; byte < columns * 4 && tile->ahead_count < maximum_lines; byte += 64) {
+            tile->ahead[tile->ahead_count++] = (martlet_lines){first + byte, x->ahead[i].rowStride * 4, rows};
         }
     }
-    return count;
 }
 
 // Rows of a times some halves of one panel of b over the inner range [from, to).
@@ -201,21 +201,65 @@ static void run_tiles(
     const int masks_result = p->mask && p->role == MARTLET_WEIGHT_GRADIENT;
     const int64_t panels = row_panel_count(x->rows, tile_rows);
     const tile_span span = span_of(j, column, halves);
+    const int64_t first = column + span.first;
+    martlet_tile t = {.k = to - from, .a_row = p->directA ? a_row : 1, .a_step = a_inner, .b = b + span.first, .b_step = b_step,
+                      .stride = x->stride, .columns = span.width, .live = stores_directly(p) ? span.live : span.width,
+                      .accumulate = accumulate};
     for (int64_t i = 0; i < panels; i++) {
         const row_panel rp = panel_of_rows(x->rows, tile_rows, i);
         const int64_t m = x->m0 + rp.first;
         if (masks_result && !martlet_mask_tile(p->mask, m, m + rp.height, column, column + span.live)) continue;
-        const float *a = p->directA ? x->base_a + m * a_row + from * a_inner
-                                    : x->packed_a + rp.first * x->depth + (from - x->start) * rp.height;
-        martlet_lines lines[maximum_lines];
-        const int64_t first = column + span.first;
-        const int32_t count = to == p->k ? lines_of_tile(x, rp.first, rp.height, first, span.live, lines) : 0;
-        j->level->tile(
-            to - from, a, p->directA ? a_row : 1, p->directA ? a_inner : rp.height, rp.height, b + span.first, b_step, span.width,
-            stores_directly(p) ? span.live : span.width, x->sums + rp.first * x->stride + first - x->n0, x->stride,
-            accumulate, lines, count);
+        t.a = p->directA ? x->base_a + m * a_row + from * a_inner
+                         : x->packed_a + rp.first * x->depth + (from - x->start) * rp.height;
+        if (!p->directA) t.a_step = rp.height;
+        t.rows = rp.height;
+        t.c = x->sums + rp.first * x->stride + first - x->n0;
+        t.ahead_count = 0;
+        if (to == p->k) fetch_for_epilogue(x, rp.first, rp.height, first, span.live, &t);
+        martlet_fetch_with(&x->next_b, &t);
+        martlet_fetch_with(&x->next_a, &t);
+        j->level->tile(&t);
         x->executed += rp.height * span.live * (to - from);
     }
+}
+
+// What the tiles of this panel fetch of b: inner steps [from, to) of panel `next`, as they will be read.
+static void look_for_b(block_job *x, int64_t next, int64_t from, int64_t to, int64_t tiles) {
+    const product_job *j = x->j;
+    const martlet_product *p = j->p;
+    const int64_t tile = j->level->tile_columns, inner = p->b.strides[p->batchRank];
+    x->next_b = (fetching){0};
+    if (from >= to) return;
+    if (p->sharesB) {
+        const int32_t width = panel_width(j, next * tile);
+        const float *first = j->shared_b + next * tile * p->k + from * width;
+        x->next_b = (fetching){(const char *)first, NULL, 1, 0, divide_up((to - from) * width, 16), 64};
+    } else if (p->directB) {
+        const float *first = x->base_b + from * inner + next * tile;
+        // Where lines of memory are not aligned with the panel, it begins in one and ends in another.
+        const int64_t lines = divide_up(tile, 16) + (inner % 16 != 0);
+        x->next_b = (fetching){(const char *)first, NULL, lines, 64, to - from, inner * 4};
+    }
+    martlet_fetch_within(&x->next_b, tiles);
+}
+
+// What the tiles of this chunk fetch of a for the next one.
+static void look_for_a(block_job *x, int64_t tiles) {
+    const martlet_product *p = x->j->p;
+    const int64_t start = x->start + x->depth, depth = minimum(p->depthBlock, p->k - start);
+    const int64_t a_row = p->a.strides[p->batchRank], a_inner = p->a.strides[p->batchRank + 1];
+    x->next_a = (fetching){0};
+    if (depth <= 0) return;
+    if (p->sharesA) {
+        const float *first = x->j->shared_a + p->m * start + x->m0 * depth;
+        x->next_a = (fetching){(const char *)first, NULL, 1, 0, divide_up(x->rows * depth, 16), 64};
+    } else if (p->directA) {
+        const float *first = x->base_a + x->m0 * a_row + start * a_inner;
+        x->next_a = a_inner == 1
+            ? (fetching){(const char *)first, NULL, x->rows, a_row * 4, divide_up(depth, 16), 64}
+            : (fetching){(const char *)first, NULL, divide_up(x->rows, 16), 64, depth, a_inner * 4};
+    }
+    martlet_fetch_within(&x->next_a, tiles);
 }
 
 // Some halves of one panel of columns over the inner range [from, to); `full` when no element of b in them is dead.
@@ -353,7 +397,20 @@ static void run_block(void *argument, int64_t index, int32_t worker) {
             run_thin(&x, first, panels, chunk_sums);
             continue;
         }
+        const int64_t row_panels = row_panel_count(x.rows, j->level->tile_rows);
+        look_for_a(&x, panels * row_panels);
         for (int64_t panel = first; panel < first + panels; panel++) {
+            // The next panel of this chunk, or the first of the next one.
+            const int is_last = panel + 1 == first + panels;
+            const int64_t next = is_last ? first : panel + 1;
+            int64_t from = is_last ? end : x.start, to = is_last ? minimum(end + p->depthBlock, p->k) : end;
+            if (mask && from < to) {
+                int64_t first_live, last_live;
+                live_range(j, next, next + 1, &first_live, &last_live);
+                from = maximum(from, first_live);
+                to = minimum(to, last_live);
+            }
+            look_for_b(&x, next, from, to, row_panels);
             if (!mask) {
                 run_panel(&x, panel, x.start, end, BOTH_HALVES, 1, x.start > 0 ? TILE_ADDS : TILE_STORES);
                 continue;

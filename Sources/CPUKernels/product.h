@@ -112,6 +112,34 @@ static inline int64_t martlet_finish_bytes(const martlet_product *p) {
     return round_up(martlet_rows_in_order(p) * p->n * 4, 64) + (int64_t)p->epilogue->slotCount * p->epilogue->slotBytes;
 }
 
+/// What will be read soon: lines of memory, `minor` of them `minor_step` bytes apart, `major` times. Each tile fetches a few, so that
+/// memory works while the arithmetic does.
+typedef struct {
+    const char *first;
+    /// The order of the major steps; NULL for the identity.
+    const int32_t *order;
+    int64_t major, major_step, minor, minor_step;
+    int64_t next, of_a_tile;
+} fetching;
+
+/// Fetches all of it within some tiles, as far as they take no longer for it.
+static inline void martlet_fetch_within(fetching *f, int64_t tiles) {
+    enum { fetched_of_a_tile = 128 };
+    f->of_a_tile = tiles > 0 ? minimum(divide_up(f->major * f->minor, tiles), fetched_of_a_tile) : 0;
+}
+
+/// The share of one more tile.
+static inline void martlet_fetch_with(fetching *f, martlet_tile *tile) {
+    const int64_t end = minimum(f->next + f->of_a_tile, f->major * f->minor);
+    while (f->next < end && tile->ahead_count < maximum_lines) {
+        const int64_t major = f->next / f->minor, minor = f->next % f->minor, count = minimum(f->minor - minor, end - f->next);
+        const char *const line = f->first + (f->order ? f->order[major] : major) * f->major_step + minor * f->minor_step;
+        tile->ahead[tile->ahead_count++] = (martlet_lines){line, f->minor_step, count};
+        f->next += count;
+    }
+    f->next = end;
+}
+
 /// Where element i lies; no order is the identity.
 static inline int64_t in_order(const int32_t *order, int64_t i) { return order ? order[i] : i; }
 

@@ -20,10 +20,11 @@
 // (`is_along`, a constant too) the inner steps are neighbours and rows lie `a_row` apart: then an address serves three rows, as
 // one for each would take more registers than there are. A line of `ahead` is fetched into the second-level cache with each of the
 // first steps, so that memory works while the arithmetic does.
-INLINE void tile_body(
-    const int rows, const int vectors, const int is_along, int64_t k, const float *a, int64_t a_row, int64_t a_step,
-    const float *b, int64_t b_step, float *c, int64_t stride, int32_t live, int accumulate, const martlet_lines *ahead,
-    int32_t ahead_count) {
+INLINE void tile_body(const int rows, const int vectors, const int is_along, const martlet_tile *t) {
+    const int64_t k = t->k, a_row = t->a_row, a_step = t->a_step, b_step = t->b_step, stride = t->stride;
+    const float *a = t->a, *b = t->b;
+    float *const c = t->c;
+    const int32_t live = t->live, accumulate = t->accumulate;
     const float *rows_of_three[(TILE_ROWS + 2) / 3];
     for (int i = 0; i < (rows + 2) / 3; i++) rows_of_three[i] = a + 3 * i * a_row;
     vf sums[TILE_ROWS][TILE_VECTORS];
@@ -36,10 +37,10 @@ INLINE void tile_body(
         }
     }
     int64_t p = 0;
-    for (int32_t i = 0; i < ahead_count; i++) {
-        const char *line = ahead[i].first;
-        const int64_t end = k - p < ahead[i].count ? k : p + ahead[i].count;
-        for (; p < end; p++, line += ahead[i].step) {
+    for (int32_t i = 0; i < t->ahead_count; i++) {
+        const char *line = t->ahead[i].first;
+        const int64_t end = k - p < t->ahead[i].count ? k : p + t->ahead[i].count, step = t->ahead[i].step;
+        for (; p < end; p++, line += step) {
             __builtin_prefetch(line, 0, 2);
             STEP
         }
@@ -63,17 +64,10 @@ INLINE void tile_body(
     }
 }
 
-typedef void (*tile_function)(
-    int64_t k, const float *a, int64_t a_row, int64_t a_step, const float *b, int64_t b_step, float *c, int64_t stride,
-    int32_t live, int accumulate, const martlet_lines *ahead, int32_t ahead_count);
+typedef void (*tile_function)(const martlet_tile *t);
 
-#define TILE(rows, vectors, is_along)                                                                                 \
-    static void tile_##rows##_##vectors##_##is_along(                                                                 \
-        int64_t k, const float *a, int64_t a_row, int64_t a_step, const float *b, int64_t b_step, float *c,           \
-        int64_t stride, int32_t live, int accumulate, const martlet_lines *ahead, int32_t ahead_count) {              \
-        tile_body(                                                                                                    \
-            rows, vectors, is_along, k, a, a_row, a_step, b, b_step, c, stride, live, accumulate, ahead, ahead_count); \
-    }
+#define TILE(rows, vectors, is_along) \
+    static void tile_##rows##_##vectors##_##is_along(const martlet_tile *t) { tile_body(rows, vectors, is_along, t); }
 #define TILES(rows) TILE(rows, 1, 0) TILE(rows, 1, 1) TILE(rows, 2, 0) TILE(rows, 2, 1)
 #define ENTRY(rows) [rows] = {{NULL}, {tile_##rows##_1_0, tile_##rows##_1_1}, {tile_##rows##_2_0, tile_##rows##_2_1}}
 
@@ -106,9 +100,4 @@ static const tile_function tile_functions[TILE_ROWS + 1][TILE_VECTORS + 1][2] = 
 #undef TILES
 #undef ENTRY
 
-static void tile(
-    int64_t k, const float *a, int64_t a_row, int64_t a_step, int32_t rows, const float *b, int64_t b_step, int32_t columns,
-    int32_t live, float *c, int64_t stride, int accumulate, const martlet_lines *ahead, int32_t ahead_count) {
-    tile_functions[rows][columns / WIDTH][a_row != 1](
-        k, a, a_row, a_step, b, b_step, c, stride, live, accumulate, ahead, ahead_count);
-}
+static void tile(const martlet_tile *t) { tile_functions[t->rows][t->columns / WIDTH][t->a_row != 1](t); }

@@ -48,39 +48,16 @@ static void pack_rows(void *argument, int64_t index, int32_t worker) {
     }
 }
 
-// Lines of b that are wanted next: a few are fetched with every tile, so that memory works while the arithmetic does.
-typedef struct {
-    const float *base;
-    const int32_t *order;
-    // Lines [line, end) in that order, from an element of the first on.
-    int64_t line, end, element, length, stride;
-    int64_t of_a_tile;
-} fetching;
-
-enum { fetched_of_a_tile = 128, elements_of_a_fetch = 16 };
-
-// What `tiles` tiles fetch of the lines [line, end), unless b is likely to be in a cache.
+// Lines [line, end) of b for the next `tiles` tiles to fetch, unless b is likely to be in a cache.
 static fetching fetch_lines(
     const product_job *j, const int32_t *order, int64_t line, int64_t end, int64_t length, int64_t stride, int64_t tiles) {
-    fetching f = {martlet_product_base(j, &j->p->b, j->batch), order, line, end, 0, length, stride, 0};
-    if (j->p->k * j->p->n <= cached_elements || line >= end || tiles == 0) return f;
-    f.of_a_tile = minimum(divide_up((end - line) * divide_up(length, elements_of_a_fetch), tiles), fetched_of_a_tile);
+    fetching f = {0};
+    if (j->p->k * j->p->n <= cached_elements || line >= end) return f;
+    const float *base = martlet_product_base(j, &j->p->b, j->batch);
+    f = (fetching){(const char *)(order ? base : base + line * stride), order ? order + line : NULL, end - line, stride * 4,
+                   divide_up(length, 16), 64};
+    martlet_fetch_within(&f, tiles);
     return f;
-}
-
-static int32_t next_lines(fetching *f, martlet_lines *lines) {
-    int32_t count = 0;
-    for (int64_t rest = f->of_a_tile; rest > 0 && f->line < f->end && count < maximum_lines;) {
-        const float *line = f->base + in_order(f->order, f->line) * f->stride + f->element;
-        const int64_t fetched = minimum(rest, divide_up(f->length - f->element, elements_of_a_fetch));
-        lines[count++] = (martlet_lines){(const char *)line, elements_of_a_fetch * 4, fetched};
-        rest -= fetched;
-        f->element += fetched * elements_of_a_fetch;
-        if (f->element < f->length) continue;
-        f->element = 0;
-        f->line++;
-    }
-    return count;
 }
 
 // Rows of a times some halves of one packed panel over the inner range [from, to) of the chunk that begins at `start`.
@@ -92,14 +69,16 @@ static int64_t run_tiles(
     const tile_span span = span_of(j, column, halves);
     const int64_t depth = minimum(p->depthBlock, p->k - start), stride = round_up(p->n, tile);
     int64_t executed = 0;
+    martlet_tile t = {.k = to - from, .a_row = 1, .b = b + span.first, .b_step = width, .stride = stride,
+                      .columns = span.width, .live = span.width, .accumulate = accumulate ? TILE_ADDS : TILE_STORES};
     for (int64_t i = first_row; i < last_row; i++) {
         const row_panel rp = panel_of_rows(p->m, j->level->tile_rows, i);
-        martlet_lines lines[maximum_lines];
-        const int32_t count = next_lines(ahead, lines);
-        j->level->tile(
-            to - from, j->shared_a + p->m * start + rp.first * depth + (from - start) * rp.height, 1, rp.height, rp.height,
-            b + span.first, width, span.width, span.width, j->raw + rp.first * stride + column + span.first, stride,
-            accumulate ? TILE_ADDS : TILE_STORES, lines, count);
+        t.a = j->shared_a + p->m * start + rp.first * depth + (from - start) * rp.height;
+        t.a_step = t.rows = rp.height;
+        t.c = j->raw + rp.first * stride + column + span.first;
+        t.ahead_count = 0;
+        martlet_fetch_with(ahead, &t);
+        j->level->tile(&t);
         executed += rp.height * span.live * (to - from);
     }
     return executed;
