@@ -119,7 +119,9 @@ typedef struct {
     /// The order of the major steps; NULL for the identity.
     const int32_t *order;
     int64_t major, major_step, minor, minor_step;
-    int64_t next, of_a_tile;
+    int64_t of_a_tile;
+    /// Where the next tile goes on.
+    int64_t at_major, at_minor;
 } fetching;
 
 /// Fetches all of it within some tiles, as far as they take no longer for it.
@@ -130,14 +132,16 @@ static inline void martlet_fetch_within(fetching *f, int64_t tiles) {
 
 /// The share of one more tile.
 static inline void martlet_fetch_with(fetching *f, martlet_tile *tile) {
-    const int64_t end = minimum(f->next + f->of_a_tile, f->major * f->minor);
-    while (f->next < end && tile->ahead_count < maximum_lines) {
-        const int64_t major = f->next / f->minor, minor = f->next % f->minor, count = minimum(f->minor - minor, end - f->next);
-        const char *const line = f->first + (f->order ? f->order[major] : major) * f->major_step + minor * f->minor_step;
+    for (int64_t rest = f->of_a_tile; rest > 0 && f->at_major < f->major && tile->ahead_count < maximum_lines;) {
+        const int64_t major = f->order ? f->order[f->at_major] : f->at_major, count = minimum(rest, f->minor - f->at_minor);
+        const char *const line = f->first + major * f->major_step + f->at_minor * f->minor_step;
         tile->ahead[tile->ahead_count++] = (martlet_lines){line, f->minor_step, count};
-        f->next += count;
+        rest -= count;
+        f->at_minor += count;
+        if (f->at_minor < f->minor) continue;
+        f->at_minor = 0;
+        f->at_major++;
     }
-    f->next = end;
 }
 
 /// Where element i lies; no order is the identity.
