@@ -105,6 +105,7 @@ UNARY_F(f_erf, vector_erf(x))
 UNARY_F(f_hazard, vector_hazard(x))
 UNARY(f_is_finite, F, float, uint8_t, STORE_B, 1, load_part, as_bytes((as_int(x) & 0x7f800000) != 0x7f800000))
 BINARY_F(f_add, a + b)
+BINARY_F(f_rectified, ({ const vf x = a + b; choose(x < 0.0f, splat(0.0f), x); }))
 BINARY_F(f_subtract, a - b)
 BINARY_F(f_multiply, a *b)
 BINARY_F(f_divide, a / b)
@@ -119,7 +120,6 @@ COMPARE_F(f_equal, a == b)
 // everywhere.
 #define OPERANDS(count)                                                          \
     _Pragma("clang fp contract(off)")                                            \
-    float *d = target;                                                           \
     const float *p[count];                                                       \
     vf same[count];                                                              \
     for (int k = 0; k < count; k++) {                                            \
@@ -127,24 +127,29 @@ COMPARE_F(f_equal, a == b)
         same[k] = splat(*p[k]);                                                  \
     }
 #define OPERAND(k) (scalar[k] ? same[k] : READ_V(F, p[k], i, part, load_part))
+#define STORE_PART(p, x) (part ? store_first((p) + i, n - i, x) : (void)STORE_F(p, i, x))
 
 static void f_add_add(void *target, const void *const *source, const uint8_t *scalar, int64_t n) {
     OPERANDS(3)
+    float *const d = target;
     LOOP(STORE_F, 4, OPERAND(0) + OPERAND(1) + OPERAND(2))
 }
 
 static void f_multiply_multiply(void *target, const void *const *source, const uint8_t *scalar, int64_t n) {
     OPERANDS(3)
+    float *const d = target;
     LOOP(STORE_F, 4, OPERAND(0) * OPERAND(1) * OPERAND(2))
 }
 
 static void f_blend(void *target, const void *const *source, const uint8_t *scalar, int64_t n) {
     OPERANDS(4)
+    float *const d = target;
     LOOP(STORE_F, 4, OPERAND(0) * OPERAND(1) + OPERAND(2) * OPERAND(3))
 }
 
 static void f_damped_step(void *target, const void *const *source, const uint8_t *scalar, int64_t n) {
     OPERANDS(6)
+    float *const d = target;
     LOOP(STORE_F, 4, ({
              const vf size = __builtin_elementwise_sqrt(OPERAND(3)) * OPERAND(4) + OPERAND(5);
              OPERAND(0) - OPERAND(1) * OPERAND(2) / size;
@@ -153,8 +158,7 @@ static void f_damped_step(void *target, const void *const *source, const uint8_t
 
 static void f_moments_step(void *target, const void *const *source, const uint8_t *scalar, int64_t n) {
     OPERANDS(12)
-    float *const first = (float *)(uintptr_t)source[12], *const second = (float *)(uintptr_t)source[13];
-#define STORE_PART(p, x) (part ? store_first((p) + i, n - i, x) : (void)STORE_F(p, i, x))
+    float *const d = target, *const first = (float *)(uintptr_t)source[12], *const second = (float *)(uintptr_t)source[13];
     LOOP(STORE_F, 4, ({
              const vf gradient = OPERAND(7);
              const vf m = OPERAND(0) * OPERAND(1) + OPERAND(2) * OPERAND(3);
@@ -165,8 +169,19 @@ static void f_moments_step(void *target, const void *const *source, const uint8_
              STORE_PART(second, v);
              step;
          }))
-#undef STORE_PART
 }
+
+// Conditions follow in a second loop: stores that alternate between two lines that are not in the first-level cache wait for each
+// other.
+static void f_rectified_sum(void *target, const void *const *source, const uint8_t *scalar, int64_t n) {
+    float *const sum = (float *)(uintptr_t)source[2];
+    f_rectified(sum, source, scalar, n);
+    const float zero = 0;
+    const void *const pair[2] = {&zero, sum};
+    const uint8_t first[2] = {1, 0};
+    f_less(target, pair, first, n);
+}
+#undef STORE_PART
 #undef OPERANDS
 #undef OPERAND
 
@@ -287,6 +302,7 @@ static const martlet_kernel float_kernels[MARTLET_FUNCTION_COUNT] = {
     [MARTLET_BLEND] = f_blend,
     [MARTLET_DAMPED_STEP] = f_damped_step,
     [MARTLET_MOMENTS_STEP] = f_moments_step,
+    [MARTLET_RECTIFIED_SUM] = f_rectified_sum,
 };
 
 static const martlet_kernel integer_kernels[MARTLET_FUNCTION_COUNT] = {

@@ -10,18 +10,29 @@ typedef struct {
     int64_t rows, columns;
 } chunk;
 
-// Rows shorter than this are put together into chunks, at the price of copying operands that are not contiguous; which pays
-// the sooner the more instructions there are to start.
-static inline int64_t shortest_row(const martlet_program *p) {
-    return p->instructionCount > 3 ? 160 : p->instructionCount > 1 ? 100 : 48;
+// Whether the rows of a block follow one another as the columns of one long row do.
+static inline int lies_in_one_row(const martlet_block *b, int64_t columns) {
+    return b->rowStride == columns * b->columnStride;
 }
 
-// Whether the rows of a block follow one another as the columns of one long row do.
-static inline int is_one_row(const martlet_block *blocks, int32_t count, int64_t columns) {
+static inline int all_lie_in_one_row(const martlet_block *blocks, int32_t count, int64_t columns) {
     for (int32_t i = 0; i < count; i++) {
-        if (blocks[i].rowStride != columns * blocks[i].columnStride) return 0;
+        if (!lies_in_one_row(&blocks[i], columns)) return 0;
     }
     return 1;
+}
+
+// Whether short rows go through the instructions one by one. Put together into chunks they would be started less often, at the price
+// of copying each operand whose rows lie apart.
+static inline int goes_by_rows(
+    const martlet_program *p, const martlet_block *inputs, const martlet_block *outputs, int64_t columns) {
+    enum { long_row = 160, short_row = 32 };
+    if (columns >= long_row || columns < short_row) return columns >= long_row;
+    int32_t started = 0, copied = 0;
+    for (int32_t i = 0; i < p->instructionCount; i++) started += p->instructions[i].kernel != NULL;
+    for (int32_t i = 0; i < p->inputCount; i++) copied += !lies_in_one_row(&inputs[i], columns);
+    for (int32_t i = 0; i < p->outputCount; i++) copied += !lies_in_one_row(&outputs[i], columns);
+    return started < copied;
 }
 
 static inline int is_contiguous(const martlet_block *b, const chunk *c) {
@@ -210,12 +221,12 @@ void martlet_program_run(
         s.steps[p->inputCount + i] = 0;
         s.scalars[p->inputCount + i] = 1;
     }
-    if (is_one_row(inputs, p->inputCount, columns) && is_one_row(outputs, p->outputCount, columns)) {
+    if (all_lie_in_one_row(inputs, p->inputCount, columns) && all_lie_in_one_row(outputs, p->outputCount, columns)) {
         columns *= rows;
         rows = columns > 0 ? 1 : 0;
     }
     if (columns == 0) return;
-    const int by_rows = columns >= shortest_row(p) || rows == 1;
+    const int by_rows = rows == 1 || goes_by_rows(p, inputs, outputs, columns);
     const int64_t width = by_rows && columns > MARTLET_CHUNK ? MARTLET_CHUNK : columns;
     const int64_t height = by_rows ? 1 : MARTLET_CHUNK / columns;
     // Down the rows of a strip of columns, so that an operand that walks across memory stays in cache.

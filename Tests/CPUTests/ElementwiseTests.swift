@@ -219,6 +219,48 @@ import Testing
         }
     }
 
+    /// What follows the product of a layer that is trained, which runs as one instruction: a rectified sum and the condition under
+    /// which its gradient passes. Biases come along rows, down columns or as one number, on either side.
+    @Test(arguments: VectorLevel.available, [[0, 1], [1, 0], [0, 0]] as [[Extent]])
+    func rectifiedSum(level: VectorLevel, bias: [Extent]) throws {
+        for turned in [false, true] {
+            let program = Program(
+                inputs: [.float32, .float32], constants: [.init(0, .float32)],
+                instructions: [
+                    .init(.add, turned ? [1, 0] : [0, 1], .float32), .init(.relu, [3], .float32),
+                    .init(.less, [2, 4], .bool),
+                ], outputs: [4, 5])
+            let compiled = try CompiledProgram(program, inputs: [0, 1], outputs: [2, 3], level: level)
+            #expect(
+                compiled.pointer.pointee.instructionCount == 2, "the sum, which the second writes, and the condition")
+            for (rows, columns, pitch) in [(1, 40_000, 40_000), (300, 37, 50), (90, 700, 701), (1, 1, 1), (5, 1, 3)] {
+                var schedule = Schedule()
+                let x = schedule.input([Extent(rows), Extent(pitch)])
+                let b = schedule.input([Extent(max(rows, columns))])
+                let y = schedule.output([Extent(rows), Extent(columns)], .float32)
+                let condition = schedule.output([Extent(rows), Extent(columns)], .bool)
+                schedule.append(
+                    .elementwise(
+                        ElementwiseGroup(
+                            iteration: [Extent(rows), Extent(columns)],
+                            inputs: [
+                                Operand(.value(x), strides: [Extent(pitch), 1], element: .float32),
+                                Operand(.value(b), strides: bias, element: .float32),
+                            ],
+                            program: program, outputs: [schedule.whole(y), schedule.whole(condition)])))
+                var generator = Generator(9)
+                var values = generator.floats(rows * pitch)
+                // Sums that are zero, infinite and no number.
+                let biases = generator.floats(max(rows, columns))
+                values[0] = -biases[0]
+                if columns > 1 { (values[1], values[pitch - 1]) = (.nan, -.infinity) }
+                try check(
+                    schedule, [x: HostArray(values, shape: [rows, pitch]), b: HostArray(biases)], tolerance: 0,
+                    levels: [level])
+            }
+        }
+    }
+
     /// Adam (Kingma & Ba 2015) as one program over four states, all written in place, twice.
     @Test(arguments: VectorLevel.available) func adamInPlace(level: VectorLevel) throws {
         let count = 40_000

@@ -170,6 +170,8 @@ private struct ProgramBuilder {
         outputRegisters = program.outputs.map { renamed[$0] }
         Self.join(&kept, outputs: &outputRegisters, fixed: fixed)
         Self.joinMoments(&kept, outputs: &outputRegisters, fixed: fixed)
+        let zeros = program.constants.indices.filter { program.constants[$0].value == 0 }.map { inputs.count + $0 }
+        Self.joinRectified(&kept, outputs: &outputRegisters, fixed: fixed, zeros: zeros)
 
         let reads = kept.reduce(0) { $0 + $1.operands.count }
         guard reads <= Int(MARTLET_MAXIMUM_READS) else {
@@ -317,6 +319,32 @@ private struct ProgramBuilder {
                 steps[register - fixed].writer = fixed + index
             }
             isJoined[square] = true
+        }
+        remove(isJoined, from: &steps, outputs: &outputs, fixed: fixed)
+    }
+
+    /// Joins a rectified sum with the condition under which its gradient passes, which is wanted behind every product that a
+    /// rectified layer is trained with.
+    private static func joinRectified(_ steps: inout [Step], outputs: inout [Int], fixed: Int, zeros: [Int]) {
+        var uses = [Int](repeating: 0, count: fixed + steps.count)
+        for register in steps.flatMap(\.operands) + outputs { uses[register] += 1 }
+        var isJoined = [Bool](repeating: false, count: steps.count)
+        for index in steps.indices where steps[index].function == MARTLET_LESS && steps[index].from == .float32 {
+            let rectified = steps[index].operands[1]
+            guard zeros.contains(steps[index].operands[0]), rectified >= fixed,
+                steps[rectified - fixed].function == MARTLET_RELU, steps[rectified - fixed].writer == nil
+            else { continue }
+            let sum = steps[rectified - fixed].operands[0]
+            guard sum >= fixed, uses[sum] == 1, steps[sum - fixed].function == MARTLET_ADD else { continue }
+            // What reads the sum in between would find it not yet written.
+            guard !steps[rectified - fixed..<index].contains(where: { $0.operands.contains(rectified) }) else {
+                continue
+            }
+            steps[index].function = MARTLET_RECTIFIED_SUM
+            steps[index].operands = steps[sum - fixed].operands + [rectified]
+            steps[rectified - fixed].operands = []
+            steps[rectified - fixed].writer = fixed + index
+            isJoined[sum - fixed] = true
         }
         remove(isJoined, from: &steps, outputs: &outputs, fixed: fixed)
     }

@@ -50,6 +50,8 @@ typedef enum {
     /// An update of Adam: m = a s + b t, v = c u + w (g g), p - m l / (sqrt(v) r + e). The last two operands are the registers of
     /// m and v, which it writes.
     MARTLET_MOMENTS_STEP,
+    /// Whether 0 < y for y = relu(a + b). The last operand is the register of y, which it writes.
+    MARTLET_RECTIFIED_SUM,
     MARTLET_FUNCTION_COUNT,
 } martlet_function;
 
