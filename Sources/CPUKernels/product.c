@@ -223,7 +223,8 @@ static void run_tiles(
     }
 }
 
-// What the tiles of this panel fetch of b: inner steps [from, to) of panel `next`, as they will be read.
+// What the tiles of this panel fetch of b: inner steps [from, to) of panel `next`, as they will be read or packed. Columns that are
+// contiguous along the inner axis are fetched while they are packed.
 static void look_for_b(block_job *x, int64_t next, int64_t from, int64_t to, int64_t tiles) {
     const product_job *j = x->j;
     const martlet_product *p = j->p;
@@ -234,7 +235,7 @@ static void look_for_b(block_job *x, int64_t next, int64_t from, int64_t to, int
         const int32_t width = panel_width(j, next * tile);
         const float *first = j->shared_b + next * tile * p->k + from * width;
         x->next_b = (fetching){(const char *)first, NULL, 1, 0, divide_up((to - from) * width, 16), 64};
-    } else if (p->directB) {
+    } else if (p->b.strides[p->batchRank + 1] == 1) {
         const float *first = x->base_b + from * inner + next * tile;
         // Where lines of memory are not aligned with the panel, it begins in one and ends in another.
         const int64_t lines = divide_up(tile, 16) + (inner % 16 != 0);
