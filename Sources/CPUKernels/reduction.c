@@ -8,6 +8,9 @@ enum {
     buffer_elements = 2048,
     column_block = 512,
     column_rows = 16,
+    // Columns are dealt in narrower blocks, down to this, where there would be few pieces.
+    narrow_block = 64,
+    enough_pieces = 8,
     row_block_limit = 1024,
     segment_elements = 65536,
 };
@@ -25,6 +28,8 @@ typedef struct {
     partial *partials;
     char *result;
     int64_t row_extent, row_blocks;
+    // Columns of a piece.
+    int64_t columns;
 } job;
 
 static int64_t minimum(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -230,9 +235,10 @@ static void run_columns(void *argument, int64_t index, int32_t worker) {
     const martlet_reduction *r = j->r;
     const int32_t rank = r->keptRank + r->reducedRank, size = martlet_element_size(r->element);
     const int32_t row_axis = rank - 1, column_axis = r->keptRank - 1;
-    const int64_t segment = index % r->segments, block = index / r->segments % j->row_blocks;
+    // A worker's share is of neighbouring rows, as in the group before, whose results are in its cache.
+    const int64_t block = index % j->row_blocks, segment = index / j->row_blocks % r->segments;
     const int64_t outer_kept = index / (r->segments * j->row_blocks);
-    const int64_t first = block * column_block, columns = minimum(column_block, j->row_extent - first);
+    const int64_t first = block * j->columns, columns = minimum(j->columns, j->row_extent - first);
     int64_t outer[2], inner[2];
     segment_bounds(j, segment, r->extents[row_axis], outer, inner);
     char *work = j->context->work + worker * j->context->workBytes;
@@ -343,8 +349,11 @@ void martlet_reduction_run(const martlet_reduction *r, const martlet_context *co
         // An empty reduction: nothing runs, the neutral element remains.
         for (int64_t i = 0; i < r->keptCount * r->segments; i++) j.partials[i] = neutral(r->kind, r->element);
     } else {
-        j.row_blocks = divide_up(j.row_extent, r->byColumns ? column_block : r->rowBlock);
-        const int64_t pieces = r->keptCount / j.row_extent * j.row_blocks * r->segments;
+        const int64_t others = r->keptCount / j.row_extent * r->segments;
+        j.columns = column_block;
+        while (j.columns > narrow_block && divide_up(j.row_extent, j.columns) * others < enough_pieces) j.columns /= 2;
+        j.row_blocks = divide_up(j.row_extent, r->byColumns ? j.columns : r->rowBlock);
+        const int64_t pieces = j.row_blocks * others;
         const martlet_task task = r->byColumns ? run_columns : run_rows;
         if (elements < 16384) {
             for (int64_t i = 0; i < pieces; i++) task(&j, i, 0);

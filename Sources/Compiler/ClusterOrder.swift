@@ -51,9 +51,15 @@ struct ClusterOrder {
         var remaining = fusion.clusters.sorted { $0.rank < $1.rank }
         var done = Set<Int>()
         var order: [Cluster] = []
+        func isReady(_ cluster: Cluster) -> Bool { (before[cluster.id] ?? []).isSubset(of: done) }
         while !remaining.isEmpty {
-            // The graph is acyclic and each added edge was checked, so some cluster is always ready.
-            let next = remaining.firstIndex { (before[$0.id] ?? []).isSubset(of: done) } ?? 0
+            // A reduction of what was computed last finds it in a cache. The graph is acyclic and each added edge was checked, so some
+            // cluster is always ready.
+            let next =
+                remaining.firstIndex {
+                    guard let last = order.last, $0.anchor?.operation is Reduction else { return false }
+                    return before[$0.id]?.contains(last.id) == true && isReady($0)
+                } ?? remaining.firstIndex(where: isReady) ?? 0
             let cluster = remaining.remove(at: next)
             done.insert(cluster.id)
             order.append(cluster)
