@@ -105,7 +105,7 @@ UNARY_F(f_erf, vector_erf(x))
 UNARY_F(f_hazard, vector_hazard(x))
 UNARY(f_is_finite, F, float, uint8_t, STORE_B, 1, load_part, as_bytes((as_int(x) & 0x7f800000) != 0x7f800000))
 BINARY_F(f_add, a + b)
-BINARY_F(f_rectified, ({ const vf x = a + b; choose(x < 0.0f, splat(0.0f), x); }))
+BINARY_F(f_rectified_sum, ({ const vf x = a + b; choose(x < 0.0f, splat(0.0f), x); }))
 BINARY_F(f_subtract, a - b)
 BINARY_F(f_multiply, a *b)
 BINARY_F(f_divide, a / b)
@@ -173,9 +173,9 @@ static void f_moments_step(void *target, const void *const *source, const uint8_
 
 // Conditions follow in a second loop: stores that alternate between two lines that are not in the first-level cache wait for each
 // other.
-static void f_rectified_sum(void *target, const void *const *source, const uint8_t *scalar, int64_t n) {
+static void f_rectified_condition(void *target, const void *const *source, const uint8_t *scalar, int64_t n) {
     float *const sum = (float *)(uintptr_t)source[2];
-    f_rectified(sum, source, scalar, n);
+    f_rectified_sum(sum, source, scalar, n);
     const float zero = 0;
     const void *const pair[2] = {&zero, sum};
     const uint8_t first[2] = {1, 0};
@@ -300,9 +300,10 @@ static const martlet_kernel float_kernels[MARTLET_FUNCTION_COUNT] = {
     [MARTLET_ADD_ADD] = f_add_add,
     [MARTLET_MULTIPLY_MULTIPLY] = f_multiply_multiply,
     [MARTLET_BLEND] = f_blend,
+    [MARTLET_RECTIFIED_SUM] = f_rectified_sum,
     [MARTLET_DAMPED_STEP] = f_damped_step,
     [MARTLET_MOMENTS_STEP] = f_moments_step,
-    [MARTLET_RECTIFIED_SUM] = f_rectified_sum,
+    [MARTLET_RECTIFIED_CONDITION] = f_rectified_condition,
 };
 
 static const martlet_kernel integer_kernels[MARTLET_FUNCTION_COUNT] = {

@@ -181,9 +181,11 @@ void martlet_mask_clear_panel(
     }
 }
 
-// Steps of half a tile that an interval takes; beginning a run costs as much as some steps do.
+// Beginning a run costs as much as these steps of half a tile do.
+enum { steps_of_a_beginning = 32 };
+
+// Steps of half a tile that an interval takes.
 static int64_t work_of_interval(const martlet_interval *v) {
-    enum { steps_of_a_beginning = 32 };
     return (v->end - v->start) * (v->halves == BOTH_HALVES ? 2 : 1) + steps_of_a_beginning;
 }
 
@@ -233,7 +235,13 @@ static int32_t staircase_intervals(const martlet_mask *mask, int64_t n0, int64_t
     const int32_t left0 = edges[n0], left1 = edges[middle - 1];
     const int32_t right0 = has_right ? edges[middle] : left1, right1 = has_right ? edges[n1 - 1] : left1;
     int32_t count = 0;
-    if (mask->role == MARTLET_FORWARD) {
+    // What one half reads alone is left to both where a run of its own would cost more than the other half's zeros.
+    const int32_t alone = mask->role == MARTLET_FORWARD ? right1 - left1 : right0 - left0;
+    if (has_right && alone <= steps_of_a_beginning) {
+        if (mask->role == MARTLET_FORWARD) count = add_interval(target, count, 0, left0, 1, all);
+        count = add_interval(target, count, left0, right1, 0, all);
+        if (mask->role != MARTLET_FORWARD) count = add_interval(target, count, right1, mask->outputs, 1, all);
+    } else if (mask->role == MARTLET_FORWARD) {
         count = add_interval(target, count, 0, left0, 1, all);
         count = add_interval(target, count, left0, left1, 0, all);
         count = add_interval(target, count, left1, right0, 1, RIGHT_HALF);

@@ -170,7 +170,7 @@ static const martlet_kernel bytes[MARTLET_FUNCTION_COUNT] = {
 
 static int is_comparison(martlet_function function) {
     return function == MARTLET_LESS || function == MARTLET_LESS_EQUAL || function == MARTLET_EQUAL ||
-           function == MARTLET_IS_FINITE || function == MARTLET_RECTIFIED_SUM;
+           function == MARTLET_IS_FINITE || function == MARTLET_RECTIFIED_CONDITION;
 }
 
 martlet_kernel martlet_find_kernel(

@@ -171,7 +171,7 @@ private struct ProgramBuilder {
         Self.join(&kept, outputs: &outputRegisters, fixed: fixed)
         Self.joinMoments(&kept, outputs: &outputRegisters, fixed: fixed)
         let zeros = program.constants.indices.filter { program.constants[$0].value == 0 }.map { inputs.count + $0 }
-        Self.joinRectified(&kept, outputs: &outputRegisters, fixed: fixed, zeros: zeros)
+        Self.joinCondition(&kept, fixed: fixed, zeros: zeros)
 
         let reads = kept.reduce(0) { $0 + $1.operands.count }
         guard reads <= Int(MARTLET_MAXIMUM_READS) else {
@@ -259,6 +259,10 @@ private struct ProgramBuilder {
                     MARTLET_DAMPED_STEP, [step.operands[0], product[0], product[1], root[0], scaled[1], sum[1]],
                     [quotient, ratio[0], ratio[1], sum[0], scaled[0]]
                 )
+            case MARTLET_RELU:
+                if let sum = parts(step.operands[0], MARTLET_ADD) {
+                    joined = (MARTLET_RECTIFIED_SUM, sum, [step.operands[0]])
+                }
             case MARTLET_ADD, MARTLET_MULTIPLY:
                 let (a, b) = (step.operands[0], step.operands[1])
                 let twice = step.function == MARTLET_ADD ? MARTLET_ADD_ADD : MARTLET_MULTIPLY_MULTIPLY
@@ -325,28 +329,19 @@ private struct ProgramBuilder {
 
     /// Joins a rectified sum with the condition under which its gradient passes, which is wanted behind every product that a
     /// rectified layer is trained with.
-    private static func joinRectified(_ steps: inout [Step], outputs: inout [Int], fixed: Int, zeros: [Int]) {
-        var uses = [Int](repeating: 0, count: fixed + steps.count)
-        for register in steps.flatMap(\.operands) + outputs { uses[register] += 1 }
-        var isJoined = [Bool](repeating: false, count: steps.count)
+    private static func joinCondition(_ steps: inout [Step], fixed: Int, zeros: [Int]) {
         for index in steps.indices where steps[index].function == MARTLET_LESS && steps[index].from == .float32 {
-            let rectified = steps[index].operands[1]
-            guard zeros.contains(steps[index].operands[0]), rectified >= fixed,
-                steps[rectified - fixed].function == MARTLET_RELU, steps[rectified - fixed].writer == nil
+            let sum = steps[index].operands[1]
+            // The sum is written by the later of the two, so nothing may read it in between.
+            guard zeros.contains(steps[index].operands[0]), sum >= fixed,
+                steps[sum - fixed].function == MARTLET_RECTIFIED_SUM, steps[sum - fixed].writer == nil,
+                !steps[sum - fixed..<index].contains(where: { $0.operands.contains(sum) })
             else { continue }
-            let sum = steps[rectified - fixed].operands[0]
-            guard sum >= fixed, uses[sum] == 1, steps[sum - fixed].function == MARTLET_ADD else { continue }
-            // What reads the sum in between would find it not yet written.
-            guard !steps[rectified - fixed..<index].contains(where: { $0.operands.contains(rectified) }) else {
-                continue
-            }
-            steps[index].function = MARTLET_RECTIFIED_SUM
-            steps[index].operands = steps[sum - fixed].operands + [rectified]
-            steps[rectified - fixed].operands = []
-            steps[rectified - fixed].writer = fixed + index
-            isJoined[sum - fixed] = true
+            steps[index].function = MARTLET_RECTIFIED_CONDITION
+            steps[index].operands = steps[sum - fixed].operands + [sum]
+            steps[sum - fixed].operands = []
+            steps[sum - fixed].writer = fixed + index
         }
-        remove(isJoined, from: &steps, outputs: &outputs, fixed: fixed)
     }
 
     /// Takes steps out whose registers nothing reads any more.

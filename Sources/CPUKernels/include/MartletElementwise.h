@@ -42,16 +42,17 @@ typedef enum {
     MARTLET_PHILOX,
     MARTLET_UNIFORM_FROM_BITS,
     MARTLET_NORMAL_FROM_BITS,
-    /// Several functions in one pass, of float32 only: (a + b) + c, (a b) c, a s + b t, and p - a b / (sqrt(v) r + e).
+    /// Several functions in one pass, of float32 only: (a + b) + c, (a b) c, a s + b t, relu(a + b) and p - a b / (sqrt(v) r + e).
     MARTLET_ADD_ADD,
     MARTLET_MULTIPLY_MULTIPLY,
     MARTLET_BLEND,
+    MARTLET_RECTIFIED_SUM,
     MARTLET_DAMPED_STEP,
     /// An update of Adam: m = a s + b t, v = c u + w (g g), p - m l / (sqrt(v) r + e). The last two operands are the registers of
     /// m and v, which it writes.
     MARTLET_MOMENTS_STEP,
     /// Whether 0 < y for y = relu(a + b). The last operand is the register of y, which it writes.
-    MARTLET_RECTIFIED_SUM,
+    MARTLET_RECTIFIED_CONDITION,
     MARTLET_FUNCTION_COUNT,
 } martlet_function;
 
