@@ -315,7 +315,7 @@ static void live_range(const product_job *j, int64_t first, int64_t last, int64_
 // Which block the piece `index` of a batch element stands for. With rows enough for all, a worker's share is of neighbouring
 // rows, as in the groups before and after, whose results are in its cache; within it, and where blocks of unequal length are
 // dealt in turn, the longest come first, so that no worker is left with one at the end. Later blocks of a staircase are longer,
-// but its earlier columns are in an input gradient.
+// but its earlier columns are in a gradient.
 static void place_of(const product_job *j, int64_t index, int64_t *row_block, int64_t *column_block) {
     const int32_t threads = martlet_pool_threads(j->context->pool);
     const int64_t rows = j->row_blocks, columns = j->column_blocks;
@@ -330,7 +330,14 @@ static void place_of(const product_job *j, int64_t index, int64_t *row_block, in
         index -= first * columns;
     }
     *row_block = first + own - 1 - index % own;
-    *column_block = j->p->role == MARTLET_INPUT_GRADIENT ? index / own : columns - 1 - index / own;
+    *column_block = j->p->role == MARTLET_FORWARD ? columns - 1 - index / own : index / own;
+}
+
+// The panel with which a block of columns begins; the longest are not the widest too.
+static int64_t first_panel(const product_job *j, int64_t column_block) {
+    const int64_t panels = divide_up(j->p->n, j->level->tile_columns), blocks = j->column_blocks;
+    return j->p->role == MARTLET_FORWARD ? martlet_share_start(panels, blocks, column_block)
+                                         : panels - martlet_share_start(panels, blocks, blocks - column_block);
 }
 
 // One block of rows x columns of one batch element.
@@ -345,9 +352,9 @@ static void run_block(void *argument, int64_t index, int32_t worker) {
     block_job x = {.j = j, .batch = j->batch + index / blocks};
     x.m0 = row_block * p->rowBlock;
     x.rows = minimum(p->rowBlock, p->m - x.m0);
-    x.n0 = column_block * p->columnBlock;
-    x.columns = minimum(p->columnBlock, p->n - x.n0);
-    const int64_t first = x.n0 / tile, panels = divide_up(x.columns, tile);
+    const int64_t first = first_panel(j, column_block), panels = first_panel(j, column_block + 1) - first;
+    x.n0 = first * tile;
+    x.columns = minimum(panels * tile, p->n - x.n0);
     x.stride = panels * tile;
     x.base_a = martlet_product_base(j, &p->a, x.batch);
     x.base_b = martlet_product_base(j, &p->b, x.batch);

@@ -69,9 +69,9 @@ void martlet_product_plan(martlet_product *p, int32_t threads, int32_t permutes)
         columns = minimum(all_panels, (p->k <= shallow ? 1024 : 512) / tile);
         rows = minimum(divide_up(row_panels, divide_up(wanted, divide_up(all_panels, columns))), 12);
     } else {
-        // Few rows take b as it comes, a panel at a time.
+        // Few rows take b as it comes, a panel at a time. Two blocks for each worker, dealt forth and back, share a staircase evenly.
         rows = row_panels;
-        columns = minimum(512 / tile, divide_up(all_panels, wanted));
+        columns = minimum(512 / tile, divide_up(all_panels, divide_up(2 * threads, batches)));
     }
     p->rowBlock = minimum(p->m, rows * level->tile_rows);
     if (p->rowBlock < 1) p->rowBlock = 1;

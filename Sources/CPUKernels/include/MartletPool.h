@@ -22,12 +22,14 @@ static inline int64_t martlet_share_start(int64_t count, int64_t shares, int64_t
     return index * low + (index < rest ? index : rest);
 }
 
-/// Deals what is in some order to the workers in turn: the place in that order of a job's piece `index`. Each worker then begins
-/// with the first of the order that it has.
+/// Deals what is in some order to the workers, forth and back: the place in that order of a job's piece `index`. Each worker then
+/// begins with the first of the order that it has, and where they get shorter evenly each has as much.
 static inline int64_t martlet_dealt_in_turn(int64_t count, int32_t threads, int64_t index) {
     int32_t worker = 0;
     while (index >= martlet_share_start(count, threads, worker + 1)) worker++;
-    return (index - martlet_share_start(count, threads, worker)) * threads + worker;
+    const int64_t round = index - martlet_share_start(count, threads, worker), first = round * threads;
+    const int64_t last = first + threads < count ? first + threads : count;
+    return round % 2 ? last - 1 - worker : first + worker;
 }
 
 /// Runs `task` for every index below `count` and waits. Each worker begins with its own share of the indices, in order, so that
