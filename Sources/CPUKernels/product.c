@@ -205,8 +205,11 @@ static void run_tiles(
     martlet_tile t = {.k = to - from, .a_row = p->directA ? a_row : 1, .a_step = a_inner, .b = b + span.first, .b_step = b_step,
                       .stride = x->stride, .columns = span.width, .live = stores_directly(p) ? span.live : span.width,
                       .accumulate = accumulate};
+    // The panels of panel_of_rows, one after the other: a division for each tile would take as long as what else it begins with.
+    const int64_t height = panels > 0 ? x->rows / panels : 0, taller = x->rows - height * panels;
+    row_panel rp = {0};
     for (int64_t i = 0; i < panels; i++) {
-        const row_panel rp = panel_of_rows(x->rows, tile_rows, i);
+        rp = (row_panel){rp.first + rp.height, (int32_t)(height + (i < taller))};
         const int64_t m = x->m0 + rp.first;
         if (masks_result && !martlet_mask_tile(p->mask, m, m + rp.height, column, column + span.live)) continue;
         t.a = p->directA ? x->base_a + m * a_row + from * a_inner

@@ -135,7 +135,6 @@ static void lay(strip *s, int32_t i, int32_t slot) {
 static void lay_in_block(strip *s, int32_t i, const martlet_block *b, const chunk *c, int32_t size, int64_t rows_on) {
     s->places[i] = b->base + (c->row * b->rowStride + c->column * b->columnStride) * size;
     s->steps[i] = rows_on * b->rowStride * size;
-    move(s, &s->places[i], s->steps[i]);
 }
 
 // Binds the program to chunks like c, each `rows_on` rows after the last.
@@ -167,6 +166,7 @@ static void bind(strip *s, const chunk *c, int64_t rows_on) {
         const martlet_block *b = instruction->directOutput < 0 ? NULL : &s->outputs[instruction->directOutput];
         if (b && !all && is_contiguous(b, c)) {
             lay_in_block(s, first + i, b, c, martlet_element_size(p->outputElements[instruction->directOutput]), rows_on);
+            if (instruction->kernel) move(s, &s->places[first + i], s->steps[first + i]);
         } else {
             lay(s, first + i, instruction->slot);
         }
@@ -176,7 +176,12 @@ static void bind(strip *s, const chunk *c, int64_t rows_on) {
         const int32_t size = martlet_element_size(p->outputElements[i]), source = p->outputs[i];
         const char *here = b->base + (c->row * b->rowStride + c->column * b->columnStride) * size;
         const int is_there = s->places[source] == here && is_contiguous(b, c) && !s->scalars[source];
-        if (!is_there) s->scattered[s->scattered_count++] = i;
+        if (is_there) continue;
+        s->scattered[s->scattered_count++] = i;
+        // A place that an instruction writes moves already; operands move where they are read.
+        int moves = source >= first && p->instructions[source - first].kernel;
+        for (int32_t k = 0; k < s->scattered_count - 1; k++) moves |= p->outputs[s->scattered[k]] == source;
+        if (!moves) move(s, &s->places[source], s->steps[source]);
     }
 }
 

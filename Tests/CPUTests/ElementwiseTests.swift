@@ -168,6 +168,29 @@ import Testing
         try check(schedule, [:], tolerance: 0)
     }
 
+    /// Inputs and results that are handed on several times, over rows that lie apart.
+    @Test(arguments: VectorLevel.available) func outputsOfTheSameRegister(level: VectorLevel) throws {
+        for (rows, columns, pitch) in [(90, 700, 701), (300, 37, 50), (60, 100, 128)] {
+            var schedule = Schedule()
+            let x = schedule.input([Extent(rows), Extent(pitch)])
+            let outputs = (0..<6).map { _ in schedule.output([Extent(rows), Extent(columns)], .float32) }
+            let program = Program(
+                inputs: [.float32], constants: [.init(2, .float32)],
+                instructions: [.init(.multiply, [0, 1], .float32), .init(.negate, [2], .float32)],
+                outputs: [0, 2, 0, 2, 3, 3])
+            schedule.append(
+                .elementwise(
+                    ElementwiseGroup(
+                        iteration: [Extent(rows), Extent(columns)],
+                        inputs: [Operand(.value(x), strides: [Extent(pitch), 1], element: .float32)],
+                        program: program, outputs: outputs.map { schedule.whole($0) })))
+            var generator = Generator(3)
+            try check(
+                schedule, [x: HostArray(generator.floats(rows * pitch), shape: [rows, pitch])], tolerance: 0,
+                levels: [level])
+        }
+    }
+
     /// The update of the optimizer Adam, which runs as one instruction, over rows that follow one another or lie apart (then
     /// operands are copied into a chunk first), and whichever side its factors stand on.
     @Test(arguments: VectorLevel.available, [false, true]) func momentsStep(level: VectorLevel, turned: Bool) throws {
