@@ -38,9 +38,10 @@ void martlet_product_plan(martlet_product *p, int32_t threads, int32_t permutes)
     // What is used once only is not worth packing.
     p->thin = !p->mask && in_rows && p->m <= level->tile_rows;
     // Panels that are not whole are packed; where they are many among few, so are all.
-    const int in_place = in_rows && lies_well(b_inner) && (p->n % tile == 0 || all_panels > narrow_panels);
+    const int b_lies_well = in_rows && lies_well(b_inner) && (p->n % tile == 0 || all_panels > narrow_panels);
     // A panel with dead elements is packed in any case, in one run then.
-    p->directB = p->thin || (!sorts_b && in_place && !mask_of_b(p));
+    const int in_place = b_lies_well && !mask_of_b(p);
+    p->directB = p->thin || (!sorts_b && in_place);
     // A packed panel of b is read in order and may be a little larger than the first-level cache; where it lies it has to stay
     // there, and takes up to half as much again. The depth must not depend on the rows: an example's result is the same in every
     // batch.
@@ -83,7 +84,7 @@ void martlet_product_plan(martlet_product *p, int32_t threads, int32_t permutes)
     // Lines of b that are contiguous across the inner axis are read in order when all panels are packed at once; of a, each worker
     // packs what it multiplies. What is sorted is packed for all workers, for one batch element after the other.
     const int64_t fitting = cached_bytes / 4 / maximum(1, p->k);
-    const int b_in_order = in_rows && !in_place && all_panels > 1 && p->n <= fitting;
+    const int b_in_order = in_rows && !b_lies_well && all_panels > 1 && p->n <= fitting;
     const int whole_a = !p->permuted && !p->directA && batches == 1 && column_blocks > 1;
     // Two workers pack a little a twice in less time than they hand their halves to each other.
     p->ownsA = whole_a && row_blocks == 1 && threads <= maximum_owners && p->m * p->k <= own_elements;
