@@ -120,7 +120,8 @@ static void run_columns(void *argument, int64_t index, int32_t worker) {
         if (mask->panels[panel] < mask->panels[panel + 1]) pack_columns(j, packed + (panel - first) * tile * p->k, panel);
     }
     // This worker's next panels, if pieces take equally long.
-    const int64_t next = first - threads * together;
+    const int64_t after = minimum(index + 1, pieces - 1);
+    const int64_t next = (pieces - 1 - martlet_dealt_in_turn(pieces, threads, after)) * together;
     int64_t tiles = 0;
     for (int64_t panel = first; panel < last; panel++) {
         const int32_t low = mask->panels[panel], high = mask->panels[panel + 1];
@@ -128,7 +129,7 @@ static void run_columns(void *argument, int64_t index, int32_t worker) {
         tiles += divide_up(mask->intervals[high - 1].end - mask->intervals[low].start, p->depthBlock) * row_panels;
     }
     fetching ahead = fetch_lines(
-        j, j->column_order, maximum(next, 0) * tile, minimum((next + together) * tile, p->n), p->k,
+        j, j->column_order, next * tile, minimum((next + together) * tile, p->n), p->k,
         p->b.strides[p->batchRank + 1], tiles);
     int64_t executed = 0;
     // A chunk of a is read once for all of these panels.
