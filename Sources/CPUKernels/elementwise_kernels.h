@@ -86,6 +86,8 @@ INLINE vi as_mask(vb flags) { return __builtin_convertvector(flags != (uint8_t)0
 #define BINARY_I(name, expression) BINARY(name, I, vi, int32_t, int32_t, STORE_I, 4, load_part_int, expression)
 #define COMPARE_I(name, expression) BINARY(name, I, vi, int32_t, uint8_t, STORE_B, 1, load_part_int, as_bytes(expression))
 
+INLINE vf rectified(vf x) { return choose(x < 0.0f, splat(0.0f), x); }
+
 UNARY_F(f_negate, -x)
 UNARY_F(f_absolute, absolute(x))
 UNARY_F(f_sign, choose(x > 0.0f, splat(1.0f), choose(x < 0.0f, splat(-1.0f), x)))
@@ -97,7 +99,7 @@ UNARY_F(f_sqrt, __builtin_elementwise_sqrt(x))
 UNARY_F(f_tanh, vector_tanh(x))
 UNARY_F(f_sigmoid, vector_sigmoid(x))
 UNARY_F(f_softplus, vector_softplus(x))
-UNARY_F(f_relu, choose(x < 0.0f, splat(0.0f), x))
+UNARY_F(f_relu, rectified(x))
 UNARY_F(f_floor, __builtin_elementwise_floor(x))
 UNARY_F(f_sin, vector_sin(x))
 UNARY_F(f_cos, vector_cos(x))
@@ -105,7 +107,7 @@ UNARY_F(f_erf, vector_erf(x))
 UNARY_F(f_hazard, vector_hazard(x))
 UNARY(f_is_finite, F, float, uint8_t, STORE_B, 1, load_part, as_bytes((as_int(x) & 0x7f800000) != 0x7f800000))
 BINARY_F(f_add, a + b)
-BINARY_F(f_rectified_sum, ({ const vf x = a + b; choose(x < 0.0f, splat(0.0f), x); }))
+BINARY_F(f_rectified_sum, rectified(a + b))
 BINARY_F(f_subtract, a - b)
 BINARY_F(f_multiply, a *b)
 BINARY_F(f_divide, a / b)
@@ -120,6 +122,7 @@ COMPARE_F(f_equal, a == b)
 // everywhere.
 #define OPERANDS(count)                                                          \
     _Pragma("clang fp contract(off)")                                            \
+    float *d = target;                                                           \
     const float *p[count];                                                       \
     vf same[count];                                                              \
     for (int k = 0; k < count; k++) {                                            \
@@ -127,29 +130,24 @@ COMPARE_F(f_equal, a == b)
         same[k] = splat(*p[k]);                                                  \
     }
 #define OPERAND(k) (scalar[k] ? same[k] : READ_V(F, p[k], i, part, load_part))
-#define STORE_PART(p, x) (part ? store_first((p) + i, n - i, x) : (void)STORE_F(p, i, x))
 
 static void f_add_add(void *target, const void *const *source, const uint8_t *scalar, int64_t n) {
     OPERANDS(3)
-    float *const d = target;
     LOOP(STORE_F, 4, OPERAND(0) + OPERAND(1) + OPERAND(2))
 }
 
 static void f_multiply_multiply(void *target, const void *const *source, const uint8_t *scalar, int64_t n) {
     OPERANDS(3)
-    float *const d = target;
     LOOP(STORE_F, 4, OPERAND(0) * OPERAND(1) * OPERAND(2))
 }
 
 static void f_blend(void *target, const void *const *source, const uint8_t *scalar, int64_t n) {
     OPERANDS(4)
-    float *const d = target;
     LOOP(STORE_F, 4, OPERAND(0) * OPERAND(1) + OPERAND(2) * OPERAND(3))
 }
 
 static void f_damped_step(void *target, const void *const *source, const uint8_t *scalar, int64_t n) {
     OPERANDS(6)
-    float *const d = target;
     LOOP(STORE_F, 4, ({
              const vf size = __builtin_elementwise_sqrt(OPERAND(3)) * OPERAND(4) + OPERAND(5);
              OPERAND(0) - OPERAND(1) * OPERAND(2) / size;
@@ -158,7 +156,8 @@ static void f_damped_step(void *target, const void *const *source, const uint8_t
 
 static void f_moments_step(void *target, const void *const *source, const uint8_t *scalar, int64_t n) {
     OPERANDS(12)
-    float *const d = target, *const first = (float *)(uintptr_t)source[12], *const second = (float *)(uintptr_t)source[13];
+    float *const first = (float *)(uintptr_t)source[12], *const second = (float *)(uintptr_t)source[13];
+#define STORE_PART(p, x) (part ? store_first((p) + i, n - i, x) : (void)STORE_F(p, i, x))
     LOOP(STORE_F, 4, ({
              const vf gradient = OPERAND(7);
              const vf m = OPERAND(0) * OPERAND(1) + OPERAND(2) * OPERAND(3);
@@ -169,6 +168,7 @@ static void f_moments_step(void *target, const void *const *source, const uint8_
              STORE_PART(second, v);
              step;
          }))
+#undef STORE_PART
 }
 
 // Conditions follow in a second loop: stores that alternate between two lines that are not in the first-level cache wait for each
@@ -181,7 +181,6 @@ static void f_rectified_condition(void *target, const void *const *source, const
     const uint8_t first[2] = {1, 0};
     f_less(target, pair, first, n);
 }
-#undef STORE_PART
 #undef OPERANDS
 #undef OPERAND
 

@@ -232,16 +232,13 @@ static int32_t staircase_intervals(const martlet_mask *mask, int64_t n0, int64_t
     const int32_t *const edges = mask->role == MARTLET_FORWARD ? mask->extents : mask->first;
     const int has_right = middle < n1;
     const martlet_halves all = has_right ? BOTH_HALVES : LEFT_HALF;
-    const int32_t left0 = edges[n0], left1 = edges[middle - 1];
-    const int32_t right0 = has_right ? edges[middle] : left1, right1 = has_right ? edges[n1 - 1] : left1;
-    int32_t count = 0;
+    const int32_t left0 = edges[n0];
+    int32_t left1 = edges[middle - 1], right0 = has_right ? edges[middle] : left1, count = 0;
+    const int32_t right1 = has_right ? edges[n1 - 1] : left1;
     // What one half reads alone is left to both where a run of its own would cost more than the other half's zeros.
-    const int32_t alone = mask->role == MARTLET_FORWARD ? right1 - left1 : right0 - left0;
-    if (has_right && alone <= steps_of_a_beginning) {
-        if (mask->role == MARTLET_FORWARD) count = add_interval(target, count, 0, left0, 1, all);
-        count = add_interval(target, count, left0, right1, 0, all);
-        if (mask->role != MARTLET_FORWARD) count = add_interval(target, count, right1, mask->outputs, 1, all);
-    } else if (mask->role == MARTLET_FORWARD) {
+    if (mask->role == MARTLET_FORWARD && right1 - left1 <= steps_of_a_beginning) left1 = right0 = right1;
+    if (mask->role != MARTLET_FORWARD && right0 - left0 <= steps_of_a_beginning) left1 = right0 = left0;
+    if (mask->role == MARTLET_FORWARD) {
         count = add_interval(target, count, 0, left0, 1, all);
         count = add_interval(target, count, left0, left1, 0, all);
         count = add_interval(target, count, left1, right0, 1, RIGHT_HALF);

@@ -196,20 +196,16 @@ static void run_tiles(
     int accumulate) {
     const product_job *j = x->j;
     const martlet_product *p = j->p;
-    const int32_t tile_rows = j->level->tile_rows;
     const int64_t a_row = p->a.strides[p->batchRank], a_inner = p->a.strides[p->batchRank + 1];
     const int masks_result = p->mask && p->role == MARTLET_WEIGHT_GRADIENT;
-    const int64_t panels = row_panel_count(x->rows, tile_rows);
+    const row_panels panels = deal_rows(x->rows, j->level->tile_rows);
     const tile_span span = span_of(j, column, halves);
     const int64_t first = column + span.first;
     martlet_tile t = {.k = to - from, .a_row = p->directA ? a_row : 1, .a_step = a_inner, .b = b + span.first, .b_step = b_step,
                       .stride = x->stride, .columns = span.width, .live = stores_directly(p) ? span.live : span.width,
                       .accumulate = accumulate};
-    // The panels of panel_of_rows, one after the other: a division for each tile would take as long as what else it begins with.
-    const int64_t height = panels > 0 ? x->rows / panels : 0, taller = x->rows - height * panels;
-    row_panel rp = {0};
-    for (int64_t i = 0; i < panels; i++) {
-        rp = (row_panel){rp.first + rp.height, (int32_t)(height + (i < taller))};
+    for (int64_t i = 0; i < panels.count; i++) {
+        const row_panel rp = panel_at(panels, i);
         const int64_t m = x->m0 + rp.first;
         if (masks_result && !martlet_mask_tile(p->mask, m, m + rp.height, column, column + span.live)) continue;
         t.a = p->directA ? x->base_a + m * a_row + from * a_inner

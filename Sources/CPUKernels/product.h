@@ -62,10 +62,22 @@ typedef struct {
 
 static inline int64_t row_panel_count(int64_t rows, int32_t tile_rows) { return divide_up(rows, tile_rows); }
 
+/// How rows are dealt; what a loop over panels divides once.
+typedef struct {
+    int64_t count, height, taller;
+} row_panels;
+
+static inline row_panels deal_rows(int64_t rows, int32_t tile_rows) {
+    const int64_t count = row_panel_count(rows, tile_rows), height = count > 0 ? rows / count : 0;
+    return (row_panels){count, height, rows - height * count};
+}
+
+static inline row_panel panel_at(row_panels all, int64_t index) {
+    return (row_panel){index * all.height + minimum(index, all.taller), (int32_t)(all.height + (index < all.taller))};
+}
+
 static inline row_panel panel_of_rows(int64_t rows, int32_t tile_rows, int64_t index) {
-    const int64_t count = row_panel_count(rows, tile_rows), first = martlet_share_start(rows, count, index);
-    row_panel panel = {first, (int32_t)(martlet_share_start(rows, count, index + 1) - first)};
-    return panel;
+    return panel_at(deal_rows(rows, tile_rows), index);
 }
 
 /// Width of a packed panel of columns: the last may need one vector only.

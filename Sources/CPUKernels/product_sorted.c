@@ -68,11 +68,12 @@ static int64_t run_tiles(
     const int32_t tile = j->level->tile_columns, width = panel_width(j, column);
     const tile_span span = span_of(j, column, halves);
     const int64_t depth = minimum(p->depthBlock, p->k - start), stride = round_up(p->n, tile);
+    const row_panels panels = deal_rows(p->m, j->level->tile_rows);
     int64_t executed = 0;
     martlet_tile t = {.k = to - from, .a_row = 1, .b = b + span.first, .b_step = width, .stride = stride,
                       .columns = span.width, .live = span.width, .accumulate = accumulate ? TILE_ADDS : TILE_STORES};
     for (int64_t i = first_row; i < last_row; i++) {
-        const row_panel rp = panel_of_rows(p->m, j->level->tile_rows, i);
+        const row_panel rp = panel_at(panels, i);
         t.a = j->shared_a + p->m * start + rp.first * depth + (from - start) * rp.height;
         t.a_step = t.rows = rp.height;
         t.c = j->raw + rp.first * stride + column + span.first;

@@ -28,8 +28,6 @@ typedef struct {
     partial *partials;
     char *result;
     int64_t row_extent, row_blocks;
-    // Columns of a piece.
-    int64_t columns;
 } job;
 
 static int64_t minimum(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -238,7 +236,7 @@ static void run_columns(void *argument, int64_t index, int32_t worker) {
     // A worker's share is of neighbouring rows, as in the group before, whose results are in its cache.
     const int64_t block = index % j->row_blocks, segment = index / j->row_blocks % r->segments;
     const int64_t outer_kept = index / (r->segments * j->row_blocks);
-    const int64_t first = block * j->columns, columns = minimum(j->columns, j->row_extent - first);
+    const int64_t first = block * r->rowBlock, columns = minimum(r->rowBlock, j->row_extent - first);
     int64_t outer[2], inner[2];
     segment_bounds(j, segment, r->extents[row_axis], outer, inner);
     char *work = j->context->work + worker * j->context->workBytes;
@@ -330,6 +328,11 @@ void martlet_reduction_plan(martlet_reduction *r) {
     r->rowBlock = per_row > 0 ? segment_elements / 8 / per_row : row_block_limit;
     if (r->rowBlock > row_block_limit) r->rowBlock = row_block_limit;
     if (r->rowBlock < 1) r->rowBlock = 1;
+    if (r->byColumns) {
+        const int64_t others = row_extent > 0 ? r->keptCount / row_extent * r->segments : 1;
+        r->rowBlock = column_block;
+        while (r->rowBlock > narrow_block && divide_up(row_extent, r->rowBlock) * others < enough_pieces) r->rowBlock /= 2;
+    }
     r->sharedBytes = (r->keptCount * 8 + 63) / 64 * 64 + r->segments * r->keptCount * (int64_t)sizeof(partial);
     const int64_t before = r->byColumns ? column_block * (int64_t)sizeof(partial) + column_rows * column_block * 8
                                         : row_block_limit * (int64_t)sizeof(partial) + buffer_elements * 8;
@@ -349,11 +352,8 @@ void martlet_reduction_run(const martlet_reduction *r, const martlet_context *co
         // An empty reduction: nothing runs, the neutral element remains.
         for (int64_t i = 0; i < r->keptCount * r->segments; i++) j.partials[i] = neutral(r->kind, r->element);
     } else {
-        const int64_t others = r->keptCount / j.row_extent * r->segments;
-        j.columns = column_block;
-        while (j.columns > narrow_block && divide_up(j.row_extent, j.columns) * others < enough_pieces) j.columns /= 2;
-        j.row_blocks = divide_up(j.row_extent, r->byColumns ? j.columns : r->rowBlock);
-        const int64_t pieces = j.row_blocks * others;
+        j.row_blocks = divide_up(j.row_extent, r->rowBlock);
+        const int64_t pieces = r->keptCount / j.row_extent * j.row_blocks * r->segments;
         const martlet_task task = r->byColumns ? run_columns : run_rows;
         if (elements < 16384) {
             for (int64_t i = 0; i < pieces; i++) task(&j, i, 0);

@@ -57,8 +57,8 @@ struct ClusterOrder {
             // cluster is always ready.
             let next =
                 remaining.firstIndex {
-                    guard let last = order.last, $0.anchor?.operation is Reduction else { return false }
-                    return before[$0.id]?.contains(last.id) == true && isReady($0)
+                    guard let last = order.last, after[last.id]?.contains($0.id) == true else { return false }
+                    return $0.anchor?.operation is Reduction && isReady($0)
                 } ?? remaining.firstIndex(where: isReady) ?? 0
             let cluster = remaining.remove(at: next)
             done.insert(cluster.id)

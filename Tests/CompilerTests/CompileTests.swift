@@ -357,6 +357,15 @@ func numbers(_ count: Int, seed: UInt64) -> [Double] {
         #expect(MemoryPlan(schedule, batch: 10).byteCount == 2 * 64 * 10 * 4)
     }
 
+    /// A reduction runs while what it reads is in a cache, before another product that was built earlier.
+    @Test func reductionsComeBehindWhatTheyRead() throws {
+        let x = Tensor.input("x", [.batch, 64])
+        let a = x.matmul(.input("w", [64, 64]))
+        let b = x.matmul(.input("v", [64, 64]))
+        let schedule = try compile([a, b, a.sum(axes: [0])])
+        #expect(schedule.groups.map { $0.label.prefix { $0 != " " } } == ["matmul", "sum", "matmul"])
+    }
+
     /// A gradient updates its weights before those of the layers in front of it are computed.
     @Test func planForgetsUsedGradients() throws {
         let (layers, batch) = (8, 100)

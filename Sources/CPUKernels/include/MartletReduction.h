@@ -26,7 +26,7 @@ typedef struct {
     martlet_nest epilogue;
     /// Whether the inner loop runs along the last kept axis instead of the last reduced one.
     int32_t byColumns;
-    /// Chosen by `martlet_reduction_plan`.
+    /// Chosen by `martlet_reduction_plan`; a piece takes `rowBlock` of the last kept axis.
     int64_t keptCount, outerReduced, segments, segmentLength, rowBlock;
     int64_t sharedBytes, workBytes;
 } martlet_reduction;
