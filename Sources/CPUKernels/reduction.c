@@ -31,6 +31,7 @@ typedef struct {
 } job;
 
 static int64_t minimum(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t maximum(int64_t a, int64_t b) { return a > b ? a : b; }
 static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static int is_real(int32_t element) { return element == MARTLET_FLOAT32 || element == MARTLET_FLOAT64; }
 
@@ -321,8 +322,13 @@ void martlet_reduction_plan(martlet_reduction *r) {
     const int64_t unit = columns * (r->outerReduced > 1 ? length : 1);
     const int64_t steps = r->outerReduced > 1 ? r->outerReduced : length;
     r->segmentLength = unit > 0 ? divide_up(segment_elements, unit) : 1;
-    // Whole lines of vectors.
-    if (r->outerReduced <= 1) r->segmentLength = divide_up(r->segmentLength, row_chunk) * row_chunk / (r->byColumns ? 32 : 1);
+    // Whole lines of vectors; of columns, enough segments to share out, and no more, as one worker puts them together.
+    if (r->outerReduced <= 1 && r->byColumns) {
+        r->segmentLength = minimum(r->segmentLength, divide_up(maximum(length, 1), enough_pieces));
+        r->segmentLength = divide_up(r->segmentLength, column_rows) * column_rows;
+    } else if (r->outerReduced <= 1) {
+        r->segmentLength = divide_up(r->segmentLength, row_chunk) * row_chunk;
+    }
     r->segments = steps > 0 ? divide_up(steps, r->segmentLength) : 1;
     const int64_t per_row = minimum(segment_elements, length * r->outerReduced);
     r->rowBlock = per_row > 0 ? segment_elements / 8 / per_row : row_block_limit;
