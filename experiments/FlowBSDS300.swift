@@ -7,9 +7,12 @@ import Training
 private func patches(_ folder: String) throws -> ExperimentData {
     let path = "\(folder)/bsds300/patches8x8_uint8.npz"
     let raw = try Dataset(
-        npz: path, name: "bsds300",
+        npz: path, name: "bsds300", exampleShape: [64],
         source: "It holds grey 8 x 8 patches of the BSDS300 images as the arrays train, valid and test of bytes [n, 64]"
     )
+    for split in Dataset.Split.allCases where raw.examples(split).type != .uint8 {
+        throw FileError(path, "expected bytes, found the \(split) patches as \(raw.examples(split).type)")
+    }
     /// - Parameter round: of the noise and, beyond the first, of the symmetry that each patch is turned by.
     @Sendable func prepare(_ split: Dataset.Split, round: Int = 0) -> HostArray {
         let bytes = raw.examples(split)

@@ -4,20 +4,20 @@ import Training
 
 /// Grey MNIST digits, 0 to 255, 50000 to train on, in file order.
 private func greyMNIST(_ folder: String) throws -> ExperimentData {
-    let images = try ArrayFile.read("\(folder)/mnist/train-images-idx3-ubyte.gz")
-    let test = try ArrayFile.read("\(folder)/mnist/t10k-images-idx3-ubyte.gz")
-    guard images.shape == [60000, 28, 28] else {
-        throw FileError("\(folder)/mnist", "expected 60000 images of 28 x 28, found \(images.shape)")
-    }
-    return ExperimentData(
-        try Dataset(
-            name: "mnist", train: images.rows(0..<50000), valid: images.rows(50000..<60000), test: test,
-            exampleShape: [1, 28, 28]))
+    var digits = try Images.mnist("\(folder)/mnist")
+    digits.labels = nil
+    return ExperimentData(digits)
 }
 
 /// The first 4000 training images of CIFAR-10: enough to show shapes and training, not to compare with the paper.
 private func smallCIFAR(_ folder: String) throws -> ExperimentData {
     let path = "\(folder)/cifar10/train_first4000.npz"
+    guard Files.exists(path) else {
+        throw FileError(
+            path,
+            "is not there. It holds the first 4000 training images of CIFAR-10 as the array “images” of bytes [4000, 3, 32, 32]; put it there, or name another folder with --data"
+        )
+    }
     guard let images = try NumPy.read(npz: path)["images"], images.shape == [4000, 3, 32, 32] else {
         throw FileError(path, "expected an array “images” of bytes [4000, 3, 32, 32]")
     }

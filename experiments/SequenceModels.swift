@@ -43,6 +43,11 @@ extension Experiment {
             let windows = splits.map { codes in
                 HostArray(Array(codes.prefix(codes.count / steps * steps)), shape: [codes.count / steps, steps])
             }
+            guard windows.allSatisfy({ $0.shape[0] > 0 }) else {
+                throw FileError(
+                    "\(folder)/fsdd",
+                    "has fewer than \(steps) samples to train on, to validate or to test; put all recordings there")
+            }
             let dataset = try Dataset(name: "fsdd", train: windows[0], valid: windows[1], test: windows[2])
             var data = ExperimentData(dataset)
             data.presentation = .sound(rate: 8000)

@@ -103,7 +103,7 @@ public final class InverseProgram {
                 value = try sampler.run(feeds.filter { names.contains($0.key) }, batch: batch)[0]
             }
         }
-        if z.doubles.allSatisfy(\.isFinite) {
+        if z.isFinite {
             let bad = value.doubles.indices.filter { !value.doubles[$0].isFinite }
             if let first = bad.first {
                 throw InversionError(count: bad.count, example: first / max(1, value.count / batch))

@@ -19,12 +19,13 @@ public struct FileError: Error, Sendable, CustomStringConvertible {
 public enum Files {
     /// The whole file. Throws if it is absent, unreadable or larger than `limit` bytes.
     public static func read(_ path: String, limit: Int = 1 << 35) throws(FileError) -> [UInt8] {
-        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
-        guard descriptor >= 0 else { throw FileError(path, "cannot be opened: \(reason())") }
+        // A pipe that nobody writes to would be waited for otherwise.
+        let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+        guard descriptor >= 0 else { throw unopened(path) }
         defer { close(descriptor) }
         var status = stat()
         guard fstat(descriptor, &status) == 0 else { throw FileError(path, "cannot be examined: \(reason())") }
-        guard status.st_mode & S_IFMT == S_IFREG else { throw FileError(path, "expected a file, found something else") }
+        guard status.st_mode & S_IFMT == S_IFREG else { throw FileError(path, notAFile) }
         let size = Int(status.st_size)
         guard size <= limit else {
             throw FileError(path, "is \(size) bytes, more than the \(limit) that are read of such a file")
@@ -94,13 +95,7 @@ public enum Files {
             unlink(temporary)
             throw error
         }
-        // The folder's entry has to reach the disk too.
-        let folder = path.lastIndex(of: "/").map { String(path[..<$0]) } ?? "."
-        let handle = open(folder.isEmpty ? "/" : folder, O_RDONLY | O_CLOEXEC)
-        if handle >= 0 {
-            fsync(handle)
-            close(handle)
-        }
+        syncFolder(of: path)
     }
 
     static func writeAll(_ bytes: [UInt8], _ descriptor: Int32, _ path: String) throws(FileError) {
@@ -130,6 +125,19 @@ public enum Files {
         guard descriptor >= 0 else { throw FileError(path, "cannot be written: \(reason())") }
         defer { close(descriptor) }
         try writeAll(Array((line + "\n").utf8), descriptor, path)
+    }
+
+    /// Refuses what `read` would refuse before it reads, for readers that open a file themselves.
+    static func requireFile(_ path: String) throws(FileError) {
+        var status = stat()
+        guard stat(path, &status) == 0 else { throw unopened(path) }
+        guard status.st_mode & S_IFMT == S_IFREG else { throw FileError(path, notAFile) }
+    }
+
+    private static let notAFile = "expected a file, found a folder, a pipe or a device; name a file"
+
+    private static func unopened(_ path: String) -> FileError {
+        FileError(path, errno == ENOENT ? "is not there; check the name" : "cannot be opened: \(reason())")
     }
 
     public static func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
@@ -163,6 +171,45 @@ public enum Files {
             }
         }
         guard isFolder(path) else { throw FileError(path, "is not a folder") }
+    }
+
+    /// Fills a new folder, which is there under its name from the moment that `fill` is done: a crash before leaves no part of it.
+    ///
+    /// - Parameter fill: is given the path to write below.
+    /// - Returns: false where something of that name is there already.
+    public static func makeFolder(_ path: String, filledBy fill: (String) throws -> Void) throws -> Bool {
+        let temporary = "\(path).\(getpid()).partial"
+        try makeFolder(temporary)
+        do {
+            try fill(temporary)
+            // Only an empty folder would be replaced.
+            if !exists(path), rename(temporary, path) == 0 {
+                syncFolder(of: path)
+                return true
+            }
+            guard exists(path) else { throw FileError(path, "cannot be made: \(reason())") }
+        } catch {
+            remove(folder: temporary)
+            throw error
+        }
+        remove(folder: temporary)
+        return false
+    }
+
+    /// Removes a folder of files.
+    private static func remove(folder: String) {
+        for name in (try? list(folder)) ?? [] { unlink("\(folder)/\(name)") }
+        rmdir(folder)
+    }
+
+    /// The entry of a file or folder has to reach the disk too.
+    private static func syncFolder(of path: String) {
+        let folder = path.lastIndex(of: "/").map { String(path[..<$0]) } ?? "."
+        let handle = open(folder.isEmpty ? "/" : folder, O_RDONLY | O_CLOEXEC)
+        if handle >= 0 {
+            fsync(handle)
+            close(handle)
+        }
     }
 
     private static func reason() -> String { String(cString: strerror(errno)) }

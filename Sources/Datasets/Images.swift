@@ -44,6 +44,13 @@ public enum Images {
         guard images.shape[0] == 60000 else {
             throw FileError(folder, "expected 60000 training images, found \(images.shape[0])")
         }
+        for (name, array) in [("train", labels), ("t10k", testLabels)] {
+            if let bad = array.doubles.firstIndex(where: { $0 > 9 }) {
+                throw FileError(
+                    "\(folder)/\(name)-labels-idx1-ubyte",
+                    "label \(bad) is \(Int(array.doubles[bad])); expected a digit from 0 to 9")
+            }
+        }
         let all = labels.doubles.map { Int32($0) }
         var result = try Dataset(
             name: "mnist", train: images.rows(0..<50000), valid: images.rows(50000..<60000), test: testImages,

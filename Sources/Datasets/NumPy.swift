@@ -147,8 +147,9 @@ public enum NumPy {
                 }
                 shape.append(extent)
             }
+            // Without the zeros, so that the extents of a part do not overflow either.
             var count = 1
-            for extent in shape {
+            for extent in shape where extent > 0 {
                 let (product, overflow) = count.multipliedReportingOverflow(by: extent)
                 guard !overflow, product <= 1 << 40 else { throw FileError(path, "its shape \(shape) is too large") }
                 count = product
@@ -166,7 +167,8 @@ public enum NumPy {
                     "holds elements of type \(descriptor); convert them to uint8, int32, float32 or float64 (little-endian)"
                 )
             }
-            (self.shape, self.count, self.element, self.width) = (shape, count, element, width)
+            (self.shape, self.element, self.width) = (shape, element, width)
+            self.count = shape.contains(0) ? 0 : count
         }
     }
 

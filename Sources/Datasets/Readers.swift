@@ -4,7 +4,7 @@ import Graph
 /// The idx format of the MNIST files, plain or compressed with gzip: big-endian extents, unsigned bytes.
 public enum IDX {
     public static func read(_ path: String) throws(FileError) -> HostArray {
-        guard Files.exists(path) else { throw FileError(path, "cannot be opened: no such file") }
+        try Files.requireFile(path)
         guard let file = gzopen(path, "rb") else { throw FileError(path, "cannot be opened") }
         defer { gzclose(file) }
         let bytes = try Files.gather(path, limit: 1 << 33) { chunk throws(FileError) in
@@ -35,7 +35,10 @@ public enum IDX {
         let start = 4 + 4 * Int(bytes[3])
         guard bytes.count >= start else { return nil }
         let shape = stride(from: 4, to: start, by: 4).map { bytes[$0..<$0 + 4].reduce(0) { $0 << 8 | Int($1) } }
-        guard shape.reduce(1.0, { $0 * Double($1) }) < 0x1p40 else { throw FileError(path, "its shape is too large") }
+        // Without the zeros, so that the extents of a part do not overflow either.
+        guard shape.reduce(1.0, { $0 * Double(max(1, $1)) }) < 0x1p40 else {
+            throw FileError(path, "its shape is too large")
+        }
         return (shape, start)
     }
 }
@@ -83,11 +86,10 @@ private func unquoted(_ cell: String) -> String {
 public enum ArrayFile {
     /// - Parameter name: which array to take from an archive.
     public static func read(_ path: String, name: String? = nil) throws(FileError) -> HostArray {
-        let plain = path.hasSuffix(".gz") ? String(path.dropLast(3)) : path
-        if plain.hasSuffix(".npy") { return try NumPy.read(npy: path) }
-        if plain.hasSuffix(".csv") { return try CSV.read(path) }
-        if plain.hasSuffix("ubyte") || plain.hasSuffix(".idx") { return try IDX.read(path) }
-        if plain.hasSuffix(".npz") {
+        if path.hasSuffix(".npy") { return try NumPy.read(npy: path) }
+        if path.hasSuffix(".csv") { return try CSV.read(path) }
+        if ["ubyte", ".idx", "ubyte.gz", ".idx.gz"].contains(where: path.hasSuffix) { return try IDX.read(path) }
+        if path.hasSuffix(".npz") {
             let arrays = try NumPy.read(npz: path)
             if let name, let array = arrays[name] { return array }
             if arrays.count == 1, let only = arrays.values.first { return only }
@@ -96,6 +98,6 @@ public enum ArrayFile {
                 "expected an array \(name.map { "“\($0)”" } ?? "alone"), found \(arrays.keys.sorted().joined(separator: ", "))"
             )
         }
-        throw FileError(path, "expected a name that ends in .npy, .npz, .csv, .idx or -ubyte (.gz allowed)")
+        throw FileError(path, "expected a name that ends in .npy, .npz, .csv, .idx, -ubyte, .idx.gz or -ubyte.gz")
     }
 }

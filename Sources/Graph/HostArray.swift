@@ -38,6 +38,17 @@ public struct HostArray: Sendable, Hashable {
         }
     }
 
+    /// Whether no element is NaN or infinite.
+    public var isFinite: Bool {
+        withUnsafeBytes { bytes in
+            switch type {
+            case .float32: bytes.bindMemory(to: Float.self).allSatisfy(\.isFinite)
+            case .float64: bytes.bindMemory(to: Double.self).allSatisfy(\.isFinite)
+            case .int32, .uint8, .bool: true
+            }
+        }
+    }
+
     private init<T>(copying values: [T], _ type: ElementType, _ shape: [Int]?) {
         let bytes = values.withUnsafeBytes { [UInt8]($0) }
         self.init(type: type, shape: shape ?? [values.count], bytes: bytes)

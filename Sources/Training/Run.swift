@@ -25,6 +25,8 @@ public final class Run {
         parameters = model.module.namedParameters()
         states = StateStore(device)
         x = Tensor.input("x", [.batch, Extent(examples.count)])
+        // On the device, where they are made, and in the tables of the proof.
+        try requireMemory(copies: 3)
     }
 
     /// Starting weights: a function of the seed, and of some examples for models that fit themselves to the first batch.
@@ -43,6 +45,13 @@ public final class Run {
         _ = try executable.run(feeds.known(to: executable), batch: count)
     }
 
+    /// Refuses models so large that some arrays of the size of all parameters cannot be had.
+    private func requireMemory(copies: Int) throws {
+        let count = parameters.reduce(0.0) { $0 + Double($1.parameter.shape.reduce(1, *)) }
+        try HostMemory.require(
+            4 * count * Double(copies), for: "a model of \(Int(count)) parameters", "make it smaller")
+    }
+
     /// Weights made elsewhere, under the names that `inspect` lists.
     public func load(weights path: String) throws {
         let (arrays, _) = try SafeTensors.read(path)
@@ -53,7 +62,7 @@ public final class Run {
             guard array.shape == parameter.shape, array.type.isFloatingPoint else {
                 throw FileError(path, "“\(name)” is \(array.type)\(array.shape); expected float32\(parameter.shape)")
             }
-            guard array.doubles.allSatisfy(\.isFinite) else { throw FileError(path, "“\(name)” holds NaN or infinity") }
+            guard array.isFinite else { throw FileError(path, "“\(name)” holds NaN or infinity") }
             var values = array.floats
             parameter.clearDead(&values)
             try states.set(name, HostArray(values, shape: parameter.shape))
@@ -108,6 +117,9 @@ public final class Run {
             rule: UpdateRule(
                 optimizer: settings.optimizer, weightDecay: settings.weightDecay, clipNorm: settings.clipNorm,
                 averaging: settings.averaging), updates: objective.updates)
+        // Parameters, the best of them and what the optimizer remembers, and all of it once more where it is saved.
+        let memories = program.optimizerStates.count / max(1, parameters.count)
+        try requireMemory(copies: 2 * (2 + memories))
         for (name, shape) in program.optimizerStates { try states.set(name, HostArray(type: .float32, shape: shape)) }
         return program
     }

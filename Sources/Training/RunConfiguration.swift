@@ -132,12 +132,8 @@ public struct StoredRun: Codable, Sendable {
     ///
     /// - Parameter preset: the experiment's own, which says what family the model is of.
     public func configuration(preset: RunConfiguration, path: String) throws -> RunConfiguration {
-        // Each on its own first, so that the product does not overflow.
-        let extents = examples.dimensions
-        guard !extents.isEmpty, extents.count <= 8, extents.allSatisfy({ (1...1 << 30).contains($0) }),
-            extents.reduce(1.0, { $0 * Double($1) }) <= 0x1p30, examples.classes.map({ $0 > 0 }) != false
-        else {
-            throw FileError(path, "describes impossible examples, \(extents); it is damaged")
+        guard examples.isPossible else {
+            throw FileError(path, "describes impossible examples, \(examples); it is damaged")
         }
         let defaults = try preset.defaults().fields()
         if let unknown = settings.keys.sorted().first(where: { defaults[$0] == nil }) {
@@ -149,7 +145,14 @@ public struct StoredRun: Codable, Sendable {
         do {
             return try preset.replacing(defaults.merging(settings) { _, stored in stored })
         } catch {
-            throw FileError(path, "is not a configuration of \(experiment): \(describe(error))")
+            // A number that no reader takes is reported without its name.
+            let culprit = settings.keys.sorted().first { name in
+                (try? preset.replacing(defaults.merging([name: settings[name]!]) { _, stored in stored })) == nil
+            }
+            throw FileError(
+                path,
+                culprit.map { "holds \($0) = \(settings[$0]!), which does not fit; it was \(defaults[$0]!) by default" }
+                    ?? "is not a configuration of \(experiment): \(describe(error))")
         }
     }
 }

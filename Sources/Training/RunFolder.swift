@@ -23,13 +23,29 @@ public struct RunFolder: Sendable {
         try Files.write(try encoder.encode(value) + [10], to: config)
     }
 
-    public func readConfig<T: Decodable>(_ type: T.Type) throws -> T {
+    public func readConfig() throws -> StoredRun {
+        guard Files.exists(config) else {
+            throw FileError(config, "is not there; expected the folder of one run, as martlet run prints it")
+        }
         let bytes = try Files.read(config, limit: 1 << 24)
         do {
-            return try JSONDecoder().decode(type, from: Data(bytes))
+            return try JSONDecoder().decode(StoredRun.self, from: Data(bytes))
         } catch {
-            throw FileError(config, "is not a run's configuration: \(describe(error))")
+            // The reader says the same of a number that does not fit as of text that is no JSON.
+            let reason = describe(error)
+            throw FileError(
+                config,
+                "is not a run's configuration: "
+                    + (reason.contains("JSON")
+                        ? "it is no JSON, or a number in it is not whole or out of range" : reason))
         }
+    }
+
+    /// Refuses data that are not such as the run was made for.
+    public func require(_ found: ExampleShape, _ stored: ExampleShape) throws {
+        guard found != stored else { return }
+        throw FileError(
+            config, "was made for examples of \(stored), but the data have \(found); put back the data of the run")
     }
 
     /// Whether no epoch was finished yet.
@@ -42,6 +58,9 @@ public struct RunFolder: Sendable {
             throw FileError(
                 metrics,
                 "has \(bytes.count) bytes, fewer than the \(length) that the state remembers; it was changed by hand")
+        }
+        guard length == 0 || bytes[length - 1] == 10 else {
+            throw FileError(metrics, "is not of the run whose state is beside it; put the run's own files back")
         }
         if bytes.count > length { try Files.write(bytes[..<length], to: metrics) }
     }

@@ -73,6 +73,9 @@ extension Run {
                 "complete: expected an input and a mask of one row or more [rows, \(width)], found \(input.shape) and \(observed.shape)"
             )
         }
+        guard observed.isFinite else {
+            throw UsageError("complete: the mask holds NaN or infinity; expected 0 where the input is not observed")
+        }
         let flags = observed.doubles.map { $0 != 0 }
         var values = input.floats
         for i in values.indices where flags[i] && !values[i].isFinite {
@@ -146,6 +149,10 @@ extension Run {
         count: Int, _ options: SamplingOptions, _ request: DrawingRequest, member: (Int) -> Int, given: HostArray?,
         exampleIndex: (Int) -> Int = { $0 }
     ) throws -> Drawn {
+        try HostMemory.require(
+            Double(count) * (64 + 24 * Double(examples.count)),
+            for: "a draw of \(count) examples of \(examples.count) variables",
+            "draw fewer")
         var parts: [(rows: [Int], drawn: Drawn)] = []
         var groups: [Int: [Int]] = [:]
         for i in 0..<count { groups[member(i), default: []].append(i) }
@@ -171,8 +178,14 @@ extension Run {
                 parts.append((part, try sampler.run(feeds, batch: part.count)))
             }
         }
+        let drawn = HostArray.gathered(parts.map { ($0.rows, $0.drawn.examples) }, count: count)
+        if !drawn.isFinite, let bad = drawn.floats.firstIndex(where: { !$0.isFinite }) {
+            throw UsageError(
+                "example \(bad / examples.count) was drawn as \(drawn.floats[bad]) in variable \(bad % examples.count); the weights or the temperature are too large"
+            )
+        }
         return Drawn(
-            examples: HostArray.gathered(parts.map { ($0.rows, $0.drawn.examples) }, count: count),
+            examples: drawn,
             outputs: (parts.first?.drawn.outputs.indices ?? 0..<0).map { index in
                 HostArray.gathered(parts.map { ($0.rows, $0.drawn.outputs[index]) }, count: count)
             })

@@ -5,7 +5,7 @@ import Graph
 import Layers
 
 /// What the examples of a data set look like: `[variables]`, `[channels, height, width]`, `[steps]`.
-public struct ExampleShape: Codable, Sendable, Equatable {
+public struct ExampleShape: Codable, Sendable, Equatable, CustomStringConvertible {
     public var dimensions: [Int]
     /// The number of classes, where every example has a label.
     public var classes: Int?
@@ -27,6 +27,31 @@ public struct ExampleShape: Codable, Sendable, Equatable {
     }
 
     public var count: Int { dimensions.reduce(1, *) }
+
+    public var description: String {
+        let presented =
+            switch presentation {
+            case .sound(let rate): ", sound at \(rate) Hz"
+            case .text(let alphabet): ", text of \(alphabet.count) symbols"
+            case .video: ", video"
+            case nil: ""
+            }
+        return "\(dimensions)" + (classes.map { " in \($0) classes" } ?? "") + presented
+    }
+
+    /// Whether there can be such examples; what a file says of them may be damaged.
+    var isPossible: Bool {
+        // Each on its own first, so that the product does not overflow.
+        guard !dimensions.isEmpty, dimensions.count <= 8, dimensions.allSatisfy({ (1...1 << 24).contains($0) }),
+            dimensions.reduce(1.0, { $0 * Double($1) }) <= 0x1p24, classes.map({ (1...1 << 20).contains($0) }) != false
+        else { return false }
+        return switch presentation {
+        case .sound(let rate): (1...1 << 20).contains(rate)
+        case .text(let alphabet): alphabet.count > 0
+        case .video: dimensions.count == 3
+        case nil: true
+        }
+    }
     /// Channels, height and width, where examples are images.
     public var image: (channels: Int, height: Int, width: Int)? {
         dimensions.count == 3 && presentation == nil ? (dimensions[0], dimensions[1], dimensions[2]) : nil

@@ -60,7 +60,12 @@ public final class Trainer {
             best = try double("best")
             bestEpoch = try integer("bestEpoch", from: -1)
             metricsLength = try integer("metricsLength")
-            isFinished = try integer("finished") == 1
+            let finished = try integer("finished")
+            isFinished = finished == 1
+            guard finished <= 1, lossSum.isFinite, !best.isNaN, bestEpoch < epoch, stepInEpoch <= step, epoch <= step
+            else {
+                throw FileError(path, "has counts that contradict each other; it is damaged")
+            }
         }
     }
 
@@ -131,6 +136,7 @@ public final class Trainer {
         let expected =
             run.parameters.map { ($0.name, $0.parameter.shape) } + program.optimizerStates.map { ($0.name, $0.shape) }
             + run.parameters.map { ("best.\($0.name)", $0.parameter.shape) }
+        let memories = Set(program.optimizerStates.map(\.name))
         for (name, shape) in expected {
             guard let array = arrays[name], array.shape == shape, array.type == .float32 else {
                 throw FileError(
@@ -138,10 +144,23 @@ public final class Trainer {
                     "expected “\(name)” of float32\(shape), found \(arrays[name].map { "\($0.type)\($0.shape)" } ?? "none")"
                 )
             }
-            try run.states.set(name, array)
+            guard memories.contains(name) || array.isFinite else {
+                throw FileError(
+                    folder.state,
+                    "“\(name)” holds NaN or infinity; it is damaged. Start another run with --weights \(folder.model)")
+            }
         }
+        if let extra = arrays.keys.sorted().first(where: { name in !expected.contains { $0.0 == name } }) {
+            throw FileError(folder.state, "holds “\(extra)”, which this run does not have; it is of another run")
+        }
+        if let seed = metadata["seed"], seed != "\(run.configuration.seed)" {
+            throw FileError(
+                folder.state,
+                "is of a run with the seed \(seed), this one has \(run.configuration.seed); put its own back")
+        }
+        try folder.cutMetrics(to: restored.metricsLength)
+        for (name, _) in expected { try run.states.set(name, arrays[name]!) }
         progress = restored
-        try folder.cutMetrics(to: progress.metricsLength)
     }
 
     /// Trains to the end of the configured epochs, to an early stop, or to an interruption.
@@ -161,6 +180,12 @@ public final class Trainer {
             let count = examples.shape[0]
             let order = HostRandom(seed: configuration.seed, stream: "shuffle").permutation(count, step: progress.epoch)
             let steps = (count + configuration.batch - 1) / configuration.batch
+            guard progress.stepInEpoch <= steps else {
+                throw FileError(
+                    folder?.state ?? "the state",
+                    "has done \(progress.stepInEpoch) steps of an epoch of \(steps); it is damaged, or the batch was changed"
+                )
+            }
             let epochStart = clock.now
             let firstStep = progress.stepInEpoch
             while progress.stepInEpoch < steps {
@@ -310,11 +335,17 @@ public final class Trainer {
     /// Writes the model, then the state: whichever of the two a crash leaves behind, the state can rebuild the other.
     private func save() throws {
         guard let folder else { return }
-        try run.save(weights: folder.model, prefix: "best.")
         let names =
             run.parameters.map(\.name) + program.optimizerStates.map(\.name) + run.parameters.map { "best.\($0.name)" }
+        let arrays = try names.map { (name: $0, array: try run.states.get($0)!) }
+        // An update may overflow where the loss before it was finite; the save before is the one to keep.
+        guard arrays.prefix(run.parameters.count).allSatisfy({ $0.array.isFinite }) else {
+            throw try explainNonFinite()
+        }
+        try run.save(weights: folder.model, prefix: "best.")
         try SafeTensors.write(
-            try names.map { (name: $0, array: try run.states.get($0)!) }, metadata: progress.metadata, to: folder.state)
+            arrays, metadata: progress.metadata.merging(["seed": "\(run.configuration.seed)"]) { a, _ in a },
+            to: folder.state)
     }
 
     /// Puts the best weights in the place of the trained ones, for evaluation and sampling.
@@ -367,7 +398,7 @@ public final class Trainer {
             try executable.clearFirstWrites(of: index, written: &written, batch: batch)
             try executable.run(group: index, batch: batch)
             for value in group.writes where schedule.values[value].type.element.isFloatingPoint {
-                if try !executable.read(value, batch: batch).floats.allSatisfy(\.isFinite) {
+                if try !executable.read(value, batch: batch).isFinite {
                     return group.label + (group.location.map { " (\($0))" } ?? "")
                 }
             }

@@ -24,7 +24,9 @@ struct Inspect: ParsableCommand {
         help:
             "Draw to this png what a conditional may read, layer by layer: white what it reads, red what it should and does not."
     ) var receptiveField: String?
-    @Option(help: "The variable of --receptive-field, counted from 0; the middle one if not given.") var variable: Int?
+    @Option(
+        parsing: .unconditional, help: "The variable of --receptive-field, counted from 0; the middle one if not given."
+    ) var variable: Int?
     @Flag(
         help:
             "Print JSON: the settings, names, shapes, the order and every masked layer's degrees, enough to rebuild the network elsewhere beside the model's file."
@@ -82,7 +84,7 @@ struct Inspect: ParsableCommand {
                 throw UsageError("--set goes with the name of an experiment; the settings of a run are in its folder")
             }
             let folder = RunFolder(name)
-            let stored = try folder.readConfig(StoredRun.self)
+            let stored = try folder.readConfig()
             settings = try stored.configuration(
                 preset: try Experiment.named(stored.experiment).configuration, path: folder.config)
             examples = stored.examples
@@ -171,7 +173,7 @@ struct Compare: ParsableCommand {
     @OptionGroup var data: DataOptions
     @Option(help: "Two devices, separated by a comma.") var devices = "cpu,opencl"
     @Option(name: .customLong("set"), help: "A setting as key=value; may be repeated.") var settings: [String] = []
-    @Option(help: "max|a-b| of a group may be at most this times max|a|.") var tolerance = 1e-5
+    @Option(parsing: .unconditional, help: "max|a-b| of a group may be at most this times max|a|.") var tolerance = 1e-5
     @Flag(help: "Print JSON.") var json = false
 
     func run() throws {
@@ -179,7 +181,7 @@ struct Compare: ParsableCommand {
         var settings = experiment.configuration
         for assignment in self.settings { try settings.set(assignment) }
         let loaded = try experiment.data(settings, dataFolder: data.folder)
-        let names = devices.split(separator: ",").map(String.init)
+        let names = devices.split(separator: ",", omittingEmptySubsequences: false).map(String.init)
         guard names.count == 2 else { throw UsageError("--devices \(devices): expected two, separated by a comma") }
         let runs = try names.map { name in
             var options = DeviceOptions()
@@ -234,7 +236,7 @@ struct Bench: ParsableCommand {
     @OptionGroup var device: DeviceOptions
     @Option(help: "Workloads, separated by commas; all if not given.") var only: String?
     @Option(help: "train, evaluate, sample, separated by commas.") var what = "train,evaluate,sample"
-    @Option(help: "Seconds for each figure.") var seconds = 3.0
+    @Option(parsing: .unconditional, help: "Seconds for each figure.") var seconds = 3.0
     @Option(
         name: .customLong("set"), help: "key=value: changes a workload's setting, such as batch or hidden, for series.")
     var settings: [String] = []
@@ -245,16 +247,23 @@ struct Bench: ParsableCommand {
             throw UsageError("--seconds: expected a number of at least 0, found \(seconds)")
         }
         let device = try device.make()
-        let wanted = what.split(separator: ",").map(String.init)
+        let wanted = what.split(separator: ",", omittingEmptySubsequences: false).map(String.init)
         for activity in wanted where !["train", "evaluate", "sample"].contains(activity) {
             throw UsageError("--what \(activity): expected train, evaluate or sample")
         }
-        for workload in only.map({ $0.split(separator: ",").map(String.init) }) ?? Training.Bench.workloads {
-            guard Training.Bench.workloads.contains(workload) else {
+        let all = Training.Bench.workloads
+        let chosen = only?.split(separator: ",", omittingEmptySubsequences: false).map(String.init) ?? all
+        for workload in chosen {
+            guard all.contains(workload) else {
                 throw UsageError(
-                    "bench: there is no workload “\(workload)”; there are \(Training.Bench.workloads.joined(separator: ", "))"
-                )
+                    "bench: there is no workload “\(workload)”; there are \(all.joined(separator: ", "))")
             }
+            let activities = Training.Bench.activities(workload)
+            guard only == nil || activities.contains(where: wanted.contains) else {
+                throw UsageError("--what \(what): \(workload) can \(activities.joined(separator: " and ")) only")
+            }
+        }
+        for workload in chosen {
             for activity in Training.Bench.activities(workload) where wanted.contains(activity) {
                 let row = try Training.Bench.run(
                     workload, activity, device: device, seconds: seconds, settings: settings)

@@ -29,7 +29,7 @@ struct Decode: ParsableCommand {
     @OptionGroup var device: DeviceOptions
     @Option(help: "The latents, [rows, latents].") var input: String
     @Option(help: "A .npy array; a .png sheet, where examples are images.") var out: String
-    @Option(help: "The seed, for models whose decoder draws.") var seed: UInt64 = 0
+    @Option(parsing: .unconditional, help: "The seed, for models whose decoder draws.") var seed: UInt64 = 0
     @Option(help: "Weights (safetensors) instead of the run's.") var weights: String?
 
     func run() throws {
@@ -48,7 +48,7 @@ struct Interpolate: ParsableCommand {
     @Argument(help: "The first example: a row of the test set, or a file of one example.") var first: String
     @Argument(help: "The last example.") var last: String
     @OptionGroup var device: DeviceOptions
-    @Option(help: "How many examples, 2 or more.") var count: Int
+    @Option(parsing: .unconditional, help: "How many examples, 2 or more.") var count: Int
     @Option(help: "A .npy array; a .png sheet, where examples are images.") var out: String
     @Option(help: "The folder of the real data sets, if it has moved.") var data: String?
     @Option(help: "Weights (safetensors) instead of the run's.") var weights: String?
@@ -67,9 +67,7 @@ struct Interpolate: ParsableCommand {
                 return rows
             }
             if test == nil {
-                test = try loaded.experiment.data(
-                    loaded.run.configuration, dataFolder: data ?? loaded.stored.dataFolder
-                ).dataset.test
+                test = try loaded.dataset(data).test
             }
             guard let test, (0..<test.shape[0]).contains(row) else {
                 throw UsageError("interpolate: row \(row) is not in the test set of \(test?.shape[0] ?? 0) examples")

@@ -28,11 +28,33 @@ struct Martlet: ParsableCommand {
         do {
             var command = try parseAsRoot()
             try command.run()
-        } catch {
+        } catch  where exitCode(for: error) == .success || error is ExitCode {
+            // Help that was asked for, and failures that are printed already.
             exit(withError: error)
+        } catch {
+            errorLine("Error: \(printable(message(for: error)))\(hint(error))")
+            Self.exit(withError: exitCode(for: error))
         }
         if fflush(stdout) != 0 || ferror(stdout) != 0 {
             exit(withError: FileError("standard output", "cannot be written: \(String(cString: strerror(errno)))"))
+        }
+    }
+
+    /// Where to read what the command line may be, if that was not understood.
+    private static func hint(_ error: any Error) -> String {
+        guard exitCode(for: error) == .validationFailure else { return "" }
+        let verbs = configuration.subcommands.map { $0._commandName }
+        let verb = CommandLine.arguments.dropFirst().first { verbs.contains($0) }
+        return "; see martlet \(verb.map { "\($0) " } ?? "")--help"
+    }
+
+    /// One line that a terminal shows as it stands: names and files may hold line breaks and control characters.
+    private static func printable(_ text: String) -> String {
+        text.unicodeScalars.reduce(into: "") { line, scalar in
+            switch scalar.properties.generalCategory {
+            case .control, .format, .lineSeparator, .paragraphSeparator: line += scalar.escaped(asASCII: true)
+            default: line.unicodeScalars.append(scalar)
+            }
         }
     }
 }

@@ -17,7 +17,7 @@ struct DeviceOptions: ParsableArguments {
     @Option(help: "auto, cpu, opencl or opencl:N; auto takes a GPU, else the CPU. MARTLET_DEVICE is the default.")
     var device: String?
 
-    @Option(help: "Threads of the CPU backend; all cores if not given.")
+    @Option(parsing: .unconditional, help: "Threads of the CPU backend; all cores if not given.")
     var threads: Int?
 
     func make() throws -> any Device {
@@ -98,10 +98,18 @@ struct LoadedRun {
         guard Files.isFolder(path) else {
             throw FileError(path, "is not a run folder; martlet run prints the folder that it makes")
         }
-        stored = try folder.readConfig(StoredRun.self)
+        stored = try folder.readConfig()
         experiment = try Experiment.named(stored.experiment)
         let settings = try stored.configuration(preset: experiment.configuration, path: folder.config)
         run = try Training.Run(settings, examples: stored.examples, device: device)
         try run.load(weights: weights ?? folder.model)
+    }
+
+    /// The examples that the run was made for.
+    /// - Parameter data: the folder of the real data sets, if it has moved.
+    func dataset(_ data: String?) throws -> Dataset {
+        let found = try experiment.data(run.configuration, dataFolder: data ?? stored.dataFolder)
+        try folder.require(found.examples, stored.examples)
+        return found.dataset
     }
 }

@@ -23,8 +23,8 @@ struct Run: ParsableCommand {
     @Option(help: "The folder of run folders.") var runs = "runs"
     @Option(name: .customLong("name"), help: "The run's folder; the experiment and a number if not given.")
     var folderName: String?
-    @Option(help: "Epochs to train.") var epochs: Int?
-    @Option(help: "The seed of weights, masks and shuffles.") var seed: UInt64?
+    @Option(parsing: .unconditional, help: "Epochs to train.") var epochs: Int?
+    @Option(parsing: .unconditional, help: "The seed of weights, masks and shuffles.") var seed: UInt64?
     @Option(help: "Several seeds, separated by commas: trains each and prints mean and spread.") var seeds: String?
     @Option(name: .customLong("set"), help: "A setting as key=value; may be repeated.") var settings: [String] = []
     @Option(help: "Training examples for the experiment made: npy, npz, csv or idx.") var train: String?
@@ -44,7 +44,7 @@ struct Run: ParsableCommand {
         if let epochs { settings.epochs = epochs }
         if let seed { settings.seed = seed }
         let all = try seeds.map { text in
-            try text.split(separator: ",").map { part -> UInt64 in
+            try text.split(separator: ",", omittingEmptySubsequences: false).map { part -> UInt64 in
                 guard let seed = UInt64(part) else {
                     throw UsageError("--seeds: expected whole numbers separated by commas, found “\(part)”")
                 }
@@ -55,7 +55,6 @@ struct Run: ParsableCommand {
             _ = try train(experiment, settings, suffix: "")
             return
         }
-        guard !all.isEmpty else { throw UsageError("--seeds: expected at least one seed") }
         var figures: [Double] = []
         for seed in all {
             settings.seed = seed
@@ -79,13 +78,14 @@ struct Run: ParsableCommand {
         _ = try run.model.prove()
         try run.initialize(data.dataset.train, labels: data.dataset.labels(.train))
         if let weights { try run.load(weights: weights) }
-        let folder = RunFolder(try makeFolder(suffix))
-        // Before what makes the folder a run: one that is stopped before its first save begins again with these weights, wherever
-        // they came from.
-        try run.save(weights: folder.model)
-        try folder.write(
-            config: StoredRun(
-                settings, examples: data.examples, dataFolder: self.data.folder, device: device.name))
+        let stored = try StoredRun(
+            settings, examples: data.examples, dataFolder: self.data.folder, device: device.name)
+        let folder = RunFolder(
+            try makeFolder(suffix) { path in
+                // A run that is stopped before its first save begins again with these weights, wherever they came from.
+                try run.save(weights: RunFolder(path).model)
+                try RunFolder(path).write(config: stored)
+            })
         let display = ProgressDisplay(isQuiet: json)
         let trainer = try Trainer(
             run, dataset: data.dataset, folder: folder, trainingExamples: data.trainingExamples, report: display.show)
@@ -99,20 +99,21 @@ struct Run: ParsableCommand {
     }
 
     /// A new folder below the folder of runs.
-    private func makeFolder(_ suffix: String) throws -> String {
+    private func makeFolder(_ suffix: String, filledBy fill: (String) throws -> Void) throws -> String {
+        guard !runs.isEmpty else { throw UsageError("--runs: expected a folder, found an empty name") }
         if let folderName {
             let path = "\(runs)/\(folderName)\(suffix)"
-            guard !Files.exists(path) else {
+            guard try !Files.exists(path) && Files.makeFolder(path, filledBy: fill) else {
                 throw FileError(path, "is there already; choose another --name, or go on with martlet resume \(path)")
             }
-            try Files.makeFolder(path)
             return path
         }
         var number = 1
-        while Files.exists("\(runs)/\(name)\(suffix)-\(number)") { number += 1 }
-        let path = "\(runs)/\(name)\(suffix)-\(number)"
-        try Files.makeFolder(path)
-        return path
+        while true {
+            let path = "\(runs)/\(name)\(suffix)-\(number)"
+            if try !Files.exists(path) && Files.makeFolder(path, filledBy: fill) { return path }
+            number += 1
+        }
     }
 }
 
@@ -130,15 +131,11 @@ struct Resume: ParsableCommand {
             throw FileError(folder, "is not a run folder; martlet run prints the folder that it makes")
         }
         let folder = RunFolder(folder)
-        let stored = try folder.readConfig(StoredRun.self)
+        let stored = try folder.readConfig()
         let experiment = try Experiment.named(stored.experiment)
         let settings = try stored.configuration(preset: experiment.configuration, path: folder.config)
         let data = try experiment.data(settings, dataFolder: self.data ?? stored.dataFolder)
-        guard data.examples == stored.examples else {
-            throw FileError(
-                folder.config,
-                "was made for examples of \(stored.examples.dimensions), but the data have \(data.examples.dimensions)")
-        }
+        try folder.require(data.examples, stored.examples)
         var options = device
         if options.device == nil, environment("MARTLET_DEVICE") == nil { options.device = stored.device }
         let device = try options.make()

@@ -82,9 +82,7 @@ struct Evaluate: ParsableCommand {
             guard let split = Dataset.Split(rawValue: split) else {
                 throw UsageError("--split \(split): expected train, valid or test")
             }
-            let dataset = try loaded.experiment.data(
-                loaded.run.configuration, dataFolder: data ?? loaded.stored.dataFolder
-            ).dataset
+            let dataset = try loaded.dataset(data)
             (examples, classes) = (dataset.examples(split), dataset.labels(split))
         }
         let nats = try loaded.run.logProbability(examples, labels: classes).map { -$0 }
@@ -114,12 +112,16 @@ struct Sample: ParsableCommand {
 
     @Argument(help: "The run's folder.") var folder: String
     @OptionGroup var device: DeviceOptions
-    @Option(help: "How many.") var count: Int
-    @Option(name: .customLong("class"), help: "The class of every example, for models that are conditioned on classes.")
+    @Option(parsing: .unconditional, help: "How many.") var count: Int
+    @Option(
+        name: .customLong("class"), parsing: .unconditional,
+        help: "The class of every example, for models that are conditioned on classes.")
     var label: Int?
-    @Option(help: "Below 1 draws nearer to the model's modes; 1 draws from the model.") var temperature = 1.0
+    @Option(parsing: .unconditional, help: "Below 1 draws nearer to the model's modes; 1 draws from the model.")
+    var temperature = 1.0
     @Option(help: "A .npy array; a .png sheet of images, .wav sounds or .txt, where examples are such.") var out: String
-    @Option(help: "The seed; example i is the same for any count and device.") var seed: UInt64 = 0
+    @Option(parsing: .unconditional, help: "The seed; example i is the same for any count and device.") var seed:
+        UInt64 = 0
     @Flag(help: "Run the whole network once for every variable instead of the compiled sampler; the same draw.")
     var naive = false
     @Option(help: "Weights (safetensors) instead of the run's.") var weights: String?
@@ -134,10 +136,7 @@ struct Sample: ParsableCommand {
         let loaded = try LoadedRun(folder, device: device.make(), weights: weights)
         try Output.check(out, loaded.run.examples)
         if let nearest { try Output.check(nearest, loaded.run.examples, option: "--nearest") }
-        let train = try nearest.map { _ in
-            try loaded.experiment.data(loaded.run.configuration, dataFolder: data ?? loaded.stored.dataFolder).dataset
-                .train
-        }
+        let train = try nearest.map { _ in try loaded.dataset(data).train }
         let drawn = try loaded.run.sample(
             count: count, SamplingOptions(seed: seed, isNaive: naive, label: label, temperature: temperature))
         try Output.write(drawn.examples, of: loaded.run, to: out)
@@ -160,10 +159,13 @@ struct Complete: ParsableCommand {
     @Option(help: "The examples, [rows, variables].") var input: String
     @Option(help: "Not zero where the input is observed, of the same shape.") var observed: String
     @Option(help: "A .npy array; a .png sheet of images, .wav sounds or .txt, where examples are such.") var out: String
-    @Option(help: "The seed.") var seed: UInt64 = 0
-    @Option(name: .customLong("class"), help: "The class of every row, for models that are conditioned on classes.")
+    @Option(parsing: .unconditional, help: "The seed.") var seed: UInt64 = 0
+    @Option(
+        name: .customLong("class"), parsing: .unconditional,
+        help: "The class of every row, for models that are conditioned on classes.")
     var label: Int?
-    @Option(help: "Below 1 draws nearer to the model's modes; 1 draws from the model.") var temperature = 1.0
+    @Option(parsing: .unconditional, help: "Below 1 draws nearer to the model's modes; 1 draws from the model.")
+    var temperature = 1.0
     @Flag(help: "Run the whole network once for every variable.") var naive = false
     @Flag(help: "Where the draw cannot be exact, ignore observations that come later in the order.") var approximate =
         false

@@ -147,6 +147,12 @@ import Testing
         let run = ["run", "made", "--runs", session.path("runs")]
         let broken = session.path("broken.npy")
         try Files.write(Array(Files.read(session.path("train.npy")).prefix(100)), to: broken)
+        let (pipe, wide) = (session.path("pipe.npy"), session.path("wide.npy"))
+        try #require(mkfifo(pipe, 0o600) == 0)
+        // No element, but rows of more elements than can be counted.
+        let header = "{'descr': '|u1', 'fortran_order': False, 'shape': (0, 1099511627776, 1099511627776), }"
+        try Files.write(
+            [0x93] + Array("NUMPY".utf8) + [1, 0, UInt8(header.utf8.count), 0] + Array(header.utf8), to: wide)
         let weights = session.path("weights.safetensors")
         try Files.write([255, 255, 255, 255, 255, 255, 255, 127, 123, 125] as [UInt8], to: weights)
         let cases: [(arguments: [String], environment: [String], says: String)] = [
@@ -170,6 +176,17 @@ import Testing
             (["run", "made", "--runs", "/proc/nothing"] + data, [], "/proc/nothing"),
             (["sample", session.path("absent"), "--count", "1", "--out", "x.npy"], [], "absent"),
             (["bench", "--only", "nothing"], [], "nothing"),
+            (["bench", "--only", ""], [], "no workload “”"),
+            (["bench", "--only", "matmul-2048", "--what", "train"], [], "can evaluate only"),
+            (["bench", "--seconds", "-1"], [], "found -1"),
+            (["run", "made", "--epochs", "x"], [], "martlet run --help"),
+            (["sample", "a", "--count", "-1.5", "--out", "x.npy"], [], "'-1.5' is invalid"),
+            (["nothing"], [], "martlet --help"),
+            (run + data + ["--seeds", "1,,2"], [], "found “”"),
+            (["run", "made", "--runs", ""] + data, [], "--runs"),
+            (run + ["--train", session.path("two\nlines\u{1b}[1m.npy")], [], "two\\nlines\\u{1B}[1m.npy"),
+            (run + ["--train", pipe, "--valid", pipe, "--test", pipe], [], "a pipe"),
+            (run + ["--train", wide, "--valid", wide, "--test", wide], [], "too large"),
         ]
         for entry in cases {
             let status = try session.start(entry.arguments, environment: entry.environment).wait()
@@ -215,6 +232,100 @@ import Testing
             #expect(errors.split(separator: "\n").count == 1, "\(entry.arguments): \(errors)")
             #expect(!Files.exists(out), "\(entry.arguments)")
         }
+    }
+
+    /// What was changed by hand is refused before anything is written over.
+    @Test func damagedRunsAreRefusedInOneLine() throws {
+        let session = try CommandLineSession()
+        let whole = try train(session, "whole")
+        let other = try train(session, "other", ["--seed", "9"])
+        let names = ["config.json", "metrics.jsonl", "model.safetensors", "state.safetensors"]
+        let original = try names.map { try Files.read("\(whole)/\($0)") }
+        let (arrays, metadata) = try SafeTensors.read("\(whole)/state.safetensors")
+        /// A copy of the run with some of its files replaced.
+        func expectRefusal(_ replaced: [String: [UInt8]], _ says: String, _ verb: [String]) throws {
+            let copy = session.path("copy")
+            try Files.makeFolder(copy)
+            for (name, bytes) in zip(names, original) {
+                try Files.write(replaced[name] ?? bytes, to: "\(copy)/\(name)")
+            }
+            let status = try session.start(verb.map { $0 == "RUN" ? copy : $0 }).wait()
+            let errors = try session.text("errors")
+            #expect(status > 0 && errors.contains(says), "\(says): \(status), \(errors)")
+            #expect(errors.split(separator: "\n").count == 1, "\(errors)")
+            #expect(try replaced["model.safetensors"] != nil || Files.read("\(copy)/model.safetensors") == original[2])
+        }
+        func state(
+            _ change: (inout [String: HostArray], inout [String: String]) -> Void
+        ) throws -> [String: [UInt8]] {
+            var (arrays, metadata) = (arrays, metadata)
+            change(&arrays, &metadata)
+            let path = session.path("state.safetensors")
+            try SafeTensors.write(arrays.map { (name: $0.key, array: $0.value) }, metadata: metadata, to: path)
+            return ["state.safetensors": try Files.read(path)]
+        }
+        let bias = "layers.0.bias"
+        let holed = HostArray([Float](repeating: .nan, count: 24), shape: [24])
+        let resume = ["resume", "RUN"]
+        try expectRefusal(state { a, _ in a["best.\(bias)"] = holed }, "holds NaN", resume)
+        try expectRefusal(state { a, _ in a[bias] = holed }, "holds NaN", resume)
+        try expectRefusal(state { a, _ in a["more"] = holed }, "of another run", resume)
+        try expectRefusal(state { _, m in m["lossSum"] = "\(Double.nan.bitPattern)" }, "contradict", resume)
+        try expectRefusal(state { _, m in m["bestEpoch"] = "50" }, "contradict", resume)
+        try expectRefusal(
+            state { _, m in (m["stepInEpoch"], m["finished"], m["epoch"], m["bestEpoch"]) = ("9", "0", "1", "0") },
+            "steps of an epoch", resume)
+        try expectRefusal(state { _, m in m["metricsLength"] = "7" }, "not of the run", resume)
+        try expectRefusal(
+            ["state.safetensors": Files.read("\(other)/state.safetensors")], "the seed 9", resume)
+        let config = String(decoding: original[0], as: UTF8.self)
+        func edited(_ text: String, _ replacement: String) throws -> [String: [UInt8]] {
+            let range = try #require(config.firstRange(of: text))
+            return [
+                "config.json": Array((config[..<range.lowerBound] + replacement + config[range.upperBound...]).utf8)
+            ]
+        }
+        let out = session.path("out.npy")
+        let sample = ["sample", "RUN", "--count", "2", "--out", out]
+        try expectRefusal(edited(#""seed" : 1"#, #""seed" : -1"#), "seed = -1", resume)
+        try expectRefusal(edited(#""batch" : 100"#, #""batch" : 1.5"#), "batch = 1.5", resume)
+        for field in [
+            #""classes" : 3000000000"#, #""presentation" : {"sound" : {"rate" : -8}}"#,
+            #""presentation" : {"video" : {}}"#,
+            #""presentation" : {"text" : {"_0" : {"bytes" : []}}}"#,
+        ] {
+            try expectRefusal(edited(#""dimensions""#, field + #", "dimensions""#), "impossible examples", sample)
+        }
+        try expectRefusal(edited(#""dimensions""#, #""classes" : 7, "dimensions""#), "in 7 classes, but", resume)
+        #expect(!Files.exists(out))
+        #expect(try session.run("evaluate", session.folder).errors.contains("the folder of one run"))
+        // The data of another run under the name of this one's.
+        try NumPy.write(HostArray([UInt8](repeating: 1, count: 40), shape: [4, 10]), npy: session.path("test.npy"))
+        for split in ["train", "valid"] {
+            try Files.write(Files.read(session.path("test.npy")), to: session.path("\(split).npy"))
+        }
+        for verb in [["evaluate", "RUN"], sample + ["--nearest", out]] {
+            try expectRefusal([:], "but the data have [10]", verb)
+        }
+        #expect(!Files.exists(out))
+    }
+
+    /// A run is there once it can be gone on with: killed before, it leaves its name to the next.
+    @Test func aRunThatWasKilledAtOnceLeavesItsName() throws {
+        let session = try CommandLineSession()
+        let run = session.path("early")
+        let arguments = ["run", "made", "--runs", session.folder, "--name", "early", "--epochs", "1"]
+        let process = try session.start(arguments + ["--set", "hidden=2048,2048"] + session.data())
+        // From where the first file is begun; then the folder may be whole before the signal arrives.
+        while try !Files.list(session.folder).contains(where: { $0.hasPrefix("early") }) { usleep(200) }
+        kill(process.id, SIGKILL)
+        _ = process.wait()
+        let status =
+            Files.exists(run)
+            ? try session.start(["resume", run]).wait()
+            : try session.start(arguments + ["--set", "hidden=8"] + session.data()).wait()
+        let errors = try session.text("errors")
+        #expect(status == 0, "\(errors)")
     }
 
     /// Where nothing more can be written, a run says so and the checkpoint of before stays whole. The thread sanitizer's own memory

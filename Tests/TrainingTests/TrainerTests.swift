@@ -267,7 +267,7 @@ private func settings(
         #expect(written.seed == .max)
         try folder.write(
             config: StoredRun(written, examples: ExampleShape([9]), dataFolder: "data", device: "cpu"))
-        let read = try folder.readConfig(StoredRun.self).configuration(
+        let read = try folder.readConfig().configuration(
             preset: RunConfiguration(MADESettings()), path: folder.config)
         #expect(read.training == written.training && read.experiment == written.experiment)
         #expect(read.model as? MADESettings == written.model as? MADESettings)
@@ -280,7 +280,7 @@ private func settings(
         for extents in [[], [-9], [0], [1 << 40, 1 << 40]] as [[Int]] {
             try folder.write(
                 config: StoredRun(preset, examples: ExampleShape(extents), dataFolder: "data", device: "cpu"))
-            let stored = try folder.readConfig(StoredRun.self)
+            let stored = try folder.readConfig()
             #expect(throws: FileError.self) { try stored.configuration(preset: preset, path: folder.config) }
         }
         let (data, device) = (try tinyData(), try CPUDevice(threads: 1))
@@ -309,7 +309,7 @@ private func settings(
         let preset = RunConfiguration(MADESettings { $0.masks = "1,2,3" })
         func stored(_ text: String) throws -> RunConfiguration {
             try Files.write(Array(text.utf8), to: folder.config)
-            return try folder.readConfig(StoredRun.self).configuration(preset: preset, path: folder.config)
+            return try folder.readConfig().configuration(preset: preset, path: folder.config)
         }
         let setting = try #require(text.firstRange(of: try Regex(#""masks"\s*:\s*"7"\s*,"#)))
         let older = try stored(text.replacing(text[setting], with: ""))
