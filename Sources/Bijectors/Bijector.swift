@@ -206,9 +206,10 @@ extension Tensor {
     /// A scalar of the graph for every example of `x`.
     func perExample(of x: Tensor) -> Tensor { broadcast(to: [x.shape[0]]) }
 
-    /// The value between two numbers; outside no gradient flows.
+    /// The value between two numbers; outside no gradient flows, at the two numbers all of it: `maximum` would halve it there.
     func clamped(_ low: Double, _ high: Double) -> Tensor {
-        maximum(.scalar(low, elementType)).minimum(.scalar(high, elementType))
+        let (low, high) = (Tensor.scalar(low, elementType), Tensor.scalar(high, elementType))
+        return .select(less(low), low, .select(greater(high), high, self))
     }
 }
 

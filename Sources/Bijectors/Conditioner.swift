@@ -29,6 +29,8 @@ public struct MaskedMLP: Conditioner {
     public let layers: [MaskedDense]
     public let activation: Activation
     public let contextCount: Int
+    /// Where the network was written, for messages about its layers.
+    private let place: (file: StaticString, line: UInt)
     private let degrees: [LayerDegrees]
 
     /// - Parameters:
@@ -39,8 +41,9 @@ public struct MaskedMLP: Conditioner {
     ///   - startsAtIdentity: whether the last layer starts at zero.
     public init(
         input: [Int32], hidden: [[Int32]], output: [Int32], strict: Bool, context: Int = 0,
-        activation: Activation = .relu, startsAtIdentity: Bool = false
+        activation: Activation = .relu, startsAtIdentity: Bool = false, file: StaticString = #fileID, line: UInt = #line
     ) {
+        place = (file, line)
         contextCount = context
         self.activation = activation
         let sides = [input + [Int32](repeating: 0, count: context)] + hidden + [output]
@@ -55,7 +58,10 @@ public struct MaskedMLP: Conditioner {
     }
 
     /// With any masks `[out, in]`, one for each layer; whether they respect an order is for `proveStructure` to say.
-    public init(masks: [BitMatrix], activation: Activation = .relu) {
+    public init(
+        masks: [BitMatrix], activation: Activation = .relu, file: StaticString = #fileID, line: UInt = #line
+    ) {
+        place = (file, line)
         contextCount = 0
         self.activation = activation
         degrees = masks.map { .matrix($0) }
@@ -65,7 +71,7 @@ public struct MaskedMLP: Conditioner {
     /// For an order of D variables: place `order[d]` counted from 0, `parameters` outputs for each variable.
     public static func autoregressive(
         order: Order, hidden: [Int], parameters: Int, context: Int = 0, activation: Activation = .relu,
-        startsAtIdentity: Bool = false
+        startsAtIdentity: Bool = false, file: StaticString = #fileID, line: UInt = #line
     ) -> MaskedMLP {
         let places = order.index.map { $0 + 1 }
         // Units that see a context and no variable, for the first variable's sake.
@@ -74,25 +80,25 @@ public struct MaskedMLP: Conditioner {
         return MaskedMLP(
             input: places, hidden: hidden.map { count in (0..<count).map { Int32(least + $0 * span / count) } },
             output: (0..<parameters).flatMap { _ in places }, strict: true, context: context, activation: activation,
-            startsAtIdentity: startsAtIdentity)
+            startsAtIdentity: startsAtIdentity, file: file, line: line)
     }
 
     /// For a coupling: the kept elements are seen, parameters of the others are computed.
     public static func coupling(
         kept: [Bool], hidden: [Int], parameters: Int, context: Int = 0, activation: Activation = .relu,
-        startsAtIdentity: Bool = false
+        startsAtIdentity: Bool = false, file: StaticString = #fileID, line: UInt = #line
     ) -> MaskedMLP {
         MaskedMLP(
             input: kept.map { $0 ? 1 : 2 }, hidden: hidden.map { [Int32](repeating: 1, count: $0) },
             // An output of degree -1 sees nothing; its weights do not exist.
             output: (0..<parameters).flatMap { _ in kept.map { $0 ? -1 : 1 } }, strict: false, context: context,
-            activation: activation, startsAtIdentity: startsAtIdentity)
+            activation: activation, startsAtIdentity: startsAtIdentity, file: file, line: line)
     }
 
     public func callAsFunction(_ x: Tensor, _ pass: Pass) -> Tensor {
         var h = contextCount > 0 ? .concatenate([x, pass.context(beside: x)], axis: 1) : x
         for (index, (layer, degrees)) in zip(layers, degrees).enumerated() {
-            h = layer(h, degrees)
+            h = layer(h, degrees, file: place.file, line: place.line)
             if index < layers.count - 1 { h = activation(h) }
         }
         return h
@@ -104,11 +110,14 @@ public struct DenseNetwork: Conditioner {
     public let layers: [Dense]
     public let activation: Activation
     public let contextCount: Int
+    /// Where the network was written, for messages about its layers.
+    private let place: (file: StaticString, line: UInt)
 
     public init(
         _ inputs: Int, hidden: [Int], outputs: Int, context: Int = 0, activation: Activation = .relu,
-        startsAtIdentity: Bool = false
+        startsAtIdentity: Bool = false, file: StaticString = #fileID, line: UInt = #line
     ) {
+        place = (file, line)
         let widths = [inputs + context] + hidden + [outputs]
         layers = (0..<widths.count - 1).map {
             Dense(widths[$0], widths[$0 + 1], initializer: startsAtIdentity && $0 == widths.count - 2 ? .zeros : nil)
@@ -120,7 +129,7 @@ public struct DenseNetwork: Conditioner {
     public func callAsFunction(_ x: Tensor, _ pass: Pass) -> Tensor {
         var h = contextCount > 0 ? .concatenate([x, pass.context(beside: x)], axis: 1) : x
         for (index, layer) in layers.enumerated() {
-            h = layer(h)
+            h = layer(h, file: place.file, line: place.line)
             if index < layers.count - 1 { h = activation(h) }
         }
         return h

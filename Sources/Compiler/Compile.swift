@@ -87,8 +87,16 @@ struct ScheduleBuilder {
     }
 
     mutating func build() throws(GraphError) -> Schedule {
+        var names: [String: TensorType] = [:]
         for node in topologicalOrder(outputs + updates.map(\.value) + updates.map(\.state)) {
             guard let placeholder = node.operation as? Placeholder else { continue }
+            if let other = names.updateValue(placeholder.type, forKey: placeholder.label) {
+                throw GraphError(
+                    operation: "compile",
+                    message:
+                        "two inputs or states are called “\(placeholder.label)”, of \(other) and \(placeholder.type); give them different names",
+                    location: node.location)
+            }
             let id = add(
                 Value(
                     placeholder.type,

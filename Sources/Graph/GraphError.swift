@@ -8,6 +8,9 @@ public struct SourceLocation: Hashable, Sendable, CustomStringConvertible {
         self.line = line
     }
 
+    /// Whether it is in what models are written with, and so not where an author wrote one.
+    var isInside: Bool { file.hasPrefix("Graph/") || file.hasPrefix("Layers/") }
+
     public var description: String { "\(file.split(separator: "/").last ?? ""):\(line)" }
 }
 

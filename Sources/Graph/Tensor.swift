@@ -26,7 +26,11 @@ public final class Node: Sendable {
     public init(_ operation: any Operation, _ inputs: [Tensor], at location: SourceLocation?) {
         self.operation = operation
         self.inputs = inputs
-        self.location = location ?? inputs.lazy.compactMap(\.node.location).first
+        // What operations and layers are made of, and operators, which cannot be asked where they stand, belong to the line of the
+        // latest operand.
+        let known = inputs.compactMap(\.node.location).filter { !$0.isInside }
+        let latest = known.filter { $0.file == known[0].file }.max { $0.line < $1.line }
+        self.location = location?.isInside == false ? location : latest ?? location
         isCounted =
             switch operation {
             case is Position: true

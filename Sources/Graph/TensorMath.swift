@@ -67,7 +67,9 @@ extension Tensor: ExpressibleByFloatLiteral, ExpressibleByIntegerLiteral {
         }
     }
 
-    public func apply(_ function: ElementwiseFunction) -> Tensor { Tensor(Elementwise(function), [self]) }
+    public func apply(_ function: ElementwiseFunction, at location: SourceLocation? = nil) -> Tensor {
+        Tensor(Elementwise(function), [self], at: location)
+    }
 
     public static func + (a: Tensor, b: Tensor) -> Tensor { elementwise(.add, [a, b]) }
     public static func - (a: Tensor, b: Tensor) -> Tensor { elementwise(.subtract, [a, b]) }
@@ -85,38 +87,88 @@ extension Tensor: ExpressibleByFloatLiteral, ExpressibleByIntegerLiteral {
     public static func / (a: Tensor, b: Double) -> Tensor { a / scalar(b, a.elementType) }
     public static func / (a: Double, b: Tensor) -> Tensor { scalar(a, b.elementType) / b }
 
-    public func exp() -> Tensor { apply(.exp) }
-    public func log() -> Tensor { apply(.log) }
-    public func log1p() -> Tensor { apply(.log1p) }
-    public func sqrt() -> Tensor { apply(.sqrt) }
-    public func tanh() -> Tensor { apply(.tanh) }
-    public func sigmoid() -> Tensor { apply(.sigmoid) }
+    public func exp(file: StaticString = #fileID, line: UInt = #line) -> Tensor {
+        apply(.exp, at: SourceLocation(file, line))
+    }
+    public func log(file: StaticString = #fileID, line: UInt = #line) -> Tensor {
+        apply(.log, at: SourceLocation(file, line))
+    }
+    public func log1p(file: StaticString = #fileID, line: UInt = #line) -> Tensor {
+        apply(.log1p, at: SourceLocation(file, line))
+    }
+    public func sqrt(file: StaticString = #fileID, line: UInt = #line) -> Tensor {
+        apply(.sqrt, at: SourceLocation(file, line))
+    }
+    public func tanh(file: StaticString = #fileID, line: UInt = #line) -> Tensor {
+        apply(.tanh, at: SourceLocation(file, line))
+    }
+    public func sigmoid(file: StaticString = #fileID, line: UInt = #line) -> Tensor {
+        apply(.sigmoid, at: SourceLocation(file, line))
+    }
     /// `log(1 + exp(x))`, finite and accurate for any finite x.
-    public func softplus() -> Tensor { apply(.softplus) }
-    public func relu() -> Tensor { apply(.relu) }
-    public func absolute() -> Tensor { apply(.absolute) }
-    public func squared() -> Tensor { self * self }
-    public func power(_ exponent: Tensor) -> Tensor { .elementwise(.power, [self, exponent]) }
-    public func maximum(_ other: Tensor) -> Tensor { .elementwise(.maximum, [self, other]) }
-    public func minimum(_ other: Tensor) -> Tensor { .elementwise(.minimum, [self, other]) }
-    public func less(_ other: Tensor) -> Tensor { .elementwise(.less, [self, other]) }
-    public func lessOrEqual(_ other: Tensor) -> Tensor { .elementwise(.lessEqual, [self, other]) }
-    public func greater(_ other: Tensor) -> Tensor { .elementwise(.less, [other, self]) }
-    public func greaterOrEqual(_ other: Tensor) -> Tensor { .elementwise(.lessEqual, [other, self]) }
-    public func equal(_ other: Tensor) -> Tensor { .elementwise(.equal, [self, other]) }
-    public func and(_ other: Tensor) -> Tensor { .elementwise(.logicalAnd, [self, other]) }
-    public func or(_ other: Tensor) -> Tensor { .elementwise(.logicalOr, [self, other]) }
-    public func not() -> Tensor { apply(.logicalNot) }
-    public func isFinite() -> Tensor { apply(.isFinite) }
+    public func softplus(file: StaticString = #fileID, line: UInt = #line) -> Tensor {
+        apply(.softplus, at: SourceLocation(file, line))
+    }
+    public func relu(file: StaticString = #fileID, line: UInt = #line) -> Tensor {
+        apply(.relu, at: SourceLocation(file, line))
+    }
+    public func absolute(file: StaticString = #fileID, line: UInt = #line) -> Tensor {
+        apply(.absolute, at: SourceLocation(file, line))
+    }
+    public func squared(file: StaticString = #fileID, line: UInt = #line) -> Tensor {
+        .elementwise(.multiply, [self, self], at: SourceLocation(file, line))
+    }
+    public func power(_ exponent: Tensor, file: StaticString = #fileID, line: UInt = #line) -> Tensor {
+        .elementwise(.power, [self, exponent], at: SourceLocation(file, line))
+    }
+    public func maximum(_ other: Tensor, file: StaticString = #fileID, line: UInt = #line) -> Tensor {
+        .elementwise(.maximum, [self, other], at: SourceLocation(file, line))
+    }
+    public func minimum(_ other: Tensor, file: StaticString = #fileID, line: UInt = #line) -> Tensor {
+        .elementwise(.minimum, [self, other], at: SourceLocation(file, line))
+    }
+    public func less(_ other: Tensor, file: StaticString = #fileID, line: UInt = #line) -> Tensor {
+        .elementwise(.less, [self, other], at: SourceLocation(file, line))
+    }
+    public func lessOrEqual(_ other: Tensor, file: StaticString = #fileID, line: UInt = #line) -> Tensor {
+        .elementwise(.lessEqual, [self, other], at: SourceLocation(file, line))
+    }
+    public func greater(_ other: Tensor, file: StaticString = #fileID, line: UInt = #line) -> Tensor {
+        .elementwise(.less, [other, self], at: SourceLocation(file, line))
+    }
+    public func greaterOrEqual(_ other: Tensor, file: StaticString = #fileID, line: UInt = #line) -> Tensor {
+        .elementwise(.lessEqual, [other, self], at: SourceLocation(file, line))
+    }
+    public func equal(_ other: Tensor, file: StaticString = #fileID, line: UInt = #line) -> Tensor {
+        .elementwise(.equal, [self, other], at: SourceLocation(file, line))
+    }
+    public func and(_ other: Tensor, file: StaticString = #fileID, line: UInt = #line) -> Tensor {
+        .elementwise(.logicalAnd, [self, other], at: SourceLocation(file, line))
+    }
+    public func or(_ other: Tensor, file: StaticString = #fileID, line: UInt = #line) -> Tensor {
+        .elementwise(.logicalOr, [self, other], at: SourceLocation(file, line))
+    }
+    public func not(file: StaticString = #fileID, line: UInt = #line) -> Tensor {
+        apply(.logicalNot, at: SourceLocation(file, line))
+    }
+    public func isFinite(file: StaticString = #fileID, line: UInt = #line) -> Tensor {
+        apply(.isFinite, at: SourceLocation(file, line))
+    }
 
     /// The value, treated as a constant by `gradients`.
-    public func stoppingGradient() -> Tensor { apply(.stopGradient) }
+    public func stoppingGradient(file: StaticString = #fileID, line: UInt = #line) -> Tensor {
+        apply(.stopGradient, at: SourceLocation(file, line))
+    }
 
-    public func cast(to type: ElementType) -> Tensor { type == elementType ? self : apply(.cast(type)) }
+    public func cast(to type: ElementType, file: StaticString = #fileID, line: UInt = #line) -> Tensor {
+        type == elementType ? self : apply(.cast(type), at: SourceLocation(file, line))
+    }
 
     /// `whenTrue` where the condition holds, else `whenFalse`.
-    public static func select(_ condition: Tensor, _ whenTrue: Tensor, _ whenFalse: Tensor) -> Tensor {
-        elementwise(.select, [condition, whenTrue, whenFalse])
+    public static func select(
+        _ condition: Tensor, _ whenTrue: Tensor, _ whenFalse: Tensor, file: StaticString = #fileID, line: UInt = #line
+    ) -> Tensor {
+        elementwise(.select, [condition, whenTrue, whenFalse], at: SourceLocation(file, line))
     }
 }
 
@@ -136,10 +188,10 @@ extension Tensor {
     }
 
     /// The last two axes exchanged.
-    public func matrixTransposed() -> Tensor {
+    public func matrixTransposed(file: StaticString = #fileID, line: UInt = #line) -> Tensor {
         var axes = Array(0..<shape.rank)
         if axes.count >= 2 { axes.swapAt(axes.count - 1, axes.count - 2) }
-        return Tensor(Transpose(axes: axes), [self])
+        return Tensor(Transpose(axes: axes), [self], at: SourceLocation(file, line))
     }
 
     /// `count` elements of one axis, from `start` by `step`.
@@ -159,13 +211,14 @@ extension Tensor {
     }
 
     /// The order along some axes reversed.
-    public func flipped(axes: [Int]) -> Tensor {
+    public func flipped(axes: [Int], file: StaticString = #fileID, line: UInt = #line) -> Tensor {
         let axes = axes.map { $0 < 0 ? $0 + shape.rank : $0 }
         let indices = 0..<shape.rank
         return Tensor(
             Slice(
                 starts: indices.map { axes.contains($0) ? shape[$0].coefficient - 1 : 0 },
-                steps: indices.map { axes.contains($0) ? -1 : 1 }, counts: shape.dimensions), [self])
+                steps: indices.map { axes.contains($0) ? -1 : 1 }, counts: shape.dimensions), [self],
+            at: SourceLocation(file, line))
     }
 
     /// `fill` before, after and between the elements of each axis.

@@ -18,8 +18,22 @@ public final class Parameter {
     public internal(set) var element = ElementType.float32
     private let identity: Int
     private static let count = Atomic<Int>(0)
-    public private(set) lazy var tensor = Tensor.state(
-        name.isEmpty ? "parameter \(identity)" : name, Shape(shape), element)
+    private var made: Tensor?
+    public var tensor: Tensor {
+        if let made { return made }
+        let tensor = Tensor.state(name.isEmpty ? "parameter \(identity)" : name, Shape(shape), element)
+        made = tensor
+        return tensor
+    }
+
+    /// Gives the parameter another name than that of another parameter of the same module.
+    func rename(_ path: String, besides other: String) {
+        precondition(
+            made == nil,
+            "the parameters “\(path)” and “\(other)” are both called “\(name)”; ask the module that holds them for namedParameters() before a tensor of theirs is made"
+        )
+        name = path
+    }
 
     /// - Parameter mask: of weights `[out, in]`.
     public convenience init(
@@ -118,13 +132,14 @@ public protocol Module {}
 extension Module {
     /// Every parameter with its path (`layers.0.weight`), in the order of declaration.
     ///
-    /// The names are given to the parameters too, so ask for them before the first tensor is made.
+    /// The names are given to the parameters too, so ask for them before the first tensor is made. A part that was asked before, as
+    /// a model asks for its own, keeps its names, unless two parts have the same: then theirs are their paths in this module.
     @discardableResult public func namedParameters() -> [(name: String, parameter: Parameter)] {
-        var found: [(String, Parameter)] = []
+        var found: [(path: String, parameter: Parameter)] = []
         func visit(_ value: Any, _ path: String) {
             if let parameter = value as? Parameter {
                 if parameter.name.isEmpty { parameter.name = path }
-                if !found.contains(where: { $0.1 === parameter }) { found.append((parameter.name, parameter)) }
+                if !found.contains(where: { $0.parameter === parameter }) { found.append((path, parameter)) }
                 return
             }
             let mirror = Mirror(reflecting: value)
@@ -144,7 +159,12 @@ extension Module {
             }
         }
         visit(self, "")
-        return found.map { (name: $0.0, parameter: $0.1) }
+        for (_, alike) in Dictionary(grouping: found, by: \.parameter.name) where alike.count > 1 {
+            for (path, parameter) in alike where path != parameter.name {
+                parameter.rename(path, besides: alike.first { $0.path != path }!.path)
+            }
+        }
+        return found.map { (name: $0.parameter.name, parameter: $0.parameter) }
     }
 
     /// Sets the working type of every parameter; ask before the first tensor is made.

@@ -34,7 +34,7 @@ public struct VariationalDequantization: Dequantization {
     /// With couplings and x as their context.
     public init(variables: Int, levels: Int, layers: Int = 2, hidden: [Int] = [128]) {
         let flow = Flow.realNVP(
-            variables: variables, layers: layers, hidden: hidden, limit: 2, context: variables, startsAtIdentity: true)
+            variables: variables, layers: layers, hidden: hidden, limit: 2, normalization: .none, context: variables)
         self.init(flow.bijector, levels: levels)
     }
 

@@ -29,13 +29,21 @@ public struct TrainingProgram {
 
     /// - Parameters:
     ///   - loss: a scalar.
-    ///   - parameters: what is trained, but for those that `others` set.
+    ///   - parameters: of these the trained ones get gradients, but for those that `others` set.
     ///   - others: states that a step moves by other means than gradients (running statistics).
+    /// - Throws: `UsageError` where two parameters have one name, and what `gradients` and `compile` throw.
     public init(
         loss: Tensor, parameters: [(name: String, parameter: Parameter)], rule: UpdateRule,
         updates others: [StateUpdate] = []
     ) throws {
-        let parameters = parameters.filter { p in !others.contains { $0.state == p.parameter.tensor } }
+        for (name, alike) in Dictionary(grouping: parameters, by: \.name) where alike.count > 1 {
+            throw UsageError(
+                "\(alike.count) parameters are called “\(name)” and would share one state; put their modules into one and train its namedParameters()"
+            )
+        }
+        let parameters = parameters.filter { p in
+            p.parameter.isTrained && !others.contains { $0.state == p.parameter.tensor }
+        }
         let tensors = parameters.map(\.parameter.tensor)
         var grads = try gradients(of: loss, with: tensors)
         if rule.clipNorm > 0 {

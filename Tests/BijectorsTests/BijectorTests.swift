@@ -442,4 +442,25 @@ let bijectorCases: [BijectorCase] = {
             }
         }
     }
+
+    /// The slope at a knot, at the bound and at the ends of a range is the map's, as gradients see it too.
+    @Test func gradientsHoldOnKnotsAndBounds() throws {
+        let spline = SplineTransformer(bins: 8, bound: 3)
+        let places = stride(from: -3.0, through: 3, by: 0.75).map { $0 }
+        let x = Tensor.input("x", [.batch], .float64)
+        let raw = (0..<spline.parameterCount).map { _ in Tensor.scalar(0, .float64).broadcast(to: [.batch]) }
+        let interpreter = Interpreter(batch: places.count, ["x": Values(shape: [places.count], elements: places)])
+        for map in [spline.forward(x, raw), spline.inverse(x, raw)] {
+            let slopes = try interpreter.run(gradients(of: map.value.sum(), with: [x])[0]).elements
+            let expected = try interpreter.run(map.logDerivative.exp()).elements
+            for (slope, e) in zip(slopes, expected) { #expect(abs(slope - e) < 1e-12, "\(slopes) \(expected)") }
+        }
+        let ends = Tensor.input("x", [.batch, 1])
+        let grown = Exp().forward(ends, Pass())
+        let given = Interpreter(batch: 2, ["x": Values(shape: [2, 1], elements: [-80, 80])])
+        let (slopes, values) = try (
+            given.run(gradients(of: grown.value.sum(), with: [ends])[0]).elements, given.run(grown.value).elements
+        )
+        for (slope, value) in zip(slopes, values) { #expect(abs(slope / value - 1) < 1e-5, "\(slopes) \(values)") }
+    }
 }

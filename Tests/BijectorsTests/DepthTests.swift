@@ -83,14 +83,11 @@ import Testing
 
     @Test func sixtyFourCouplings() throws {
         try check(
-            .realNVP(
-                variables: 19, layers: 64, hidden: [32], limit: 1, normalization: .actNorm, startsAtIdentity: true),
-            variables: 19)
+            .realNVP(variables: 19, layers: 64, hidden: [32]), variables: 19)
     }
 
     @Test func tenAutoregressiveLayers() throws {
         try check(
-            .maf(variables: 63, layers: 10, hidden: [64], limit: 2, normalization: .actNorm, startsAtIdentity: true),
-            variables: 63)
+            .maf(variables: 63, layers: 10, hidden: [64]), variables: 63)
     }
 }

@@ -193,6 +193,22 @@ private let convolutions: [GradientCase] = {
         }
     }
 
+    /// Methods stand where the author called them; operators, which cannot be asked, stand with their latest operand.
+    @Test func operationsKnowTheirLine() {
+        let line: UInt = #line
+        let x = Tensor.input("x", [.batch, 4])
+        let a = x.relu()
+        let b = x.maximum(0)
+        let sum = b + a
+        let mean = sum.mean(axes: [1], keepingAxes: true)
+        #expect(a.location?.line == line + 2 && b.location?.line == line + 3 && sum.location?.line == line + 3)
+        #expect(mean.location?.line == line + 5 && mean.location?.file == #fileID)
+        #expect(Tensor.select(x.less(1), x, 2).location?.line == #line)
+        #expect(sum.logSumExp(axes: [1]).location?.line == #line)
+        // Nothing else tells where gradients come from.
+        #expect((try? gradients(of: a.sum(), with: [x]))?[0].location?.file == #fileID)
+    }
+
     @Test func namesTheMistakeAndItsLine() throws {
         let x = Tensor.input("x", [.batch, 4])
         let line: UInt = #line + 1

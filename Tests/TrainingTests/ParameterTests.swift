@@ -1,0 +1,77 @@
+import Bijectors
+import Compiler
+import Distributions
+import Graph
+import Layers
+import Models
+import Testing
+
+@testable import Training
+
+private struct Scale: Module {
+    let weight = Parameter([3], .constant(1))
+
+    init() { namedParameters() }
+}
+
+private struct Pair: Module {
+    let first: Scale
+    let second: Scale
+}
+
+private struct TwoFlows: Module {
+    let prior = Flow.maf(variables: 2, layers: 2, hidden: [4])
+    let posterior = Flow.maf(variables: 2, layers: 2, hidden: [4])
+}
+
+/// Parameters are told apart by their names: two of one name would share one state.
+@Suite struct ParameterTests {
+    @Test func partsOfOneKindHaveParametersOfTheirOwn() throws {
+        let pair = Pair(first: Scale(), second: Scale())
+        #expect(pair.namedParameters().map(\.name) == ["first.weight", "second.weight"])
+        // Asked again, the part knows the name that it has in the whole.
+        #expect(pair.second.namedParameters().map(\.name) == ["second.weight"])
+        #expect(pair.first.weight.tensor.placeholder?.label == "first.weight")
+        let shared = Scale()
+        #expect(Pair(first: shared, second: shared).namedParameters().map(\.name) == ["weight"])
+
+        let flows = TwoFlows()
+        let parameters = flows.namedParameters()
+        #expect(Set(parameters.map(\.name)).count == parameters.count)
+        let x = Tensor.input("x", [.batch, 2])
+        let loss = -(flows.prior.logProbability(x) + flows.posterior.logProbability(x)).mean()
+        let program = try TrainingProgram(loss: loss, parameters: parameters, rule: UpdateRule())
+        #expect(Set(program.optimizerStates.map(\.name)).count == 2 * parameters.count)
+    }
+
+    /// A name of a part that stands alone is as it was: files know it.
+    @Test func namesStayWhereNothingCollides() {
+        struct Model: Module { let part = Scale() }
+        #expect(Model().namedParameters().map(\.name) == ["weight"])
+    }
+
+    @Test func twoOfOneNameAreRefused() throws {
+        let (a, b) = (Scale(), Scale())
+        let loss = (a.weight.tensor + b.weight.tensor).sum()
+        let error = #expect(throws: UsageError.self) {
+            try TrainingProgram(
+                loss: loss, parameters: a.namedParameters() + b.namedParameters(), rule: UpdateRule(optimizer: .sgd))
+        }
+        #expect(error?.description.contains("2 parameters are called “weight”") == true)
+        let states = [Tensor.state("s", [2]), Tensor.state("s", [3]).sum().reshaped([1])]
+        let clash = #expect(throws: GraphError.self) { try compile([states[0] + states[1]]) }
+        #expect(clash?.message.contains("called “s”") == true)
+    }
+
+    /// What passes over data find is not moved by gradients.
+    @Test func runningStatisticsAreNotTrained() throws {
+        let flow = Flow(BatchNormalization(2), base: DiagonalNormal(), exampleShape: [2])
+        let x = Tensor.input("x", flow.shape)
+        let program = try TrainingProgram(
+            loss: -flow.logProbability(x).mean(), parameters: flow.namedParameters(), rule: UpdateRule(optimizer: .adam)
+        )
+        let trained = flow.namedParameters().filter(\.parameter.isTrained).map(\.name)
+        #expect(!trained.isEmpty && trained.count < flow.namedParameters().count)
+        #expect(program.optimizerStates.allSatisfy { state in trained.contains { state.name.contains($0) } })
+    }
+}
