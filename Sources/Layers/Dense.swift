@@ -37,6 +37,9 @@ public enum LayerDegrees {
 
 /// `y = x (W * M)ᵀ + b` where the mask M is structure: what it removes is neither stored as anything but zero nor computed
 /// (Germain et al. 2015, equation 9). x `[batch, in]`, W and M `[out, in]`, b `[out]`.
+///
+/// At the edge of the mask a tile multiplies by those zeros: NaN or infinity at an input that an output does not read may reach it. A
+/// compiled sampler, which reads nothing that is not drawn yet, and masked convolutions have no such edge.
 public struct MaskedDense: Module {
     public let weight: Parameter
     public let bias: Parameter?
