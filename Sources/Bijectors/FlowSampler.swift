@@ -62,11 +62,18 @@ public final class InverseProgram {
     /// - Parameters:
     ///   - bijector: its parameters' states are found in `states` by name.
     ///   - example: the shape of the data, `[.batch, ..]`.
-    /// - Throws: `DependencyLeak` if a conditioner breaks its order.
+    /// - Throws: `DependencyLeak` if a conditioner breaks its order, `GraphError` if the parameters are not in float32.
     public init(
         _ bijector: any Bijector, example: Shape, context: Int = 0, device: any Device, maximumBatch: Int,
         states: [String: any DeviceBuffer]
     ) throws {
+        if let (name, parameter) = bijector.namedParameters().first(where: { $0.parameter.element != .float32 }) {
+            throw GraphError(
+                operation: bijector.structure.name,
+                message:
+                    "drawing is in float32 and parameter \(name) is \(parameter.element); make the program of a bijector "
+                    + "that was set to `use(.float32)`, or compile the graph of `inverse`")
+        }
         let given = context > 0 ? Tensor.input("context", [.batch, Extent(context)]) : nil
         var planned = 0
         stages = try bijector.inverseStages(example, context: given, input: "z").map { stage in
@@ -85,8 +92,9 @@ public final class InverseProgram {
         plannedBytes = planned
     }
 
-    /// x for latents `[batch, ..]`; a context if the bijector has one.
-    /// - Throws: `InversionError` if an iterative solve did not reach rounding for some element.
+    /// x for latents `[batch, ..]`; a context if the bijector has one. Of an example whose latents are not all finite nothing is
+    /// asked.
+    /// - Throws: `InversionError` if an iterative solve did not reach rounding for some element of an example with finite latents.
     public func run(_ z: HostArray, context: HostArray? = nil) throws -> HostArray {
         let batch = z.shape[0]
         var value = z
@@ -103,12 +111,13 @@ public final class InverseProgram {
                 value = try sampler.run(feeds.filter { names.contains($0.key) }, batch: batch)[0]
             }
         }
-        if z.isFinite {
-            let bad = value.doubles.indices.filter { !value.doubles[$0].isFinite }
-            if let first = bad.first {
-                throw InversionError(count: bad.count, example: first / max(1, value.count / batch))
-            }
+        guard !value.isFinite else { return value }
+        var (count, first) = (0, batch)
+        for example in (0..<batch).reversed() where z.rows(example..<example + 1).isFinite {
+            let lost = value.rows(example..<example + 1).doubles.count { !$0.isFinite }
+            if lost > 0 { (count, first) = (count + lost, example) }
         }
+        if count > 0 { throw InversionError(count: count, example: first) }
         return value
     }
 }

@@ -170,8 +170,21 @@ extension Tensor {
     }
 }
 
-/// Reflections `x - 2 v (v . x) / (v . v)` of vectors, one after the other. With a context the first vector is computed from
-/// it and each next one from the one before (Tomczak and Welling 2016, section 3.2): the Householder flow.
+extension Tensor {
+    /// `x - 2 v (v . x) / (v . v)` of vectors `[batch, n]`. A v that is zero, or so short that its square loses digits (below about
+    /// 3e-16 in float32), reflects nothing: that keeps volumes too, and is its own inverse.
+    func reflected(by v: Tensor) -> Tensor {
+        let limits = FloatLimits(v.elementType)
+        let square = v.squared().sum(axes: [1], keepingAxes: true)
+        let hasDirection = square.greater(.scalar(limits.least / limits.epsilon, v.elementType))
+        let norm = Tensor.select(hasDirection, square, .scalar(.infinity, v.elementType))
+        return self - v * ((self * v).sum(axes: [1], keepingAxes: true) * 2 / norm)
+    }
+}
+
+/// Reflections `x - 2 v (v . x) / (v . v)` of vectors, one after the other; a vector of zeros reflects nothing. With a context the
+/// first vector is computed from it and each next one from the one before (Tomczak and Welling 2016, section 3.2): the
+/// Householder flow.
 public struct Householder: Bijector {
     public let vectors: [ConditionedWeights]
     public let links: [Dense]
@@ -190,19 +203,14 @@ public struct Householder: Bijector {
         return links.reduce(into: [vectors[0](x, pass)]) { $0.append($1($0.last!)) }
     }
 
-    private func reflect(_ x: Tensor, _ v: Tensor) -> Tensor {
-        let norm = v.squared().sum(axes: [1], keepingAxes: true)
-        return x - v * ((x * v).sum(axes: [1], keepingAxes: true) * 2 / norm)
-    }
-
     public func forward(_ x: Tensor, _ pass: Pass) -> Mapped {
         let x = x.vectors(of: count, for: "Householder")
-        return Mapped(all(x, pass).reduce(x, reflect), x.zeroPerExample())
+        return Mapped(all(x, pass).reduce(x) { $0.reflected(by: $1) }, x.zeroPerExample())
     }
 
     public func inverse(_ z: Tensor, _ pass: Pass) -> Mapped {
         let z = z.vectors(of: count, for: "Householder")
-        return Mapped(all(z, pass).reversed().reduce(z, reflect), z.zeroPerExample())
+        return Mapped(all(z, pass).reversed().reduce(z) { $0.reflected(by: $1) }, z.zeroPerExample())
     }
 
     public var structure: BijectorStructure {

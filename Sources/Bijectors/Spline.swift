@@ -12,6 +12,10 @@ public struct SplineTransformer: Transformer {
     public let leastDerivative: Double
 
     public init(bins: Int = 8, bound: Double = 3, leastBin: Double = 1e-3, leastDerivative: Double = 1e-3) {
+        precondition(bins >= 1, "a spline needs at least one bin, found \(bins)")
+        precondition(
+            leastBin >= 0 && leastBin * Double(bins) < 1,
+            "\(bins) bins can each have at least a share between 0 and 1 / \(bins) of the interval, found \(leastBin)")
         self.bins = bins
         self.bound = bound
         self.leastBin = leastBin

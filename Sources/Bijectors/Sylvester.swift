@@ -6,7 +6,9 @@ import Layers
 /// Vectors `[batch, D]`; with a context everything is computed for every example.
 public struct Sylvester: Bijector {
     public enum Kind: Hashable, Sendable {
-        /// Q from any D x M matrix by `Q <- Q (I + (I - transposed(Q) Q) / 2)`, repeated (section 4.1).
+        /// Q from any D x M matrix, M at most D, by `Q <- Q (I + (I - transposed(Q) Q) / 2)`, repeated (section 4.1). Where columns are
+        /// so nearly dependent that this has not made them orthonormal, the determinant would not be that of the map: value,
+        /// log-determinant and inverse are NaN.
         case orthogonal(columns: Int)
         /// Q a product of reflections, M = D (section 4.2).
         case householder(reflections: Int)
@@ -27,6 +29,9 @@ public struct Sylvester: Bijector {
         self.count = count
         switch kind {
         case .orthogonal(let m):
+            precondition(
+                (1...max(count, 1)).contains(m),
+                "a Sylvester flow of \(count) variables takes 1 to \(count) orthonormal columns, found \(m)")
             columns = m
             basis = ConditionedWeights(count * m, context: context, .normal(standardDeviation: 1))
         case .householder(let h):
@@ -75,13 +80,9 @@ public struct Sylvester: Bijector {
         case .householder(let h):
             let all = basis!(x, pass)
             let vectors = (0..<h).map { all.sliced(axis: 1, from: $0 * count, count: count) }
-            let reflect = { (x: Tensor, v: Tensor) -> Tensor in
-                let norm = v.squared().sum(axes: [1], keepingAxes: true)
-                return x - v * ((x * v).sum(axes: [1], keepingAxes: true) * 2 / norm)
-            }
             return Parts(
-                project: { vectors.reduce($0, reflect) }, lift: { vectors.reversed().reduce($0, reflect) }, r: r, s: s,
-                b: b, excess: excess)
+                project: { vectors.reduce($0) { $0.reflected(by: $1) } },
+                lift: { vectors.reversed().reduce($0) { $0.reflected(by: $1) } }, r: r, s: s, b: b, excess: excess)
         case .orthogonal:
             var q = basis!(x, pass).reshaped([n, Extent(count), m])
             // The iteration converges when no singular value exceeds sqrt(3); the Frobenius norm bounds them all.
@@ -90,7 +91,11 @@ public struct Sylvester: Bijector {
                 let gram = q.matrixTransposed().matmul(q)
                 q = q.matmul((eye * 1.5).broadcast(to: gram.shape) - gram * 0.5)
             }
-            let basis = q
+            // At most what rounding leaves of the columns' products.
+            let allowed = FloatLimits(x.elementType).epsilon * Double(64 + count)
+            let miss = (q.matrixTransposed().matmul(q) - eye).absolute().max(axes: [1, 2], keepingAxes: true)
+            let basis = Tensor.select(
+                miss.lessOrEqual(.scalar(allowed, x.elementType)), q, .scalar(.nan, x.elementType))
             return Parts(
                 project: { apply(basis.matrixTransposed(), $0) }, lift: { apply(basis, $0) }, r: r, s: s, b: b,
                 excess: excess)

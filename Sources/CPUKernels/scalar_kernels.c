@@ -92,7 +92,7 @@ UNARY(b_not, uint8_t, uint8_t, a == 0)
 BINARY(b_and, uint8_t, uint8_t, a != 0 && b != 0)
 BINARY(b_or, uint8_t, uint8_t, a != 0 || b != 0)
 
-// Conversions truncate toward zero; what an int32 cannot hold becomes the nearest it can, and NaN zero.
+// Conversions truncate toward zero; what an integer cannot hold becomes the nearest it can, and NaN zero.
 #define CONVERT(name, from, to, expression)                                                       \
     static void name(void *target, const void *const *source, const uint8_t *scalar, int64_t n) { \
         (void)scalar;                                                                             \
@@ -109,20 +109,21 @@ static inline int32_t to_int(double a) {
 static inline int32_t float_to_int(float a) {
     return a >= 2147483648.0f ? INT32_MAX : a <= -2147483648.0f ? INT32_MIN : a == a ? (int32_t)a : 0;
 }
+static inline int32_t to_byte(int32_t a) { return a < 0 ? 0 : a > 255 ? 255 : a; }
 CONVERT(f_to_f, float, float, a)
 CONVERT(f_to_d, float, double, a)
 CONVERT(f_to_i, float, int32_t, float_to_int(a))
-CONVERT(f_to_b, float, uint8_t, float_to_int(a))
+CONVERT(f_to_b, float, uint8_t, to_byte(float_to_int(a)))
 CONVERT(f_to_t, float, uint8_t, a != 0)
 CONVERT(d_to_f, double, float, a)
 CONVERT(d_to_d, double, double, a)
 CONVERT(d_to_i, double, int32_t, to_int(a))
-CONVERT(d_to_b, double, uint8_t, to_int(a))
+CONVERT(d_to_b, double, uint8_t, to_byte(to_int(a)))
 CONVERT(d_to_t, double, uint8_t, a != 0)
 CONVERT(i_to_f, int32_t, float, a)
 CONVERT(i_to_d, int32_t, double, a)
 CONVERT(i_to_i, int32_t, int32_t, a)
-CONVERT(i_to_b, int32_t, uint8_t, a)
+CONVERT(i_to_b, int32_t, uint8_t, to_byte(a))
 CONVERT(i_to_t, int32_t, uint8_t, a != 0)
 CONVERT(b_to_f, uint8_t, float, a)
 CONVERT(b_to_d, uint8_t, double, a)

@@ -39,8 +39,8 @@ public protocol Executable: AnyObject {
     /// Bytes of device memory that the program holds beside its states and fed buffers.
     var plannedBytes: Int { get }
 
-    /// Runs every group and waits. `feeds` are matched to the schedule's inputs by name; the result holds the
-    /// schedule's outputs in order.
+    /// Runs every group and waits. `feeds` are matched to the schedule's inputs by name, and there must be one for each and no
+    /// other; the result holds the schedule's outputs in order.
     func run(_ feeds: [String: Feed], batch: Int) throws -> [HostArray]
 
     /// Runs one group, for comparing devices: the caller writes the group's inputs first and reads its outputs after.

@@ -83,14 +83,19 @@ public struct Categorical: Conditional {
         Tensor.select(isLevel(x), parameters, 0).sum(axes: [1]) - parameters.logSumExp(axes: [1])
     }
 
-    /// The level of the largest logit plus Gumbel noise; the first where two are equal.
+    /// The level of the largest logit plus Gumbel noise; the first where two are equal. NaN where a logit is NaN or all are minus
+    /// infinity: no level is right then.
     public func sample(_ parameters: Tensor, _ random: RandomSource, temperature: Double) -> Tensor {
-        // -log(-log u); u is kept off zero, where the logarithm has no value.
+        // -log(-log u); u is kept off zero, where the logarithm has no value. The largest, moved like all, is rounded to 1, where the
+        // noise would be infinite and draw what is impossible.
         let u = random.uniform(parameters.shape, stream: 1) + 0x1p-25
-        let noisy = parameters.divided(by: temperature) - (-u.log()).log()
+        let noisy = parameters.divided(by: temperature) - (-u.log()).maximum(0x1p-25).log()
         let best = noisy.max(axes: [1], keepingAxes: true)
         let level = Tensor.iota(parameters.shape, axis: 1).cast(to: .float32)
-        return Tensor.select(noisy.equal(best), level, Tensor.scalar(Double(levels))).min(axes: [1])
+        let none = Tensor.scalar(Double(levels))
+        let isBest = noisy.equal(best).and(noisy.greater(.scalar(-.infinity)))
+        let first = Tensor.select(isBest, level, none).min(axes: [1])
+        return .select(first.less(none), first, .scalar(.nan))
     }
 }
 
@@ -118,12 +123,14 @@ public struct MixtureOfGaussians: Conditional {
     }
 
     public func sample(_ parameters: Tensor, _ random: RandomSource, temperature: Double) -> Tensor {
-        let chosen = Categorical(levels: components).sample(
-            parameters.blocks(0, components), random, temperature: temperature)
         let shape = Shape([parameters.shape[0], Extent(components), parameters.shape[2]])
-        let isChosen = chosen.reshaped([shape[0], 1, shape[2]]).broadcast(to: shape).equal(
-            .iota(shape, axis: 1).cast(to: .float32))
-        let pick = { (t: Tensor) in Tensor.select(isChosen, t, 0).sum(axes: [1]) }
+        let chosen = Categorical(levels: components).sample(
+            parameters.blocks(0, components), random, temperature: temperature
+        ).reshaped([shape[0], 1, shape[2]])
+        let isChosen = chosen.broadcast(to: shape).equal(.iota(shape, axis: 1).cast(to: .float32))
+        // NaN where no component can be drawn.
+        let other = Tensor.select(chosen.isFinite(), 0, chosen)
+        let pick = { (t: Tensor) in Tensor.select(isChosen, t, other).sum(axes: [1]) }
         let mean = pick(parameters.blocks(components, components))
         let deviation = pick(logDeviation(parameters)).exp()
         return mean + (temperature == 1 ? deviation : deviation * temperature) * random.normal(mean.shape, stream: 2)

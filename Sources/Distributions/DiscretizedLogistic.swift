@@ -54,12 +54,14 @@ extension Tensor {
 /// Log scales are kept above -7, as Salimans et al. 2017 do.
 private func boundedLogScale(_ raw: Tensor) -> Tensor { raw.maximum(.scalar(-7, raw.elementType)) }
 
-/// 1 for the component that each variable draws, `[batch, components, variables]`.
-private func chosenComponent(_ logits: Tensor, _ random: RandomSource, _ temperature: Double) -> Tensor {
+/// 1 for the component that each variable draws, `[batch, components, variables]`, and what stands in the place of the others: 0, or NaN
+/// where none can be drawn.
+private func chosenComponent(_ logits: Tensor, _ random: RandomSource, _ temperature: Double) -> (Tensor, Tensor) {
     let components = logits.shape[1].coefficient
     let chosen = Categorical(levels: components).sample(logits, random, temperature: temperature)
-    return chosen.reshaped([logits.shape[0], 1, logits.shape[2]]).broadcast(to: logits.shape)
-        .equal(.iota(logits.shape, axis: 1).cast(to: .float32))
+        .reshaped([logits.shape[0], 1, logits.shape[2]])
+    let isChosen = chosen.broadcast(to: logits.shape).equal(.iota(logits.shape, axis: 1).cast(to: .float32))
+    return (isChosen, .select(chosen.isFinite(), 0, chosen))
 }
 
 /// A mixture of discretized logistics for each variable (Salimans et al. 2017, equation 2). The parameters are, one block
@@ -92,8 +94,8 @@ public struct DiscretizedLogisticMixture: Conditional {
 
     public func sample(_ parameters: Tensor, _ random: RandomSource, temperature: Double) -> Tensor {
         let k = components
-        let isChosen = chosenComponent(parameters.block(0, k), random, temperature)
-        let pick = { (t: Tensor) in Tensor.select(isChosen, t, 0).sum(axes: [1]) }
+        let (isChosen, other) = chosenComponent(parameters.block(0, k), random, temperature)
+        let pick = { (t: Tensor) in Tensor.select(isChosen, t, other).sum(axes: [1]) }
         return LogisticBins(levels: levels).sample(
             mean: pick(parameters.block(k, k)), logScale: pick(boundedLogScale(parameters.block(2 * k, k))), random,
             stream: 2, temperature: temperature)
@@ -158,8 +160,8 @@ public struct CoupledLogisticMixture: Conditional {
 
     public func sample(_ parameters: Tensor, _ random: RandomSource, temperature: Double) -> Tensor {
         let bins = LogisticBins(levels: levels)
-        let isChosen = chosenComponent(parameters.block(0, components), random, temperature)
-        let pick = { (t: Tensor) in Tensor.select(isChosen, t, 0).sum(axes: [1], keepingAxes: true) }
+        let (isChosen, other) = chosenComponent(parameters.block(0, components), random, temperature)
+        let pick = { (t: Tensor) in Tensor.select(isChosen, t, other).sum(axes: [1], keepingAxes: true) }
         // The channels drawn so far, each `[batch, 1, pixels]`.
         var drawn: [Tensor] = []
         for c in 0..<3 {

@@ -268,8 +268,10 @@ public struct Mixture: Distribution {
             .reshaped(Shape([shape[0]] + shape.dimensions.dropFirst().map { _ in 1 })).broadcast(to: shape)
         // Numbers of their own: a component that chooses, too, must not choose by those that chose it.
         let draws = components.map { $0.sample(shape, random.substream(16)) }
-        return draws.enumerated().dropFirst().reduce(draws[0]) { so, next in
+        let drawn = draws.enumerated().dropFirst().reduce(draws[0]) { so, next in
             .select(chosen.equal(.scalar(Double(next.offset))), next.element, so)
         }
+        // Nothing is drawn where no component is.
+        return .select(chosen.isFinite(), drawn, chosen)
     }
 }

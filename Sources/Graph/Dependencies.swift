@@ -10,7 +10,7 @@ public struct Dependencies {
     private let written: [Tensor: Tensor]
 
     /// Reads the rules of every node that `outputs` reach, with `batch` examples in the batch.
-    /// - Throws: `GraphError` if the graph is invalid.
+    /// - Throws: `GraphError` if the graph is invalid, or an operation has no rule for some of its inputs.
     public init(_ outputs: [Tensor], batch: Int = 1) throws(GraphError) {
         for output in outputs { _ = try output.validated() }
         self.batch = batch
@@ -24,7 +24,16 @@ public struct Dependencies {
                     outputShape: node.types[index].shape.resolved(batch: batch), output: index,
                     facts: node.inputs.map { facts[$0] }, batch: batch)
                 if let known = node.operation.facts(context) { facts[Tensor(node, index)] = known }
-                relations[Tensor(node, index)] = node.operation.relations(context)
+                let rules = node.operation.relations(context)
+                // An input without a rule would count as one that nothing reads.
+                guard rules.count == node.inputs.count else {
+                    throw GraphError(
+                        operation: node.operation.name,
+                        message:
+                            "expected a relation for each of its \(node.inputs.count) inputs, found \(rules.count); "
+                            + "`.none` says that an input is not read", location: node.location)
+                }
+                relations[Tensor(node, index)] = rules
             }
         }
     }

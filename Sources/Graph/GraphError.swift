@@ -34,6 +34,9 @@ public struct GraphError: Error, Hashable, Sendable, CustomStringConvertible {
     }
 }
 
+/// A literal as it was written, as far as a double tells.
+func literalText(_ value: Double) -> String { Int(exactly: value).map { "\($0)" } ?? "\(value)" }
+
 extension Tensor {
     /// A tensor that carries a mistake, so that it is reported like any other of a graph; that of x if it has one itself.
     package static func misuse(_ operation: String, _ message: String, of x: Tensor) -> Tensor {

@@ -27,15 +27,22 @@ public struct HostArray: Sendable, Hashable {
         self.init(copying: values.map { $0 ? 1 : 0 } as [UInt8], .bool, shape)
     }
 
-    /// The elements of an interpreter's array, rounded to `type`.
+    /// The elements of an interpreter's array, rounded to `type`; integers toward zero, and they must fit.
     public init(_ values: Values, as type: ElementType) {
         switch type {
         case .float32: self.init(values.elements.map { Float($0) }, shape: values.shape)
         case .float64: self.init(values.elements, shape: values.shape)
-        case .int32: self.init(values.elements.map { Int32($0) }, shape: values.shape)
-        case .uint8: self.init(values.elements.map { UInt8($0) }, shape: values.shape)
+        case .int32: self.init(values.elements.map { Self.whole($0) as Int32 }, shape: values.shape)
+        case .uint8: self.init(values.elements.map { Self.whole($0) as UInt8 }, shape: values.shape)
         case .bool: self.init(values.elements.map { $0 != 0 }, shape: values.shape)
         }
+    }
+
+    private static func whole<T: FixedWidthInteger>(_ value: Double) -> T {
+        guard let whole = T(exactly: value.rounded(.towardZero)) else {
+            preconditionFailure("expected a number from \(T.min) to \(T.max), found \(value); use another element type")
+        }
+        return whole
     }
 
     /// Whether no element is NaN or infinite.

@@ -17,7 +17,7 @@ public protocol Operation: Sendable {
     /// input (`nil` where there is none).
     func gradients(inputs: [Tensor], outputs: [Tensor], outputGradients: [Tensor?]) -> [Tensor?]
 
-    /// The dependency rule: which elements of each input an output's elements are computed from.
+    /// The dependency rule: which elements of each input an output's elements are computed from, one relation for every input.
     func relations(_ context: RelationContext) -> [Relation]
 
     /// What is known of the output's values without running, from what is known of the inputs'.

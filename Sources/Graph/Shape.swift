@@ -12,6 +12,16 @@ public enum ElementType: String, Hashable, Sendable, CaseIterable {
     }
 
     public var isFloatingPoint: Bool { self == .float32 || self == .float64 }
+
+    /// Whether a number is one of the type's; those with a fraction take any, rounded.
+    func holds(_ value: Double) -> Bool {
+        switch self {
+        case .float32, .float64: true
+        case .int32: Int32(exactly: value) != nil
+        case .uint8: UInt8(exactly: value) != nil
+        case .bool: value == 0 || value == 1
+        }
+    }
 }
 
 /// A count of elements that may grow with the batch: `coefficient * batch ^ power`.

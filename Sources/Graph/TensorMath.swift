@@ -1,5 +1,5 @@
 // Arithmetic on tensors. Operands broadcast as in NumPy and keep their element type; a literal takes the type of the
-// tensor beside it.
+// tensor beside it, which must hold it exactly if it is a type of whole numbers.
 
 extension Tensor: ExpressibleByFloatLiteral, ExpressibleByIntegerLiteral {
     public init(floatLiteral value: Double) { self = .scalar(value) }
@@ -32,11 +32,11 @@ extension Tensor: ExpressibleByFloatLiteral, ExpressibleByIntegerLiteral {
         var operands = operands
         let first = function == .select ? 1 : 0
         let values = operands[first...]
-        if let type = values.first(where: { $0.scalarConstant == nil })?.elementType
-            ?? (values.contains { $0.elementType == .float64 } ? .float64 : nil)
+        if let model = values.first(where: { $0.scalarConstant == nil })
+            ?? values.first(where: { $0.elementType == .float64 })
         {
-            for i in first..<operands.count where operands[i].elementType != type {
-                if let value = operands[i].scalarConstant { operands[i] = .scalar(value, type) }
+            for i in first..<operands.count where operands[i].elementType != model.elementType {
+                if let value = operands[i].scalarConstant { operands[i] = literal(value, beside: model, of: function) }
             }
         }
         if let result = literal(function, operands) { return result }
@@ -48,6 +48,16 @@ extension Tensor: ExpressibleByFloatLiteral, ExpressibleByIntegerLiteral {
             shape = joined
         }
         return Tensor(Elementwise(function), operands.map { $0.broadcast(to: shape) }, at: location)
+    }
+
+    /// A literal in the type of the tensor beside it, or the mistake that it is not one of that type's numbers.
+    private static func literal(_ value: Double, beside model: Tensor, of function: ElementwiseFunction) -> Tensor {
+        let type = model.elementType
+        guard !type.holds(value) else { return .scalar(value, type) }
+        return misuse(
+            function.name,
+            "the literal \(literalText(value)) beside a tensor of \(type) is no \(type); cast the tensor first, to float32 say",
+            of: model)
     }
 
     /// Arithmetic on literals alone gives a literal: Swift may take those of `x * -2` or `x * (0.5 * y)`, y a `Double`, for tensors,
@@ -78,14 +88,14 @@ extension Tensor: ExpressibleByFloatLiteral, ExpressibleByIntegerLiteral {
     public static prefix func - (a: Tensor) -> Tensor { literal(.negate, [a]) ?? a.apply(.negate) }
 
     // Swift prefers these to a conversion of the literal, so expressions of mixed operands type-check at once.
-    public static func + (a: Tensor, b: Double) -> Tensor { a + scalar(b, a.elementType) }
-    public static func + (a: Double, b: Tensor) -> Tensor { scalar(a, b.elementType) + b }
-    public static func - (a: Tensor, b: Double) -> Tensor { a - scalar(b, a.elementType) }
-    public static func - (a: Double, b: Tensor) -> Tensor { scalar(a, b.elementType) - b }
-    public static func * (a: Tensor, b: Double) -> Tensor { a * scalar(b, a.elementType) }
-    public static func * (a: Double, b: Tensor) -> Tensor { scalar(a, b.elementType) * b }
-    public static func / (a: Tensor, b: Double) -> Tensor { a / scalar(b, a.elementType) }
-    public static func / (a: Double, b: Tensor) -> Tensor { scalar(a, b.elementType) / b }
+    public static func + (a: Tensor, b: Double) -> Tensor { a + literal(b, beside: a, of: .add) }
+    public static func + (a: Double, b: Tensor) -> Tensor { literal(a, beside: b, of: .add) + b }
+    public static func - (a: Tensor, b: Double) -> Tensor { a - literal(b, beside: a, of: .subtract) }
+    public static func - (a: Double, b: Tensor) -> Tensor { literal(a, beside: b, of: .subtract) - b }
+    public static func * (a: Tensor, b: Double) -> Tensor { a * literal(b, beside: a, of: .multiply) }
+    public static func * (a: Double, b: Tensor) -> Tensor { literal(a, beside: b, of: .multiply) * b }
+    public static func / (a: Tensor, b: Double) -> Tensor { a / literal(b, beside: a, of: .divide) }
+    public static func / (a: Double, b: Tensor) -> Tensor { literal(a, beside: b, of: .divide) / b }
 
     public func exp(file: StaticString = #fileID, line: UInt = #line) -> Tensor {
         apply(.exp, at: SourceLocation(file, line))
@@ -160,6 +170,8 @@ extension Tensor: ExpressibleByFloatLiteral, ExpressibleByIntegerLiteral {
         apply(.stopGradient, at: SourceLocation(file, line))
     }
 
+    /// The elements in another type. To `bool`: whether they are not zero. To integers: truncated toward zero; what the type cannot
+    /// hold becomes the nearest that it can, and NaN zero, on every device.
     public func cast(to type: ElementType, file: StaticString = #fileID, line: UInt = #line) -> Tensor {
         type == elementType ? self : apply(.cast(type), at: SourceLocation(file, line))
     }

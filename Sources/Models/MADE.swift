@@ -21,7 +21,7 @@ public struct MADE: AutoregressiveModel {
     /// - Parameters:
     ///   - variables: D.
     ///   - hidden: units of each hidden layer.
-    ///   - orders: if constant, the masks are part of the model and dead weights are exactly zero.
+    ///   - orders: if constant, the masks are part of the model and dead weights are exactly zero; degrees for every hidden layer.
     public init(
         variables: Int, hidden: [Int], conditional: any Conditional = Bernoulli(), activation: Activation = .relu,
         hasDirectConnections: Bool = false, orders: ModelOrders? = nil
@@ -67,14 +67,21 @@ public struct MADE: AutoregressiveModel {
     private static func degrees(_ orders: ModelOrders, _ conditional: any Conditional, layerCount: Int)
         -> [LayerDegrees]
     {
+        func check(_ hidden: Int) {
+            precondition(
+                hidden == layerCount - 1,
+                "a MADE of \(layerCount - 1) hidden layers needs degrees for each of them, found degrees for \(hidden)")
+        }
         switch orders {
         case .constant(let order, let hidden):
+            check(hidden.count)
             let sides =
                 [repeated(order, conditional.inputCount)] + hidden + [repeated(order, conditional.parameterCount)]
             return (0..<layerCount).map {
                 .constant(input: sides[$0], output: sides[$0 + 1], strict: $0 == layerCount - 1)
             }
         case .runtime(let order, let hidden):
+            check(hidden.count)
             let sides =
                 [repeated(order, conditional.inputCount)] + hidden + [repeated(order, conditional.parameterCount)]
             return (0..<layerCount).map {

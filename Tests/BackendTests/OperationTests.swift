@@ -248,4 +248,75 @@ import Testing
             #expect(whole == [1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0])
         }
     }
+
+    /// What an integer cannot hold becomes the nearest that it can, and NaN zero; sums wrap around.
+    @Test func integersSaturateAndSumsWrap() throws {
+        // More than sixteen, so that vectors and single elements are seen.
+        let reals: [Double] = [
+            1e10, -1e10, .infinity, -.infinity, .nan, 2_147_483_648, -2_147_483_648, 2_147_483_520, 2.9, -2.9, -0.5,
+            255,
+            255.9, 256, 300, -1, 0, 1e30, -1e30, 127.5,
+        ]
+        let wholes = reals.map { $0.isNaN ? 0 : max(-2_147_483_648, min(2_147_483_647, $0.rounded(.towardZero))) }
+        let bytes = wholes.map { max(0, min(255, $0)) }
+        let x = Tensor.input("x", [20]), i = Tensor.input("i", [20], .int32)
+        let constant = Tensor.constant(HostArray(reals.map { Float($0) }))
+        let large = Tensor.input("l", [3, 20], .int32)
+        let outputs = [
+            x.cast(to: .int32), x.cast(to: .uint8), i.cast(to: .uint8), constant.cast(to: .int32),
+            constant.cast(to: .uint8), large.sum(), large.sum(axes: [0]), large.sum(axes: [1]),
+            Tensor.constant(HostArray([Int32.max, 1, 1])).sum(),
+        ]
+        let sums: [[Double]] = [[60], [Double](repeating: 3, count: 20), [20, 20, 20]].map {
+            // Each element is 2^31 - 1, or -1 but for a multiple of 2^31.
+            $0.map { Double(Int32(truncatingIfNeeded: Int64($0) * 2_147_483_647)) }
+        }
+        let expected = [wholes, bytes, bytes, wholes, bytes] + sums + [[-2_147_483_647]]
+        let bindings: [String: Values] = [
+            "x": Values(shape: [20], elements: reals), "i": Values(shape: [20], elements: wholes),
+            "l": Values(shape: [3, 20], repeating: 2_147_483_647),
+        ]
+        let feeds: [String: Feed] = [
+            "x": .host(HostArray(bindings["x"]!, as: .float32)), "i": .host(HostArray(bindings["i"]!, as: .int32)),
+            "l": .host(HostArray(bindings["l"]!, as: .int32)),
+        ]
+        for (a, b) in zip(try Interpreter(batch: 1, bindings).run(outputs), expected) { #expect(a.elements == b) }
+        for device in try devices() {
+            let found = try device.load(compile(outputs), maximumBatch: 1, states: [:]).run(feeds, batch: 1)
+            for (index, (a, b)) in zip(found, expected).enumerated() {
+                #expect(a.doubles == b, "\(index) on \(device.summary)")
+            }
+        }
+        let double = Tensor.input("x", [20], .float64)
+        let found = try CPUDevice(threads: 1)
+            .load(compile([double.cast(to: .int32), double.cast(to: .uint8)]), maximumBatch: 1, states: [:])
+            .run(["x": .host(HostArray(reals))], batch: 1)
+        #expect(found.map(\.doubles) == [wholes, bytes])
+    }
+
+    /// Devices refuse the same mistakes, and say what they are.
+    @Test func devicesRefuseTheSame() throws {
+        let schedule = try compile([Tensor.input("x", [.batch]) * 2])
+        let x = HostArray([1] as [Float])
+        let variable = Tensor.input("v", [.batch, 2])
+        let sampler = try SamplingProgram(
+            variable: variable,
+            drawn: variable.padded(low: [0, 1], high: [0, 0]).sliced(axis: 1, from: 0, count: 2) + 1, order: .natural(2)
+        )
+        for device in try devices() {
+            func message(_ body: () throws -> Void) -> String {
+                do { try body() } catch { return "\(error)" }
+                return "nothing was refused"
+            }
+            let executable = try device.load(schedule, maximumBatch: 2, states: [:])
+            let unknown = message { _ = try executable.run(["x": .host(x), "y": .host(x)], batch: 1) }
+            #expect(unknown.contains("no input") && unknown.contains("y"), "\(device.summary): \(unknown)")
+            for empty in [
+                message { _ = try device.load(schedule, maximumBatch: 0, states: [:]) },
+                message { _ = try device.load(sampler, maximumBatch: 0, states: [:]) },
+            ] {
+                #expect(empty.contains("largest batch") && empty.contains("found 0"), "\(device.summary): \(empty)")
+            }
+        }
+    }
 }

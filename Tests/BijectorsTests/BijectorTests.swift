@@ -463,4 +463,74 @@ let bijectorCases: [BijectorCase] = {
         )
         for (slope, value) in zip(slopes, values) { #expect(abs(slope / value - 1) < 1e-5, "\(slopes) \(values)") }
     }
+
+    /// Columns that cannot be made orthonormal give no number instead of a determinant that is not the Jacobian's.
+    @Test func sylvesterNeedsOrthonormalColumns() throws {
+        for element in [ElementType.float32, .float64] {
+            let deltas: [Double] = element == .float32 ? [0, 1e-5, 1e-4, 1] : [0, 1e-8, 1e-7, 1e-6, 1e-4, 1]
+            for delta in deltas {
+                let bijector = Sylvester(3, .orthogonal(columns: 2))
+                let parameters = bijector.namedParameters()
+                bijector.use(element)
+                let x = Tensor.input("x", [.batch, 3], element)
+                let mapped = bijector.forward(x, Pass())
+                let rows = try (0..<3).map { i in
+                    try gradients(of: mapped.value.sliced(axis: 1, from: i, count: 1).sum(), with: [x])[0]
+                        .reshaped([.batch, 1, 3])
+                }
+                let jacobian = Tensor.concatenate(rows, axis: 1).logAbsoluteDeterminant()
+                let device = try CPUDevice(threads: 1)
+                var states: [String: any DeviceBuffer] = [:]
+                for (name, parameter) in parameters {
+                    let values = (0..<parameter.shape[0]).map { 0.7 + 0.3 * Double($0) }
+                    let basis = [1, 1 + delta, 2, 2, -1, -1]
+                    let array = HostArray(
+                        Values(shape: parameter.shape, elements: name.hasPrefix("basis") ? basis : values), as: element)
+                    let buffer = try device.makeBuffer(byteCount: array.bytes.count)
+                    try array.withUnsafeBytes { try buffer.write($0) }
+                    states[name] = buffer
+                }
+                let point = HostArray(Values(shape: [1, 3], elements: [0.1, -0.05, 0.02]), as: element)
+                let found = try device.load(
+                    compile([
+                        mapped.logDeterminant, jacobian, mapped.value,
+                        bijector.inverse(Tensor.input("z", [.batch, 3], element), Pass()).value,
+                    ]), maximumBatch: 1, states: states
+                ).run(["x": .host(point), "z": .host(point)], batch: 1).map(\.doubles)
+                let tolerance = element == .float32 ? 1e-4 : 1e-10
+                let isRight = abs(found[0][0] - found[1][0]) <= tolerance
+                let isNone = found[0][0].isNaN && found[2][0].isNaN && found[3][0].isNaN
+                #expect(isRight || isNone, "\(element), \(delta): \(found)")
+                #expect(delta != 1 || isRight, "\(element): \(found)")
+            }
+        }
+    }
+
+    /// A vector of zeros has no direction to reflect along: nothing is reflected.
+    @Test func reflectionsOfNothing() throws {
+        for element in [ElementType.float32, .float64] {
+            for length in [0, 1e-200, 1e-22, 1e-19] {
+                let x: [Double] = [1, 2, 3]
+                let found = try there(
+                    Householder(3, reflections: 1), ["vectors.0.free": [length, length * 1.2, 0]], [x], element)
+                #expect(found.logDeterminant == [0])
+                for (a, b) in zip(found.back, x) { #expect(abs(a - b) < 1e-5, "\(element), \(length): \(found)") }
+                let norm: Double = zip(found.z, found.z).reduce(0) { $0 + $1.0 * $1.1 }
+                #expect(abs(norm - 14) < 1e-4, "\(element), \(length): \(found)")
+                if length == 0 { #expect(found.z == x) }
+            }
+        }
+    }
+
+    /// Settings that no map belongs to.
+    @Test func impossibleSettingsAreRefused() async {
+        await #expect(processExitsWith: .failure) { _ = Sylvester(3, .orthogonal(columns: 5)) }
+        await #expect(processExitsWith: .failure) { _ = Sylvester(3, .orthogonal(columns: 0)) }
+        await #expect(processExitsWith: .failure) { _ = SplineTransformer(bins: 8, leastBin: 0.2) }
+        await #expect(processExitsWith: .failure) { _ = SplineTransformer(bins: 8, leastBin: -1e-3) }
+        await #expect(processExitsWith: .failure) { _ = SplineTransformer(bins: 0) }
+        await #expect(processExitsWith: .failure) { _ = MixtureCDFTransformer(components: 0) }
+        await #expect(processExitsWith: .failure) { _ = DeepSigmoidTransformer(layers: 0) }
+        await #expect(processExitsWith: .failure) { _ = DeepSigmoidTransformer(units: 0) }
+    }
 }

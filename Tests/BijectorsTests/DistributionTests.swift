@@ -162,4 +162,61 @@ import Testing
         }
         #expect(abs(bitsPerDimension(nats: -2 * Math.log(4), dimensions: 2) - 2) < 1e-12)
     }
+
+    /// The largest uniform, at which the noise would be infinite, draws nothing that is impossible; all others draw as they did.
+    @Test func categoricalDrawsArePossible() throws {
+        let device = try CPUDevice(threads: 1)
+        let random = RandomSource()
+        let (shape, logits): (Shape, Tensor) = ([.batch, 4, 8], .input("l", [.batch, 4, 8]))
+        let u = random.uniform(shape, stream: 1)
+        let noisy = logits - (-(u + 0x1p-25).log()).log()
+        let isBest = noisy.equal(noisy.max(axes: [1], keepingAxes: true))
+        let before = Tensor.select(isBest, Tensor.iota(shape, axis: 1).cast(to: .float32), 4).min(axes: [1])
+        let program = try device.load(
+            compile([u, Categorical(levels: 4).sample(logits, random), before]), maximumBatch: 300, states: [:])
+        func draw(_ examples: [Int], _ logits: [Float]) throws -> [[Float]] {
+            var feeds = RandomSource.feeds(seed: 11, examples: examples)
+            feeds["l"] = HostArray(logits, shape: [examples.count, 4, 8])
+            return try program.run(feeds.mapValues { .host($0) }, batch: examples.count).map(\.floats)
+        }
+        var some = [Float](repeating: 0, count: 32)
+        let largest = try #require(try draw([96877], some)[0].firstIndex { $0 == 1 - 0x1p-24 })
+        for impossible in [-Float.infinity, -1000] {
+            some[largest] = impossible
+            let drawn = try draw([96877], some)[1]
+            #expect(drawn.allSatisfy { (0..<4).contains($0) } && drawn[largest % 8] != Float(largest / 8), "\(drawn)")
+        }
+        // What has no distribution has no draw.
+        some = [Float](repeating: 0, count: 32)
+        some[8] = .nan
+        for level in 0..<4 { some[level * 8 + 1] = -.infinity }
+        let drawn = try draw([5], some)[1]
+        #expect(drawn[0].isNaN && drawn[1].isNaN && drawn[2...].allSatisfy { (0..<4).contains($0) }, "\(drawn)")
+        let usual = try draw(Array(0..<300), numbers(300 * 32, seed: 6).map { Float($0 * 4) })
+        #expect(usual[1] == usual[2])
+    }
+
+    /// A mixture whose weights are no numbers draws none.
+    @Test func mixturesOfNaNDrawNaN() throws {
+        let device = try CPUDevice(threads: 1)
+        let random = RandomSource()
+        let mixture = Mixture([Uniform(0, 1), Uniform(1, 2)])
+        mixture.namedParameters()
+        let logits = try device.makeBuffer(byteCount: 8)
+        try [Float]([0, .nan]).withUnsafeBytes { try logits.write($0) }
+        let parameters = Tensor.input("p", [.batch, 6, 1])
+        let coupled = Tensor.concatenate([parameters, parameters, parameters, parameters], axis: 1)
+            .sliced(axis: 1, from: 0, count: 20)
+        var feeds = RandomSource.feeds(seed: 1, examples: [0]).mapValues { Feed.host($0) }
+        feeds["p"] = .host(HostArray([0, .nan, 1, 2, 3, 4] as [Float], shape: [1, 6, 1]))
+        let found = try device.load(
+            compile([
+                mixture.sample([.batch, 2], random), MixtureOfGaussians(components: 2).sample(parameters, random),
+                DiscretizedLogisticMixture(levels: 16, components: 2).sample(parameters, random),
+                CoupledLogisticMixture(levels: 16, components: 2).sample(coupled, random),
+            ]),
+            maximumBatch: 1, states: ["logits": logits]
+        ).run(feeds, batch: 1)
+        for x in found.flatMap(\.floats) { #expect(x.isNaN) }
+    }
 }

@@ -287,6 +287,41 @@ private func states(_ flow: Flow, _ device: any Device, noise: Double = 0.3) thr
         }
     }
 
+    /// Every column the same mixture of two distant Gaussians: flat between them.
+    private struct FlatConditioner: Conditioner {
+        func callAsFunction(_ x: Tensor, _ pass: Pass) -> Tensor {
+            .concatenate(
+                [0, 0, -5, 5, -4, -4].map { Tensor.scalar($0, x.elementType).broadcast(to: x.shape) }, axis: 1)
+        }
+    }
+
+    /// A latent without an inverse is refused, whatever the examples beside it hold.
+    @Test func latentsAreRefusedOneByOne() throws {
+        let bijector = Autoregressive(
+            .natural(1), MixtureCDFTransformer(.gaussian, components: 2), conditioner: FlatConditioner())
+        let program = try InverseProgram(
+            bijector, example: [.batch, 1], device: CPUDevice(threads: 1), maximumBatch: 2, states: [:])
+        func run(_ z: [Float]) throws -> [Float] { try program.run(HostArray(z, shape: [2, 1])).floats }
+        let error = #expect(throws: InversionError.self) { try run([.infinity, 0]) }
+        #expect(error?.count == 1 && error?.example == 1)
+        #expect(throws: InversionError.self) { try run([0, 1]) }
+        // Of what is no number nothing is asked.
+        let found = try run([.nan, 1])
+        #expect(!found[0].isFinite && found[1].isFinite)
+    }
+
+    @Test func drawingInDoublePrecisionIsRefused() throws {
+        let bijector = Autoregressive(.natural(3), AffineTransformer(), hidden: [4])
+        bijector.use(.float64)
+        let device = try CPUDevice(threads: 1)
+        let flow = Flow(bijector, base: DiagonalNormal(), exampleShape: [3])
+        let error = #expect(throws: GraphError.self) {
+            try InverseProgram(
+                bijector, example: [.batch, 3], device: device, maximumBatch: 2, states: try states(flow, device))
+        }
+        #expect(error?.message.contains("use(.float32)") == true, "\(error?.description ?? "")")
+    }
+
     /// ActNorm's first batch leaves mean 0 and variance 1; batch norm's statistics are the batch's in training and the running
     /// ones else.
     @Test func normalizationStatistics() throws {

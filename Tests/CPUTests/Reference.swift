@@ -167,7 +167,7 @@ func evaluate(_ function: ElementwiseFunction, _ x: [Double], from: ElementType 
         switch type {
         case .float32, .float64: x[0]
         case .int32: x[0].isNaN ? 0 : x[0].rounded(.towardZero)
-        case .uint8: Double(UInt8(truncatingIfNeeded: Int(x[0])))
+        case .uint8: Double(UInt8(clamping: Int(x[0])))
         case .bool: x[0] != 0 ? 1 : 0
         }
     case .stopGradient: x[0]

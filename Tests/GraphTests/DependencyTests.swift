@@ -152,4 +152,16 @@ import Testing
             return try AutoregressiveProof(build(last: other, strict: true), of: x, order: .natural(4), degrees: order)
         }
     }
+
+    /// An operation that says nothing of an input would pass every proof.
+    @Test func everyInputNeedsARelation() throws {
+        let sum = CustomOperation(
+            "sum", outputType: { $0[0] }, gradient: { _, _, g in [g, g] }, relations: { _ in [.none] },
+            evaluate: { inputs, output in for i in output.indices { output[i] = inputs[0][i] + inputs[1][i] } },
+            cpu: { inputs, output in for i in output.indices { output[i] = inputs[0][i] + inputs[1][i] } }, openCL: "")
+        let x = Tensor.input("x", [.batch, 4])
+        let parameters = [ConditionalParameters("mean", sum(x, x), variables: [0, 1, 2, 3])]
+        let error = #expect(throws: GraphError.self) { try AutoregressiveProof(parameters, of: x, order: .natural(4)) }
+        #expect(error?.operation == "sum" && error?.message.contains("2 inputs, found 1") == true)
+    }
 }

@@ -217,4 +217,31 @@ private let convolutions: [GradientCase] = {
         #expect(error?.location?.line == line)
         #expect(error?.message.contains("[batch, 4]") == true && error?.message.contains("[5, 3]") == true)
     }
+
+    /// A literal takes the type of the tensor beside it, and is refused where that type does not hold it.
+    @Test func literalsThatATypeCannotHoldAreRefused() throws {
+        let (i, u) = (Tensor.input("i", [3], .int32), Tensor.input("u", [3], .uint8))
+        let b = Tensor.input("b", [3], .bool)
+        let half = 0.5
+        let wrong: [(Tensor, literal: String, type: String)] = [
+            (i * 0.5, "0.5", "int32"), (i.less(2.5), "2.5", "int32"), (u.equal(0.5), "0.5", "uint8"),
+            (.select(b, u, 300), "300", "uint8"), (u.less(-1), "-1", "uint8"), (b.equal(2), "2", "bool"),
+            (i + 1e10, "10000000000", "int32"), (2.5 - i, "2.5", "int32"), (i.maximum(.scalar(.nan)), "nan", "int32"),
+            (i.minimum(.scalar(-.infinity)), "-inf", "int32"), (Tensor.scalar(3, .int32) * half, "0.5", "int32"),
+            (i.padded(low: [1], high: [0], fill: 0.5), "0.5", "int32"),
+        ]
+        for (tensor, literal, type) in wrong {
+            let error = #expect(throws: GraphError.self, "\(literal)") { try Interpreter().run(tensor) }
+            let message = error?.message ?? ""
+            #expect(message.contains(literal) && message.contains(type) && message.contains("cast"), "\(message)")
+        }
+        let bindings = ["i": Values(shape: [3], elements: [1, 2, 3]), "u": Values(shape: [3], elements: [0, 255, 7])]
+        let right: [(Tensor, [Double])] = [
+            (i + 2_147_483_647, [-2_147_483_648, -2_147_483_647, -2_147_483_646]), (i * -2.0, [-2, -4, -6]),
+            (u.less(255), [1, 0, 1]), (u.cast(to: .float32).equal(0.5), [0, 0, 0]),
+        ]
+        for (tensor, expected) in right {
+            #expect(try Interpreter(batch: 1, bindings).run(tensor).elements == expected)
+        }
+    }
 }

@@ -131,4 +131,12 @@ import Testing
         #expect(zip(found[0].elements, naive.elements).allSatisfy { abs($0 - $1) <= 1e-12 * max(1, abs($1)) })
         #expect(machine.multiplyAdds == program.multiplyAdds)
     }
+
+    /// Degrees for another number of layers than there are.
+    @Test func degreesForEveryHiddenLayer() async {
+        await #expect(processExitsWith: .failure) {
+            _ = MADE(
+                variables: 3, hidden: [3], orders: .constant(order: [1, 2, 3], hidden: [[1, 1, 2], [1, 1, 2]]))
+        }
+    }
 }

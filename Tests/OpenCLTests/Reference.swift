@@ -153,8 +153,8 @@ struct Reference {
         case .isFinite: return a.isFinite ? 1 : 0
         case .logicalNot: return a == 0 ? 1 : 0
         case .cast(.bool): return a != 0 ? 1 : 0
-        case .cast(.int32): return a.isFinite ? a.rounded(.towardZero) : 0
-        case .cast(.uint8): return a.isFinite ? Double(UInt8(truncatingIfNeeded: Int64(a))) : 0
+        case .cast(.int32): return a.isNaN ? 0 : max(-2_147_483_648, min(2_147_483_647, a)).rounded(.towardZero)
+        case .cast(.uint8): return a.isNaN ? 0 : max(0, min(255, a)).rounded(.towardZero)
         case .cast, .stopGradient: return a
         case .add: return wrap(a + x[1])
         case .subtract: return wrap(a - x[1])

@@ -199,4 +199,22 @@ private struct Faceless: Graph.Operation {
         }
         #expect(text.contains("missing") && text.contains("1: __kernel void k()"))
     }
+
+    /// A person's own text may be what does not compile, or has no kernel of the name.
+    @Test func textOfCustomOperationsIsNamed() throws {
+        func load(_ text: String) -> String {
+            let mine = CustomOperation(
+                "doubled", outputType: { $0[0] }, gradient: { _, _, g in [g * 2] }, relations: { _ in [.same] },
+                evaluate: { inputs, output in output = inputs[0].map { $0 * 2 } },
+                cpu: { inputs, output in for i in output.indices { output[i] = inputs[0][i] * 2 } }, openCL: text)
+            return message {
+                _ = try Devices.of(.cpu).load(operation(mine), maximumBatch: 1, states: [:])
+                    .run(["x": .host(HostArray([1, 2, 3] as [Float], shape: [1, 3]))], batch: 1)
+            }
+        }
+        let wrong = load("__kernel void doubled(__global const float* x, __global float* y, int n) { missing(); }")
+        #expect(wrong.contains("doubled") && wrong.contains("own text") && wrong.contains("missing"), "\(wrong)")
+        let unnamed = load("__kernel void twice(__global const float* x, __global float* y, int n) {}")
+        #expect(unnamed.contains("a kernel of the operation's name"), "\(unnamed)")
+    }
 }

@@ -14,7 +14,9 @@ public enum CPUError: Error, Equatable, Sendable, CustomStringConvertible {
     case missingState(String)
     case missingFeed(name: String, given: [String])
     case wrongFeed(name: String, expected: String, found: String)
+    case unknownFeed(name: String, inputs: [String])
     case wrongBatch(Int, maximum: Int)
+    case wrongMaximumBatch(Int)
     case wrongSize(what: String, expected: Int, found: Int)
     case foreignBuffer(String)
     case noSuchValue(String)
@@ -37,6 +39,11 @@ public enum CPUError: Error, Equatable, Sendable, CustomStringConvertible {
                 + " feed an array of that name"
         case .wrongFeed(let name, let expected, let found):
             "input '\(name)' wants \(expected) and was fed \(found); convert or reshape what is fed"
+        case .unknownFeed(let name, let inputs):
+            "'\(name)' was fed and the program has no input of that name"
+                + " (it reads \(inputs.isEmpty ? "nothing" : inputs.sorted().joined(separator: ", "))); leave it out"
+        case .wrongMaximumBatch(let maximum):
+            "the largest batch must hold at least one example, found \(maximum)"
         case .wrongBatch(let batch, let maximum):
             "a batch of \(batch) was asked for and the program was loaded for 1 to \(maximum);"
                 + " load it with a larger maximumBatch or feed fewer examples"

@@ -45,7 +45,7 @@ public final class CPUExecutable: Executable {
     init(
         _ schedule: Schedule, maximumBatch: Int, states: [String: any DeviceBuffer], device: CPUDevice
     ) throws {
-        guard maximumBatch >= 1 else { throw CPUError.wrongBatch(maximumBatch, maximum: Int(Int32.max)) }
+        guard maximumBatch >= 1 else { throw CPUError.wrongMaximumBatch(maximumBatch) }
         self.schedule = schedule
         self.maximumBatch = maximumBatch
         self.device = device
@@ -132,6 +132,9 @@ public final class CPUExecutable: Executable {
         try check(batch: batch)
         return try device.lock.withLock { _ in
             for input in schedule.inputs { try bind(input, feeds, batch: batch) }
+            if let name = feeds.keys.sorted().first(where: { inputs[$0] == nil }) {
+                throw CPUError.unknownFeed(name: name, inputs: Array(inputs.keys))
+            }
             let groups = try groups(batch: batch)
             let saved = martlet_flush_subnormals()
             defer { martlet_restore_arithmetic(saved) }

@@ -24,11 +24,12 @@ final class CPUSampler: SamplingExecutable {
     private var places: [UnsafePointer<Int32>?] = []
 
     init(_ program: SamplingProgram, maximumBatch: Int, states: [String: any DeviceBuffer], device: CPUDevice) throws {
+        guard maximumBatch >= 1 else { throw CPUError.wrongMaximumBatch(maximumBatch) }
         self.program = program
         self.maximumBatch = maximumBatch
         self.device = device
         let width = maximumBatch <= Int(MARTLET_FEW_LANES) ? 1 : Int(MARTLET_LANE_WIDTH)
-        lanes = (max(1, maximumBatch) + width - 1) / width * width
+        lanes = (maximumBatch + width - 1) / width * width
         sampler = .allocate(capacity: 1)
         prelude =
             program.prelude.isEmpty

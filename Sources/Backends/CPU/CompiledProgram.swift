@@ -92,7 +92,7 @@ final class CompiledProgram {
         case .float32: UInt64(Float(constant.value).bitPattern)
         case .float64: constant.value.bitPattern
         case .int32: UInt64(UInt32(bitPattern: Int32(saturating: constant.value)))
-        case .uint8: UInt64(UInt8(truncatingIfNeeded: Int32(saturating: constant.value)))
+        case .uint8: UInt64(UInt8(clamping: Int32(saturating: constant.value)))
         case .bool: constant.value != 0 ? 1 : 0
         }
     }

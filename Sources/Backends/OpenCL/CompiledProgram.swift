@@ -10,7 +10,8 @@ final class CompiledProgram {
     /// operation in each statement and the random-number code switches contraction off, so neither is touched.
     static let options = "-cl-std=CL1.2"
 
-    init(_ device: OpenCLDevice, source: String, cache: ProgramCache? = nil) throws {
+    /// - Parameter operations: the names of operations whose own text is in the source, for the message if it does not compile.
+    init(_ device: OpenCLDevice, source: String, operations: [String] = [], cache: ProgramCache? = nil) throws {
         self.device = device
         let info = device.description
         let cache = cache ?? ProgramCache(for: info)
@@ -22,7 +23,7 @@ final class CompiledProgram {
             }
             cache.remove(key)
         }
-        program = try Self.build(source, device)
+        program = try Self.build(source, device, operations)
         if cache.folder != nil, let binary = Self.binary(of: program) { cache.write(key, binary) }
     }
 
@@ -37,7 +38,7 @@ final class CompiledProgram {
         return kernel
     }
 
-    private static func build(_ source: String, _ device: OpenCLDevice) throws -> cl_program {
+    private static func build(_ source: String, _ device: OpenCLDevice, _ operations: [String]) throws -> cl_program {
         var status: cl_int = 0
         let made: cl_program? = source.withCString { text in
             var pointer: UnsafePointer<CChar>? = text
@@ -55,7 +56,8 @@ final class CompiledProgram {
             }
             clReleaseProgram(program)
             throw OpenCLError.build(
-                log: log.isEmpty ? OpenCLError.name(of: status) : log, source: source, device: device.description.name)
+                log: log.isEmpty ? OpenCLError.name(of: status) : log, source: source, device: device.description.name,
+                operations: operations)
         }
         return program
     }

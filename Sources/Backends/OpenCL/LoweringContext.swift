@@ -6,6 +6,8 @@ struct LoweringContext {
     let device: OpenCLDevice
     let maximumBatch: Int
     var library = KernelLibrary()
+    /// The names of operations that brought text of their own.
+    var operations: [String] = []
     private var degrees: [RuntimeDegreesKey: RuntimeDegrees] = [:]
     private var tables: [[Int32]: OpenCLBuffer] = [:]
     /// Bytes held by tables.

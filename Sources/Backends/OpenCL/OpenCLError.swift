@@ -9,8 +9,9 @@ public enum OpenCLError: Error, Sendable, CustomStringConvertible {
     case unknownDevice(name: String, available: [String])
     /// An OpenCL call failed.
     case call(String, code: Int32, device: String)
-    /// A generated program did not compile.
-    case build(log: String, source: String, device: String)
+    /// A program did not compile.
+    /// - Parameter operations: the names of operations whose own text is in it.
+    case build(log: String, source: String, device: String, operations: [String] = [])
     /// Something that this backend does not run, and what does.
     case unsupported(String)
     /// A feed, a state or a buffer that does not fit.
@@ -26,8 +27,12 @@ public enum OpenCLError: Error, Sendable, CustomStringConvertible {
         case .call(let function, let code, let device):
             "\(function) failed on \(device) with \(Self.name(of: code)) (\(code))"
                 + (Self.advice(for: code).map { ": \($0)" } ?? "")
-        case .build(let log, let source, let device):
-            "a generated program did not compile on \(device); please report this with the log and the source below\n"
+        case .build(let log, let source, let device, let operations):
+            (operations.isEmpty
+                ? "a generated program did not compile on \(device); please report this with the log and the source below\n"
+                : "a program did not compile on \(device). It holds the own text of "
+                    + operations.map { "'\($0)'" }.joined(separator: ", ")
+                    + ": see whether the log below names a line of it; if not, please report this with log and source\n")
                 + "---- log ----\n\(log)\n---- source ----\n" + Self.numbered(source)
         case .unsupported(let message), .mismatch(let message): message
         }
@@ -42,6 +47,7 @@ public enum OpenCLError: Error, Sendable, CustomStringConvertible {
         case CL_INVALID_WORK_GROUP_SIZE, CL_INVALID_WORK_ITEM_SIZE:
             "the device takes smaller work-groups than the kernels use; try MARTLET_KERNELS=cpu"
         case CL_DEVICE_NOT_AVAILABLE: "another program holds the device"
+        case CL_INVALID_KERNEL_NAME: "a custom operation's text must define a kernel of the operation's name"
         default: nil
         }
     }

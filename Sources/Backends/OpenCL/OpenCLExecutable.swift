@@ -65,7 +65,7 @@ public final class OpenCLExecutable: Executable {
         }
         source = lowering.library.source
         if debugLevel >= 3 { printError("// \(device.name): \(device.summary)\n\(source)") }
-        program = try CompiledProgram(device, source: source)
+        program = try CompiledProgram(device, source: source, operations: lowering.operations)
         plannedBytes = planned + lowering.tableBytes
         try device.finish()
     }

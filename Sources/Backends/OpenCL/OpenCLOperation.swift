@@ -107,6 +107,7 @@ func lowerOperation(
     var names: [String: String] = [:]
     for case .launch(let kernel, _, _, _) in plan.steps { names[kernel] = "" }
     if !plan.source.isEmpty {
+        if !lowering.operations.contains(operation.name) { lowering.operations.append(operation.name) }
         // The library names the whole text; kernels hang their own names on that.
         let kernels = names.keys.sorted()
         let text =

@@ -99,17 +99,17 @@ struct ProgramText {
     }
 
     private func cast(_ a: String, from source: ElementType, to target: ElementType) -> String {
-        let toInt = width == 1 ? "convert_int" : "convert_int16"
+        let toInt = width == 1 ? "convert_int_sat" : "convert_int16_sat"
         let toFloat = width == 1 ? "convert_float" : "convert_float16"
         switch (source, target) {
         case (.float32, .float32): return a
         case (_, .float32), (_, .float64): return "\(toFloat)(\(a))"
         case (_, .bool): return "(\(a) != 0) & 1"
         case (.float32, _):
-            // What does not fit 32 bits becomes 0; the language leaves it open.
-            let whole = "martlet_select(fabs(\(a)) < 2147483648.0f, \(toInt)(\(a)), (\(intType))(0))"
-            return target == .uint8 ? "\(whole) & 255" : whole
-        case (.int32, .uint8): return "\(a) & 255"
+            // The language only recommends that NaN becomes 0.
+            let whole = "martlet_select(\(a) == \(a), \(toInt)(\(a)), (\(intType))(0))"
+            return target == .uint8 ? "clamp(\(whole), 0, 255)" : whole
+        case (.int32, .uint8): return "clamp(\(a), 0, 255)"
         default: return a
         }
     }

@@ -36,7 +36,7 @@ public struct CustomOperation: Operation {
     ///   - name: also the name of the OpenCL kernel.
     ///   - outputType: the shape rule.
     ///   - gradient: the gradient of each input from that of the output; `nil` where there is none.
-    ///   - relations: which elements of each input an output element reads; proofs and samplers believe it.
+    ///   - relations: which elements of each input an output element reads, one for every input; proofs and samplers believe it.
     public init(
         _ name: String, outputType: @escaping @Sendable ([TensorType]) throws(GraphError) -> TensorType,
         gradient: @escaping @Sendable (_ inputs: [Tensor], _ output: Tensor, _ g: Tensor) -> [Tensor?],

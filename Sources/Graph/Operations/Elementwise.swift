@@ -201,8 +201,8 @@ extension ElementwiseFunction {
         case .cast(let target):
             switch target {
             case .bool: x != 0 ? 1 : 0
-            case .int32: Double(Int32(truncatingIfNeeded: x.isFinite ? Int64(max(-9e18, min(9e18, x))) : 0))
-            case .uint8: Double(UInt8(truncatingIfNeeded: x.isFinite ? Int64(max(-9e18, min(9e18, x))) : 0))
+            case .int32: x.isNaN ? 0 : Double(Int32(max(Double(Int32.min), min(Double(Int32.max), x))))
+            case .uint8: x.isNaN ? 0 : Double(UInt8(max(0, min(255, x))))
             case .float32, .float64: x
             }
         case .stopGradient: x

@@ -6,7 +6,7 @@ public enum ElementwiseFunction: Hashable, Sendable {
     /// `phi(|x|) / Phi(-|x|)`: the hazard of the standard normal in its upper tail, about |x| + 1 / |x| far out.
     case hazard
     case isFinite, logicalNot
-    /// The element converted; to `bool` means "is not zero", to an integer truncates toward zero.
+    /// The element converted; to `bool` means "is not zero", to an integer truncates toward zero and saturates, NaN gives zero.
     case cast(ElementType)
     /// The value as it is, through which no gradient flows.
     case stopGradient

@@ -217,6 +217,13 @@ public struct Pad: MovementOperation, Hashable {
                     "cannot pad \(shape) by \(low) before, \(high) after and \(interior) between; the batch axis takes no padding"
             )
         }
+        let element = inputs[0].element
+        guard element.holds(fill) else {
+            throw GraphError(
+                operation: name,
+                message:
+                    "the fill \(literalText(fill)) of a tensor of \(element) is no \(element); cast the tensor first")
+        }
         return [
             TensorType(
                 Shape(
@@ -226,7 +233,7 @@ public struct Pad: MovementOperation, Hashable {
                                 low[$0] + high[$0] + shape[$0].coefficient + Swift.max(0, shape[$0].coefficient - 1)
                                     * interior[$0])
                             : shape[$0]
-                    }), inputs[0].element)
+                    }), element)
         ]
     }
 

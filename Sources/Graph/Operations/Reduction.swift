@@ -1,4 +1,4 @@
-/// The sum, maximum or minimum over some axes, which disappear.
+/// The sum, maximum or minimum over some axes, which disappear. Sums of int32 wrap around.
 public struct Reduction: Operation, Hashable {
     public enum Kind: String, Hashable, Sendable { case sum, maximum, minimum }
 
@@ -39,12 +39,13 @@ public struct Reduction: Operation, Hashable {
 
     public func facts(_ context: RelationContext) -> Facts? {
         guard let facts = context.facts[0] else { return nil }
+        let type = context.inputs[0].elementType
         var result = Facts(
             isKnown: [Bool](repeating: true, count: context.outputCount),
             values: [Double](repeating: initial, count: context.outputCount))
         for (i, target) in targets(context.inputShapes[0]).enumerated() {
             if facts.isKnown[i] {
-                result.values[Int(target)] = combine(result.values[Int(target)], facts.values[i])
+                result.values[Int(target)] = combine(result.values[Int(target)], facts.values[i], type)
             } else {
                 result.isKnown[Int(target)] = false
             }
@@ -60,9 +61,9 @@ public struct Reduction: Operation, Hashable {
         }
     }
 
-    private func combine(_ a: Double, _ b: Double) -> Double {
+    private func combine(_ a: Double, _ b: Double, _ type: ElementType) -> Double {
         switch kind {
-        case .sum: a + b
+        case .sum: type == .int32 ? Double(Int32(a) &+ Int32(b)) : a + b
         case .maximum: a.isNaN || b.isNaN ? .nan : Swift.max(a, b)
         case .minimum: a.isNaN || b.isNaN ? .nan : Swift.min(a, b)
         }
@@ -75,7 +76,8 @@ public struct Reduction: Operation, Hashable {
             outputs[0].elements[e] = initial
         }
         for (i, target) in targets(inputs[0].shape).enumerated() where wanted[Int(target)] {
-            outputs[0].elements[Int(target)] = combine(outputs[0].elements[Int(target)], inputs[0].elements[i])
+            outputs[0].elements[Int(target)] = combine(
+                outputs[0].elements[Int(target)], inputs[0].elements[i], context.inputTypes[0])
         }
     }
 
