@@ -7,6 +7,8 @@ extension SamplerBuilder {
     /// Nil for those that are taken element by element.
     func channelKinds(_ node: Node) throws -> [Int]? {
         guard let convolution = node.operation as? Convolution, convolution.role != .weightGradient else { return nil }
+        // Rows that are taken for examples have no positions of their own.
+        guard SamplerLayout.splits(node.types[0].shape) else { throw unsupported(node) }
         let geometry = try convolution.geometry(node.inputs.map(\.type))
         let isForward = convolution.role == .forward
         let count = isForward ? geometry.outputChannels : geometry.inputChannels
