@@ -176,4 +176,22 @@ import Testing
                 order: Order(index: (0..<12).map { Int32($0 % 6) }), on: [device])
         }
     }
+
+    // MARK: types of elements
+
+    /// Variables of one byte: a device that wrote words would write over its neighbours.
+    @Test func bytes() throws {
+        for type in [ElementType.uint8, .bool, .int32] {
+            let x = Tensor.input("x", [.batch, 6], type)
+            let noise = Tensor.input("noise", x.shape)
+            let before = shifted(x)
+            let drawn =
+                type == .bool
+                ? before.not().or(noise.greater(0.4))
+                : (before.cast(to: .float32) * 0.5 + (noise + 1) * 20).cast(to: type)
+            try check(
+                "\(type)", x, drawn: drawn, order: .natural(6), outputs: [before.cast(to: .float32), before],
+                batch: 16, on: devices())
+        }
+    }
 }
