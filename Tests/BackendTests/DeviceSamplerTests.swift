@@ -194,4 +194,14 @@ import Testing
                 batch: 16, on: devices())
         }
     }
+
+    /// Sums of integers are no sums of floats.
+    @Test func sumsOfIntegers() throws {
+        let x = Tensor.input("x", [.batch, 6])
+        let before = shifted(x.reshaped([.batch, 2, 3]))
+        let count = (before * 4).cast(to: .int32).sum(axes: [1], keepingAxes: true).cast(to: .float32)
+        try check(
+            "a count", x, drawn: (before * 0.5 + count).reshaped(x.shape) + .input("noise", x.shape),
+            order: Order(index: (0..<6).map { Int32($0 % 3) }), fullPasses: "sum of int32", on: devices())
+    }
 }

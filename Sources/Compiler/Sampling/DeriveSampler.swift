@@ -464,8 +464,9 @@ struct SamplerBuilder {
         append(.none, operands, builder.program([input]), [result], cluster, layout, target: target)
     }
 
-    func unsupported(_ node: Node) -> SamplingError {
+    func unsupported(_ node: Node, of type: ElementType? = nil) -> SamplingError {
         SamplingError(
-            description: "\(node.operation.name) has no incremental form" + (node.location.map { " (\($0))" } ?? ""))
+            description: node.operation.name + (type.map { " of \($0)" } ?? "") + " has no incremental form"
+                + (node.location.map { " (\($0))" } ?? ""))
     }
 }

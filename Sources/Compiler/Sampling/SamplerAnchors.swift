@@ -200,6 +200,8 @@ extension SamplerBuilder {
 
     mutating func prepare(_ reduction: Graph.Reduction, _ node: Node, _ cluster: Cluster) throws -> PreparedReduction {
         let input = node.inputs[0]
+        // The devices' samplers add floats.
+        guard input.elementType.isFloatingPoint else { throw unsupported(node, of: input.elementType) }
         let shape = input.shape.resolved(batch: 1)
         var (offset, strides) = (0, Shape(shape).strides.map(\.coefficient))
         var base = input
