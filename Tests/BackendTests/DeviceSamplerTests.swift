@@ -204,4 +204,91 @@ import Testing
             "a count", x, drawn: (before * 0.5 + count).reshaped(x.shape) + .input("noise", x.shape),
             order: Order(index: (0..<6).map { Int32($0 % 3) }), fullPasses: "sum of int32", on: devices())
     }
+
+    // MARK: the batch
+
+    /// Counters along the batch differ from example to example.
+    @Test func positionsAlongTheBatch() throws {
+        let x = Tensor.input("x", [.batch, 6])
+        let noise = Tensor.input("noise", x.shape)
+        let count = Tensor.iota([.batch, 6], axis: 0)
+        let image = shifted(x.reshaped([.batch, 2, 3]))
+        let conv = image.convolution(constant([0.7, -0.4, 0.9, 0.3], [2, 2, 1]))
+        let cases: [(String, Tensor)] = [
+            ("a counter", shifted(x) + count.cast(to: .float32)),
+            ("a counter alone", count.cast(to: .float32)),
+            ("a moved counter", shifted(x) + shifted(count.cast(to: .float32) * 0.5).tanh()),
+            (
+                "a stored counter",
+                shifted(x)
+                    + .concatenate([count, count], axis: 1).sliced(axis: 1, from: 3, count: 6).cast(to: .float32)
+            ),
+            ("a selection", Tensor.select(count.less(2), shifted(x), 0.5) + noise),
+            ("a factor that is zero for the first example", shifted(x) * count.cast(to: .float32) + noise),
+            (
+                "elements counted through",
+                shifted(x)
+                    + Tensor(
+                        Position(shape: [.batch, 6], offset: 3, strides: [6, 1]), []
+                    ).cast(to: .float32)
+            ),
+            ("a sum of counters", shifted(x) + count.cast(to: .float32).sum(axes: [1], keepingAxes: true) * 0.1),
+            (
+                "a counter that is read in both ways",
+                shifted(x)
+                    * .concatenate([count, count], axis: 1).sliced(axis: 1, from: 3, count: 6).cast(to: .float32)
+                    + count.cast(to: .float32)
+            ),
+            (
+                "a counter of its own",
+                shifted(x) + Tensor.iota([6], axis: 0).broadcast(to: [.batch, 6]).cast(to: .float32)
+            ),
+            (
+                "steps in front of the batch",
+                (shifted(x).transposed([1, 0]).reshaped([Extent(6, power: 1), 1]) * constant([2, -1], [2]))
+                    .sum(axes: [1]).reshaped([6, .batch]).transposed([1, 0]) + noise
+            ),
+            ("of channels", (conv + Tensor.iota([.batch, 1, 1], axis: 0).cast(to: .float32)).reshaped(x.shape)),
+        ]
+        for (name, drawn) in cases {
+            try check(
+                name, x, drawn: drawn,
+                order: name == "of channels" ? Order(index: (0..<6).map { Int32($0 % 3) }) : .natural(6), batch: 5,
+                on: devices())
+        }
+    }
+
+    /// What one example cannot know by itself is drawn by full passes.
+    @Test func whatReadsTheWholeBatch() throws {
+        let x = Tensor.input("x", [.batch, 6])
+        let noise = Tensor.input("noise", x.shape)
+        let one = Tensor.scalar(1).broadcast(to: x.shape)
+        let size = Tensor.extent(.batch).cast(to: .float32)
+        let weights = Tensor.input("weights", [6])
+        let turned = Tensor.input("turned", [6, .batch])
+        let through = Tensor(Position(shape: [Extent(6, power: 1)], strides: [1]), []).cast(to: .float32)
+        let cases: [(String, Tensor, String)] = [
+            ("the size", size, "position counts the examples"),
+            ("a weight times the size", weights * size, "position counts the examples"),
+            ("a sum of ones", one.sum(axes: [0]), "sum joins the examples"),
+            ("the mean of the noise", noise.mean(axes: [0]), "sum joins the examples"),
+            ("the largest noise", noise.max(axes: [0], keepingAxes: true), "maximum joins the examples"),
+            ("the last counter", Tensor.iota([.batch], axis: 0).max().cast(to: .float32), "maximum joins the examples"),
+            (
+                "products of examples", noise.matmul(noise.matrixTransposed()).sum(axes: [1], keepingAxes: true),
+                "matmul joins the examples"
+            ),
+            ("noise read across", noise.reshaped([6, .batch]).transposed([1, 0]), "add reads another example"),
+            (
+                "counters in another order", through.reshaped([6, .batch]).transposed([1, 0]),
+                "add reads another example"
+            ),
+            ("an input that is fed the other way round", turned.transposed([1, 0]), "turned is fed"),
+        ]
+        for (name, term, reason) in cases {
+            try check(
+                name, x, drawn: shifted(x) * 0.5 + term, order: .natural(6), batch: 5, fullPasses: reason,
+                on: devices())
+        }
+    }
 }

@@ -9,8 +9,8 @@ extension SamplingProgram {
     ///   - order: the groups in which variables are drawn.
     ///   - outputs: tensors that are handed back beside the variable (logits, say), batch first.
     ///
-    /// Where an operation has no incremental form (a user's own kernel that the draw goes through), the program is one of
-    /// `fullPasses`.
+    /// Where an operation has no incremental form (a user's own kernel that the draw goes through), or an example cannot be drawn
+    /// without the others (a mean over the batch), the program is one of `fullPasses`.
     ///
     /// - Throws: `DependencyLeak` if a variable's value would be computed from itself or a later one, as far as is known (degrees
     ///   have to be constants); `SamplingError` if what is drawn does not fit the variable; `GraphError` if the graph is invalid.
@@ -24,13 +24,14 @@ extension SamplingProgram {
             [ConditionalParameters("drawn", written[0], variables: order.index.indices.map { Int32($0) })],
             of: variable,
             order: order)
-        var simplifier = Simplifier()
-        let simplified = simplifier.simplify(unrolled(written, sums: true))
-        var prelude = SamplerPrelude()
-        let tensors = prelude.hoist(from: simplified)
-        var builder = try SamplerBuilder(
-            variable: tensors[1], drawn: tensors[0], order: order, outputs: Array(tensors.dropFirst(2)))
         do {
+            try Self.refuseJoinedExamples(written)
+            var simplifier = Simplifier()
+            let simplified = simplifier.simplify(unrolled(written, sums: true))
+            var prelude = SamplerPrelude()
+            let tensors = prelude.hoist(from: simplified)
+            var builder = try SamplerBuilder(
+                variable: tensors[1], drawn: tensors[0], order: order, outputs: Array(tensors.dropFirst(2)))
             self = try builder.build()
             self.prelude = prelude.values
         } catch let error as SamplingError {
@@ -226,17 +227,15 @@ struct SamplerBuilder {
 
     private mutating func emit(_ cluster: Cluster) throws {
         if let copied = cluster.copied {
+            let isCounted = copied.node.isCounted && copied.node.operation is Elementwise
+            if isCounted || Simplifier.scalar(copied) != nil {
+                emitCounted(copied, cluster)
+                return
+            }
             let view = fusion.source(ofCopy: copied)
             for layout in layouts([copied]) {
-                var builder = ProgramBuilder()
-                if let scalar = Simplifier.scalar(copied) {
-                    builder.addConstant(copied, scalar)
-                    append(.none, [], builder.program([copied]), [copied], cluster, layout)
-                } else {
-                    let operand = operand(view, of: copied, layout)
-                    append(
-                        .none, [operand], Program(inputs: [operand.element], outputs: [0]), [copied], cluster, layout)
-                }
+                let operand = operand(view, of: copied, layout)
+                append(.none, [operand], Program(inputs: [operand.element], outputs: [0]), [copied], cluster, layout)
             }
             return
         }
@@ -344,6 +343,11 @@ struct SamplerBuilder {
             supply(tensor, &builder, cluster, internals: true, layout)
         }
         append(.none, builder.operands, builder.program([tensor]), [tensor], cluster, layout)
+    }
+
+    /// What is computed without reading memory is written for whoever wants to find it there.
+    mutating func emitCounted(_ tensor: Tensor, _ cluster: Cluster) {
+        for layout in layouts([tensor]) { emitElementwise(tensor, cluster, anchor: nil, layout) }
     }
 
     /// The elementwise tensors in front of a reduction become work of their own: each element is computed once, when it can

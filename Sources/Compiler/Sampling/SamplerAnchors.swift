@@ -209,6 +209,7 @@ extension SamplerBuilder {
             let view = fusion.view(input)
             guard case .tensor(let tensor) = view.base else { throw unsupported(node) }
             base = tensor
+            if !fusion.isComputed(base) { emitCounted(base, cluster) }
             offset = view.offset.reduce(0) { $0 + $1.resolved(batch: 1) }
             strides = view.strides.map { $0.resolved(batch: 1) }
         } else {
