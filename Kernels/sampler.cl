@@ -71,6 +71,15 @@ static inline MARTLET_INTS martlet_fetch(__global const uchar *p, int kind, int 
     }
 }
 
+static inline void martlet_keep(MARTLET_INTS x, __global uchar *p, int kind, int element, int lanes, int lane) {
+    const size_t i = (size_t)element * (size_t)lanes + (size_t)lane;
+    if (kind == MARTLET_LANE_WORDS) {
+        MARTLET_STORE(x, p, i);
+    } else {
+        MARTLET_STORE_BYTES(x, p, i);
+    }
+}
+
 // The sum of products of channel c at position e: on GPUs the part that this work-item has in it.
 static inline MARTLET_FLOATS martlet_sum(
     __global const int *T, __global const martlet_work *w, __global const uchar *a, __global const uchar *b, int aKind,
@@ -230,13 +239,8 @@ void martlet_sample(__global uchar *memory, __global const int *T, const int lan
                     }
                     for (int n = 0; n < w->outputCount; n++) {
                         __global const martlet_work_output *o = (__global const martlet_work_output *)(T + w->outputs) + n;
-                        const size_t at = (size_t)(T[o->table + e] + c * o->channelStride) * lanes + lane;
-                        const MARTLET_INTS x = MARTLET_GET(o->source);
-                        if (kinds[o->value] == MARTLET_LANE_WORDS) {
-                            MARTLET_STORE(x, values[o->value], at);
-                        } else {
-                            MARTLET_STORE_BYTES(x, values[o->value], at);
-                        }
+                        const int place = T[o->table + e] + c * o->channelStride;
+                        martlet_keep(MARTLET_GET(o->source), values[o->value], kinds[o->value], place, lanes, lane);
                     }
                 }
 #if MARTLET_WIDTH == 1
@@ -249,9 +253,8 @@ void martlet_sample(__global uchar *memory, __global const int *T, const int lan
         }
         for (int g = groupStart[step]; g < groupStart[step + 1]; g++) {
             if (part == 0) {
-                const size_t at = (size_t)group[g] * lanes + lane;
-                const MARTLET_INTS x = MARTLET_LOAD(int, drawn, at);
-                MARTLET_STORE(x, variable, at);
+                const MARTLET_INTS x = martlet_fetch(drawn, kinds[T[9]], group[g], lanes, lane);
+                martlet_keep(x, variable, kinds[T[8]], group[g], lanes, lane);
             }
         }
 #if MARTLET_WIDTH == 1

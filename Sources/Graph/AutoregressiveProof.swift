@@ -137,18 +137,10 @@ public struct AutoregressiveProof: Sendable {
     private static func refuseMixedExamples(_ parameters: [ConditionalParameters], _ x: Tensor) throws {
         guard x.shape.isBatched else { return }
         let pair = try Dependencies(parameters.map(\.tensor), batch: 2)
-        func example(_ tensor: Tensor) -> [UInt8]? {
-            guard let axis = tensor.shape.batchAxis else { return nil }
-            let shape = tensor.shape.resolved(batch: 2)
-            let inner = shape[(axis + 1)...].reduce(1, *)
-            // The batch is the slower factor of its axis.
-            let half = inner * shape[axis] / 2
-            return (0..<shape.reduce(1, *)).map { UInt8(1 << ($0 / half % 2)) }
-        }
-        let reads = pair.propagate([x: example(x)!], none: 0 as UInt8, combine: { $0 |= $1 })
+        let reads = pair.examplesRead(of: [x])
         for p in parameters {
             guard let own = reads[p.tensor] else { continue }
-            let allowed = example(p.tensor)
+            let allowed = pair.examples(p.tensor)
             for e in own.indices where own[e] & ~(allowed?[e] ?? 0) != 0 {
                 throw leak(
                     p, e, x, pair, { tensor, element in (reads[tensor]?[element] ?? 0) & ~(allowed?[e] ?? 0) != 0 },

@@ -87,6 +87,22 @@ public struct Dependencies {
         propagate([variable: order], none: -1, combine: { $0 = Swift.max($0, $1) })
     }
 
+    /// The example that each element belongs to, in a batch of two: one bit for each. Nil where there is no batch axis.
+    package func examples(_ tensor: Tensor) -> [UInt8]? {
+        guard let axis = tensor.shape.batchAxis else { return nil }
+        let shape = tensor.shape.resolved(batch: 2)
+        // The batch is the slower factor of its axis.
+        let half = shape[axis...].reduce(1, *) / 2
+        return (0..<shape.reduce(1, *)).map { UInt8(1 << ($0 / half % 2)) }
+    }
+
+    /// The examples of some tensors that each element of every tensor reads, in a batch of two.
+    package func examplesRead(of tensors: [Tensor]) -> [Tensor: [UInt8]] {
+        let own = tensors.compactMap { tensor in examples(tensor).map { (tensor, $0) } }
+        return propagate(
+            Dictionary(own, uniquingKeysWith: { first, _ in first }), none: 0, combine: { $0 |= $1 })
+    }
+
     /// Which elements of every tensor one element of `tensor` is computed from.
     public func reach(from tensor: Tensor, element: Int) -> [Tensor: [Bool]] {
         reach([tensor: (0..<count(tensor)).map { $0 == element }])

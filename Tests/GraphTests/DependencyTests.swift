@@ -131,6 +131,23 @@ import Testing
         #expect(leak?.description.contains("another example") == true)
     }
 
+    /// What holds for the first example, or in a batch of one, is not known of the others.
+    @Test func countersOfExamplesAreNotKnown() throws {
+        let x = Tensor.input("x", [.batch, 4])
+        let isFirst = Tensor.iota(x.shape, axis: 0).less(1)
+        let ones = Tensor.scalar(1).broadcast(to: x.shape).sum(axes: [0])
+        let size = Tensor.extent(.batch).cast(to: .float32)
+        for leaky in [Tensor.select(isFirst, .scalar(0), x), (ones - 1) * x, (size - 1) * x] {
+            #expect(throws: DependencyLeak.self) {
+                try AutoregressiveProof(
+                    [ConditionalParameters("mean", leaky, variables: [0, 1, 2, 3])], of: x, order: .natural(4))
+            }
+        }
+        let place = Tensor.iota(x.shape, axis: 1)
+        let facts = try Dependencies([place]).facts(place)
+        #expect(facts?.values == [0, 1, 2, 3])
+    }
+
     @Test func provesOrdersKnownAtRunTime() throws {
         let x = Tensor.input("x", [.batch, 4])
         let order = Tensor.input("order", [4], .int32)

@@ -9,8 +9,8 @@ extension SamplingProgram {
     ///   - order: the groups in which variables are drawn.
     ///   - outputs: tensors that are handed back beside the variable (logits, say), batch first.
     ///
-    /// Where an operation has no incremental form (a user's own kernel that the draw goes through), the program is one of
-    /// `fullPasses`.
+    /// Where an operation has no incremental form (a user's own kernel that the draw goes through), or an example cannot be drawn
+    /// without the others (a mean over the batch), the program is one of `fullPasses`.
     ///
     /// - Throws: `DependencyLeak` if a variable's value would be computed from itself or a later one, as far as is known (degrees
     ///   have to be constants); `SamplingError` if what is drawn does not fit the variable; `GraphError` if the graph is invalid.
@@ -24,13 +24,14 @@ extension SamplingProgram {
             [ConditionalParameters("drawn", written[0], variables: order.index.indices.map { Int32($0) })],
             of: variable,
             order: order)
-        var simplifier = Simplifier()
-        let simplified = simplifier.simplify(unrolled(written, sums: true))
-        var prelude = SamplerPrelude()
-        let tensors = prelude.hoist(from: simplified)
-        var builder = try SamplerBuilder(
-            variable: tensors[1], drawn: tensors[0], order: order, outputs: Array(tensors.dropFirst(2)))
         do {
+            try Self.refuseJoinedExamples(written)
+            var simplifier = Simplifier()
+            let simplified = simplifier.simplify(unrolled(written, sums: true))
+            var prelude = SamplerPrelude()
+            let tensors = prelude.hoist(from: simplified)
+            var builder = try SamplerBuilder(
+                variable: tensors[1], drawn: tensors[0], order: order, outputs: Array(tensors.dropFirst(2)))
             self = try builder.build()
             self.prelude = prelude.values
         } catch let error as SamplingError {
@@ -62,7 +63,7 @@ struct SamplerLayout {
     }
 
     /// Whether the axis behind the batch can be told from positions.
-    static func splits(_ shape: Shape) -> Bool { shape.rank >= 3 && shape.batchAxis == 0 }
+    static func splits(_ shape: Shape) -> Bool { shape.rank >= 3 && shape[0] == .batch }
 
     var positionAxes: Range<Int> { isSplit ? 2..<shape.count : 0..<shape.count }
     var positionCount: Int { positionAxes.reduce(1) { $0 * shape[$1] } }
@@ -191,26 +192,29 @@ struct SamplerBuilder {
     }
 
     /// The layouts that cover the channels of some tensors of one shape, each of channels that become computable together.
-    /// - Parameter kinds: further numbers by which channels differ.
-    private func layouts(_ tensors: [Tensor], kinds: [Int]? = nil) -> [SamplerLayout] {
+    /// - Parameters:
+    ///   - kinds: further numbers by which channels differ.
+    ///   - result: the tensor that channels are moved to, and the channel there that takes the first one; they may differ
+    ///     there in what is read, where here all are.
+    private func layouts(
+        _ tensors: [Tensor], kinds: [Int]? = nil, movedTo result: (tensor: Tensor, channel: Int)? = nil
+    ) -> [SamplerLayout] {
         let shape = tensors[0].shape
         guard hasChannels, SamplerLayout.splits(shape) else { return [SamplerLayout(shape)] }
-        let resolved = shape.resolved(batch: 1)
-        let (channels, width) = (resolved[1], resolved[2...].reduce(1, *))
-        var starts = [0]
-        func differs<T: Equatable>(_ array: [T]?, _ c: Int) -> Bool {
-            guard let array else { return false }
-            for p in c * width..<(c + 1) * width where array[p] != array[p - width] { return true }
-            return false
-        }
-        for c in 1..<max(1, channels) {
-            if kinds.map({ $0[c] != $0[c - 1] }) == true
-                || tensors.contains(where: {
-                    differs(levels[$0], c) || differs(needed[$0], c) || differs(dependencies.facts($0)?.isKnown, c)
-                })
-            {
-                starts.append(c)
+        let channels = shape[1].coefficient
+        // Whether channel c of a tensor differs from the one in front of it.
+        func differs(_ tensor: Tensor, _ c: Int) -> Bool {
+            let width = dependencies.count(tensor) / tensor.shape[1].coefficient
+            func differs<T: Equatable>(_ array: [T]?) -> Bool {
+                guard let array else { return false }
+                for p in c * width..<(c + 1) * width where array[p] != array[p - width] { return true }
+                return false
             }
+            return differs(levels[tensor]) || differs(needed[tensor]) || differs(dependencies.facts(tensor)?.isKnown)
+        }
+        let starts = (0..<channels).filter { c in
+            c == 0 || kinds.map { $0[c] != $0[c - 1] } == true || tensors.contains { differs($0, c) }
+                || result.map { differs($0.tensor, $0.channel + c) } == true
         }
         // Channels without a pattern are better taken element by element.
         if kinds == nil, starts.count > 32 { return [SamplerLayout(shape)] }
@@ -223,17 +227,15 @@ struct SamplerBuilder {
 
     private mutating func emit(_ cluster: Cluster) throws {
         if let copied = cluster.copied {
+            let isCounted = copied.node.isCounted && copied.node.operation is Elementwise
+            if isCounted || Simplifier.scalar(copied) != nil {
+                emitCounted(copied, cluster)
+                return
+            }
             let view = fusion.source(ofCopy: copied)
             for layout in layouts([copied]) {
-                var builder = ProgramBuilder()
-                if let scalar = Simplifier.scalar(copied) {
-                    builder.addConstant(copied, scalar)
-                    append(.none, [], builder.program([copied]), [copied], cluster, layout)
-                } else {
-                    let operand = operand(view, of: copied, layout)
-                    append(
-                        .none, [operand], Program(inputs: [operand.element], outputs: [0]), [copied], cluster, layout)
-                }
+                let operand = operand(view, of: copied, layout)
+                append(.none, [operand], Program(inputs: [operand.element], outputs: [0]), [copied], cluster, layout)
             }
             return
         }
@@ -343,6 +345,11 @@ struct SamplerBuilder {
         append(.none, builder.operands, builder.program([tensor]), [tensor], cluster, layout)
     }
 
+    /// What is computed without reading memory is written for whoever wants to find it there.
+    mutating func emitCounted(_ tensor: Tensor, _ cluster: Cluster) {
+        for layout in layouts([tensor]) { emitElementwise(tensor, cluster, anchor: nil, layout) }
+    }
+
     /// The elementwise tensors in front of a reduction become work of their own: each element is computed once, when it can
     /// be.
     mutating func emitPrologue(of input: Tensor, _ cluster: Cluster) {
@@ -364,7 +371,8 @@ struct SamplerBuilder {
         }
     }
 
-    /// Adds a piece of work on every element of `tensors` within the layout that the draw needs.
+    /// Adds a piece of work on every element of `tensors` within the layout that the draw needs. At a position all channels of
+    /// the layout are alike: the first speaks for them.
     /// - Parameter target: where the positions are written, if not at their own places.
     private mutating func append(
         _ anchor: SamplingProgram.Anchor, _ operands: [SamplingProgram.Operand], _ program: Program,
@@ -401,19 +409,20 @@ struct SamplerBuilder {
         let (input, result) = (anchor.inputs[0], Tensor(anchor))
         var (from, to) = (input.shape.resolved(batch: 1), result.shape.resolved(batch: 1))
         let keepsChannels =
-            hasChannels && SamplerLayout.splits(result.shape) && pad.low[1] == 0 && pad.high[1] == 0
-            && pad.interior[1] == 0
-        if keepsChannels { (from[1], to[1]) = (1, 1) }
+            SamplerLayout.splits(result.shape) && pad.low[1] == 0 && pad.high[1] == 0 && pad.interior[1] == 0
+        let layouts = keepsChannels ? layouts([input], movedTo: (result, 0)) : [SamplerLayout(input.shape)]
+        let isSplit = layouts.allSatisfy(\.isSplit)
+        if isSplit { (from[1], to[1]) = (1, 1) }
         let sources = pad.sources(inputShape: from, outputShape: to)
         let places = sources.indices.filter { sources[$0] >= 0 }
         let select = places.map { Int(sources[$0]) }
-        for layout in keepsChannels ? layouts([input]) : [SamplerLayout(input.shape)] {
-            let width = to.reduce(1, *)
-            let base = keepsChannels ? layout.channels.lowerBound * width : 0
+        let width = to.reduce(1, *)
+        for layout in layouts {
+            let base = layout.channels.lowerBound * width
             move(
                 input, layout, select: select, into: result,
                 target: SamplingProgram.Table(
-                    positions: places.map { Int32(base + $0) }, channelStride: keepsChannels ? width : 0), cluster)
+                    positions: places.map { Int32(base + $0) }, channelStride: isSplit ? width : 0), cluster)
         }
     }
 
@@ -422,7 +431,8 @@ struct SamplerBuilder {
         let strides = result.shape.resolved(batch: 1).isEmpty ? [] : rowStrides(result.shape)
         var start = 0
         for input in anchor.inputs {
-            for layout in layouts([input]) {
+            let channel = concatenate.axis == 1 ? start : 0
+            for layout in layouts([input], movedTo: (result, channel)) {
                 move(
                     input, layout, select: nil, into: result,
                     target: layout.table(offset: start * strides[concatenate.axis], strides: strides), cluster)
@@ -458,8 +468,9 @@ struct SamplerBuilder {
         append(.none, operands, builder.program([input]), [result], cluster, layout, target: target)
     }
 
-    func unsupported(_ node: Node) -> SamplingError {
+    func unsupported(_ node: Node, of type: ElementType? = nil) -> SamplingError {
         SamplingError(
-            description: "\(node.operation.name) has no incremental form" + (node.location.map { " (\($0))" } ?? ""))
+            description: node.operation.name + (type.map { " of \($0)" } ?? "") + " has no incremental form"
+                + (node.location.map { " (\($0))" } ?? ""))
     }
 }

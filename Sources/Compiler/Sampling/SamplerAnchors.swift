@@ -7,6 +7,8 @@ extension SamplerBuilder {
     /// Nil for those that are taken element by element.
     func channelKinds(_ node: Node) throws -> [Int]? {
         guard let convolution = node.operation as? Convolution, convolution.role != .weightGradient else { return nil }
+        // Rows that are taken for examples have no positions of their own.
+        guard SamplerLayout.splits(node.types[0].shape) else { throw unsupported(node) }
         let geometry = try convolution.geometry(node.inputs.map(\.type))
         let isForward = convolution.role == .forward
         let count = isForward ? geometry.outputChannels : geometry.inputChannels
@@ -198,6 +200,8 @@ extension SamplerBuilder {
 
     mutating func prepare(_ reduction: Graph.Reduction, _ node: Node, _ cluster: Cluster) throws -> PreparedReduction {
         let input = node.inputs[0]
+        // The devices' samplers add floats.
+        guard input.elementType.isFloatingPoint else { throw unsupported(node, of: input.elementType) }
         let shape = input.shape.resolved(batch: 1)
         var (offset, strides) = (0, Shape(shape).strides.map(\.coefficient))
         var base = input
@@ -205,6 +209,7 @@ extension SamplerBuilder {
             let view = fusion.view(input)
             guard case .tensor(let tensor) = view.base else { throw unsupported(node) }
             base = tensor
+            if !fusion.isComputed(base) { emitCounted(base, cluster) }
             offset = view.offset.reduce(0) { $0 + $1.resolved(batch: 1) }
             strides = view.strides.map { $0.resolved(batch: 1) }
         } else {

@@ -38,7 +38,10 @@ public struct Reduction: Operation, Hashable {
     }
 
     public func facts(_ context: RelationContext) -> Facts? {
-        guard let facts = context.facts[0] else { return nil }
+        // Over examples it depends on how many there are.
+        guard let facts = context.facts[0], axes.allSatisfy({ context.inputs[0].shape[$0].isStatic }) else {
+            return nil
+        }
         let type = context.inputs[0].elementType
         var result = Facts(
             isKnown: [Bool](repeating: true, count: context.outputCount),

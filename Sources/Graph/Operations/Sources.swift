@@ -56,7 +56,9 @@ public struct Position: Operation, Hashable {
     public func gradients(inputs: [Tensor], outputs: [Tensor], outputGradients: [Tensor?]) -> [Tensor?] { [] }
     public func relations(_ context: RelationContext) -> [Relation] { [] }
     public func facts(_ context: RelationContext) -> Facts? {
-        Facts(constants: positions(batch: context.batch))
+        // What is known holds for every example of batches of any size.
+        let countsExamples = zip(shape.dimensions, strides).contains { !$0.isStatic && $1 != 0 }
+        return offset.isStatic && !countsExamples ? Facts(constants: positions(batch: context.batch)) : nil
     }
     public func evaluate(_ inputs: [Values], outputs: inout [Values], elements: [Int]?, context: EvaluationContext) {
         outputs[0].elements = positions(batch: context.batch)

@@ -1,0 +1,39 @@
+import Graph
+
+extension SamplingProgram {
+    /// The incremental program is that of one example, run in as many lanes as there are examples: it must not matter how many
+    /// others there are, and none may read another.
+    ///
+    /// - Throws: the reason why some tensors cannot be computed so.
+    static func refuseJoinedExamples(_ tensors: [Tensor]) throws {
+        let nodes = topologicalOrder(tensors)
+        func error(_ node: Node, _ what: String) -> SamplingError {
+            SamplingError(
+                description: "\(node.operation.name) \(what)" + (node.location.map { " (\($0))" } ?? ""))
+        }
+        for node in nodes {
+            if let position = node.operation as? Position, !position.offset.isStatic {
+                throw error(node, "counts the examples of a batch")
+            }
+            if let axis = Tensor(node).placeholder?.type.shape.batchAxis, axis > 0 {
+                throw error(node, "is fed with the batch behind another axis")
+            }
+            if node.types.contains(where: { $0.shape.count.power > 1 })
+                || node.inputs.contains(where: \.shape.isBatched) && node.types.contains(where: { !$0.shape.isBatched })
+            {
+                throw error(node, "joins the examples of a batch")
+            }
+        }
+        // Of what is left only a reshape can mix them: [batch, 6] may be read as [6, batch].
+        func run(_ tensor: Tensor) -> Extent { tensor.shape.dimensions.drop(while: \.isStatic).reduce(1, *) }
+        guard nodes.contains(where: { $0.operation is Reshape && run($0.inputs[0]) != run(Tensor($0)) }) else { return }
+        let pair = try Dependencies(tensors, batch: 2)
+        let reads = pair.examplesRead(of: nodes.filter(\.inputs.isEmpty).map { Tensor($0) })
+        for tensor in tensors {
+            guard let own = pair.examples(tensor), let read = reads[tensor] else { continue }
+            if zip(own, read).contains(where: { $1 & ~$0 != 0 }) {
+                throw error(tensor.node, "reads another example of a batch")
+            }
+        }
+    }
+}
