@@ -52,7 +52,8 @@ public struct Dataset: Sendable {
             guard array.shape[1] == self.exampleShape.reduce(1, *) else {
                 throw FileError(
                     name,
-                    "the \(split) set has \(array.shape[1]) variables; expected \(self.exampleShape) as in the train set"
+                    "the \(split) set has \(array.shape[1]) variables; expected \(self.exampleShape)"
+                        + (exampleShape == nil ? " as in the train set" : "")
                 )
             }
         }

@@ -2,14 +2,14 @@
 public struct SourceLocation: Hashable, Sendable, CustomStringConvertible {
     public let file: String
     public let line: UInt
+    /// Whether it is in what models are written with, and so not where an author wrote one.
+    let isInside: Bool
 
     public init(_ file: StaticString, _ line: UInt) {
         self.file = "\(file)"
         self.line = line
+        isInside = self.file.hasPrefix("Graph/") || self.file.hasPrefix("Layers/")
     }
-
-    /// Whether it is in what models are written with, and so not where an author wrote one.
-    var isInside: Bool { file.hasPrefix("Graph/") || file.hasPrefix("Layers/") }
 
     public var description: String { "\(file.split(separator: "/").last ?? ""):\(line)" }
 }

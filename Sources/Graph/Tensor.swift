@@ -28,9 +28,15 @@ public final class Node: Sendable {
         self.inputs = inputs
         // What operations and layers are made of, and operators, which cannot be asked where they stand, belong to the line of the
         // latest operand.
-        let known = inputs.compactMap(\.node.location).filter { !$0.isInside }
-        let latest = known.filter { $0.file == known[0].file }.max { $0.line < $1.line }
-        self.location = location?.isInside == false ? location : latest ?? location
+        var place = location
+        if location?.isInside != false {
+            for input in inputs {
+                guard let other = input.node.location, !other.isInside else { continue }
+                if let place, !place.isInside, place.file != other.file || place.line >= other.line { continue }
+                place = other
+            }
+        }
+        self.location = place
         isCounted =
             switch operation {
             case is Position: true

@@ -149,6 +149,7 @@ extension Run {
         count: Int, _ options: SamplingOptions, _ request: DrawingRequest, member: (Int) -> Int, given: HostArray?,
         exampleIndex: (Int) -> Int = { $0 }
     ) throws -> Drawn {
+        // The parts, all of them gathered, what is converted for a file, and the numbers of the examples beside them.
         try HostMemory.require(
             Double(count) * (64 + 24 * Double(examples.count)),
             for: "a draw of \(count) examples of \(examples.count) variables",

@@ -28,15 +28,15 @@ struct Martlet: ParsableCommand {
         do {
             var command = try parseAsRoot()
             try command.run()
+            if fflush(stdout) != 0 || ferror(stdout) != 0 {
+                throw FileError("standard output", "cannot be written: \(String(cString: strerror(errno)))")
+            }
         } catch  where exitCode(for: error) == .success || error is ExitCode {
             // Help that was asked for, and failures that are printed already.
             exit(withError: error)
         } catch {
             errorLine("Error: \(printable(message(for: error)))\(hint(error))")
             Self.exit(withError: exitCode(for: error))
-        }
-        if fflush(stdout) != 0 || ferror(stdout) != 0 {
-            exit(withError: FileError("standard output", "cannot be written: \(String(cString: strerror(errno)))"))
         }
     }
 

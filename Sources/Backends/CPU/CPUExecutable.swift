@@ -132,7 +132,8 @@ public final class CPUExecutable: Executable {
         try check(batch: batch)
         return try device.lock.withLock { _ in
             for input in schedule.inputs { try bind(input, feeds, batch: batch) }
-            if let name = feeds.keys.sorted().first(where: { inputs[$0] == nil }) {
+            // Each input has one by now.
+            if feeds.count > inputs.count, let name = feeds.keys.sorted().first(where: { inputs[$0] == nil }) {
                 throw CPUError.unknownFeed(name: name, inputs: Array(inputs.keys))
             }
             let groups = try groups(batch: batch)
