@@ -312,6 +312,81 @@ import Testing
         }
     }
 
+    /// Weights that a program only reads are packed once: every way of writing them must reach its next run.
+    @Test(
+        arguments: [ProductGroup.Role.forward, .inputGradient],
+        [MaskKind?.none, .sorted, .twice, .unsorted, .blocks])
+    func weightsChangeBetweenRuns(role: ProductGroup.Role, kind: MaskKind?) throws {
+        for (inputs, outputs) in [(150, 120), (63, 70), (40, 520)] {
+            var generator = Generator(91)
+            let structure: MaskStructure? =
+                switch kind {
+                case .none: nil
+                case .blocks: .matrix(BitMatrix(rows: outputs, columns: inputs) { o, i in (o / 37 + i / 45) % 2 == 0 })
+                case .some(let kind):
+                    .degrees(
+                        input: degrees(inputs, kind, &generator), output: degrees(outputs, kind, &generator),
+                        strict: false)
+                }
+            let (n, k) = role == .forward ? (outputs, inputs) : (inputs, outputs)
+            func product(_ storage: Value.Storage) -> Schedule {
+                var schedule = Schedule()
+                let x = schedule.input([.batch, Extent(k)])
+                let w = schedule.add([Extent(outputs), Extent(inputs)], .float32, storage)
+                let y = schedule.output([.batch, Extent(n)])
+                let strides: [Extent] = role == .forward ? [1, Extent(inputs)] : [Extent(inputs), 1]
+                schedule.append(
+                    .product(
+                        ProductGroup(
+                            batch: [], m: .batch, n: Extent(n), k: Extent(k), a: schedule.whole(x),
+                            b: Operand(.value(w), strides: strides, element: .float32),
+                            mask: structure.map { ProductGroup.Mask($0, role) }, epilogueInputs: [],
+                            epilogue: .identity, outputs: [schedule.whole(y)])))
+                return schedule
+            }
+            // w = w + w, in place.
+            var doubling = Schedule()
+            let w = doubling.add([Extent(outputs), Extent(inputs)], .float32, .state("w"))
+            doubling.append(
+                .elementwise(
+                    ElementwiseGroup(
+                        iteration: [Extent(outputs), Extent(inputs)], inputs: [doubling.whole(w)],
+                        program: Program(
+                            inputs: [.float32], instructions: [.init(.add, [0, 0], .float32)], outputs: [1]),
+                        outputs: [doubling.whole(w)])))
+            let device = try device(.best)
+            var weights = generator.floats(outputs * inputs)
+            let state = try device.makeBuffer(byteCount: weights.count * 4)
+            let reads = try device.load(product(.state("w")), maximumBatch: 300, states: ["w": state])
+            let fed = try device.load(product(.input("w")), maximumBatch: 300, states: [:])
+            let writes = try device.load(doubling, maximumBatch: 1, states: ["w": state])
+            func check(_ when: String) throws {
+                for batch in [300, 40, 300, 2, 1] {
+                    let x = HostArray(generator.floats(batch * k), shape: [batch, k])
+                    let found = try reads.run(["input 0": .host(x)], batch: batch)
+                    let weight = HostArray(weights, shape: [outputs, inputs])
+                    let expected = try fed.run(["input 0": .host(x), "w": .host(weight)], batch: batch)
+                    #expect(found == expected, "\(when), \(batch) rows")
+                }
+            }
+            func double() { for i in weights.indices { weights[i] += weights[i] } }
+            try HostArray(weights).withUnsafeBytes { try state.write($0) }
+            try check("written by the host")
+            _ = try writes.run([:], batch: 1)
+            double()
+            try check("written by a program")
+            try writes.run(group: 0, batch: 1)
+            double()
+            try check("written by one group of a program")
+            weights = generator.floats(outputs * inputs)
+            try reads.write(HostArray(weights, shape: [outputs, inputs]), to: 1, batch: 1)
+            try check("written through the program")
+            weights = generator.floats(outputs * inputs)
+            try HostArray(weights).withUnsafeBytes { try state.write($0) }
+            try check("written by the host again")
+        }
+    }
+
     /// Masked products with a batch axis, each element with weights of its own.
     @Test(arguments: roles, [MaskKind.sorted, .unsorted, .blocks])
     func batchedMaskedProducts(role: ProductGroup.Role, kind: MaskKind) throws {

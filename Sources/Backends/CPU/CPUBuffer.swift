@@ -1,5 +1,6 @@
 import CPUKernels
 import Compiler
+import Synchronization
 
 #if canImport(Glibc)
     import Glibc
@@ -14,6 +15,9 @@ private let hugePages: Int32 = 14
 final class CPUBuffer: DeviceBuffer, @unchecked Sendable {
     let byteCount: Int
     let pointer: UnsafeMutableRawPointer
+    /// How often it was written, by whoever may do so between the runs of a program that reads it.
+    private let writes = Atomic<Int>(0)
+    var version: Int { writes.load(ordering: .acquiring) }
 
     /// Small buffers start at a cache line, large ones at a huge page.
     init(byteCount: Int, purpose: String = "a buffer") throws(CPUError) {
@@ -33,10 +37,14 @@ final class CPUBuffer: DeviceBuffer, @unchecked Sendable {
 
     deinit { free(pointer) }
 
+    /// To be called before something is written: what was derived from the content is not to be used again.
+    func willChange() { writes.add(1, ordering: .releasing) }
+
     func write(_ source: UnsafeRawBufferPointer) throws {
         guard source.count == byteCount else {
             throw CPUError.wrongSize(what: "the buffer", expected: byteCount, found: source.count)
         }
+        willChange()
         if let base = source.baseAddress { memcpy(pointer, base, source.count) }
     }
 

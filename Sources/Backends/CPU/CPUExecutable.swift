@@ -24,6 +24,8 @@ public final class CPUExecutable: Executable {
     /// Memory of inputs and constants, and the states, by value.
     private var owned: [Int: CPUBuffer] = [:]
     private let inputs: [String: Int]
+    /// The states that the program writes.
+    private let writtenStates: [CPUBuffer]
     /// Where every value lies.
     private let table: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>
     private let counts: UnsafeMutablePointer<Int64>
@@ -42,16 +44,15 @@ public final class CPUExecutable: Executable {
         return bytes
     }
 
+    /// - Parameter isBody: the program is part of another, which writes its states where they lie.
     init(
-        _ schedule: Schedule, maximumBatch: Int, states: [String: any DeviceBuffer], device: CPUDevice
+        _ schedule: Schedule, maximumBatch: Int, states: [String: any DeviceBuffer], device: CPUDevice,
+        isBody: Bool = false
     ) throws {
         guard maximumBatch >= 1 else { throw CPUError.wrongMaximumBatch(maximumBatch) }
         self.schedule = schedule
         self.maximumBatch = maximumBatch
         self.device = device
-        plans = try schedule.groups.map {
-            try makePlan($0, schedule: schedule, device: device, maximumBatch: maximumBatch)
-        }
         var owned: [Int: CPUBuffer] = [:]
         let bytes = { (value: Int) -> Int in schedule.values[value].type.byteCount(batch: maximumBatch) }
         for (index, value) in schedule.values.enumerated() {
@@ -75,6 +76,13 @@ public final class CPUExecutable: Executable {
             }
         }
         self.owned = owned
+        let written = Set(schedule.groups.flatMap(\.writes))
+        let isInput = { (value: Int) in if case .input = schedule.values[value].storage { true } else { false } }
+        writtenStates = written.compactMap { owned[$0] }
+        let unwritten = isBody ? [:] : owned.filter { value, _ in !isInput(value) && !written.contains(value) }
+        plans = try schedule.groups.map {
+            try makePlan($0, schedule: schedule, device: device, maximumBatch: maximumBatch, unwritten: unwritten)
+        }
         inputs = Dictionary(
             schedule.inputs.compactMap { value in
                 if case .input(let name) = schedule.values[value].storage { (name, value) } else { nil }
@@ -140,6 +148,7 @@ public final class CPUExecutable: Executable {
             let saved = martlet_flush_subnormals()
             defer { martlet_restore_arithmetic(saved) }
             var context = context
+            for state in writtenStates { state.willChange() }
             if debugLevel >= 4 {
                 try runTimed(groups, &context)
             } else {
@@ -177,6 +186,7 @@ public final class CPUExecutable: Executable {
             let saved = martlet_flush_subnormals()
             defer { martlet_restore_arithmetic(saved) }
             var context = context
+            for state in writtenStates { state.willChange() }
             try groups[group].run(&context, counts: counts)
         }
     }
@@ -259,6 +269,7 @@ public final class CPUExecutable: Executable {
                 found: "\(array.type)\(array.shape)")
         }
         device.lock.withLock { _ in
+            owned[value]?.willChange()
             array.withUnsafeBytes { if let base = $0.baseAddress { memcpy(pointer, base, $0.count) } }
         }
     }

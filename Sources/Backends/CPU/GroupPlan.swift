@@ -27,6 +27,8 @@ struct PlanContext {
     let device: CPUDevice
     let maximumBatch: Int
     let group: Group
+    /// Constants, and the states that the program does not write, by value: what is derived from them can be kept from run to run.
+    let unwritten: [Int: CPUBuffer]
 
     var level: VectorLevel { device.level }
     var pool: OpaquePointer { device.pool }
@@ -60,8 +62,11 @@ struct PlanContext {
 }
 
 /// The compiled form of a group.
-func makePlan(_ group: Group, schedule: Schedule, device: CPUDevice, maximumBatch: Int) throws -> any GroupPlan {
-    let context = PlanContext(schedule: schedule, device: device, maximumBatch: maximumBatch, group: group)
+func makePlan(
+    _ group: Group, schedule: Schedule, device: CPUDevice, maximumBatch: Int, unwritten: [Int: CPUBuffer]
+) throws -> any GroupPlan {
+    let context = PlanContext(
+        schedule: schedule, device: device, maximumBatch: maximumBatch, group: group, unwritten: unwritten)
     switch group.kind {
     case .elementwise(let elementwise): return try ElementwisePlan(elementwise, context)
     case .reduction(let reduction): return try ReductionPlan(reduction, context)

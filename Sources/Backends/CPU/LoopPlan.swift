@@ -30,7 +30,8 @@ struct LoopPlan: GroupPlan {
         }
         let states = Dictionary(uniqueKeysWithValues: zip(group.carries, carries))
         func load(_ schedule: Schedule) throws -> CPUExecutable {
-            try CPUExecutable(schedule, maximumBatch: context.maximumBatch, states: states, device: context.device)
+            try CPUExecutable(
+                schedule, maximumBatch: context.maximumBatch, states: states, device: context.device, isBody: true)
         }
         body = try load(group.body)
         condition = try group.condition.map(load)

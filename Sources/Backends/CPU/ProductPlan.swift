@@ -58,12 +58,39 @@ final class PreparedMask {
     deinit { if let pointer { martlet_mask_destroy(pointer) } }
 }
 
+/// The packed form of a product's b that no run of its program changes, for every batch size: weights are packed again only where
+/// they were written since.
+final class KeptOperand {
+    private let source: CPUBuffer
+    private var packed: CPUBuffer?
+    private var version: Int?
+
+    init(_ source: CPUBuffer) { self.source = source }
+
+    var byteCount: Int { packed?.byteCount ?? 0 }
+
+    func memory(byteCount: Int) throws(CPUError) -> UnsafeMutablePointer<Float> {
+        if packed == nil { packed = try CPUBuffer(byteCount: byteCount, purpose: "packed weights") }
+        return packed!.pointer.assumingMemoryBound(to: Float.self)
+    }
+
+    /// Whether it is as the source is now, which it will be after the run that asks.
+    func isCurrent() -> Bool {
+        let now = source.version
+        defer { version = now }
+        return version == now
+    }
+}
+
 struct ProductPlan: GroupPlan {
     let group: ProductGroup
     let epilogue: CompiledProgram
     let isDouble: Bool
     let context: PlanContext
     let mask: PreparedMask?
+    let kept: KeptOperand?
+
+    var plannedBytes: Int { kept?.byteCount ?? 0 }
 
     init(_ group: ProductGroup, _ context: PlanContext) throws(CPUError) {
         let rank = group.batch.count + 2
@@ -78,6 +105,8 @@ struct ProductPlan: GroupPlan {
         self.group = group
         self.context = context
         isDouble = group.a.element == .float64
+        let changes = if case .runtime = group.mask?.structure { true } else { !group.n.isStatic || !group.k.isStatic }
+        kept = changes || isDouble ? nil : context.unwritten[group.b.value!].map(KeptOperand.init)
         epilogue = try context.compile(
             group.epilogue, inputs: [nil] + group.epilogueInputs.map(\.value), outputs: group.outputs.map(\.value))
         if let mask = group.mask {
@@ -188,15 +217,18 @@ final class BoundProduct: BoundGroup {
             sharedBytes = 0
             workBytes = Int(martlet_double_product_work(&value))
         } else {
+            value.keepsB = plan.kept == nil ? 0 : 1
             martlet_product_plan(&value, martlet_pool_threads(plan.context.pool), runtime == nil ? 0 : 1)
             sharedBytes = Int(value.sharedBytes)
             workBytes = Int(value.workBytes)
+            if value.keepsB != 0 { value.kept = try plan.kept?.memory(byteCount: Int(value.keptBytes)) }
         }
         product = memory.keep([value])
     }
 
     func run(_ context: inout martlet_context, counts: UnsafeMutablePointer<Int64>) {
         guard plan.isDouble else {
+            if product.pointee.keepsB != 0, let kept = plan.kept { product.pointee.isKept = kept.isCurrent() ? 1 : 0 }
             martlet_product_run(product, &context, counts)
             return
         }

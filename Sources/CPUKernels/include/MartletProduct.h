@@ -52,6 +52,11 @@ typedef struct {
     /// For every input of the epilogue; the first stands for the product and is not used.
     const martlet_operand *_Nullable inputs;
     const martlet_operand *_Nullable outputs;
+    /// Whether b changes from run to run only where the caller says so. The plan keeps it where b is packed for all workers: then the
+    /// caller provides `kept`, of `keptBytes`, and says before each run whether b lies in it as it is now.
+    int32_t keepsB, isKept;
+    float *_Nullable kept;
+    int64_t keptBytes;
     /// Chosen by `martlet_product_plan`.
     int64_t rowBlock, columnBlock, depthBlock;
     /// Whether panels are packed once for all workers, and whether an operand is read, or the
