@@ -478,14 +478,13 @@ void martlet_product_run(const martlet_product *p, const martlet_context *contex
     j.row_blocks = divide_up(p->m, p->rowBlock);
     j.column_blocks = divide_up(p->n, p->columnBlock);
     j.shared_a = (float *)(void *)context->shared;
-    float *const behind_a = j.shared_a + (p->sharesA ? round_up(p->m * p->k, 16) : 0);
-    j.shared_b = p->keepsB ? p->kept : behind_a;
+    float *const rank = j.shared_a + (p->sharesA ? round_up(p->m * p->k, 16) : 0);
+    j.shared_b = p->keepsB ? p->kept : rank + (p->permuted ? round_up(p->k, 16) : 0);
     if (p->permuted) {
-        const int64_t packed = p->sharesB && !p->keepsB ? round_up(p->n, j.level->tile_columns) * p->k : 0;
-        martlet_set_inner_rank(&j, (int32_t *)(void *)(behind_a + packed));
+        martlet_set_inner_rank(&j, (int32_t *)(void *)rank);
         for (j.batch = 0; j.batch < batches; j.batch++) {
             if (p->role == MARTLET_WEIGHT_GRADIENT) martlet_pack_sorted_gradient(&j);
-            else if (!p->isKept) martlet_pack_sorted_b(&j);
+            else martlet_pack_sorted_b(&j);
             martlet_product_pieces(&j, j.row_blocks * j.column_blocks, run_block);
         }
         return;

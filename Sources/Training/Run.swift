@@ -25,8 +25,8 @@ public final class Run {
         parameters = model.module.namedParameters()
         states = StateStore(device)
         x = Tensor.input("x", [.batch, Extent(examples.count)])
-        // On the device, where they are made, and in the tables of the proof.
-        try requireMemory(copies: 3)
+        // On the device, packed there, where they are made, and in the tables of the proof.
+        try requireMemory(copies: 4)
     }
 
     /// Starting weights: a function of the seed, and of some examples for models that fit themselves to the first batch.
@@ -117,9 +117,10 @@ public final class Run {
             rule: UpdateRule(
                 optimizer: settings.optimizer, weightDecay: settings.weightDecay, clipNorm: settings.clipNorm,
                 averaging: settings.averaging), updates: objective.updates)
-        // Parameters, the best of them and what the optimizer remembers, and all of it once more where it is saved.
+        // Parameters, the best of them and what the optimizer remembers, and all of it once more where it is saved; packed weights of
+        // the program that validates.
         let memories = program.optimizerStates.count / max(1, parameters.count)
-        try requireMemory(copies: 2 * (2 + memories))
+        try requireMemory(copies: 2 * (2 + memories) + 1)
         for (name, shape) in program.optimizerStates { try states.set(name, HostArray(type: .float32, shape: shape)) }
         return program
     }
