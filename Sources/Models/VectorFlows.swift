@@ -8,15 +8,17 @@ import Layers
 
 extension Flow {
     /// NICE (Dinh, Krueger, Bengio 2015): additive couplings whose kept half alternates, then one scale for each element
-    /// (section 3.3), a logistic base (section 3.4).
+    /// (section 3.3), a logistic base (section 3.4). The networks start at zero and the scales at those of the first batch
+    /// (with a shift): an element that hardly varies, as the border of an image, is worth the logarithm of its scale in
+    /// likelihood, and a scale that starts at one takes thousands of steps to get there.
     public static func nice(variables: Int, layers: Int = 4, hidden: [Int] = [1000, 1000]) -> Flow {
         var steps: [any Bijector] = (0..<layers).map { index in
             let partition = Partition.alternating(keepsOdd: index % 2 == 1)
             return Coupling(
                 partition, AdditiveTransformer(),
-                conditioner: MaskedMLP.coupling(kept: partition.kept([variables]), hidden: hidden, parameters: 1))
+                conditioner: MaskedMLP.coupling(kept: partition.kept([variables]), hidden: hidden, parameters: 1, startsAtIdentity: true))
         }
-        steps.append(ElementwiseAffine([variables]))
+        steps.append(ActNorm(variables))
         return Flow(Chain(steps), base: Logistic(), exampleShape: [variables])
     }
 
