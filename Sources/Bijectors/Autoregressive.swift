@@ -64,7 +64,7 @@ public struct Autoregressive: Bijector {
 
     public func claims(_ x: Tensor, _ pass: Pass) -> [OrderClaim] {
         let variables = order.index.indices.map { Int32($0) }
-        return [
+        return transformer.strayClaims(transformed(x)) + [
             OrderClaim(
                 "parameters", conditioner(x, pass).parameters(transformer.parameterCount, for: transformed(x)), of: x,
                 order: order,

@@ -109,13 +109,28 @@ public struct OrderClaim {
 
 extension Bijector {
     /// Proves every claim on examples of a shape: what `structure` says of the Jacobian is then true of the graph.
-    /// - Throws: `DependencyLeak` naming the way by which a conditioner breaks its order.
+    /// - Throws: `DependencyLeak` naming the way by which a conditioner breaks its order, or by which a transformer reads other elements
+    ///   than its own; `GraphError` where a conditioner reads an input that it was not handed, of which nothing can be proved.
     @discardableResult public func proveStructure(
         _ shape: Shape, context: Tensor? = nil, element: ElementType = .float32
     )
         throws -> [(claim: String, proof: AutoregressiveProof)]
     {
-        try claims(.ownVariable(shape, element), Pass(context: context)).map { ($0.name, try $0.prove()) }
+        let known = context.map { Set(topologicalOrder([$0]).compactMap { Tensor($0).placeholder }) } ?? []
+        return try claims(.ownVariable(shape, element), Pass(context: context)).map { claim in
+            let proof = try claim.prove()
+            for placeholder in topologicalOrder([claim.parameters]).compactMap({ Tensor($0).placeholder })
+            where placeholder.role == .input && placeholder.type.shape.isBatched && placeholder != claim.x.placeholder
+                && !known.contains(placeholder)
+            {
+                throw GraphError(
+                    operation: claim.name,
+                    message:
+                        "expected parameters of the tensor and the context that the conditioner is handed, found that they read the input “\(placeholder.label)”; examples may reach the conditioner through it, and nothing is proved of them",
+                    location: claim.parameters.location)
+            }
+            return (claim.name, proof)
+        }
     }
 }
 

@@ -125,9 +125,10 @@ public struct Coupling: Bijector {
         // Where everything is kept no parameter is used.
         if transformed.isEmpty { return [] }
         let count = transformer.parameterCount
+        let stray = transformer.strayClaims(x)
         if case .half(let second) = partition {
             let (seen, rest) = halves(x, second)
-            return [
+            return stray + [
                 OrderClaim(
                     "parameters", conditioner(seen, pass).parameters(count, for: rest), of: x, order: order,
                     variables: (0..<count).flatMap { _ in transformed })
@@ -136,7 +137,7 @@ public struct Coupling: Bijector {
         let mask = keptMask(x)
         // What is computed for kept elements is thrown away.
         let used = parameters(x, mask, pass).blocks(count, for: x).map { Tensor.select(mask, 0, $0) }
-        return [
+        return stray + [
             OrderClaim(
                 "parameters", .concatenate(used, axis: 1), of: x, order: order,
                 variables: (0..<count).flatMap { _ in kept.indices.map { kept[$0] ? transformed[0] : Int32($0) } })

@@ -135,7 +135,13 @@ public struct Logit: ElementwiseBijector {
     public let alpha: Double
     private var scale: Double { 1 - 2 * alpha }
 
-    public init(alpha: Double = 0) { self.alpha = alpha }
+    /// - Parameter alpha: at least 0 and below 0.5.
+    public init(alpha: Double = 0) {
+        precondition(
+            alpha >= 0 && alpha < 0.5,
+            "a logit keeps a share of at least 0 and below 0.5 clear of 0 and 1, found \(alpha)")
+        self.alpha = alpha
+    }
 
     public var name: String { alpha == 0 ? "logit" : "logit of \(alpha) + (1 - 2 \(alpha)) x" }
     public var inverseFormula: String { "sigmoid" }

@@ -191,6 +191,10 @@ public struct Householder: Bijector {
     public let count: Int
 
     public init(_ count: Int, reflections: Int, context: Int = 0) {
+        precondition(
+            reflections >= (context > 0 ? 1 : 0),
+            "a Householder flow has at least \(context > 0 ? "one reflection that its context gives" : "no") reflections, found \(reflections)"
+        )
         self.count = count
         vectors = (0..<(context > 0 ? 1 : reflections)).map { _ in
             ConditionedWeights(count, context: context, .normal(standardDeviation: 1))
@@ -215,7 +219,7 @@ public struct Householder: Bijector {
 
     public var structure: BijectorStructure {
         BijectorStructure(
-            "Householder, \(max(vectors.count, links.count + 1)) reflections", .orthogonal,
+            "Householder, \(vectors.count + links.count) reflections", .orthogonal,
             determinant: "1 in absolute value, as reflections keep volumes",
             inverse: "the same reflections in the opposite order")
     }

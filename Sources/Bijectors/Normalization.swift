@@ -14,12 +14,21 @@ private func spread(_ values: Tensor, like x: Tensor) -> Tensor {
     values.reshaped(Shape([1, x.shape[1]] + x.shape.dimensions.dropFirst(2).map { _ in 1 })).broadcast(to: x.shape)
 }
 
+/// The log of the deviation that a channel is divided by: 0 where the channel does not vary but for rounding (a constant column, or
+/// one example), as a scale of nothing would be infinite, and a tiny one would be multiplied by the next layer's.
+private func logDeviation(_ mean: Tensor, _ variance: Tensor) -> Tensor {
+    let deviation = variance.sqrt()
+    let least = Tensor.scalar(FloatLimits(variance.elementType).least, variance.elementType)
+    return .select(deviation.greater(mean.absolute() * 1e-6), deviation.maximum(least).log(), 0)
+}
+
 private func positions(_ x: Tensor) -> Double {
     Double(x.shape.dimensions.dropFirst(2).reduce(1) { $0 * $1.coefficient })
 }
 
 /// `z = (x + bias) exp(logScale)` for each channel (Kingma and Dhariwal 2018, section 3.1). A pass in the mode `initialize`
-/// finds the bias and scale that give a batch mean 0 and variance 1; afterwards both are trained like any parameter.
+/// finds the bias and scale that give a batch mean 0 and variance 1; afterwards both are trained like any parameter. A channel that
+/// does not vary in that batch keeps the scale 1.
 public struct ActNorm: Bijector {
     public let bias: Parameter
     public let logScale: Parameter
@@ -34,7 +43,7 @@ public struct ActNorm: Bijector {
         if pass.mode == .initialize {
             let (mean, variance) = statistics(x)
             b = -mean
-            s = -((variance.sqrt() + 1e-6).log())
+            s = -logDeviation(mean, variance)
             pass.update(bias, b)
             pass.update(logScale, s)
         }
@@ -47,7 +56,7 @@ public struct ActNorm: Bijector {
         if pass.mode == .initialize {
             // Of a flow that is the inverse of this one the batch is the examples.
             let (mean, variance) = statistics(z)
-            s = (variance.sqrt() + 1e-6).log()
+            s = logDeviation(mean, variance)
             b = mean * (-s).exp()
             pass.update(bias, b)
             pass.update(logScale, s)
@@ -67,7 +76,8 @@ public struct ActNorm: Bijector {
 /// `z = (x - mean) exp(logScale) / sqrt(variance + epsilon) + shift`.
 ///
 /// A pass in the mode `train` uses mean and variance of the batch and updates the running ones; every other pass, in both
-/// directions, uses the running ones, so that a density is a function of its example alone.
+/// directions, uses the running ones, so that a density is a function of its example alone. The inverse takes no statistics in any
+/// pass: in an `Inverted` one the running statistics stay where they start.
 public struct BatchNormalization: Bijector {
     public let logScale: Parameter
     public let shift: Parameter
@@ -78,6 +88,8 @@ public struct BatchNormalization: Bijector {
     public let momentum: Double
 
     public init(_ channels: Int, epsilon: Double = 1e-5, momentum: Double = 0.1) {
+        precondition(epsilon >= 0, "a variance grows by an epsilon of at least 0, found \(epsilon)")
+        precondition((0...1).contains(momentum), "a momentum is a share between 0 and 1, found \(momentum)")
         logScale = Parameter([channels], .zeros)
         shift = Parameter([channels], .zeros)
         runningMean = Parameter([channels], .zeros, isTrained: false)

@@ -12,6 +12,9 @@ public struct SplineTransformer: Transformer {
     public let leastDerivative: Double
 
     public init(bins: Int = 8, bound: Double = 3, leastBin: Double = 1e-3, leastDerivative: Double = 1e-3) {
+        precondition(
+            bound > 0 && bound.isFinite,
+            "a spline lies on an interval from -bound to a finite bound above 0, found \(bound)")
         precondition(bins >= 1, "a spline needs at least one bin, found \(bins)")
         precondition(
             leastBin >= 0 && leastBin * Double(bins) < 1,
@@ -26,20 +29,30 @@ public struct SplineTransformer: Transformer {
     public var parameterCount: Int { 3 * bins - 1 }
     public var inverseFormula: String { "a quadratic equation in the bin that holds z" }
 
-    /// Positions of the inner knots and the bins' widths, from raw numbers.
-    private func knots(_ raw: [Tensor]) -> (widths: [Tensor], positions: [Tensor]) {
+    /// The bins' widths, from raw numbers, and how far each bin's lower knot lies from the end of the interval that is nearer by count
+    /// of bins: sums of few widths, without the rounding of a number as large as the bound.
+    private func knots(_ raw: [Tensor]) -> (widths: [Tensor], distances: [Tensor]) {
         let top = raw.dropFirst().reduce(raw[0]) { $0.maximum($1) }.stoppingGradient()
         let weights = raw.map { ($0 - top).exp() }
         let (free, least): (Double, Double) = (2 * bound * (1 - leastBin * Double(bins)), 2 * bound * leastBin)
         let factor = free / total(weights)
         let widths = weights.map { $0 * factor + least }
-        var positions: [Tensor] = [.scalar(-bound, raw[0].elementType).broadcast(to: raw[0].shape)]
-        for width in widths.dropLast() { positions.append(positions[positions.count - 1] + width) }
-        return (widths, positions)
+        var distances: [Tensor] = [.scalar(0, raw[0].elementType).broadcast(to: raw[0].shape)]
+        for width in widths[..<firstUpperBin].dropLast() { distances.append(distances[distances.count - 1] + width) }
+        var upper: [Tensor] = []
+        for width in widths[firstUpperBin...].reversed() { upper.append(upper.last.map { $0 + width } ?? width) }
+        return (widths, distances + upper.reversed())
     }
 
+    /// The first of the bins whose lower knot is measured from the upper end.
+    private var firstUpperBin: Int { bins / 2 + bins % 2 }
+
     private struct Bin {
-        var x, y, width, height, left, right: Tensor
+        /// How far the value lies above the bin's lower knot.
+        var rise: Tensor
+        /// The lower knot on the other axis.
+        var start: Tensor
+        var width, height, left, right: Tensor
     }
 
     /// The bin that holds a value, chosen by its lower knots.
@@ -48,17 +61,36 @@ public struct SplineTransformer: Transformer {
         let (heights, ys) = knots(Array(p[bins..<2 * bins]))
         let one = Tensor.scalar(1, value.elementType).broadcast(to: value.shape)
         let derivatives = [one] + p[2 * bins..<3 * bins - 1].map { $0.softplus() + leastDerivative } + [one]
-        var chosen = Bin(
-            x: xs[0], y: ys[0], width: widths[0], height: heights[0], left: derivatives[0], right: derivatives[1])
-        for k in 1..<max(bins, 1) {
-            let isHere = value.greaterOrEqual(byOutput ? ys[k] : xs[k])
-            let choose = { (new: Tensor, old: Tensor) in Tensor.select(isHere, new, old) }
-            chosen = Bin(
-                x: choose(xs[k], chosen.x), y: choose(ys[k], chosen.y), width: choose(widths[k], chosen.width),
-                height: choose(heights[k], chosen.height), left: choose(derivatives[k], chosen.left),
-                right: choose(derivatives[k + 1], chosen.right))
+        let (fromBelow, toAbove) = (value + bound, bound - value)
+        let (own, other) = byOutput ? (ys, xs) : (xs, ys)
+        func bin(_ k: Int) -> Bin {
+            let isUpper = k >= firstUpperBin
+            return Bin(
+                rise: isUpper ? own[k] - toAbove : fromBelow - own[k],
+                start: isUpper ? bound - other[k] : other[k] - bound,
+                width: widths[k], height: heights[k], left: derivatives[k], right: derivatives[k + 1])
         }
-        return chosen
+        return (1..<max(bins, 1)).reduce(bin(0)) { chosen, k in
+            let next = bin(k)
+            let isHere = next.rise.greaterOrEqual(.scalar(0, value.elementType))
+            func choose(_ member: KeyPath<Bin, Tensor>) -> Tensor {
+                .select(isHere, next[keyPath: member], chosen[keyPath: member])
+            }
+            return Bin(
+                rise: choose(\.rise), start: choose(\.start), width: choose(\.width), height: choose(\.height),
+                left: choose(\.left), right: choose(\.right))
+        }
+    }
+
+    /// A fraction of a bin without the rounding that takes it out of [0, 1]; its gradient is that of the fraction, which lies inside.
+    private func fraction(_ t: Tensor) -> Tensor { t + (t.clamped(0, 1) - t).stoppingGradient() }
+
+    /// The bin seen from the knot that is nearer: turned around, equations 4 to 8 stay as they are, and a small distance from the
+    /// upper knot keeps its digits.
+    private func turned(_ b: Bin, _ isTurned: Tensor, of length: Tensor) -> Bin {
+        Bin(
+            rise: .select(isTurned, length - b.rise, b.rise), start: b.start, width: b.width, height: b.height,
+            left: .select(isTurned, b.right, b.left), right: .select(isTurned, b.left, b.right))
     }
 
     /// log of equation 5 at the fraction `t` of a bin.
@@ -72,32 +104,33 @@ public struct SplineTransformer: Transformer {
 
     public func forward(_ x: Tensor, _ p: [Tensor]) -> (value: Tensor, logDerivative: Tensor) {
         let isInside = x.absolute().lessOrEqual(.scalar(bound, x.elementType))
-        let safe = x.clamped(-bound, bound)
-        let b = bin(safe, p, byOutput: false)
+        let whole = bin(x.clamped(-bound, bound), p, byOutput: false)
+        let isTurned = (whole.rise * 2).greater(whole.width)
+        let b = turned(whole, isTurned, of: whole.width)
         let slope = b.height / b.width
-        let t = ((safe - b.x) / b.width).clamped(0, 1)
+        let t = fraction(b.rise / b.width)
         let mixed = t * (1 - t)
-        let value =
-            b.y + b.height * (slope * t.squared() + b.left * mixed)
-            / (slope + (b.left + b.right - slope * 2) * mixed)
+        let part =
+            b.height * (slope * t.squared() + b.left * mixed) / (slope + (b.left + b.right - slope * 2) * mixed)
+        let value = b.start + .select(isTurned, b.height - part, part)
         return (.select(isInside, value, x), .select(isInside, logDerivative(b, t), 0))
     }
 
     public func inverse(_ z: Tensor, _ p: [Tensor]) -> (value: Tensor, logDerivative: Tensor) {
         let isInside = z.absolute().lessOrEqual(.scalar(bound, z.elementType))
-        let safe = z.clamped(-bound, bound)
-        let bin = bin(safe, p, byOutput: true)
+        let whole = bin(z.clamped(-bound, bound), p, byOutput: true)
+        let isTurned = (whole.rise * 2).greater(whole.height)
+        let bin = turned(whole, isTurned, of: whole.height)
         let slope = bin.height / bin.width
-        let rise = (safe - bin.y).clamped(0, 2 * bound)
         let bend = bin.left + bin.right - slope * 2
         // Equations 6 to 8; the root is written so that nothing cancels.
-        let a = bin.height * (slope - bin.left) + rise * bend
-        let b = bin.height * bin.left - rise * bend
-        let c = -(slope * rise)
+        let a = bin.height * (slope - bin.left) + bin.rise * bend
+        let b = bin.height * bin.left - bin.rise * bend
+        let c = -(slope * bin.rise)
         let root = (b * b - a * c * 4).maximum(.scalar(0, z.elementType)).sqrt()
-        let t = ((c * -2) / (b + root)).clamped(0, 1)
-        return (
-            .select(isInside, t * bin.width + bin.x, z), .select(isInside, -logDerivative(bin, t), 0)
-        )
+        let t = fraction((c * -2) / (b + root))
+        let part = t * bin.width
+        let value = bin.start + .select(isTurned, bin.width - part, part)
+        return (.select(isInside, value, z), .select(isInside, -logDerivative(bin, t), 0))
     }
 }

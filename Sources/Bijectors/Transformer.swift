@@ -14,6 +14,31 @@ public protocol Transformer: Sendable {
     func inverse(_ z: Tensor, _ parameters: [Tensor]) -> (value: Tensor, logDerivative: Tensor)
 }
 
+extension Transformer {
+    /// The claim that an element of z or of its log-derivative reads an element of x, or of the parameters, which is not its own; without
+    /// it the determinant is not the product of the derivatives. Nothing where no element does.
+    ///
+    /// Two claims are asked for, of elements that lie side by side: none reads one behind its own, and none one before.
+    func strayClaims(_ x: Tensor) -> [OrderClaim] {
+        let shape = x.shape.dimensions.dropFirst().map { Extent(min($0.coefficient, 2)) }
+        let count = shape.reduce(1) { $0 * $1.coefficient }
+        let line = Tensor.ownVariable([.batch, Extent(count + 1)], x.elementType)
+        func claim(_ start: Int, _ order: Order, _ variables: [Int32]) -> OrderClaim {
+            let own = line.sliced(axis: 1, from: start, count: count).reshaped(Shape([.batch] + shape))
+            let (z, log) = forward(own, [Tensor](repeating: own, count: parameterCount))
+            let both = [z, log].map { $0.broadcast(to: own.shape).reshaped([.batch, Extent(count)]) }
+            return OrderClaim(
+                "\(name), transformed", .concatenate(both, axis: 1), of: line, order: order,
+                variables: variables + variables)
+        }
+        let natural = (0...Int32(count)).map { $0 }
+        return [
+            claim(0, Order(index: natural), Array(natural.dropFirst())),
+            claim(1, Order(index: natural.reversed()), Array(natural.dropLast())),
+        ].filter { (try? $0.prove()) == nil }
+    }
+}
+
 /// How a raw output of a conditioner becomes a log-scale. An unbounded one overflows in deep stacks and on outliers.
 public enum ScaleBound: Hashable, Sendable {
     /// The output as it is.
@@ -32,12 +57,16 @@ public enum ScaleBound: Hashable, Sendable {
 
     func logScale(_ raw: Tensor) -> Tensor {
         switch self {
-        case .none: raw
-        case .tanh(let limit): limit == 1 ? raw.tanh() : (raw / limit).tanh() * limit
-        case .softClip(let limit): raw / (raw.absolute() / limit + 1)
+        case .none: return raw
+        case .tanh(let limit):
+            precondition(limit > 0 && limit.isFinite, "a bound of log-scales lies above 0, found \(limit)")
+            return limit == 1 ? raw.tanh() : (raw / limit).tanh() * limit
+        case .softClip(let limit):
+            precondition(limit > 0 && limit.isFinite, "a bound of log-scales lies above 0, found \(limit)")
+            return raw / (raw.absolute() / limit + 1)
         case .sigmoid(let shift):
             // Scales whose inverse overflows would make NaN of 0.
-            (-(-(raw + shift)).softplus()).maximum(
+            return (-(-(raw + shift)).softplus()).maximum(
                 .scalar(-FloatLimits(raw.elementType).exponent, raw.elementType))
         }
     }
@@ -99,7 +128,10 @@ public struct AffineTransformer: Transformer {
         case .scaleThenShift: return (x * s.exp() + t, s)
         case .shiftThenScale: return ((x + t) * s.exp(), s)
         case .standardize: return ((x - t) * (-s).exp(), -s)
-        case .gated: return ((x - t) * s.exp() + t, s)
+        case .gated:
+            // Not (x - t) exp(s) + t, which loses x beside a large t.
+            let gate = s.exp()
+            return (x * gate + t * (1 - gate), s)
         }
     }
 
@@ -109,7 +141,7 @@ public struct AffineTransformer: Transformer {
         case .scaleThenShift: return ((z - t) * (-s).exp(), -s)
         case .shiftThenScale: return (z * (-s).exp() - t, -s)
         case .standardize: return (z * s.exp() + t, s)
-        case .gated: return ((z - t) * (-s).exp() + t, -s)
+        case .gated: return ((z - t * (1 - s.exp())) * (-s).exp(), -s)
         }
     }
 }

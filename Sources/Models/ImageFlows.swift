@@ -15,6 +15,7 @@ public struct MultiScale: Bijector {
     }
 
     public func forward(_ x: Tensor, _ pass: Pass) -> Mapped {
+        if let mistake = mistake(x, example) { return mistake }
         var (h, log, latents) = (x, x.zeroPerExample(), [Tensor]())
         for (index, level) in levels.enumerated() {
             let next = level.forward(h, pass)
@@ -29,10 +30,7 @@ public struct MultiScale: Bijector {
     }
 
     public func inverse(_ z: Tensor, _ pass: Pass) -> Mapped {
-        if let problem {
-            let mistake = Tensor.misuse(problem.operation, problem.message, of: z)
-            return Mapped(mistake, mistake)
-        }
+        if let mistake = mistake(z, [example.reduce(1, *)]) { return mistake }
         // The shapes of the levels' results follow from the number of latents and the first level's input.
         var start = z.shape[1].coefficient
         var (h, log) = (Tensor?.none, z.zeroPerExample())
@@ -49,9 +47,26 @@ public struct MultiScale: Bijector {
         return Mapped(h ?? z, log)
     }
 
+    /// Why x cannot be mapped: the levels do not fit the data, or x is no such data.
+    private func mistake(_ x: Tensor, _ shape: [Int]) -> Mapped? {
+        if x.error != nil { return Mapped(x, x) }
+        let mistake: Tensor
+        let expected = Shape([x.shape.dimensions.first ?? .batch] + shape.map { Extent($0) })
+        if let problem {
+            mistake = .misuse(problem.operation, problem.message, of: x)
+        } else if x.shape != expected {
+            mistake = .misuse("multi-scale", "expected \(expected), found \(x.shape)", of: x)
+        } else {
+            return nil
+        }
+        return Mapped(mistake, mistake)
+    }
+
+    /// Channels, height and width of the data.
+    private let example: [Int]
     /// Channels, height and width of each level's result.
     private let shapes: [[Int]]
-    /// Why the levels do not fit the data; forward reports it, too.
+    /// Why the levels do not fit the data.
     private let problem: GraphError?
 
     /// - Parameters:
@@ -71,6 +86,7 @@ public struct MultiScale: Bijector {
             shapes.append(Array(result.dropFirst()))
             shape = [result[1] / 2, result[2], result[3]]
         }
+        self.example = example
         (self.levels, self.shapes, self.problem) = (levels, shapes, problem)
     }
 
@@ -101,8 +117,10 @@ public struct MultiScale: Bijector {
 extension Flow {
     /// Glow (Kingma and Dhariwal 2018): at each level a squeeze and `steps` of ActNorm, an invertible 1x1 convolution and an
     /// affine coupling, whose scales are sigmoids (their code; log-scales below 0).
+    /// - Parameter decomposed: the convolution's matrix is kept as P L U (equation 10) instead of whole.
     public static func glow(
-        channels: Int, height: Int, width: Int, levels: Int = 3, steps: Int = 32, hidden: Int = 512, usesLU: Bool = true
+        channels: Int, height: Int, width: Int, levels: Int = 3, steps: Int = 32, hidden: Int = 512,
+        decomposed: Bool = false
     ) -> Flow {
         let bijector = MultiScale([channels, height, width], levels: levels) { _, shape in
             let c = shape[0] * 4
@@ -110,7 +128,7 @@ extension Flow {
                 [Squeeze()]
                     + (0..<steps).flatMap { _ -> [any Bijector] in
                         [
-                            ActNorm(c), usesLU ? DenseLinear(c) : PLULinear(c),
+                            ActNorm(c), decomposed ? PLULinear(c) : DenseLinear(c),
                             Coupling(
                                 .half(keepsSecond: true), AffineTransformer(.shiftThenScale, bound: .sigmoid(shift: 2)),
                                 conditioner: ConvolutionNetwork(

@@ -41,6 +41,11 @@ public struct VAE: Module {
             case .diagonal: []
             case .planar(let layers): (0..<layers).map { _ in Planar(latents, context: width) }
             case .householder(let reflections): [Householder(latents, reflections: reflections, context: width)]
+            case .sylvester(.triangular(let reversed), let layers):
+                // The variables are reversed in every other layer (van den Berg et al. 2018, section 4.3).
+                (0..<layers).map {
+                    Sylvester(latents, .triangular(reversed: reversed != ($0 % 2 == 1)), context: width)
+                }
             case .sylvester(let kind, let layers): (0..<layers).map { _ in Sylvester(latents, kind, context: width) }
             case .iaf(let layers, let hidden):
                 (0..<layers).map { index in

@@ -16,25 +16,31 @@ extension Flow {
             let partition = Partition.alternating(keepsOdd: index % 2 == 1)
             return Coupling(
                 partition, AdditiveTransformer(),
-                conditioner: MaskedMLP.coupling(kept: partition.kept([variables]), hidden: hidden, parameters: 1, startsAtIdentity: true))
+                conditioner: MaskedMLP.coupling(
+                    kept: partition.kept([variables]), hidden: hidden, parameters: 1, startsAtIdentity: true))
         }
         steps.append(ActNorm(variables))
         return Flow(Chain(steps), base: Logistic(), exampleShape: [variables])
     }
 
-    /// RealNVP on vectors (Dinh, Sohl-Dickstein, Bengio 2017): couplings whose kept half alternates. `limit` bounds the
-    /// log-scales: |log s| < limit; 0 leaves them unbounded.
+    /// RealNVP on vectors (Dinh, Sohl-Dickstein, Bengio 2017): couplings whose kept half alternates.
     ///
-    /// What is not said otherwise is chosen so that deep stacks train on data with outliers: 64 couplings with log-scales below 3, or
-    /// that start at random, overflow within a few steps where elements lie 50 standard deviations out.
+    /// What is not said otherwise is chosen so that deep stacks train on data with outliers and come back from their latents in
+    /// float32: 64 couplings with log-scales below 3, or that start at random, overflow within a few steps where elements lie 50
+    /// standard deviations out.
+    /// - Parameter limit: bounds the log-scales, |log s| < limit; 0 leaves them unbounded. Where it is not given it is 1, or what keeps
+    ///   the log-scales of all layers that transform a variable below 5 together: a layer that shrinks a value by exp(s) costs the way
+    ///   back as much of its precision.
     public static func realNVP(
-        variables: Int, layers: Int = 10, hidden: [Int] = [512, 512], limit: Double = 1, activation: Activation = .relu,
+        variables: Int, layers: Int = 10, hidden: [Int] = [512, 512], limit: Double? = nil,
+        activation: Activation = .relu,
         normalization: FlowNormalization = .actNorm, context: Int = 0, startsAtIdentity: Bool = true
     ) -> Flow {
         coupling(
             variables: variables, layers: layers, hidden: hidden,
-            transformer: AffineTransformer(.scaleThenShift, bound: .within(limit)), activation: activation,
-            normalization: normalization, context: context, startsAtIdentity: startsAtIdentity)
+            transformer: AffineTransformer(
+                .scaleThenShift, bound: .within(limit ?? depthLimit(1, layers: (layers + 1) / 2))),
+            activation: activation, normalization: normalization, context: context, startsAtIdentity: startsAtIdentity)
     }
 
     /// Couplings with any transformer; with splines it is the neural spline flow (Durkan et al. 2019).
@@ -54,17 +60,26 @@ extension Flow {
         return Flow(Chain(steps), base: DiagonalNormal(), exampleShape: [variables], contextCount: context)
     }
 
-    /// Masked autoregressive flow (Papamakarios, Pavlakou, Murray 2017): the order is reversed from layer to layer. `limit`
-    /// bounds the log standard deviations. What is not said otherwise is chosen as for `realNVP`.
+    /// Masked autoregressive flow (Papamakarios, Pavlakou, Murray 2017): the order is reversed from layer to layer. What is not said
+    /// otherwise is chosen as for `realNVP`.
+    /// - Parameter limit: bounds the log standard deviations; 0 leaves them unbounded. Where it is not given it is 2, or what keeps
+    ///   those of all layers below 5 together.
     public static func maf(
-        variables: Int, layers: Int = 5, hidden: [Int] = [512, 512], limit: Double = 2, activation: Activation = .relu,
+        variables: Int, layers: Int = 5, hidden: [Int] = [512, 512], limit: Double? = nil,
+        activation: Activation = .relu,
         normalization: FlowNormalization = .actNorm, context: Int = 0, base: (any Distribution)? = nil,
         startsAtIdentity: Bool = true
     ) -> Flow {
         autoregressive(
             variables: variables, layers: layers, hidden: hidden,
-            transformer: AffineTransformer(.standardize, bound: .within(limit)), activation: activation,
-            normalization: normalization, context: context, base: base, startsAtIdentity: startsAtIdentity)
+            transformer: AffineTransformer(.standardize, bound: .within(limit ?? depthLimit(2, layers: layers))),
+            activation: activation, normalization: normalization, context: context, base: base,
+            startsAtIdentity: startsAtIdentity)
+    }
+
+    /// The bound of one layer's log-scales where `count` layers transform each variable.
+    private static func depthLimit(_ most: Double, layers count: Int) -> Double {
+        min(most, 5 / Double(max(1, count)))
     }
 
     /// Autoregressive layers with any transformer: deep sigmoidal for a neural autoregressive flow (Huang et al. 2018), splines

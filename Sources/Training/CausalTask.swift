@@ -82,27 +82,27 @@ public final class CausalTask: TrainableModel {
         var result = ModelDescription()
         result.conditional = model.conditional.name
         result.inputOrdering = model.order.index.map { $0 + 1 }
-        for node in topologicalOrder([model.conditionalParameters(x, context)]) {
-            guard let convolution = node.operation as? Convolution, convolution.role != .weightGradient,
-                let geometry = try? convolution.geometry(node.inputs.map(\.type))
-            else { continue }
-            let positions = convolution.role == .forward ? geometry.outputCount : geometry.inputCount
-            let weights = geometry.weightShape.reduce(1, *)
-            let live =
-                convolution.mask?.liveCount(outputs: geometry.outputChannels, inputs: geometry.inputsPerGroup)
-                ?? weights
-            result.layers.append(
-                ModelDescription.Layer(
-                    name: name(of: node.inputs[1]), shape: geometry.weightShape, multiplyAdds: weights * positions,
-                    liveMultiplyAdds: live * positions))
-        }
+        result.layers = convolutionLayers([model.conditionalParameters(x, context)])
         return result
     }
+}
 
-    /// The parameter that a weight is made from.
-    private func name(of weight: Tensor) -> String {
-        let label = topologicalOrder([weight]).compactMap { Tensor($0).placeholder?.label }.first
-        return label.map { $0.hasSuffix(".weight") ? String($0.dropLast(7)) : $0 } ?? "convolution"
+/// The convolutions that some tensors are computed by, with the multiply-adds of one example.
+func convolutionLayers(_ outputs: [Tensor]) -> [ModelDescription.Layer] {
+    topologicalOrder(outputs).compactMap { node in
+        guard let convolution = node.operation as? Convolution, convolution.role != .weightGradient,
+            let geometry = try? convolution.geometry(node.inputs.map(\.type))
+        else { return nil }
+        let positions = convolution.role == .forward ? geometry.outputCount : geometry.inputCount
+        let weights = geometry.weightShape.reduce(1, *)
+        let live =
+            convolution.mask?.liveCount(outputs: geometry.outputChannels, inputs: geometry.inputsPerGroup)
+            ?? weights
+        // The parameter that the weight is made from.
+        let label = topologicalOrder([node.inputs[1]]).compactMap { Tensor($0).placeholder?.label }.first
+        return ModelDescription.Layer(
+            name: label.map { $0.hasSuffix(".weight") ? String($0.dropLast(7)) : $0 } ?? "convolution",
+            shape: geometry.weightShape, multiplyAdds: weights * positions, liveMultiplyAdds: live * positions)
     }
 }
 

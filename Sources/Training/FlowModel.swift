@@ -70,7 +70,8 @@ public final class FlowModel: LatentModel {
     }
 
     public func describe() -> ModelDescription {
-        ModelDescription(
+        let convolutions = convolutionLayers([flow.logProbability(Tensor.input("x", flow.shape))])
+        return ModelDescription(
             layers: module.namedParameters().filter { $0.parameter.shape.count == 2 }.map { name, parameter in
                 let dense = parameter.shape.reduce(1, *)
                 let live = parameter.mask.map { mask in
@@ -82,7 +83,7 @@ public final class FlowModel: LatentModel {
                     (layer.inputDegrees, layer.outputDegrees, layer.isStrict) = (input, output, strict)
                 }
                 return layer
-            },
+            } + convolutions,
             remarks: flow.bijector.structure.lines() + ["base: \(flow.base.name)"])
     }
 

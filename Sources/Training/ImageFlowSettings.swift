@@ -54,7 +54,7 @@ public struct ImageFlowSettings: ModelSettings {
             self.flow == "glow"
             ? .glow(
                 channels: channels, height: height, width: width, levels: scales, steps: steps, hidden: hidden,
-                usesLU: linear == "dense")
+                decomposed: linear != "dense")
             : .realNVPImage(channels: channels, height: height, width: width, levels: scales, hidden: hidden)
         guard levels > 0 else { return FlowModel(flow, evaluationBatch: 100) }
         let whole = Flow(

@@ -172,6 +172,19 @@ import Testing
         }
     }
 
+    /// A gate beside a large shift: the way there and back costs what the map's condition costs.
+    @Test func gatesKeepTheirDigits() throws {
+        for (element, unit) in [(ElementType.float32, 0x1p-23), (.float64, 0x1p-52)] {
+            let x = numbers(200, seed: 3).map { Double(Float($0 * 4)) }
+            let raw = zip(numbers(200, seed: 4), numbers(200, seed: 5)).map { [$0 * 100, $1 * 20] }
+            let found = try thereAndBack(AffineTransformer(.gated, bound: .sigmoid(shift: 2)), x, raw, element)
+            for (i, (a, b)) in zip(found.back, x).enumerated() {
+                let scale = (1 + Math.exp(-(raw[i][1] + 2))) * abs(found.z[i]) + abs(b)
+                #expect(abs(a - b) <= 64 * unit * scale, "\(element): \(a) for \(b), \(raw[i])")
+            }
+        }
+    }
+
     /// The derivative of a distribution function far out in units of a narrow scale.
     @Test func narrowMixturesKeepTheirDerivatives() throws {
         let x = (0..<33).map { Double($0) / 2 - 8 }
@@ -209,6 +222,34 @@ import Testing
             let slopes = try interpreter.run(gradients(of: map.value.sum(), with: [x])[0]).elements
             let expected = try interpreter.run(map.logDerivative.exp()).elements
             for (slope, e) in zip(slopes, expected) { #expect(abs(slope - e) < 1e-12, "\(slopes) \(expected)") }
+        }
+        // Bins of any widths, whose sums do not end on the bound exactly.
+        let count = 100
+        for element in [ElementType.float32, .float64] {
+            let x = Tensor.input("x", [.batch], element)
+            let raw = (0..<spline.parameterCount).map { Tensor.input("raw \($0)", [.batch], element) }
+            var feeds = [
+                "x": Feed.host(
+                    HostArray(
+                        Values(shape: [2 * count], elements: (0..<2 * count).map { $0 % 2 == 0 ? -3 : 3 }), as: element)
+                )
+            ]
+            for i in raw.indices {
+                feeds["raw \(i)"] = .host(
+                    HostArray(
+                        Values(shape: [2 * count], elements: numbers(2 * count, seed: UInt64(i)).map { $0 * 3 }),
+                        as: element))
+            }
+            for map in [spline.forward(x, raw), spline.inverse(x, raw)] {
+                let slope = try gradients(of: map.value.sum(), with: [x])[0]
+                let found = try CPUDevice(threads: 1).load(
+                    compile([slope, map.logDerivative, map.value - x]), maximumBatch: 2 * count, states: [:]
+                ).run(feeds, batch: 2 * count).map(\.doubles)
+                let tolerance = element == .float32 ? 1e-5 : 1e-13
+                #expect(found[0].allSatisfy { abs($0 - 1) < tolerance }, "\(element): \(found[0])")
+                #expect(found[1].allSatisfy { abs($0) < tolerance }, "\(element): \(found[1])")
+                #expect(found[2].allSatisfy { abs($0) < tolerance }, "\(element): \(found[2])")
+            }
         }
         let ends = Tensor.input("x", [.batch, 1])
         let grown = Exp().forward(ends, Pass())

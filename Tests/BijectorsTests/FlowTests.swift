@@ -151,6 +151,35 @@ private func states(_ flow: Flow, _ device: any Device, noise: Double = 0.3) thr
         }
     }
 
+    /// What a conditioner's order does not show: a transformer that mixes elements, and examples that reach a conditioner by another way.
+    @Test func nothingFalseIsProved() throws {
+        for mixing in [MixingTransformer(reads: .before), MixingTransformer(reads: .behind)] {
+            let bijectors: [any Bijector] = [
+                Autoregressive(.natural(4), mixing, hidden: [6]),
+                Coupling(
+                    .half(keepsSecond: false), mixing, conditioner: DenseNetwork(2, hidden: [], outputs: 2)),
+                Coupling(
+                    .alternating(keepsOdd: true), mixing,
+                    conditioner: MaskedMLP.coupling(kept: [false, true, false, true], hidden: [6], parameters: 1)),
+            ]
+            for bijector in bijectors {
+                bijector.namedParameters()
+                let leak = #expect(throws: DependencyLeak.self) { try bijector.proveStructure([.batch, 4]) }
+                #expect(leak?.description.contains("mixing, transformed") == true)
+            }
+        }
+        let x = Tensor.input("x", [.batch, 4])
+        let coupling = Coupling(
+            .half(keepsSecond: false), AdditiveTransformer(), conditioner: RememberingConditioner(x: x))
+        let error = #expect(throws: GraphError.self) { try coupling.proveStructure([.batch, 4]) }
+        #expect(error?.description.contains("“x”") == true)
+        // A context may be computed from an input.
+        let context = Tensor.input("image", [.batch, 3]).tanh()
+        let maf = Autoregressive(.natural(4), AffineTransformer(), hidden: [6], context: 3)
+        maf.namedParameters()
+        #expect(try maf.proveStructure([.batch, 4], context: context).count == 1)
+    }
+
     /// A bijector that does not fit its examples is an error of the graph, in every direction and in the proof.
     @Test func misfitsAreGraphErrors() throws {
         let network = DenseNetwork(6, hidden: [], outputs: 12)
@@ -182,8 +211,19 @@ private func states(_ flow: Flow, _ device: any Device, noise: Double = 0.3) thr
         let cases: [(any Bijector, [Int])] = [
             (Permutation([1, 0, 2]), [4]), (Permutation([1, 0, 4, 2, 3]), [4]), (Permutation.reversal(3), [4]),
             (Householder(1, reflections: 1), [4]), (Householder(4, reflections: 1), [1]), (Planar(4), [1]),
-            (Planar(1), [4]), (Radial(4), [1]), (Radial(1), [4]),
+            (Planar(1), [4]), (Radial(4), [1]), (Radial(1), [4]), (Sylvester(3, .householder(reflections: 2)), [1]),
+            (Sylvester(3, .householder(reflections: 2)), [2]), (Sylvester(1, .triangular(reversed: false)), [3]),
+            (Sylvester(3, .orthogonal(columns: 2)), [1]),
         ]
+        // More latents, or a larger image, than the levels of a flow have.
+        let glow = Flow.glow(channels: 1, height: 4, width: 4, levels: 2, steps: 1, hidden: 2).bijector
+        glow.namedParameters()
+        for count in [15, 20] {
+            #expect(throws: GraphError.self) {
+                try compile([glow.inverse(.input("z", [.batch, Extent(count)]), Pass()).value])
+            }
+        }
+        #expect(throws: GraphError.self) { try compile([glow.forward(.input("x", [.batch, 1, 8, 8]), Pass()).value]) }
         let square = Tensor.input("x", [.batch, 2, 2])
         #expect(throws: GraphError.self) {
             try compile([Reshaped(from: [4], to: [2, 2]).forward(square, Pass()).value])
@@ -285,6 +325,28 @@ private func states(_ flow: Flow, _ device: any Device, noise: Double = 0.3) thr
             let y = (x - x.mean(axes: [0]).broadcast(to: x.shape)).flipped(axes: [1])
             return .concatenate([y, y], axis: 1)
         }
+    }
+
+    private struct MixingTransformer: Transformer {
+        enum Reads { case before, behind }
+        let reads: Reads
+        let name = "mixing"
+        let parameterCount = 1
+        let inverseFormula = "none"
+
+        func forward(_ x: Tensor, _ p: [Tensor]) -> (value: Tensor, logDerivative: Tensor) {
+            let sums =
+                reads == .before
+                ? x.cumulativeSum(axis: 1) : x.flipped(axes: [1]).cumulativeSum(axis: 1).flipped(axes: [1])
+            return (sums + p[0], Tensor.scalar(0).broadcast(to: x.shape))
+        }
+
+        func inverse(_ z: Tensor, _ p: [Tensor]) -> (value: Tensor, logDerivative: Tensor) { forward(z, p) }
+    }
+
+    private struct RememberingConditioner: Conditioner {
+        let x: Tensor
+        func callAsFunction(_ seen: Tensor, _ pass: Pass) -> Tensor { x.sliced(axis: 1, from: 2, count: 2) }
     }
 
     /// Every column the same mixture of two distant Gaussians: flat between them.
