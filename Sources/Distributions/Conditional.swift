@@ -43,7 +43,8 @@ extension Tensor {
     fileprivate func blocks(_ start: Int, _ count: Int) -> Tensor { sliced(axis: 1, from: start, count: count) }
 }
 
-/// Binary variables; the parameter is the logit. log p = x l - softplus(l).
+/// Binary variables; the parameter is the logit. log p = x l - softplus(l), which for x other than 0 and 1 is no
+/// probability: losses are computed by it, so it does not ask. `BernoulliDistribution` does.
 public struct Bernoulli: Conditional {
     public init() {}
     public var name: String { "bernoulli" }
@@ -62,7 +63,9 @@ public struct Bernoulli: Conditional {
     }
 }
 
-/// Variables with values 0 ..< levels, given as numbers; the parameters are unnormalised log-probabilities.
+/// Variables with values 0 ..< levels, given as numbers; the parameters are unnormalised log-probabilities. Of a number
+/// that is no level `logProbability` is minus the logarithm of their sum, which is no probability: losses are computed
+/// by it, so it does not ask. `CategoricalDistribution` does.
 public struct Categorical: Conditional {
     public let levels: Int
     public init(levels: Int) { self.levels = levels }

@@ -21,6 +21,18 @@ public let halfLogTwoPi = 0.9189385332046727
 
 extension Tensor {
     fileprivate func overEvent() -> Tensor { shape.rank > 1 ? sum(axes: Array(1..<shape.rank)) : self }
+
+    /// log p of whole numbers 0 ..< levels by a rule that is asked about no others: those have minus infinity, NaN has
+    /// NaN, and no gradient passes through either.
+    fileprivate func onLevels(_ levels: Int, _ logProbability: (Tensor) -> Tensor) -> Tensor {
+        let x = elementType.isFloatingPoint ? self : cast(to: .float32)
+        let end = Tensor.scalar(Double(levels), x.elementType)
+        let isLevel = x.greaterOrEqual(0).and(x.less(end)).and(x.equal(x.apply(.floor)))
+        let isOther = x.less(0).or(x.greaterOrEqual(0))
+        let logs = logProbability(.select(isLevel, x, 0))
+        let constant = { (value: Double) in Tensor.scalar(value, logs.elementType) }
+        return .select(isLevel, logs, .select(isOther, constant(-.infinity), constant(.nan)))
+    }
 }
 
 /// Independent normals; standard if it has no parameters.
@@ -122,7 +134,7 @@ public struct Logistic: Distribution {
     public func entropy(_ example: [Int]) -> Tensor? { .scalar(2 * Double(example.reduce(1, *))) }
 }
 
-/// Independent uniforms on [low, high); minus infinity outside.
+/// Independent uniforms on [low, high); minus infinity outside. Draws are float32 numbers inside.
 public struct Uniform: Distribution {
     public let low: Double
     public let high: Double
@@ -132,6 +144,10 @@ public struct Uniform: Distribution {
         self.low = low
         self.high = high
     }
+
+    /// The ends of what can be drawn: inside for those who compare with the ends as they are, or rounded to float32.
+    private var least: Float { Double(Float(low)) < low ? Float(low).nextUp : Float(low) }
+    private var greatest: Float { Float(high).nextDown }
 
     public var name: String { "uniform on [\(low), \(high))" }
     private var logWidth: Double { Math.log(high - low) }
@@ -147,13 +163,16 @@ public struct Uniform: Distribution {
     }
 
     public func sample(_ shape: Shape, _ random: RandomSource) -> Tensor {
-        random.uniform(shape, stream: 3) * (high - low) + low
+        // The sum may be rounded up to the end that is not inside.
+        (random.uniform(shape, stream: 3) * (high - low) + low).maximum(.scalar(Double(least)))
+            .minimum(.scalar(Double(greatest)))
     }
 
     public func entropy(_ example: [Int]) -> Tensor? { .scalar(Double(example.reduce(1, *)) * logWidth) }
 }
 
-/// Independent binary variables with trained logits.
+/// Independent binary variables with trained logits. Numbers other than 0 and 1 have log p minus infinity and gradients
+/// of zero.
 public struct BernoulliDistribution: Distribution {
     public let logits: Parameter
 
@@ -162,7 +181,7 @@ public struct BernoulliDistribution: Distribution {
     public var name: String { "independent Bernoullis" }
 
     public func logProbability(_ x: Tensor) -> Tensor {
-        (x * logits.tensor - logits.tensor.softplus()).overEvent()
+        x.onLevels(2) { $0 * logits.tensor - logits.tensor.softplus() }.overEvent()
     }
 
     public func sample(_ shape: Shape, _ random: RandomSource) -> Tensor {
@@ -175,7 +194,8 @@ public struct BernoulliDistribution: Distribution {
     }
 }
 
-/// One of some levels 0 ..< n for each variable, independently, with trained logits `[variables, levels]`; x `[batch, variables]`.
+/// One of some levels 0 ..< n for each variable, independently, with trained logits `[variables, levels]`; x
+/// `[batch, variables]`. Other numbers have log p minus infinity and gradients of zero.
 public struct CategoricalDistribution: Distribution {
     public let logits: Parameter
     public let levels: Int
@@ -193,7 +213,7 @@ public struct CategoricalDistribution: Distribution {
     }
 
     public func logProbability(_ x: Tensor) -> Tensor {
-        Categorical(levels: levels).logProbability(x, parameters(x.shape[0])).overEvent()
+        x.onLevels(levels) { Categorical(levels: levels).logProbability($0, parameters($0.shape[0])) }.overEvent()
     }
 
     public func sample(_ shape: Shape, _ random: RandomSource) -> Tensor {
@@ -207,7 +227,8 @@ public struct CategoricalDistribution: Distribution {
 }
 
 /// Whole numbers 0 ..< levels: a logistic's mass in the unit interval around each, the ends taking the tails (Kingma et al.
-/// 2016, equation 17; Salimans et al. 2017, equation 2). Trained means and log-scales for examples of a shape.
+/// 2016, equation 17; Salimans et al. 2017, equation 2). Trained means and log-scales for examples of a shape. Other
+/// numbers have log p minus infinity and gradients of zero.
 public struct DiscretizedLogistic: Distribution {
     public let mean: Parameter
     public let logScale: Parameter
@@ -222,6 +243,10 @@ public struct DiscretizedLogistic: Distribution {
     public var name: String { "discretized logistics of \(levels) levels" }
 
     public func logProbability(_ x: Tensor) -> Tensor {
+        x.onLevels(levels, onLevel).overEvent()
+    }
+
+    private func onLevel(_ x: Tensor) -> Tensor {
         let inverse = (-logScale.tensor).exp()
         let upper = (x + 0.5 - mean.tensor) * inverse
         let lower = (x - 0.5 - mean.tensor) * inverse
@@ -230,9 +255,9 @@ public struct DiscretizedLogistic: Distribution {
         let middle = -(-upper).softplus() - lower.softplus() + (-(-inverse).apply(.expm1)).log()
         let isFirst = x.less(.scalar(0.5, x.elementType))
         let isLast = x.greater(.scalar(Double(levels) - 1.5, x.elementType))
-        return Tensor.select(
-            isFirst, -(-upper).softplus(), .select(isLast, -lower.softplus(), middle)
-        ).overEvent()
+        // An only level takes both tails.
+        let first: Tensor = levels == 1 ? .scalar(0, x.elementType) : -(-upper).softplus()
+        return .select(isFirst, first, .select(isLast, -lower.softplus(), middle))
     }
 
     public func sample(_ shape: Shape, _ random: RandomSource) -> Tensor {
@@ -242,7 +267,8 @@ public struct DiscretizedLogistic: Distribution {
     }
 }
 
-/// A weighted choice between distributions of one shape.
+/// A weighted choice between distributions of one shape. What no component can draw has log p minus infinity and
+/// gradients of zero.
 public struct Mixture: Distribution {
     public let components: [any Distribution]
     public let logits: Parameter
@@ -258,7 +284,11 @@ public struct Mixture: Distribution {
         let n = x.shape[0]
         let parts = components.map { $0.logProbability(x).reshaped([n, 1]) }
         let joined = parts.count > 1 ? Tensor.concatenate(parts, axis: 1) : parts[0]
-        return (joined + logits.tensor.logSoftmax(axis: 0)).logSumExp(axes: [1])
+        let terms = joined + logits.tensor.logSoftmax(axis: 0)
+        // No component is responsible for what none can draw: its gradient would be zero over zero.
+        let isImpossible = terms.max(axes: [1], keepingAxes: true).equal(.scalar(-.infinity, terms.elementType))
+        let possible = Tensor.select(isImpossible.broadcast(to: terms.shape), 0, terms).logSumExp(axes: [1])
+        return .select(isImpossible.reshaped([n]), .scalar(-.infinity, possible.elementType), possible)
     }
 
     public func sample(_ shape: Shape, _ random: RandomSource) -> Tensor {

@@ -1,0 +1,129 @@
+import CPU
+import Compiler
+import Graph
+import Layers
+import Testing
+
+@testable import Distributions
+
+/// Where distributions end: values that cannot be drawn.
+@Suite struct DistributionLimitTests {
+    /// What a CPU computes of tensors of a distribution whose parameters were moved off their starts.
+    private func run(
+        _ outputs: [Tensor], of distribution: any Distribution, _ x: [Float], width: Int = 1
+    ) throws -> [[Float]] {
+        let device = try CPUDevice(threads: 1)
+        var states: [String: any DeviceBuffer] = [:]
+        for (index, (name, parameter)) in distribution.namedParameters().enumerated() {
+            let moved = numbers(parameter.shape.reduce(1, *), seed: UInt64(index) + 7)
+            let values = zip(parameter.initialValue(seed: 1).floats, moved).map { $0 + Float($1) * 0.4 }
+            let buffer = try device.makeBuffer(byteCount: 4 * values.count)
+            try values.withUnsafeBytes { try buffer.write($0) }
+            states[name] = buffer
+        }
+        let batch = x.count / width
+        return try device.load(compile(outputs), maximumBatch: batch, states: states)
+            .run(["x": .host(HostArray(x, shape: [batch, width]))], batch: batch).map(\.floats)
+    }
+
+    // MARK: Support
+
+    /// Numbers that cannot be drawn have minus infinity, NaN has NaN, and both leave the gradients what the others make
+    /// them.
+    @Test func impossibleNumbersHaveNoProbability() throws {
+        let cases: [(distribution: any Distribution, possible: [Float], impossible: [Float])] = [
+            (BernoulliDistribution([1]), [0, 1], [-1, 0.5, 2, 1e30, .infinity, -.infinity]),
+            (
+                CategoricalDistribution(variables: 1, levels: 3), [0, 1, 2],
+                [-1, 0.5, 3, 99, 1e30, .infinity, -.infinity]
+            ),
+            (
+                DiscretizedLogistic([1], levels: 8), (0..<8).map { Float($0) },
+                [-1, 3.5, 8, 1e30, .infinity, -.infinity]
+            ),
+            (Mixture([Uniform(0, 1), Uniform(2, 3)]), [0, 0.5, 2], [-1, 1, 1.5, 3, .infinity, -.infinity]),
+            (
+                Mixture([BernoulliDistribution([1]), CategoricalDistribution(variables: 1, levels: 4)]), [0, 1, 2, 3],
+                [-1, 0.5, 4, .infinity]
+            ),
+        ]
+        for (distribution, possible, impossible) in cases {
+            let parameters = distribution.namedParameters().map(\.parameter.tensor)
+            let x = Tensor.input("x", [.batch, 1])
+            let logs = distribution.logProbability(x)
+            let slopes = try gradients(of: logs.sum(), with: parameters)
+            let alone = try run([logs] + slopes, of: distribution, possible)
+            let areFinite = alone.joined().allSatisfy(\.isFinite)
+            #expect(areFinite, "\(distribution.name): \(alone)")
+            #expect(alone[1...].joined().contains { $0 != 0 }, "\(distribution.name): \(alone)")
+            let all = try run([logs] + slopes, of: distribution, possible + impossible)
+            #expect(Array(all[0].prefix(possible.count)) == alone[0], "\(distribution.name): \(all[0])")
+            #expect(all[0].dropFirst(possible.count).allSatisfy { $0 == -.infinity }, "\(distribution.name): \(all[0])")
+            for (a, b) in zip(all[1...].joined(), alone[1...].joined()) {
+                #expect(abs(a - b) <= 1e-5 * max(1, abs(b)), "\(distribution.name): \(all) and \(alone)")
+            }
+            let none = try run([logs], of: distribution, [.nan])[0]
+            #expect(none[0].isNaN, "\(distribution.name): \(none)")
+        }
+    }
+
+    /// Whole numbers may come in a type of whole numbers.
+    @Test func levelsOfWholeTypes() throws {
+        for distribution in [
+            BernoulliDistribution([1]) as any Distribution, CategoricalDistribution(variables: 1, levels: 2),
+            DiscretizedLogistic([1], levels: 2),
+        ] {
+            distribution.namedParameters()
+            let x = Tensor.input("x", [.batch, 1])
+            let pair = [distribution.logProbability(x), distribution.logProbability(x.cast(to: .int32))]
+            let found = try run(pair, of: distribution, [0, 1, 2, -3])
+            #expect(found[0] == found[1] && found[0][0].isFinite && found[0][2] == -.infinity, "\(found)")
+        }
+    }
+
+    /// Densities of double precision are described in it.
+    @Test func densitiesInDouble() throws {
+        for distribution in [
+            BernoulliDistribution([2]) as any Distribution, CategoricalDistribution(variables: 2, levels: 3),
+            DiscretizedLogistic([2], levels: 4), DiagonalNormal([2]), Mixture([Uniform(0, 1), DiagonalNormal([2])]),
+        ] {
+            distribution.use(.float64)
+            let log = distribution.logProbability(.input("x", [.batch, 2], .float64))
+            #expect(try log.validated().elementType == .float64, "\(distribution.name)")
+        }
+    }
+
+    /// Where there is one level, it is certain.
+    @Test func oneLevelIsCertain() throws {
+        for distribution in [
+            DiscretizedLogistic([1], levels: 1) as any Distribution, CategoricalDistribution(variables: 1, levels: 1),
+        ] {
+            let parameters = distribution.namedParameters().map(\.parameter.tensor)
+            let logs = distribution.logProbability(.input("x", [.batch, 1]))
+            let slopes = try gradients(of: logs.sum(), with: parameters)
+            let found = try run([logs] + slopes, of: distribution, [0, 1])
+            #expect(found[0] == [0, -.infinity], "\(distribution.name): \(found)")
+            #expect(found[1...].joined().allSatisfy { $0 == 0 }, "\(distribution.name): \(found)")
+        }
+    }
+
+    /// A sum that rounds up to the end of the interval is not drawn, nor is what rounds down below its start.
+    @Test func uniformDrawsLieInside() throws {
+        let device = try CPUDevice(threads: 1)
+        let count = 1_000_000
+        for (low, high) in [(1000.0, 1001.0), (-1e6, -1e6 + 1), (0, 1), (0.7, 0.8), (16_777_216, 16_777_220)] {
+            let uniform = Uniform(low, high)
+            let x = uniform.sample([.batch, 1], RandomSource())
+            let found = try device.load(
+                compile([x, uniform.logProbability(x)]), maximumBatch: count, states: [:]
+            ).run(RandomSource.feeds(seed: 3, examples: Array(0..<count)).mapValues { .host($0) }, batch: count)
+            let (drawn, logs) = (found[0].doubles, found[1].floats)
+            let (least, greatest) = (drawn.min()!, drawn.max()!)
+            #expect(least >= low && greatest < high, "\(uniform.name): \(least) to \(greatest)")
+            let areFinite = logs.allSatisfy(\.isFinite)
+            #expect(areFinite, "\(uniform.name)")
+            let mean: Double = drawn.reduce(0) { $0 + ($1 - low) / (high - low) } / Double(count)
+            #expect(abs(mean - 0.5) < (high > 1e7 ? 0.2 : 0.05), "\(uniform.name): \(mean)")
+        }
+    }
+}
