@@ -2,6 +2,9 @@ import Graph
 import Layers
 
 /// A distribution over examples: its density, draws, and entropy where that is known.
+///
+/// One whose parameters are for examples of a shape takes no others: that is a mistake of the graph, thrown by
+/// `compile`.
 public protocol Distribution: Module {
     var name: String { get }
     /// log p(x) in nats, `[batch]`, of x `[batch, ..]`.
@@ -21,6 +24,21 @@ public let halfLogTwoPi = 0.9189385332046727
 
 extension Tensor {
     fileprivate func overEvent() -> Tensor { shape.rank > 1 ? sum(axes: Array(1..<shape.rank)) : self }
+
+    /// This tensor, or a mistake where its examples are not of a shape. Broadcasting would hide it: one number would be
+    /// as likely as a vector that repeats it, and a constant would be counted once for several vectors.
+    fileprivate func examples(of example: [Int], for distribution: String) -> Tensor {
+        let expected = Shape([shape[0]] + example.map { Extent($0) })
+        if shape.rank > 0, shape == expected { return self }
+        let described = (["batch"] + example.map(\.description)).joined(separator: ", ")
+        return .misuse(distribution, "expected [\(described)], found \(shape)", of: self)
+    }
+
+    /// This tensor, computed from parameters for examples of a shape, or a mistake where another shape is asked for.
+    fileprivate func parameters(for example: [Int], _ asked: [Int], of distribution: String) -> Tensor {
+        asked == example
+            ? self : .misuse(distribution, "expected examples of shape \(example), found \(asked)", of: self)
+    }
 
     /// log p of whole numbers 0 ..< levels by a rule that is asked about no others: those have minus infinity, NaN has
     /// NaN, and no gradient passes through either.
@@ -54,6 +72,7 @@ public struct DiagonalNormal: Distribution {
     public var name: String { mean == nil ? "standard normal" : "diagonal normal" }
 
     public func logProbability(_ x: Tensor) -> Tensor {
+        let x = mean.map { x.examples(of: $0.shape, for: name) } ?? x
         let centred = mean.map { x - $0.tensor } ?? x
         let z = logDeviation.map { centred * (-$0.tensor).exp() } ?? centred
         let terms = z.squared() * -0.5 - halfLogTwoPi
@@ -61,14 +80,16 @@ public struct DiagonalNormal: Distribution {
     }
 
     public func sample(_ shape: Shape, _ random: RandomSource) -> Tensor {
-        let z = random.normal(shape, stream: 3)
+        let noise = random.normal(shape, stream: 3)
+        let z = mean.map { noise.examples(of: $0.shape, for: name) } ?? noise
         let scaled = logDeviation.map { z * $0.tensor.exp() } ?? z
         return mean.map { scaled + $0.tensor } ?? scaled
     }
 
     public func entropy(_ example: [Int]) -> Tensor? {
         let constant = Double(example.reduce(1, *)) * (halfLogTwoPi + 0.5)
-        return logDeviation.map { $0.tensor.sum() + constant } ?? .scalar(constant)
+        return logDeviation.map { $0.tensor.parameters(for: $0.shape, example, of: name).sum() + constant }
+            ?? .scalar(constant)
     }
 }
 
@@ -101,16 +122,16 @@ public struct FullNormal: Distribution {
         let eye = Tensor.iota([Extent(count), Extent(count)], axis: 0)
             .equal(.iota([Extent(count), Extent(count)], axis: 1)).cast(to: x.elementType)
         let whiten = factor.triangularSolve(eye, isLower: true)
-        let z = (x - mean.tensor).matmul(whiten.matrixTransposed())
+        let z = (x.examples(of: [count], for: name) - mean.tensor).matmul(whiten.matrixTransposed())
         return (z.squared() * -0.5 - halfLogTwoPi).overEvent() - logDiagonal.tensor.sum()
     }
 
     public func sample(_ shape: Shape, _ random: RandomSource) -> Tensor {
-        random.normal(shape, stream: 3).matmul(factor.matrixTransposed()) + mean.tensor
+        random.normal(shape, stream: 3).examples(of: [count], for: name).matmul(factor.matrixTransposed()) + mean.tensor
     }
 
     public func entropy(_ example: [Int]) -> Tensor? {
-        logDiagonal.tensor.sum() + Double(count) * (halfLogTwoPi + 0.5)
+        logDiagonal.tensor.parameters(for: [count], example, of: name).sum() + Double(count) * (halfLogTwoPi + 0.5)
     }
 }
 
@@ -181,15 +202,17 @@ public struct BernoulliDistribution: Distribution {
     public var name: String { "independent Bernoullis" }
 
     public func logProbability(_ x: Tensor) -> Tensor {
-        x.onLevels(2) { $0 * logits.tensor - logits.tensor.softplus() }.overEvent()
+        x.examples(of: logits.shape, for: name)
+            .onLevels(2) { $0 * logits.tensor - logits.tensor.softplus() }.overEvent()
     }
 
     public func sample(_ shape: Shape, _ random: RandomSource) -> Tensor {
         random.bernoulli(logits.tensor.sigmoid().broadcast(to: shape), stream: 0)
+            .examples(of: logits.shape, for: name)
     }
 
     public func entropy(_ example: [Int]) -> Tensor? {
-        let l = logits.tensor
+        let l = logits.tensor.parameters(for: logits.shape, example, of: name)
         return (l.softplus() - l * l.sigmoid()).sum()
     }
 }
@@ -213,15 +236,18 @@ public struct CategoricalDistribution: Distribution {
     }
 
     public func logProbability(_ x: Tensor) -> Tensor {
-        x.onLevels(levels) { Categorical(levels: levels).logProbability($0, parameters($0.shape[0])) }.overEvent()
+        x.examples(of: [logits.shape[0]], for: name)
+            .onLevels(levels) { Categorical(levels: levels).logProbability($0, parameters($0.shape[0])) }.overEvent()
     }
 
     public func sample(_ shape: Shape, _ random: RandomSource) -> Tensor {
-        Categorical(levels: levels).sample(parameters(shape[0]), random)
+        let drawn = Categorical(levels: levels).sample(parameters(shape[0]), random)
+        return drawn.shape == shape
+            ? drawn : .misuse(name, "expected draws of \(drawn.shape), found \(shape)", of: drawn)
     }
 
     public func entropy(_ example: [Int]) -> Tensor? {
-        let l = logits.tensor.logSoftmax(axis: 1)
+        let l = logits.tensor.parameters(for: [logits.shape[0]], example, of: name).logSoftmax(axis: 1)
         return -(l.exp() * l).sum()
     }
 }
@@ -243,7 +269,7 @@ public struct DiscretizedLogistic: Distribution {
     public var name: String { "discretized logistics of \(levels) levels" }
 
     public func logProbability(_ x: Tensor) -> Tensor {
-        x.onLevels(levels, onLevel).overEvent()
+        x.examples(of: mean.shape, for: name).onLevels(levels, onLevel).overEvent()
     }
 
     private func onLevel(_ x: Tensor) -> Tensor {
@@ -261,7 +287,7 @@ public struct DiscretizedLogistic: Distribution {
     }
 
     public func sample(_ shape: Shape, _ random: RandomSource) -> Tensor {
-        let u = random.uniform(shape, stream: 3) + 0x1p-25
+        let u = random.uniform(shape, stream: 3).examples(of: mean.shape, for: name) + 0x1p-25
         let x = mean.tensor + (u.log() - (-u).log1p()) * logScale.tensor.exp()
         return (x + 0.5).apply(.floor).maximum(.scalar(0)).minimum(.scalar(Double(levels - 1)))
     }

@@ -1,3 +1,4 @@
+import Bijectors
 import CPU
 import Compiler
 import Graph
@@ -6,7 +7,7 @@ import Testing
 
 @testable import Distributions
 
-/// Where distributions end: values that cannot be drawn.
+/// Where distributions end: values that cannot be drawn, shapes and settings that do not fit.
 @Suite struct DistributionLimitTests {
     /// What a CPU computes of tensors of a distribution whose parameters were moved off their starts.
     private func run(
@@ -125,5 +126,62 @@ import Testing
             let mean: Double = drawn.reduce(0) { $0 + ($1 - low) / (high - low) } / Double(count)
             #expect(abs(mean - 0.5) < (high > 1e7 ? 0.2 : 0.05), "\(uniform.name): \(mean)")
         }
+    }
+
+    // MARK: Shapes
+
+    /// What broadcasting would let pass: one number for a vector, a vector for several, parameters of another shape.
+    @Test func exampleShapesAreNotBroadcast() throws {
+        let cases: [(distribution: any Distribution, shape: [Int], others: [[Int]])] = [
+            (DiagonalNormal([3]), [3], [[1], [4], [2, 3], []]), (DiagonalNormal([1]), [1], [[3], [3, 1], []]),
+            (FullNormal(3), [3], [[1], [4], [2, 3], []]), (FullNormal(1), [1], [[3], [2, 1], []]),
+            (BernoulliDistribution([3]), [3], [[1], [4], [2, 3], []]),
+            (BernoulliDistribution([2, 3]), [2, 3], [[3], [6], [1, 3], []]),
+            (CategoricalDistribution(variables: 3, levels: 4), [3], [[1], [4], [2, 3], []]),
+            (DiscretizedLogistic([3], levels: 4), [3], [[1], [4], [2, 3], []]),
+            (Mixture([DiagonalNormal(), FullNormal(3)]), [3], [[1], [2, 3]]),
+        ]
+        for (distribution, shape, others) in cases {
+            distribution.namedParameters()
+            let batch = { (example: [Int]) in Shape([.batch] + example.map { Extent($0) }) }
+            let log = try compile([distribution.logProbability(.input("x", batch(shape)))])
+            #expect(log.outputs.count == 1)
+            #expect(distribution.sample(batch(shape), RandomSource()).shape == batch(shape))
+            for other in others {
+                let x = Tensor.input("x", batch(other))
+                let error = #expect(throws: GraphError.self, "\(distribution.name) of \(other)") {
+                    try compile([distribution.logProbability(x)])
+                }
+                if !(distribution is Mixture) {
+                    let text = error?.description ?? ""
+                    #expect(error?.operation == distribution.name, "\(text)")
+                    let expected = (["batch"] + shape.map(\.description)).joined(separator: ", ")
+                    #expect(text.contains("[\(expected)], found \(batch(other)) (DistributionLimitTests"), "\(text)")
+                }
+                #expect(throws: GraphError.self, "\(distribution.name), draws of \(other)") {
+                    try compile([distribution.sample(batch(other), RandomSource())])
+                }
+                if let entropy = distribution.entropy(other) {
+                    #expect(throws: GraphError.self, "\(distribution.name), entropy of \(other)") {
+                        try compile([entropy])
+                    }
+                }
+            }
+        }
+    }
+
+    /// A flow has the width of its base.
+    @Test func flowsFitTheirBases() throws {
+        for base in [
+            FullNormal(3) as any Distribution, BernoulliDistribution([5]), DiagonalNormal([2]),
+            CategoricalDistribution(variables: 2, levels: 2), DiscretizedLogistic([2], levels: 2),
+        ] {
+            let flow = Flow(LeakyReLU(slope: 0.5), base: base, exampleShape: [1])
+            #expect(throws: GraphError.self, "\(base.name)") {
+                try compile([flow.logProbability(.input("x", flow.shape))])
+            }
+        }
+        let flow = Flow(LeakyReLU(slope: 0.5), base: FullNormal(3), exampleShape: [3])
+        #expect(try compile([flow.logProbability(.input("x", flow.shape))]).outputs.count == 1)
     }
 }
