@@ -68,7 +68,10 @@ public struct Bernoulli: Conditional {
 /// by it, so it does not ask. `CategoricalDistribution` does.
 public struct Categorical: Conditional {
     public let levels: Int
-    public init(levels: Int) { self.levels = levels }
+    public init(levels: Int) {
+        precondition(levels >= 1, "a category needs at least one level, found \(levels)")
+        self.levels = levels
+    }
     public var name: String { "categorical" }
     public var parameterCount: Int { levels }
     public var inputCount: Int { levels }
@@ -105,7 +108,10 @@ public struct Categorical: Conditional {
 /// Real variables: a mixture of Gaussians with logits, means and log standard deviations (RNADE, Uria et al. 2013).
 public struct MixtureOfGaussians: Conditional {
     public let components: Int
-    public init(components: Int) { self.components = components }
+    public init(components: Int) {
+        precondition(components >= 1, "a mixture needs at least one component, found \(components)")
+        self.components = components
+    }
     public var name: String { "mixture of \(components) gaussians" }
     public var parameterCount: Int { 3 * components }
     public var inputCount: Int { 1 }

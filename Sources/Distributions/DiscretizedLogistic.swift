@@ -57,10 +57,16 @@ extension Tensor {
 /// Log scales are kept above -7, as Salimans et al. 2017 do.
 private func boundedLogScale(_ raw: Tensor) -> Tensor { raw.maximum(.scalar(-7, raw.elementType)) }
 
+private func checkMixture(levels: Int, components: Int) {
+    precondition(levels >= 2, "equal bins of [-1, 1] around their ends are at least two, found \(levels) levels")
+    precondition(components >= 1, "a mixture needs at least one component, found \(components)")
+}
+
 /// 1 for the component that each variable draws, `[batch, components, variables]`, and what stands in the place of the others: 0, or NaN
 /// where none can be drawn.
 private func chosenComponent(_ logits: Tensor, _ random: RandomSource, _ temperature: Double) -> (Tensor, Tensor) {
-    let components = logits.shape[1].coefficient
+    // A tensor that carries a mistake has no components.
+    let components = max(1, logits.shape[1].coefficient)
     let chosen = Categorical(levels: components).sample(logits, random, temperature: temperature)
         .reshaped([logits.shape[0], 1, logits.shape[2]])
     let isChosen = chosen.broadcast(to: logits.shape).equal(.iota(logits.shape, axis: 1).cast(to: .float32))
@@ -75,6 +81,7 @@ public struct DiscretizedLogisticMixture: Conditional {
     public let components: Int
 
     public init(levels: Int = 256, components: Int = 10) {
+        checkMixture(levels: levels, components: components)
         self.levels = levels
         self.components = components
     }
@@ -117,6 +124,7 @@ public struct CoupledLogisticMixture: Conditional {
     public let components: Int
 
     public init(levels: Int = 256, components: Int = 10) {
+        checkMixture(levels: levels, components: components)
         self.levels = levels
         self.components = components
     }

@@ -101,6 +101,7 @@ public struct FullNormal: Distribution {
     public let count: Int
 
     public init(_ count: Int) {
+        precondition(count >= 1, "a normal needs at least one variable, found \(count)")
         self.count = count
         mean = Parameter([count], .zeros)
         lower = Parameter([count, count], .zeros)
@@ -161,9 +162,14 @@ public struct Uniform: Distribution {
     public let high: Double
 
     public init(_ low: Double = 0, _ high: Double = 1) {
-        precondition(low < high, "an empty interval has no uniform distribution")
+        precondition(
+            Float(high - low).isFinite && Float(high).isFinite,
+            "an interval that is not finite in float32 has no uniform distribution, found [\(low), \(high))")
         self.low = low
         self.high = high
+        precondition(
+            least <= greatest,
+            "an interval that holds no float32 number has no uniform distribution, found [\(low), \(high))")
     }
 
     /// The ends of what can be drawn: inside for those who compare with the ends as they are, or rounded to float32.
@@ -224,6 +230,7 @@ public struct CategoricalDistribution: Distribution {
     public let levels: Int
 
     public init(variables: Int, levels: Int) {
+        precondition(levels >= 1, "a category needs at least one level, found \(levels)")
         self.levels = levels
         logits = Parameter([variables, levels], .zeros)
     }
@@ -261,6 +268,7 @@ public struct DiscretizedLogistic: Distribution {
     public let levels: Int
 
     public init(_ shape: [Int], levels: Int) {
+        precondition(levels >= 1, "a discretized logistic needs at least one level, found \(levels)")
         self.levels = levels
         mean = Parameter(shape, .constant(Float(levels - 1) / 2))
         logScale = Parameter(shape, .constant(Float(Math.log(Double(levels) / 8))))
@@ -300,6 +308,7 @@ public struct Mixture: Distribution {
     public let logits: Parameter
 
     public init(_ components: [any Distribution]) {
+        precondition(!components.isEmpty, "a mixture needs at least one component, found none")
         self.components = components
         logits = Parameter([components.count], .zeros)
     }

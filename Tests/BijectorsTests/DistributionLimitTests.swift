@@ -184,4 +184,24 @@ import Testing
         let flow = Flow(LeakyReLU(slope: 0.5), base: FullNormal(3), exampleShape: [3])
         #expect(try compile([flow.logProbability(.input("x", flow.shape))]).outputs.count == 1)
     }
+
+    // MARK: Settings
+
+    /// Settings that no distribution belongs to.
+    @Test func impossibleSettingsAreRefused() async {
+        await #expect(processExitsWith: .failure) { _ = Uniform(0, .infinity) }
+        await #expect(processExitsWith: .failure) { _ = Uniform(-.infinity, 0) }
+        await #expect(processExitsWith: .failure) { _ = Uniform(-3e38, 3e38) }
+        await #expect(processExitsWith: .failure) { _ = Uniform(1, 1 + 1e-12) }
+        await #expect(processExitsWith: .failure) { _ = FullNormal(0) }
+        await #expect(processExitsWith: .failure) { _ = Categorical(levels: 0) }
+        await #expect(processExitsWith: .failure) { _ = CategoricalDistribution(variables: 1, levels: 0) }
+        await #expect(processExitsWith: .failure) { _ = DiscretizedLogistic([1], levels: 0) }
+        await #expect(processExitsWith: .failure) { _ = Mixture([]) }
+        await #expect(processExitsWith: .failure) { _ = MixtureOfGaussians(components: 0) }
+        await #expect(processExitsWith: .failure) { _ = DiscretizedLogisticMixture(levels: 1) }
+        await #expect(processExitsWith: .failure) { _ = DiscretizedLogisticMixture(components: 0) }
+        await #expect(processExitsWith: .failure) { _ = CoupledLogisticMixture(levels: 1) }
+        await #expect(processExitsWith: .failure) { _ = CoupledLogisticMixture(components: 0) }
+    }
 }
