@@ -43,7 +43,8 @@ extension Tensor {
     fileprivate func blocks(_ start: Int, _ count: Int) -> Tensor { sliced(axis: 1, from: start, count: count) }
 }
 
-/// Binary variables; the parameter is the logit. log p = x l - softplus(l).
+/// Binary variables; the parameter is the logit. log p = x l - softplus(l), which for x other than 0 and 1 is no
+/// probability: losses are computed by it, so it does not ask. `BernoulliDistribution` does.
 public struct Bernoulli: Conditional {
     public init() {}
     public var name: String { "bernoulli" }
@@ -62,10 +63,15 @@ public struct Bernoulli: Conditional {
     }
 }
 
-/// Variables with values 0 ..< levels, given as numbers; the parameters are unnormalised log-probabilities.
+/// Variables with values 0 ..< levels, given as numbers; the parameters are unnormalised log-probabilities. Of a number
+/// that is no level `logProbability` is minus the logarithm of their sum, which is no probability: losses are computed
+/// by it, so it does not ask. `CategoricalDistribution` does.
 public struct Categorical: Conditional {
     public let levels: Int
-    public init(levels: Int) { self.levels = levels }
+    public init(levels: Int) {
+        precondition(levels >= 1, "a category needs at least one level, found \(levels)")
+        self.levels = levels
+    }
     public var name: String { "categorical" }
     public var parameterCount: Int { levels }
     public var inputCount: Int { levels }
@@ -102,7 +108,10 @@ public struct Categorical: Conditional {
 /// Real variables: a mixture of Gaussians with logits, means and log standard deviations (RNADE, Uria et al. 2013).
 public struct MixtureOfGaussians: Conditional {
     public let components: Int
-    public init(components: Int) { self.components = components }
+    public init(components: Int) {
+        precondition(components >= 1, "a mixture needs at least one component, found \(components)")
+        self.components = components
+    }
     public var name: String { "mixture of \(components) gaussians" }
     public var parameterCount: Int { 3 * components }
     public var inputCount: Int { 1 }

@@ -16,7 +16,10 @@ struct LogisticBins {
         return x * spacing - 1
     }
 
-    /// log p of level x where the distribution has some means and log scales; all of one shape.
+    /// log p of level x where the distribution has some means and log scales; all of one shape. Of x that is no level
+    /// it is the mass of an interval of the bins' width around it, and of everything below where x is less than 0.5,
+    /// above where it is more than levels - 1.5, which are no probabilities: losses are computed by it, so it does not
+    /// ask. `DiscretizedLogistic` does.
     func logProbability(_ x: Tensor, mean: Tensor, logScale: Tensor) -> Tensor {
         let inverse = (-logScale).exp()
         let half: Double = 1 / Double(levels - 1)
@@ -54,23 +57,31 @@ extension Tensor {
 /// Log scales are kept above -7, as Salimans et al. 2017 do.
 private func boundedLogScale(_ raw: Tensor) -> Tensor { raw.maximum(.scalar(-7, raw.elementType)) }
 
+private func checkMixture(levels: Int, components: Int) {
+    precondition(levels >= 2, "equal bins of [-1, 1] around their ends are at least two, found \(levels) levels")
+    precondition(components >= 1, "a mixture needs at least one component, found \(components)")
+}
+
 /// 1 for the component that each variable draws, `[batch, components, variables]`, and what stands in the place of the others: 0, or NaN
 /// where none can be drawn.
 private func chosenComponent(_ logits: Tensor, _ random: RandomSource, _ temperature: Double) -> (Tensor, Tensor) {
-    let components = logits.shape[1].coefficient
+    // A tensor that carries a mistake has no components.
+    let components = max(1, logits.shape[1].coefficient)
     let chosen = Categorical(levels: components).sample(logits, random, temperature: temperature)
         .reshaped([logits.shape[0], 1, logits.shape[2]])
     let isChosen = chosen.broadcast(to: logits.shape).equal(.iota(logits.shape, axis: 1).cast(to: .float32))
     return (isChosen, .select(chosen.isFinite(), 0, chosen))
 }
 
-/// A mixture of discretized logistics for each variable (Salimans et al. 2017, equation 2). The parameters are, one block
-/// after the other, logits, means and log scales of the components; variables are whole numbers 0 ..< levels.
+/// A mixture of discretized logistics for each variable (Salimans et al. 2017, equation 2). The parameters are, one
+/// block after the other, logits, means and log scales of the components; variables are whole numbers 0 ..< levels.
+/// Losses are computed by it, so it does not ask whether they are: of others `logProbability` is no probability.
 public struct DiscretizedLogisticMixture: Conditional {
     public let levels: Int
     public let components: Int
 
     public init(levels: Int = 256, components: Int = 10) {
+        checkMixture(levels: levels, components: components)
         self.levels = levels
         self.components = components
     }
@@ -107,12 +118,13 @@ public struct DiscretizedLogisticMixture: Conditional {
 ///
 /// The parameters of a pixel are K logits, then means and log scales of the K components for red, green and blue, then three
 /// blocks of K coefficients (red to green, red to blue, green to blue; bounded by tanh). The variables of a pixel are drawn
-/// together; `logProbability` is `[batch, pixels]`.
+/// together; `logProbability` is `[batch, pixels]`, and no probability where a variable is not one of 0 ..< levels.
 public struct CoupledLogisticMixture: Conditional {
     public let levels: Int
     public let components: Int
 
     public init(levels: Int = 256, components: Int = 10) {
+        checkMixture(levels: levels, components: components)
         self.levels = levels
         self.components = components
     }

@@ -2,6 +2,9 @@ import Graph
 import Layers
 
 /// A distribution over examples: its density, draws, and entropy where that is known.
+///
+/// One whose parameters are for examples of a shape takes no others: that is a mistake of the graph, thrown by
+/// `compile`.
 public protocol Distribution: Module {
     var name: String { get }
     /// log p(x) in nats, `[batch]`, of x `[batch, ..]`.
@@ -21,6 +24,33 @@ public let halfLogTwoPi = 0.9189385332046727
 
 extension Tensor {
     fileprivate func overEvent() -> Tensor { shape.rank > 1 ? sum(axes: Array(1..<shape.rank)) : self }
+
+    /// This tensor, or a mistake where its examples are not of a shape. Broadcasting would hide it: one number would be
+    /// as likely as a vector that repeats it, and a constant would be counted once for several vectors.
+    fileprivate func examples(of example: [Int], for distribution: String) -> Tensor {
+        let expected = Shape([shape[0]] + example.map { Extent($0) })
+        if shape.rank > 0, shape == expected { return self }
+        let described = (["batch"] + example.map(\.description)).joined(separator: ", ")
+        return .misuse(distribution, "expected [\(described)], found \(shape)", of: self)
+    }
+
+    /// This tensor, computed from parameters for examples of a shape, or a mistake where another shape is asked for.
+    fileprivate func parameters(for example: [Int], _ asked: [Int], of distribution: String) -> Tensor {
+        asked == example
+            ? self : .misuse(distribution, "expected examples of shape \(example), found \(asked)", of: self)
+    }
+
+    /// log p of whole numbers 0 ..< levels by a rule that is asked about no others: those have minus infinity, NaN has
+    /// NaN, and no gradient passes through either.
+    fileprivate func onLevels(_ levels: Int, _ logProbability: (Tensor) -> Tensor) -> Tensor {
+        let x = elementType.isFloatingPoint ? self : cast(to: .float32)
+        let end = Tensor.scalar(Double(levels), x.elementType)
+        let isLevel = x.greaterOrEqual(0).and(x.less(end)).and(x.equal(x.apply(.floor)))
+        let isOther = x.less(0).or(x.greaterOrEqual(0))
+        let logs = logProbability(.select(isLevel, x, 0))
+        let constant = { (value: Double) in Tensor.scalar(value, logs.elementType) }
+        return .select(isLevel, logs, .select(isOther, constant(-.infinity), constant(.nan)))
+    }
 }
 
 /// Independent normals; standard if it has no parameters.
@@ -42,6 +72,7 @@ public struct DiagonalNormal: Distribution {
     public var name: String { mean == nil ? "standard normal" : "diagonal normal" }
 
     public func logProbability(_ x: Tensor) -> Tensor {
+        let x = mean.map { x.examples(of: $0.shape, for: name) } ?? x
         let centred = mean.map { x - $0.tensor } ?? x
         let z = logDeviation.map { centred * (-$0.tensor).exp() } ?? centred
         let terms = z.squared() * -0.5 - halfLogTwoPi
@@ -49,14 +80,16 @@ public struct DiagonalNormal: Distribution {
     }
 
     public func sample(_ shape: Shape, _ random: RandomSource) -> Tensor {
-        let z = random.normal(shape, stream: 3)
+        let noise = random.normal(shape, stream: 3)
+        let z = mean.map { noise.examples(of: $0.shape, for: name) } ?? noise
         let scaled = logDeviation.map { z * $0.tensor.exp() } ?? z
         return mean.map { scaled + $0.tensor } ?? scaled
     }
 
     public func entropy(_ example: [Int]) -> Tensor? {
         let constant = Double(example.reduce(1, *)) * (halfLogTwoPi + 0.5)
-        return logDeviation.map { $0.tensor.sum() + constant } ?? .scalar(constant)
+        return logDeviation.map { $0.tensor.parameters(for: $0.shape, example, of: name).sum() + constant }
+            ?? .scalar(constant)
     }
 }
 
@@ -68,6 +101,7 @@ public struct FullNormal: Distribution {
     public let count: Int
 
     public init(_ count: Int) {
+        precondition(count >= 1, "a normal needs at least one variable, found \(count)")
         self.count = count
         mean = Parameter([count], .zeros)
         lower = Parameter([count, count], .zeros)
@@ -89,16 +123,16 @@ public struct FullNormal: Distribution {
         let eye = Tensor.iota([Extent(count), Extent(count)], axis: 0)
             .equal(.iota([Extent(count), Extent(count)], axis: 1)).cast(to: x.elementType)
         let whiten = factor.triangularSolve(eye, isLower: true)
-        let z = (x - mean.tensor).matmul(whiten.matrixTransposed())
+        let z = (x.examples(of: [count], for: name) - mean.tensor).matmul(whiten.matrixTransposed())
         return (z.squared() * -0.5 - halfLogTwoPi).overEvent() - logDiagonal.tensor.sum()
     }
 
     public func sample(_ shape: Shape, _ random: RandomSource) -> Tensor {
-        random.normal(shape, stream: 3).matmul(factor.matrixTransposed()) + mean.tensor
+        random.normal(shape, stream: 3).examples(of: [count], for: name).matmul(factor.matrixTransposed()) + mean.tensor
     }
 
     public func entropy(_ example: [Int]) -> Tensor? {
-        logDiagonal.tensor.sum() + Double(count) * (halfLogTwoPi + 0.5)
+        logDiagonal.tensor.parameters(for: [count], example, of: name).sum() + Double(count) * (halfLogTwoPi + 0.5)
     }
 }
 
@@ -122,16 +156,25 @@ public struct Logistic: Distribution {
     public func entropy(_ example: [Int]) -> Tensor? { .scalar(2 * Double(example.reduce(1, *))) }
 }
 
-/// Independent uniforms on [low, high); minus infinity outside.
+/// Independent uniforms on [low, high); minus infinity outside. Draws are float32 numbers inside.
 public struct Uniform: Distribution {
     public let low: Double
     public let high: Double
 
     public init(_ low: Double = 0, _ high: Double = 1) {
-        precondition(low < high, "an empty interval has no uniform distribution")
+        precondition(
+            Float(high - low).isFinite && Float(high).isFinite,
+            "an interval that is not finite in float32 has no uniform distribution, found [\(low), \(high))")
         self.low = low
         self.high = high
+        precondition(
+            least <= greatest,
+            "an interval that holds no float32 number has no uniform distribution, found [\(low), \(high))")
     }
+
+    /// The ends of what can be drawn: inside for those who compare with the ends as they are, or rounded to float32.
+    private var least: Float { Double(Float(low)) < low ? Float(low).nextUp : Float(low) }
+    private var greatest: Float { Float(high).nextDown }
 
     public var name: String { "uniform on [\(low), \(high))" }
     private var logWidth: Double { Math.log(high - low) }
@@ -147,13 +190,16 @@ public struct Uniform: Distribution {
     }
 
     public func sample(_ shape: Shape, _ random: RandomSource) -> Tensor {
-        random.uniform(shape, stream: 3) * (high - low) + low
+        // The sum may be rounded up to the end that is not inside.
+        (random.uniform(shape, stream: 3) * (high - low) + low).maximum(.scalar(Double(least)))
+            .minimum(.scalar(Double(greatest)))
     }
 
     public func entropy(_ example: [Int]) -> Tensor? { .scalar(Double(example.reduce(1, *)) * logWidth) }
 }
 
-/// Independent binary variables with trained logits.
+/// Independent binary variables with trained logits. Numbers other than 0 and 1 have log p minus infinity and gradients
+/// of zero.
 public struct BernoulliDistribution: Distribution {
     public let logits: Parameter
 
@@ -162,25 +208,29 @@ public struct BernoulliDistribution: Distribution {
     public var name: String { "independent Bernoullis" }
 
     public func logProbability(_ x: Tensor) -> Tensor {
-        (x * logits.tensor - logits.tensor.softplus()).overEvent()
+        x.examples(of: logits.shape, for: name)
+            .onLevels(2) { $0 * logits.tensor - logits.tensor.softplus() }.overEvent()
     }
 
     public func sample(_ shape: Shape, _ random: RandomSource) -> Tensor {
         random.bernoulli(logits.tensor.sigmoid().broadcast(to: shape), stream: 0)
+            .examples(of: logits.shape, for: name)
     }
 
     public func entropy(_ example: [Int]) -> Tensor? {
-        let l = logits.tensor
+        let l = logits.tensor.parameters(for: logits.shape, example, of: name)
         return (l.softplus() - l * l.sigmoid()).sum()
     }
 }
 
-/// One of some levels 0 ..< n for each variable, independently, with trained logits `[variables, levels]`; x `[batch, variables]`.
+/// One of some levels 0 ..< n for each variable, independently, with trained logits `[variables, levels]`; x
+/// `[batch, variables]`. Other numbers have log p minus infinity and gradients of zero.
 public struct CategoricalDistribution: Distribution {
     public let logits: Parameter
     public let levels: Int
 
     public init(variables: Int, levels: Int) {
+        precondition(levels >= 1, "a category needs at least one level, found \(levels)")
         self.levels = levels
         logits = Parameter([variables, levels], .zeros)
     }
@@ -193,27 +243,32 @@ public struct CategoricalDistribution: Distribution {
     }
 
     public func logProbability(_ x: Tensor) -> Tensor {
-        Categorical(levels: levels).logProbability(x, parameters(x.shape[0])).overEvent()
+        x.examples(of: [logits.shape[0]], for: name)
+            .onLevels(levels) { Categorical(levels: levels).logProbability($0, parameters($0.shape[0])) }.overEvent()
     }
 
     public func sample(_ shape: Shape, _ random: RandomSource) -> Tensor {
-        Categorical(levels: levels).sample(parameters(shape[0]), random)
+        let drawn = Categorical(levels: levels).sample(parameters(shape[0]), random)
+        return drawn.shape == shape
+            ? drawn : .misuse(name, "expected draws of \(drawn.shape), found \(shape)", of: drawn)
     }
 
     public func entropy(_ example: [Int]) -> Tensor? {
-        let l = logits.tensor.logSoftmax(axis: 1)
+        let l = logits.tensor.parameters(for: [logits.shape[0]], example, of: name).logSoftmax(axis: 1)
         return -(l.exp() * l).sum()
     }
 }
 
 /// Whole numbers 0 ..< levels: a logistic's mass in the unit interval around each, the ends taking the tails (Kingma et al.
-/// 2016, equation 17; Salimans et al. 2017, equation 2). Trained means and log-scales for examples of a shape.
+/// 2016, equation 17; Salimans et al. 2017, equation 2). Trained means and log-scales for examples of a shape. Other
+/// numbers have log p minus infinity and gradients of zero.
 public struct DiscretizedLogistic: Distribution {
     public let mean: Parameter
     public let logScale: Parameter
     public let levels: Int
 
     public init(_ shape: [Int], levels: Int) {
+        precondition(levels >= 1, "a discretized logistic needs at least one level, found \(levels)")
         self.levels = levels
         mean = Parameter(shape, .constant(Float(levels - 1) / 2))
         logScale = Parameter(shape, .constant(Float(Math.log(Double(levels) / 8))))
@@ -222,6 +277,10 @@ public struct DiscretizedLogistic: Distribution {
     public var name: String { "discretized logistics of \(levels) levels" }
 
     public func logProbability(_ x: Tensor) -> Tensor {
+        x.examples(of: mean.shape, for: name).onLevels(levels, onLevel).overEvent()
+    }
+
+    private func onLevel(_ x: Tensor) -> Tensor {
         let inverse = (-logScale.tensor).exp()
         let upper = (x + 0.5 - mean.tensor) * inverse
         let lower = (x - 0.5 - mean.tensor) * inverse
@@ -230,24 +289,26 @@ public struct DiscretizedLogistic: Distribution {
         let middle = -(-upper).softplus() - lower.softplus() + (-(-inverse).apply(.expm1)).log()
         let isFirst = x.less(.scalar(0.5, x.elementType))
         let isLast = x.greater(.scalar(Double(levels) - 1.5, x.elementType))
-        return Tensor.select(
-            isFirst, -(-upper).softplus(), .select(isLast, -lower.softplus(), middle)
-        ).overEvent()
+        // An only level takes both tails.
+        let first: Tensor = levels == 1 ? .scalar(0, x.elementType) : -(-upper).softplus()
+        return .select(isFirst, first, .select(isLast, -lower.softplus(), middle))
     }
 
     public func sample(_ shape: Shape, _ random: RandomSource) -> Tensor {
-        let u = random.uniform(shape, stream: 3) + 0x1p-25
+        let u = random.uniform(shape, stream: 3).examples(of: mean.shape, for: name) + 0x1p-25
         let x = mean.tensor + (u.log() - (-u).log1p()) * logScale.tensor.exp()
         return (x + 0.5).apply(.floor).maximum(.scalar(0)).minimum(.scalar(Double(levels - 1)))
     }
 }
 
-/// A weighted choice between distributions of one shape.
+/// A weighted choice between distributions of one shape. What no component can draw has log p minus infinity and
+/// gradients of zero.
 public struct Mixture: Distribution {
     public let components: [any Distribution]
     public let logits: Parameter
 
     public init(_ components: [any Distribution]) {
+        precondition(!components.isEmpty, "a mixture needs at least one component, found none")
         self.components = components
         logits = Parameter([components.count], .zeros)
     }
@@ -258,7 +319,11 @@ public struct Mixture: Distribution {
         let n = x.shape[0]
         let parts = components.map { $0.logProbability(x).reshaped([n, 1]) }
         let joined = parts.count > 1 ? Tensor.concatenate(parts, axis: 1) : parts[0]
-        return (joined + logits.tensor.logSoftmax(axis: 0)).logSumExp(axes: [1])
+        let terms = joined + logits.tensor.logSoftmax(axis: 0)
+        // No component is responsible for what none can draw: its gradient would be zero over zero.
+        let isImpossible = terms.max(axes: [1], keepingAxes: true).equal(.scalar(-.infinity, terms.elementType))
+        let possible = Tensor.select(isImpossible.broadcast(to: terms.shape), 0, terms).logSumExp(axes: [1])
+        return .select(isImpossible.reshaped([n]), .scalar(-.infinity, possible.elementType), possible)
     }
 
     public func sample(_ shape: Shape, _ random: RandomSource) -> Tensor {
