@@ -29,46 +29,44 @@ public struct SplineTransformer: Transformer {
     public var parameterCount: Int { 3 * bins - 1 }
     public var inverseFormula: String { "a quadratic equation in the bin that holds z" }
 
-    /// The bins' widths, from raw numbers, and how far each bin's lower knot lies from the end of the interval that is nearer by count
-    /// of bins: sums of few widths, without the rounding of a number as large as the bound.
-    private func knots(_ raw: [Tensor]) -> (widths: [Tensor], distances: [Tensor]) {
+    /// The `bins + 1` knots, from raw numbers; the first and the last are the bounds. The others are sums from the nearer end, of few
+    /// widths each.
+    private func knots(_ raw: [Tensor]) -> [Tensor] {
         let top = raw.dropFirst().reduce(raw[0]) { $0.maximum($1) }.stoppingGradient()
         let weights = raw.map { ($0 - top).exp() }
         let (free, least): (Double, Double) = (2 * bound * (1 - leastBin * Double(bins)), 2 * bound * leastBin)
         let factor = free / total(weights)
         let widths = weights.map { $0 * factor + least }
-        var distances: [Tensor] = [.scalar(0, raw[0].elementType).broadcast(to: raw[0].shape)]
-        for width in widths[..<firstUpperBin].dropLast() { distances.append(distances[distances.count - 1] + width) }
-        var upper: [Tensor] = []
-        for width in widths[firstUpperBin...].reversed() { upper.append(upper.last.map { $0 + width } ?? width) }
-        return (widths, distances + upper.reversed())
+        func sums(_ widths: [Tensor]) -> [Tensor] {
+            widths.reduce(into: []) { sums, width in sums.append(sums.last.map { $0 + width } ?? width) }
+        }
+        let end = Tensor.scalar(bound, raw[0].elementType).broadcast(to: raw[0].shape)
+        let lower = sums(Array(widths[..<(bins / 2)])).map { $0 - bound }
+        let upper = sums(widths[(bins / 2 + 1)...].reversed()).map { bound - $0 }
+        return [-end] + lower + upper.reversed() + [end]
     }
 
-    /// The first of the bins whose lower knot is measured from the upper end.
-    private var firstUpperBin: Int { bins / 2 + bins % 2 }
-
     private struct Bin {
-        /// How far the value lies above the bin's lower knot.
+        /// How far the value lies above the lower knot.
         var rise: Tensor
         /// The lower knot on the other axis.
         var start: Tensor
         var width, height, left, right: Tensor
     }
 
-    /// The bin that holds a value, chosen by its lower knots.
+    /// The bin that holds a value, chosen by its lower knots. Widths and heights are the knots' differences, so that a bin ends where
+    /// the next begins, rounded or not.
     private func bin(_ value: Tensor, _ p: [Tensor], byOutput: Bool) -> Bin {
-        let (widths, xs) = knots(Array(p[0..<bins]))
-        let (heights, ys) = knots(Array(p[bins..<2 * bins]))
+        let (xs, ys) = (knots(Array(p[0..<bins])), knots(Array(p[bins..<2 * bins])))
         let one = Tensor.scalar(1, value.elementType).broadcast(to: value.shape)
         let derivatives = [one] + p[2 * bins..<3 * bins - 1].map { $0.softplus() + leastDerivative } + [one]
-        let (fromBelow, toAbove) = (value + bound, bound - value)
-        let (own, other) = byOutput ? (ys, xs) : (xs, ys)
+        // Only where bins may be narrower than rounding.
+        let least = Tensor.scalar(bound * FloatLimits(value.elementType).epsilon, value.elementType)
+        func length(_ knots: [Tensor], _ k: Int) -> Tensor { (knots[k + 1] - knots[k]).maximum(least) }
         func bin(_ k: Int) -> Bin {
-            let isUpper = k >= firstUpperBin
-            return Bin(
-                rise: isUpper ? own[k] - toAbove : fromBelow - own[k],
-                start: isUpper ? bound - other[k] : other[k] - bound,
-                width: widths[k], height: heights[k], left: derivatives[k], right: derivatives[k + 1])
+            Bin(
+                rise: value - (byOutput ? ys : xs)[k], start: (byOutput ? xs : ys)[k], width: length(xs, k),
+                height: length(ys, k), left: derivatives[k], right: derivatives[k + 1])
         }
         return (1..<max(bins, 1)).reduce(bin(0)) { chosen, k in
             let next = bin(k)
@@ -82,7 +80,7 @@ public struct SplineTransformer: Transformer {
         }
     }
 
-    /// A fraction of a bin without the rounding that takes it out of [0, 1]; its gradient is that of the fraction, which lies inside.
+    /// A root without the rounding that takes it out of [0, 1]; its gradient is that of the root, which lies inside.
     private func fraction(_ t: Tensor) -> Tensor { t + (t.clamped(0, 1) - t).stoppingGradient() }
 
     /// The bin seen from the knot that is nearer: turned around, equations 4 to 8 stay as they are, and a small distance from the
@@ -108,7 +106,7 @@ public struct SplineTransformer: Transformer {
         let isTurned = (whole.rise * 2).greater(whole.width)
         let b = turned(whole, isTurned, of: whole.width)
         let slope = b.height / b.width
-        let t = fraction(b.rise / b.width)
+        let t = b.rise / b.width
         let mixed = t * (1 - t)
         let part =
             b.height * (slope * t.squared() + b.left * mixed) / (slope + (b.left + b.right - slope * 2) * mixed)
