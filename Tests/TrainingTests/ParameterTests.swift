@@ -50,6 +50,15 @@ private struct TwoFlows: Module {
         #expect(Model().namedParameters().map(\.name) == ["weight"])
     }
 
+    /// What `inspect` counts of a flow of images: its networks are convolutions.
+    @Test func convolutionsOfFlowsAreCounted() {
+        let flow = Flow.glow(channels: 1, height: 4, width: 6, levels: 1, steps: 1, hidden: 5)
+        let layers = FlowModel(flow).describe().layers.filter { $0.shape.count == 4 }
+        #expect(layers.map(\.shape) == [[5, 2, 3, 3], [5, 5, 1, 1], [4, 5, 3, 3]])
+        // Two by three positions.
+        #expect(layers.map(\.multiplyAdds) == [5 * 2 * 9, 5 * 5, 4 * 5 * 9].map { $0 * 6 })
+    }
+
     @Test func twoOfOneNameAreRefused() throws {
         let (a, b) = (Scale(), Scale())
         let loss = (a.weight.tensor + b.weight.tensor).sum()
