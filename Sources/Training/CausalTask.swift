@@ -106,6 +106,23 @@ func convolutionLayers(_ outputs: [Tensor]) -> [ModelDescription.Layer] {
     }
 }
 
+/// The multiply-adds of one example in products of what is computed from it with matrices of parameters, by the name of the first
+/// parameter of two axes that a matrix is made of: a 1x1 convolution's matrix serves every position.
+func productMultiplyAdds(_ outputs: [Tensor]) -> [String: Int] {
+    var result: [String: Int] = [:]
+    var ofExamples = Set<Tensor>()
+    for node in topologicalOrder(outputs) {
+        let reads = node.inputs.map { ofExamples.contains(Tensor($0.node)) }
+        if reads.contains(true) || Tensor(node).placeholder?.role == .input { ofExamples.insert(Tensor(node)) }
+        guard node.operation is MatrixProduct, reads[0] != reads[1] else { continue }
+        let sources = topologicalOrder([node.inputs[reads[0] ? 1 : 0]]).compactMap { Tensor($0).placeholder }
+        guard let weight = sources.first(where: { $0.type.shape.rank == 2 }) else { continue }
+        let (outputs, terms) = (Tensor(node).shape.count.resolved(batch: 1), node.inputs[0].shape[-1].coefficient)
+        result[weight.label, default: 0] += outputs * terms
+    }
+    return result
+}
+
 /// The choices of a PixelCNN.
 public struct PixelCNNSettings: ModelSettings {
     /// Values of a variable: 2 for binary pixels, up to 256.

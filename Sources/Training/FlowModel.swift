@@ -70,12 +70,14 @@ public final class FlowModel: LatentModel {
     }
 
     public func describe() -> ModelDescription {
-        let convolutions = convolutionLayers([flow.logProbability(Tensor.input("x", flow.shape))])
+        let density = flow.logProbability(Tensor.input("x", flow.shape))
+        let products = productMultiplyAdds([density])
         return ModelDescription(
             layers: module.namedParameters().filter { $0.parameter.shape.count == 2 }.map { name, parameter in
-                let dense = parameter.shape.reduce(1, *)
+                let weights = parameter.shape.reduce(1, *)
+                let dense = products[name] ?? weights
                 let live = parameter.mask.map { mask in
-                    (0..<dense).count { !mask.isDead($0, shape: parameter.shape) }
+                    (0..<weights).count { !mask.isDead($0, shape: parameter.shape) }
                 }
                 var layer = ModelDescription.Layer(
                     name: name, shape: parameter.shape, multiplyAdds: dense, liveMultiplyAdds: live ?? dense)
@@ -83,7 +85,7 @@ public final class FlowModel: LatentModel {
                     (layer.inputDegrees, layer.outputDegrees, layer.isStrict) = (input, output, strict)
                 }
                 return layer
-            } + convolutions,
+            } + convolutionLayers([density]),
             remarks: flow.bijector.structure.lines() + ["base: \(flow.base.name)"])
     }
 

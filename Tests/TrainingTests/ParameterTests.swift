@@ -57,6 +57,15 @@ private struct TwoFlows: Module {
         #expect(layers.map(\.shape) == [[5, 2, 3, 3], [5, 5, 1, 1], [4, 5, 3, 3]])
         // Two by three positions.
         #expect(layers.map(\.multiplyAdds) == [5 * 2 * 9, 5 * 5, 4 * 5 * 9].map { $0 * 6 })
+        for decomposed in [false, true] {
+            let flow = Flow.glow(
+                channels: 1, height: 4, width: 6, levels: 1, steps: 1, hidden: 5, decomposed: decomposed)
+            let matrices = FlowModel(flow).describe().layers.filter { $0.shape == [4, 4] }
+            #expect(matrices.map(\.multiplyAdds).max() == 16 * 6)
+        }
+        let vector = Flow.realNVP(variables: 6, layers: 1, hidden: [5])
+        #expect(FlowModel(vector).describe().layers.map(\.multiplyAdds) == [6 * 5, 5 * 12])
+        #expect(FlowModel(vector).describe().layers.map(\.liveMultiplyAdds) == [3 * 5, 5 * 6])
     }
 
     @Test func twoOfOneNameAreRefused() throws {
