@@ -33,7 +33,7 @@ public struct Autoregressive: Bijector {
         conditioner(x, pass).blocks(transformer.parameterCount, for: transformed(x))
     }
 
-    private func transformed(_ x: Tensor) -> Tensor { x.vectors(of: order.index.count, for: "autoregressive") }
+    private func transformed(_ x: Tensor) -> Tensor { x.examples(of: [order.index.count], for: "autoregressive") }
 
     public func forward(_ x: Tensor, _ pass: Pass) -> Mapped {
         let (z, log) = transformer.forward(x, parameters(x, pass))

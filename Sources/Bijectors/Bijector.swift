@@ -233,11 +233,4 @@ extension Tensor {
     package static func ownVariable(_ shape: Shape, _ element: ElementType = .float32) -> Tensor {
         .input("own x", shape, element)
     }
-
-    /// This tensor, or a mistake where its examples are not vectors of `count` numbers. Broadcasting would hide it, and a map that
-    /// it widens or whose numbers it repeats is another than the one whose determinant is known.
-    func vectors(of count: Int, for operation: String) -> Tensor {
-        if shape.rank == 2, shape[1] == Extent(count) { return self }
-        return .misuse(operation, "expected [batch, \(count)], found \(shape)", of: self)
-    }
 }

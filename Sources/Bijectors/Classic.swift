@@ -40,7 +40,7 @@ public struct Planar: Bijector {
     }
 
     public func forward(_ x: Tensor, _ pass: Pass) -> Mapped {
-        let x = x.vectors(of: direction.count, for: "planar")
+        let x = x.examples(of: [direction.count], for: "planar")
         let (w, b, u, _, excess) = parts(x, pass)
         let h = (dot(w, x) + b).tanh()
         return Mapped(x + u * h, logDeterminant(h, excess))
@@ -48,7 +48,7 @@ public struct Planar: Bijector {
 
     /// a = w . x solves w . z = a + (w . u) tanh(a + b), an increasing function of a; then x = z - u tanh(a + b).
     public func inverse(_ z: Tensor, _ pass: Pass) -> Mapped {
-        let z = z.vectors(of: direction.count, for: "planar")
+        let z = z.examples(of: [direction.count], for: "planar")
         let (w, b, u, product, excess) = parts(z, pass)
         let target = dot(w, z)
         let reach = product.absolute()
@@ -115,7 +115,7 @@ public struct Radial: Bijector {
     }
 
     public func forward(_ x: Tensor, _ pass: Pass) -> Mapped {
-        let x = x.vectors(of: count, for: "radial")
+        let x = x.examples(of: [count], for: "radial")
         let (centre, alpha, beta, excess) = parts(x, pass)
         let v = x - centre
         let r = length(v)
@@ -124,7 +124,7 @@ public struct Radial: Bijector {
 
     /// The distance r solves |z - x0| = r (1 + beta / (alpha + r)), a quadratic equation with one positive root.
     public func inverse(_ z: Tensor, _ pass: Pass) -> Mapped {
-        let z = z.vectors(of: count, for: "radial")
+        let z = z.examples(of: [count], for: "radial")
         let (centre, alpha, beta, excess) = parts(z, pass)
         let v = z - centre
         let far = length(v)

@@ -208,12 +208,12 @@ public struct Householder: Bijector {
     }
 
     public func forward(_ x: Tensor, _ pass: Pass) -> Mapped {
-        let x = x.vectors(of: count, for: "Householder")
+        let x = x.examples(of: [count], for: "Householder")
         return Mapped(all(x, pass).reduce(x) { $0.reflected(by: $1) }, x.zeroPerExample())
     }
 
     public func inverse(_ z: Tensor, _ pass: Pass) -> Mapped {
-        let z = z.vectors(of: count, for: "Householder")
+        let z = z.examples(of: [count], for: "Householder")
         return Mapped(all(z, pass).reversed().reduce(z) { $0.reflected(by: $1) }, z.zeroPerExample())
     }
 

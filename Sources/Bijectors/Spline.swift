@@ -68,7 +68,7 @@ public struct SplineTransformer: Transformer {
                 rise: value - (byOutput ? ys : xs)[k], start: (byOutput ? xs : ys)[k], width: length(xs, k),
                 height: length(ys, k), left: derivatives[k], right: derivatives[k + 1])
         }
-        return (1..<max(bins, 1)).reduce(bin(0)) { chosen, k in
+        return (1..<bins).reduce(bin(0)) { chosen, k in
             let next = bin(k)
             let isHere = next.rise.greaterOrEqual(.scalar(0, value.elementType))
             func choose(_ member: KeyPath<Bin, Tensor>) -> Tensor {

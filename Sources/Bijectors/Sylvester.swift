@@ -123,7 +123,7 @@ public struct Sylvester: Bijector {
     }
 
     public func forward(_ x: Tensor, _ pass: Pass) -> Mapped {
-        let x = x.vectors(of: count, for: "Sylvester")
+        let x = x.examples(of: [count], for: "Sylvester")
         let p = parts(x, pass)
         let h = (apply(p.s, p.project(x)) + p.b).tanh()
         return Mapped(x + p.lift(apply(p.r, h)), logDeterminant(h, p))
@@ -132,7 +132,7 @@ public struct Sylvester: Bijector {
     /// In the coordinates v = transposed(Q) x the map is triangular: from the last coordinate to the first each is the root of
     /// one increasing function.
     public func inverse(_ z: Tensor, _ pass: Pass) -> Mapped {
-        let z = z.vectors(of: count, for: "Sylvester")
+        let z = z.examples(of: [count], for: "Sylvester")
         let p = parts(z, pass)
         let target = p.project(z)
         let n = z.shape[0]

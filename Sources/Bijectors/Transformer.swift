@@ -57,16 +57,12 @@ public enum ScaleBound: Hashable, Sendable {
 
     func logScale(_ raw: Tensor) -> Tensor {
         switch self {
-        case .none: return raw
-        case .tanh(let limit):
-            precondition(limit > 0 && limit.isFinite, "a bound of log-scales lies above 0, found \(limit)")
-            return limit == 1 ? raw.tanh() : (raw / limit).tanh() * limit
-        case .softClip(let limit):
-            precondition(limit > 0 && limit.isFinite, "a bound of log-scales lies above 0, found \(limit)")
-            return raw / (raw.absolute() / limit + 1)
+        case .none: raw
+        case .tanh(let limit): limit == 1 ? raw.tanh() : (raw / limit).tanh() * limit
+        case .softClip(let limit): raw / (raw.absolute() / limit + 1)
         case .sigmoid(let shift):
             // Scales whose inverse overflows would make NaN of 0.
-            return (-(-(raw + shift)).softplus()).maximum(
+            (-(-(raw + shift)).softplus()).maximum(
                 .scalar(-FloatLimits(raw.elementType).exponent, raw.elementType))
         }
     }
@@ -114,6 +110,12 @@ public struct AffineTransformer: Transformer {
     public let bound: ScaleBound
 
     public init(_ form: Form = .scaleThenShift, bound: ScaleBound = .tanh(limit: 3)) {
+        switch bound {
+        case .tanh(let limit), .softClip(let limit):
+            precondition(
+                limit > 0 && limit.isFinite, "log-scales have a finite bound above 0, found \(limit)")
+        case .none, .sigmoid: break
+        }
         self.form = form
         self.bound = bound
     }

@@ -25,15 +25,6 @@ public let halfLogTwoPi = 0.9189385332046727
 extension Tensor {
     fileprivate func overEvent() -> Tensor { shape.rank > 1 ? sum(axes: Array(1..<shape.rank)) : self }
 
-    /// This tensor, or a mistake where its examples are not of a shape. Broadcasting would hide it: one number would be
-    /// as likely as a vector that repeats it, and a constant would be counted once for several vectors.
-    fileprivate func examples(of example: [Int], for distribution: String) -> Tensor {
-        let expected = Shape([shape[0]] + example.map { Extent($0) })
-        if shape.rank > 0, shape == expected { return self }
-        let described = (["batch"] + example.map(\.description)).joined(separator: ", ")
-        return .misuse(distribution, "expected [\(described)], found \(shape)", of: self)
-    }
-
     /// This tensor, computed from parameters for examples of a shape, or a mistake where another shape is asked for.
     fileprivate func parameters(for example: [Int], _ asked: [Int], of distribution: String) -> Tensor {
         asked == example

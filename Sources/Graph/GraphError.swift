@@ -42,6 +42,14 @@ extension Tensor {
     package static func misuse(_ operation: String, _ message: String, of x: Tensor) -> Tensor {
         Tensor(Node(Misuse(name: operation, message: message), [x], at: x.location))
     }
+
+    /// This tensor, or a mistake where its examples are not of a shape. Broadcasting would hide it: what widens x, or repeats its
+    /// numbers, is another map or another density than the one that is known for examples of that shape.
+    package func examples(of example: [Int], for operation: String) -> Tensor {
+        if shape.rank > 0, shape == Shape([shape[0]] + example.map { Extent($0) }) { return self }
+        let described = (["batch"] + example.map(\.description)).joined(separator: ", ")
+        return .misuse(operation, "expected [\(described)], found \(shape)", of: self)
+    }
 }
 
 /// Stands where a layer or a bijector does not fit what it is applied to.

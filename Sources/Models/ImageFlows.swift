@@ -15,7 +15,8 @@ public struct MultiScale: Bijector {
     }
 
     public func forward(_ x: Tensor, _ pass: Pass) -> Mapped {
-        if let mistake = mistake(x, example) { return mistake }
+        let x = checked(x, example)
+        if x.error != nil { return Mapped(x, x) }
         var (h, log, latents) = (x, x.zeroPerExample(), [Tensor]())
         for (index, level) in levels.enumerated() {
             let next = level.forward(h, pass)
@@ -30,7 +31,8 @@ public struct MultiScale: Bijector {
     }
 
     public func inverse(_ z: Tensor, _ pass: Pass) -> Mapped {
-        if let mistake = mistake(z, [example.reduce(1, *)]) { return mistake }
+        let z = checked(z, [example.reduce(1, *)])
+        if z.error != nil { return Mapped(z, z) }
         // The shapes of the levels' results follow from the number of latents and the first level's input.
         var start = z.shape[1].coefficient
         var (h, log) = (Tensor?.none, z.zeroPerExample())
@@ -47,19 +49,9 @@ public struct MultiScale: Bijector {
         return Mapped(h ?? z, log)
     }
 
-    /// Why x cannot be mapped: the levels do not fit the data, or x is no such data.
-    private func mistake(_ x: Tensor, _ shape: [Int]) -> Mapped? {
-        if x.error != nil { return Mapped(x, x) }
-        let mistake: Tensor
-        let expected = Shape([x.shape.dimensions.first ?? .batch] + shape.map { Extent($0) })
-        if let problem {
-            mistake = .misuse(problem.operation, problem.message, of: x)
-        } else if x.shape != expected {
-            mistake = .misuse("multi-scale", "expected \(expected), found \(x.shape)", of: x)
-        } else {
-            return nil
-        }
-        return Mapped(mistake, mistake)
+    /// x, or a mistake where the levels do not fit the data, or x is no such data.
+    private func checked(_ x: Tensor, _ shape: [Int]) -> Tensor {
+        problem.map { .misuse($0.operation, $0.message, of: x) } ?? x.examples(of: shape, for: "multi-scale")
     }
 
     /// Channels, height and width of the data.

@@ -87,42 +87,6 @@ public final class CausalTask: TrainableModel {
     }
 }
 
-/// The convolutions that some tensors are computed by, with the multiply-adds of one example.
-func convolutionLayers(_ outputs: [Tensor]) -> [ModelDescription.Layer] {
-    topologicalOrder(outputs).compactMap { node in
-        guard let convolution = node.operation as? Convolution, convolution.role != .weightGradient,
-            let geometry = try? convolution.geometry(node.inputs.map(\.type))
-        else { return nil }
-        let positions = convolution.role == .forward ? geometry.outputCount : geometry.inputCount
-        let weights = geometry.weightShape.reduce(1, *)
-        let live =
-            convolution.mask?.liveCount(outputs: geometry.outputChannels, inputs: geometry.inputsPerGroup)
-            ?? weights
-        // The parameter that the weight is made from.
-        let label = topologicalOrder([node.inputs[1]]).compactMap { Tensor($0).placeholder?.label }.first
-        return ModelDescription.Layer(
-            name: label.map { $0.hasSuffix(".weight") ? String($0.dropLast(7)) : $0 } ?? "convolution",
-            shape: geometry.weightShape, multiplyAdds: weights * positions, liveMultiplyAdds: live * positions)
-    }
-}
-
-/// The multiply-adds of one example in products of what is computed from it with matrices of parameters, by the name of the first
-/// parameter of two axes that a matrix is made of: a 1x1 convolution's matrix serves every position.
-func productMultiplyAdds(_ outputs: [Tensor]) -> [String: Int] {
-    var result: [String: Int] = [:]
-    var ofExamples = Set<Tensor>()
-    for node in topologicalOrder(outputs) {
-        let reads = node.inputs.map { ofExamples.contains(Tensor($0.node)) }
-        if reads.contains(true) || Tensor(node).placeholder?.role == .input { ofExamples.insert(Tensor(node)) }
-        guard node.operation is MatrixProduct, reads[0] != reads[1] else { continue }
-        let sources = topologicalOrder([node.inputs[reads[0] ? 1 : 0]]).compactMap { Tensor($0).placeholder }
-        guard let weight = sources.first(where: { $0.type.shape.rank == 2 }) else { continue }
-        let (outputs, terms) = (Tensor(node).shape.count.resolved(batch: 1), node.inputs[0].shape[-1].coefficient)
-        result[weight.label, default: 0] += outputs * terms
-    }
-    return result
-}
-
 /// The choices of a PixelCNN.
 public struct PixelCNNSettings: ModelSettings {
     /// Values of a variable: 2 for binary pixels, up to 256.
