@@ -8,8 +8,8 @@ let package = Package(
         .library(
             name: "Martlet",
             targets: [
-                "Graph", "Compiler", "CPU", "OpenCL", "Layers", "Distributions", "Bijectors", "Models", "Datasets",
-                "Training",
+                "Graph", "Compiler", "CPU", "OpenCL", "Layers", "Distributions", "Bijectors", "Likelihood", "Models",
+                "Datasets", "Training", "Lab",
             ]),
         .executable(name: "martlet", targets: ["martlet"]),
     ],
@@ -34,28 +34,35 @@ let package = Package(
         // 3: the backends
         .target(name: "CPU", dependencies: ["Compiler", "CPUKernels", "Kernels"], path: "Sources/Backends/CPU"),
         .target(name: "OpenCL", dependencies: ["Compiler", "COpenCL", "Kernels"], path: "Sources/Backends/OpenCL"),
-        // 4: what models are made of
+        // 4: what models are made of, and what a model is
         .target(name: "Layers", dependencies: ["Graph", "Kernels"], path: "Sources/Layers"),
         .target(name: "Distributions", dependencies: ["Graph", "Layers"], path: "Sources/Distributions"),
         .target(
             name: "Bijectors", dependencies: ["Graph", "Compiler", "Layers", "Distributions"], path: "Sources/Bijectors"
         ),
+        .target(name: "Likelihood", dependencies: ["Graph", "Layers", "Distributions"], path: "Sources/Likelihood"),
         // 5: models
         .target(
-            name: "Models", dependencies: ["Compiler", "Layers", "Distributions", "Bijectors"], path: "Sources/Models"),
-        // 6: data and training
+            name: "Models", dependencies: ["Compiler", "Layers", "Distributions", "Bijectors", "Likelihood"],
+            path: "Sources/Models"),
+        // 6: data, training and the command line
         .target(
-            name: "Datasets", dependencies: ["Graph", "Kernels", "CZip", "CLZMA", "CPNG"], path: "Sources/Datasets"),
+            name: "Datasets",
+            dependencies: ["Graph", "Kernels", "Distributions", "Likelihood", "CZip", "CLZMA", "CPNG"],
+            path: "Sources/Datasets"),
         .target(
-            name: "Training", dependencies: ["Compiler", "Layers", "Distributions", "Bijectors", "Models", "Datasets"],
+            name: "Training", dependencies: ["CPU", "OpenCL", "Layers", "Distributions", "Likelihood", "Datasets"],
             path: "Sources/Training"),
-        // 7: experiments and the command line
-        .target(name: "Experiments", dependencies: ["Compiler", "Training"], path: "experiments"),
-        .executableTarget(
-            name: "martlet",
-            dependencies: [
-                "CPU", "OpenCL", "Experiments", .product(name: "ArgumentParser", package: "swift-argument-parser"),
-            ], path: "Sources/martlet"),
+        .target(
+            name: "Lab",
+            dependencies: ["Training", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+            path: "Sources/Lab"),
+        // 7: experiments, workloads and the program
+        .target(name: "Experiments", dependencies: ["Lab", "Models"], path: "experiments"),
+        .target(
+            name: "Benchmarks", dependencies: ["Lab", "Models"], path: "benchmarks",
+            exclude: ["compare.py", "torch_workloads.py", "WORKLOADS.md"]),
+        .executableTarget(name: "martlet", dependencies: ["Experiments", "Benchmarks"], path: "Sources/Program"),
         // times of single kernels
         .executableTarget(
             name: "kernel-bench", dependencies: ["CPU", "OpenCL", "Bijectors"], path: "Sources/KernelBench"),

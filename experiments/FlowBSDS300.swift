@@ -1,5 +1,8 @@
 import Datasets
 import Graph
+import Lab
+import Likelihood
+import Models
 import Training
 
 /// 8 x 8 patches of natural images as the flow papers use them: uniform noise is added, the result divided by 256, each
@@ -51,17 +54,17 @@ extension Experiment {
         Experiment(
             name: "\(flow)-bsds300", summary: summary, paper: paper, paperNats: paperNats,
             configuration: RunConfiguration(
-                FlowSettings {
+                Flow.VectorSettings {
                     $0.flow = flow
                     $0.layers = 10
                     $0.hidden = [512, 512]
                     $0.limit = 3
                     $0.normalization = "actNorm"
-                }, experiment: "\(flow)-bsds300"
+                }
             ) {
                 $0.batch = 512
                 $0.epochs = epochs
-                $0.rate = 0.0007
+                $0.learningRate = 0.0007
                 $0.schedule = .cosine
                 $0.averaging = 0.999
                 $0.clipNorm = 10

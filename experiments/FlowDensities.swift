@@ -1,19 +1,22 @@
 import Datasets
 import Graph
+import Lab
+import Likelihood
+import Models
 import Training
 
 /// Every two-dimensional density with four flows. The density is known, so the test figure minus the optimum is the
 /// Kullback-Leibler divergence from the truth to the model, in nats.
-private func densityFlow(_ density: PlanarDensity, _ name: String, _ paper: String, _ settings: FlowSettings)
+private func densityFlow(_ density: PlanarDensity, _ name: String, _ paper: String, _ settings: Flow.VectorSettings)
     -> Experiment
 {
     Experiment(
         name: "\(name)-\(density.rawValue)", summary: "\(name) on the density \(density.rawValue)", paper: paper,
         paperNats: nil,
-        configuration: RunConfiguration(settings, experiment: "\(name)-\(density.rawValue)") {
+        configuration: RunConfiguration(settings) {
             $0.batch = 256
             $0.epochs = 40
-            $0.rate = 0.002
+            $0.learningRate = 0.002
             $0.schedule = .cosine
             $0.averaging = 0.995
             $0.clipNorm = 5
@@ -47,7 +50,7 @@ extension Experiment {
         [
             densityFlow(
                 density, "realnvp", "Dinh et al. 2017",
-                FlowSettings {
+                Flow.VectorSettings {
                     $0.flow = "realnvp"
                     $0.layers = 12
                     $0.hidden = [64, 64]
@@ -56,7 +59,7 @@ extension Experiment {
                 }),
             densityFlow(
                 density, "maf", "Papamakarios et al. 2017",
-                FlowSettings {
+                Flow.VectorSettings {
                     $0.flow = "maf"
                     $0.layers = 16
                     $0.hidden = [64, 64]
@@ -65,7 +68,7 @@ extension Experiment {
                 }),
             densityFlow(
                 density, "spline", "Durkan et al. 2019",
-                FlowSettings {
+                Flow.VectorSettings {
                     $0.flow = "coupling"
                     $0.transformer = "spline:12"
                     $0.layers = 6
@@ -74,7 +77,7 @@ extension Experiment {
                 }),
             densityFlow(
                 density, "planar", "Rezende and Mohamed 2015",
-                FlowSettings {
+                Flow.VectorSettings {
                     $0.flow = "planar"
                     $0.layers = 32
                 }),

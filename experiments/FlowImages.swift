@@ -1,5 +1,8 @@
 import Datasets
 import Graph
+import Lab
+import Likelihood
+import Models
 import Training
 
 /// Grey MNIST digits, 0 to 255, 50000 to train on, in file order.
@@ -29,20 +32,20 @@ private func smallCIFAR(_ folder: String) throws -> ExperimentData {
 
 private func vector(
     _ name: String, _ summary: String, _ paper: String, epochs: Int, rate: Double,
-    _ change: (inout FlowSettings) -> Void
+    _ change: (inout Flow.VectorSettings) -> Void
 ) -> Experiment {
     Experiment(
         name: name, summary: summary, paper: paper, paperNats: nil,
         configuration: RunConfiguration(
-            FlowSettings {
+            Flow.VectorSettings {
                 $0.levels = 256
                 $0.alpha = 1e-6
                 change(&$0)
-            }, experiment: name
+            }
         ) {
             $0.batch = 100
             $0.epochs = epochs
-            $0.rate = rate
+            $0.learningRate = rate
             $0.schedule = .cosine
             $0.clipNorm = 100
             $0.weightDecay = 1e-5
@@ -52,15 +55,15 @@ private func vector(
 }
 
 private func image(
-    _ name: String, _ summary: String, _ paper: String, epochs: Int, settings: ImageFlowSettings,
+    _ name: String, _ summary: String, _ paper: String, epochs: Int, settings: Flow.ImageSettings,
     load: @escaping @Sendable (String) throws -> ExperimentData
 ) -> Experiment {
     Experiment(
         name: name, summary: summary, paper: paper, paperNats: nil,
-        configuration: RunConfiguration(settings, experiment: name) {
+        configuration: RunConfiguration(settings) {
             $0.batch = 32
             $0.epochs = epochs
-            $0.rate = 0.001
+            $0.learningRate = 0.001
             $0.schedule = .cosine
             $0.clipNorm = 50
             $0.samples = 64
@@ -72,9 +75,9 @@ private func autoencoder(_ name: String, _ posterior: String, _ paper: String) -
     Experiment(
         name: name, summary: "variational autoencoder, posterior \(posterior), on the fixed binarization of MNIST",
         paper: paper, paperNats: nil,
-        configuration: RunConfiguration(VAESettings { $0.posterior = posterior }, experiment: name) {
+        configuration: RunConfiguration(VAE.Settings { $0.posterior = posterior }) {
             $0.epochs = 30
-            $0.rate = 0.001
+            $0.learningRate = 0.001
             $0.schedule = .cosine
             $0.samples = 100
             $0.validationExamples = 1000
@@ -105,20 +108,20 @@ extension Experiment {
         },
         image(
             "realnvp-mnist", "multi-scale RealNVP on grey MNIST", "Dinh et al. 2017", epochs: 2,
-            settings: ImageFlowSettings {
+            settings: Flow.ImageSettings {
                 $0.flow = "realnvp"
                 $0.hidden = 24
             }, load: greyMNIST),
         image(
             "glow-mnist", "Glow on grey MNIST", "Kingma and Dhariwal 2018", epochs: 2,
-            settings: ImageFlowSettings {
+            settings: Flow.ImageSettings {
                 $0.steps = 6
                 $0.hidden = 48
             }, load: greyMNIST),
         image(
             "glow-cifar", "Glow on 4000 images of CIFAR-10 (a subset: its figure does not compare with the paper's)",
             "Kingma and Dhariwal 2018, table 2: 3.35 bits on the full set", epochs: 8,
-            settings: ImageFlowSettings {
+            settings: Flow.ImageSettings {
                 $0.scales = 3
                 $0.steps = 6
                 $0.hidden = 64

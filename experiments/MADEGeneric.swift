@@ -1,5 +1,8 @@
 import Datasets
 import Graph
+import Lab
+import Likelihood
+import Models
 import Training
 
 extension Experiment {
@@ -7,7 +10,7 @@ extension Experiment {
     static let made = Experiment(
         name: "made", summary: "MADE on your own data: --train F --valid F --test F, or one npz with those arrays",
         paper: "Germain et al. 2015", paperNats: nil,
-        configuration: RunConfiguration(MADESettings()) { $0.samples = 0 },
+        configuration: RunConfiguration(MADE.Settings()) { $0.samples = 0 },
         readsFiles: true,
         load: { configuration, _ in
             guard !configuration.train.isEmpty else {

@@ -1,4 +1,7 @@
 import Datasets
+import Lab
+import Likelihood
+import Models
 import Training
 
 extension Experiment {
@@ -7,9 +10,9 @@ extension Experiment {
         name: "made-glyphs",
         summary: "MADE on ten glyphs at random offsets with flipped pixels, beside the generator's own likelihood",
         paper: "Germain et al. 2015", paperNats: nil,
-        configuration: RunConfiguration(MADESettings { $0.hidden = [512, 512] }, experiment: "made-glyphs") {
+        configuration: RunConfiguration(MADE.Settings { $0.hidden = [512, 512] }) {
             $0.epochs = 100
-            $0.rate = 0.002
+            $0.learningRate = 0.002
             $0.schedule = .cosine
             $0.finalRate = 0.01
             $0.samples = 100

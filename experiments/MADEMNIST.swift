@@ -1,4 +1,7 @@
 import Datasets
+import Lab
+import Likelihood
+import Models
 import Training
 
 func binarizedMNIST(_ folder: String) throws -> ExperimentData {
@@ -16,13 +19,13 @@ extension Experiment {
     static let madeMNIST = Experiment(
         name: "made-mnist", summary: "MADE with one hidden layer of 2000 units on the fixed binarization of MNIST",
         paper: "Germain et al. 2015, table 6: MADE 1hl of 8000 units, 1 mask", paperNats: 88.40,
-        configuration: RunConfiguration(MADESettings { $0.hidden = [2000] }, experiment: "made-mnist") {
+        configuration: RunConfiguration(MADE.Settings { $0.hidden = [2000] }) {
             $0.epochs = 25
-            $0.rate = 0.001
+            $0.learningRate = 0.001
             $0.schedule = .cosine
             $0.optimizer = .adamw
             $0.weightDecay = 0.1
-            $0.lookAhead = 10
+            $0.patience = 10
         },
         load: { _, folder in try binarizedMNIST(folder) })
 
@@ -30,14 +33,14 @@ extension Experiment {
     static let madeMNISTPaper = Experiment(
         name: "made-mnist-8000", summary: "MADE with one hidden layer of 8000 units, the paper's configuration",
         paper: "Germain et al. 2015, table 6: MADE 1hl, 1 mask 88.40", paperNats: 88.40,
-        configuration: RunConfiguration(MADESettings { $0.hidden = [8000] }, experiment: "made-mnist-8000") {
+        configuration: RunConfiguration(MADE.Settings { $0.hidden = [8000] }) {
             $0.epochs = 25
-            $0.rate = 0.0005
+            $0.learningRate = 0.0005
             $0.schedule = .cosine
             // Without decay the last epochs overfit; three times as much underfits.
             $0.optimizer = .adamw
             $0.weightDecay = 0.1
-            $0.lookAhead = 10
+            $0.patience = 10
         },
         load: { _, folder in try binarizedMNIST(folder) })
 }

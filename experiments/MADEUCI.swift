@@ -1,13 +1,16 @@
 import Datasets
+import Lab
+import Likelihood
+import Models
 import Training
 
 /// The binary UCI sets of the NADE and MADE papers, with the paper's figure for a single mask.
 private func uci(
     _ set: String, nats: Double, hidden: [Int] = [500], _ change: (inout TrainingSettings) -> Void
 ) -> Experiment {
-    var configuration = RunConfiguration(MADESettings { $0.hidden = hidden }, experiment: "made-\(set)") {
+    var configuration = RunConfiguration(MADE.Settings { $0.hidden = hidden }) {
         $0.epochs = 200
-        $0.lookAhead = 30
+        $0.patience = 30
         $0.samples = 0
     }
     change(&configuration.training)
@@ -26,21 +29,21 @@ private func uci(
 
 extension Experiment {
     static let madeUCI: [Experiment] = [
-        uci("adult", nats: 13.12) { $0.rate = 0.001 },
-        uci("connect4", nats: 11.90) { $0.rate = 0.001 },
+        uci("adult", nats: 13.12) { $0.learningRate = 0.001 },
+        uci("connect4", nats: 11.90) { $0.learningRate = 0.001 },
         // 1400 examples: every hidden layer that was tried overfits (88.5 nats with 500 units), so there is none.
         uci("dna", nats: 83.63, hidden: []) {
-            $0.rate = 0.001
+            $0.learningRate = 0.001
             $0.weightDecay = 0.003
             $0.batch = 50
         },
         uci("mushrooms", nats: 9.68) {
-            $0.rate = 0.001
+            $0.learningRate = 0.001
             $0.batch = 50
             $0.epochs = 300
         },
         uci("nips", nats: 280.25) {
-            $0.rate = 0.0005
+            $0.learningRate = 0.0005
             $0.weightDecay = 1e-4
             $0.batch = 50
         },

@@ -1,5 +1,8 @@
 import Datasets
 import Graph
+import Lab
+import Likelihood
+import Models
 import Training
 
 extension Experiment {
@@ -13,14 +16,14 @@ extension Experiment {
         name: "pixelcnn-glyphs", summary: "PixelCNN on ten glyphs, beside the generator's own likelihood",
         paper: "van den Oord et al. 2016", paperNats: nil,
         configuration: RunConfiguration(
-            PixelCNNSettings {
+            PixelCNN.Settings {
                 $0.channels = 32
                 $0.blocks = 4
-            }, experiment: "pixelcnn-glyphs"
+            }
         ) {
             $0.epochs = 12
             $0.batch = 50
-            $0.rate = 0.002
+            $0.learningRate = 0.002
             $0.schedule = .cosine
             $0.samples = 100
         }, load: { configuration, folder in try madeGlyphs.data(configuration, dataFolder: folder) })
@@ -30,11 +33,11 @@ extension Experiment {
         name: "image-transformer-glyphs", summary: "A transformer on ten glyphs, beside the generator's own likelihood",
         paper: "Chen et al. 2020", paperNats: nil,
         configuration: RunConfiguration(
-            ImageTransformerSettings { $0.blocks = 4 }, experiment: "image-transformer-glyphs"
+            ImageTransformer.Settings { $0.blocks = 4 }
         ) {
             $0.epochs = 12
             $0.batch = 50
-            $0.rate = 0.002
+            $0.learningRate = 0.002
             $0.optimizer = .muon
             $0.schedule = .linear
             $0.samples = 100
@@ -49,16 +52,16 @@ extension Experiment {
             name: name, summary: "PixelCNN on the fixed binarization of MNIST, \(length)",
             paper: "van den Oord et al. 2016, table 4: PixelCNN", paperNats: 81.30,
             configuration: RunConfiguration(
-                PixelCNNSettings {
+                PixelCNN.Settings {
                     $0.channels = 64
                     $0.blocks = 7
                     $0.kernel = 5
-                    $0.places = true
-                }, experiment: name
+                    $0.positionEmbedding = true
+                }
             ) {
                 $0.epochs = epochs
                 $0.batch = 16
-                $0.rate = 0.004
+                $0.learningRate = 0.004
                 $0.optimizer = .muon
                 $0.schedule = .linear
                 $0.averaging = 0.999
@@ -82,14 +85,14 @@ extension Experiment {
         paper: "van den Oord et al. 2016b; 81.50 without classes by github.com/EugenHotaj/pytorch-generative",
         paperNats: 81.50,
         configuration: RunConfiguration(
-            GatedPixelCNNSettings {
+            GatedPixelCNN.Settings {
                 $0.channels = 24
                 $0.blocks = 5
-            }, experiment: "gated-pixelcnn-mnist"
+            }
         ) {
             $0.epochs = 4
             $0.batch = 50
-            $0.rate = 0.002
+            $0.learningRate = 0.002
             $0.schedule = .cosine
             $0.validationExamples = 2000
         },
@@ -106,7 +109,7 @@ extension Experiment {
             data.baselines = { [dataset] device in
                 [
                     Baselines.independent(dataset, levels: 2),
-                    try Baselines.logistic(dataset, levels: 2, epochs: 30, on: device),
+                    try logisticBaseline(dataset, levels: 2, epochs: 30, on: device),
                 ]
             }
             return data
@@ -117,17 +120,17 @@ extension Experiment {
         name: "pixelcnnpp-cifar", summary: "PixelCNN++ in small on 4000 images of CIFAR-10",
         paper: "Salimans et al. 2017, table 1: 2.92 bits per dimension on the whole set", paperNats: nil,
         configuration: RunConfiguration(
-            PixelCNNPlusPlusSettings {
+            PixelCNNPlusPlus.Settings {
                 $0.channels = 24
                 $0.scales = 2
                 $0.blocks = 1
                 $0.components = 5
                 $0.dropout = 0
-            }, experiment: "pixelcnnpp-cifar"
+            }
         ) {
             $0.epochs = 8
             $0.batch = 16
-            $0.rate = 0.002
+            $0.learningRate = 0.002
             $0.schedule = .cosine
             $0.samples = 16
         },
@@ -150,7 +153,7 @@ extension Experiment {
             data.baselines = { device in
                 [
                     Baselines.independent(dataset, levels: 256),
-                    try Baselines.logistic(dataset, levels: 256, epochs: 40, on: device),
+                    try logisticBaseline(dataset, levels: 256, epochs: 40, on: device),
                 ]
             }
             return data
@@ -161,14 +164,14 @@ extension Experiment {
         name: "vpn-moving-mnist", summary: "A Video Pixel Network in small on a moving digit, 5 frames of 20x20",
         paper: "Kalchbrenner et al. 2016, table 1: 87.6 nats a frame on two digits in 64x64", paperNats: nil,
         configuration: RunConfiguration(
-            VideoPixelNetworkSettings {
+            VideoPixelNetwork.Settings {
                 $0.channels = 24
                 $0.decoderBlocks = 3
-            }, experiment: "vpn-moving-mnist"
+            }
         ) {
             $0.epochs = 4
             $0.batch = 32
-            $0.rate = 0.002
+            $0.learningRate = 0.002
             $0.schedule = .cosine
             $0.samples = 16
         },
@@ -186,7 +189,7 @@ extension Experiment {
             data.baselines = { device in
                 [
                     Baselines.independent(dataset, levels: 2),
-                    try Baselines.logistic(dataset, levels: 2, epochs: 40, on: device),
+                    try logisticBaseline(dataset, levels: 2, epochs: 40, on: device),
                 ]
             }
             return data

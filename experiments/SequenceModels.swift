@@ -1,5 +1,8 @@
 import Datasets
 import Graph
+import Lab
+import Likelihood
+import Models
 import Training
 
 extension Experiment {
@@ -10,16 +13,16 @@ extension Experiment {
         name: "wavenet-digits", summary: "WaveNet on spoken digits, 8 kHz mu-law, beside Markov models",
         paper: "van den Oord et al. 2016", paperNats: nil,
         configuration: RunConfiguration(
-            WaveNetSettings {
+            WaveNet.Settings {
                 $0.residual = 32
                 $0.skip = 64
                 $0.stacks = 2
                 $0.layers = 8
-            }, experiment: "wavenet-digits"
+            }
         ) {
             $0.epochs = 3
             $0.batch = 4
-            $0.rate = 0.002
+            $0.learningRate = 0.002
             $0.schedule = .cosine
             $0.samples = 4
             $0.validationExamples = 64
@@ -60,15 +63,15 @@ extension Experiment {
         name: "bytenet-shakespeare", summary: "ByteNet's decoder on the characters of tiny Shakespeare",
         paper: "Kalchbrenner et al. 2016", paperNats: nil,
         configuration: RunConfiguration(
-            ByteNetSettings {
+            ByteNet.Settings {
                 $0.levels = 65
                 $0.channels = 192
                 $0.dropout = 0.1
-            }, experiment: "bytenet-shakespeare"
+            }
         ) {
             $0.epochs = 12
             $0.batch = 16
-            $0.rate = 0.002
+            $0.learningRate = 0.002
             $0.schedule = .cosine
             $0.samples = 4
         },
@@ -111,15 +114,15 @@ extension Experiment {
         name: "bytenet-reversal", summary: "ByteNet with an encoder: the target is the source read backwards",
         paper: "Kalchbrenner et al. 2016", paperNats: nil,
         configuration: RunConfiguration(
-            ByteNetSettings {
+            ByteNet.Settings {
                 $0.levels = 8
                 $0.channels = 64
                 $0.encoder = true
-            }, experiment: "bytenet-reversal"
+            }
         ) {
             $0.epochs = 10
             $0.batch = 50
-            $0.rate = 0.003
+            $0.learningRate = 0.003
             $0.schedule = .cosine
             $0.samples = 8
         },

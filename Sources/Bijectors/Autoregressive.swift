@@ -19,37 +19,37 @@ public struct Autoregressive: Bijector {
 
     /// With masked dense layers.
     public init(
-        _ order: Order, _ transformer: any Transformer, hidden: [Int], context: Int = 0,
+        _ order: Order, _ transformer: any Transformer, hidden: [Int], features: Int = 0,
         activation: Activation = .relu, startsAtIdentity: Bool = false
     ) {
         self.init(
             order, transformer,
             conditioner: MaskedMLP.autoregressive(
-                order: order, hidden: hidden, parameters: transformer.parameterCount, context: context,
+                order: order, hidden: hidden, parameters: transformer.parameterCount, features: features,
                 activation: activation, startsAtIdentity: startsAtIdentity))
     }
 
-    private func parameters(_ x: Tensor, _ pass: Pass) -> [Tensor] {
-        conditioner(x, pass).blocks(transformer.parameterCount, for: transformed(x))
+    private func parameters(_ x: Tensor, _ context: Context) -> [Tensor] {
+        conditioner(x, context).blocks(transformer.parameterCount, for: transformed(x))
     }
 
     private func transformed(_ x: Tensor) -> Tensor { x.examples(of: [order.index.count], for: "autoregressive") }
 
-    public func forward(_ x: Tensor, _ pass: Pass) -> Mapped {
-        let (z, log) = transformer.forward(x, parameters(x, pass))
+    public func forward(_ x: Tensor, _ context: Context) -> Mapped {
+        let (z, log) = transformer.forward(x, parameters(x, context))
         return Mapped(z, log.summedOverEvent())
     }
 
     /// As many passes as the order has groups, each settling one more: right whatever stood in their places before.
-    public func inverse(_ z: Tensor, _ pass: Pass) -> Mapped {
+    public func inverse(_ z: Tensor, _ context: Context) -> Mapped {
         var x = Tensor.scalar(0, z.elementType).broadcast(to: z.shape)
         var log = x
-        for _ in 0..<max(1, order.groupCount) { (x, log) = transformer.inverse(z, parameters(x, pass)) }
+        for _ in 0..<max(1, order.groupCount) { (x, log) = transformer.inverse(z, parameters(x, context)) }
         return Mapped(x, log.summedOverEvent())
     }
 
-    public func solve(_ z: Tensor, given x: Tensor, _ pass: Pass) -> (drawn: Tensor, order: Order)? {
-        (transformer.inverse(z, parameters(x, pass)).value, order)
+    public func solve(_ z: Tensor, given x: Tensor, _ context: Context) -> (drawn: Tensor, order: Order)? {
+        (transformer.inverse(z, parameters(x, context)).value, order)
     }
 
     public var structure: BijectorStructure {
@@ -62,11 +62,12 @@ public struct Autoregressive: Bijector {
             inversion: .sequential)
     }
 
-    public func claims(_ x: Tensor, _ pass: Pass) -> [OrderClaim] {
+    public func claims(_ x: Tensor, _ context: Context) -> [OrderClaim] {
         let variables = order.index.indices.map { Int32($0) }
         return transformer.strayClaims(transformed(x)) + [
             OrderClaim(
-                "parameters", conditioner(x, pass).parameters(transformer.parameterCount, for: transformed(x)), of: x,
+                "parameters", conditioner(x, context).parameters(transformer.parameterCount, for: transformed(x)),
+                of: x,
                 order: order,
                 variables: (0..<transformer.parameterCount).flatMap { _ in variables })
         ]

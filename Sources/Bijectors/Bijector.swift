@@ -8,28 +8,28 @@ import Layers
 /// `[batch, ..]`, in float32 or float64, and are ordinary graphs: they can be differentiated, fused and compiled.
 public protocol Bijector: Module {
     /// z and log|det dz/dx|.
-    func forward(_ x: Tensor, _ pass: Pass) -> Mapped
+    func forward(_ x: Tensor, _ context: Context) -> Mapped
     /// x and log|det dx/dz|, as one graph. Where `structure.inversion` is sequential this costs as many passes as there are
     /// variables; `FlowSampler` compiles the incremental program instead.
-    func inverse(_ z: Tensor, _ pass: Pass) -> Mapped
+    func inverse(_ z: Tensor, _ context: Context) -> Mapped
     /// How determinant and inverse are found, and why that is right.
     var structure: BijectorStructure { get }
     /// The conditioners whose dependencies have to respect an order for `structure` to hold, built on x.
-    func claims(_ x: Tensor, _ pass: Pass) -> [OrderClaim]
+    func claims(_ x: Tensor, _ context: Context) -> [OrderClaim]
     /// The bijectors that this one applies one after the other; itself, if it is one step.
     var steps: [any Bijector] { get }
     /// For a sequential inverse: variable t of x as a function of z and of the variables of x before t.
-    func solve(_ z: Tensor, given x: Tensor, _ pass: Pass) -> (drawn: Tensor, order: Order)?
+    func solve(_ z: Tensor, given x: Tensor, _ context: Context) -> (drawn: Tensor, order: Order)?
 }
 
 extension Bijector {
-    public func claims(_ x: Tensor, _ pass: Pass) -> [OrderClaim] { [] }
+    public func claims(_ x: Tensor, _ context: Context) -> [OrderClaim] { [] }
     public var steps: [any Bijector] { [self] }
-    public func solve(_ z: Tensor, given x: Tensor, _ pass: Pass) -> (drawn: Tensor, order: Order)? { nil }
+    public func solve(_ z: Tensor, given x: Tensor, _ context: Context) -> (drawn: Tensor, order: Order)? { nil }
 
     /// The shape of z for examples of a shape.
-    public func outputShape(_ input: Shape, context: Tensor? = nil) -> Shape {
-        forward(.input("shape", input), Pass(context: context)).value.shape
+    public func outputShape(_ input: Shape, features: Tensor? = nil) -> Shape {
+        forward(.input("shape", input), Context(features: features)).value.shape
     }
 }
 
@@ -41,41 +41,6 @@ public struct Mapped {
     public init(_ value: Tensor, _ logDeterminant: Tensor) {
         self.value = value
         self.logDeterminant = logDeterminant
-    }
-}
-
-/// What one traversal of a stack of bijectors shares: the context it is conditioned on, and whether statistics of the batch
-/// are wanted.
-public final class Pass {
-    public enum Mode: Sendable {
-        /// Parameters and running statistics as they are.
-        case evaluate
-        /// Batch norm uses the batch's statistics and updates the running ones.
-        case train
-        /// ActNorm replaces its parameters by what normalises this batch (Kingma and Dhariwal 2018, section 3.1).
-        case initialize
-    }
-
-    public let mode: Mode
-    /// `[batch, features]`, or nothing.
-    public let context: Tensor?
-    /// What the traversal found for parameters that are not trained by gradients.
-    public private(set) var updates: [(parameter: Parameter, value: Tensor)] = []
-
-    public init(_ mode: Mode = .evaluate, context: Tensor? = nil) {
-        self.mode = mode
-        self.context = context
-    }
-
-    public func update(_ parameter: Parameter, _ value: Tensor) { updates.append((parameter, value)) }
-
-    /// The context beside x, or a mistake where there is none.
-    func context(beside x: Tensor) -> Tensor {
-        context
-            ?? .misuse(
-                "context",
-                "expected features [batch, count], as this bijector is conditioned on them, found a pass without; give Pass(context:)",
-                of: x)
     }
 }
 
@@ -112,12 +77,12 @@ extension Bijector {
     /// - Throws: `DependencyLeak` naming the way by which a conditioner breaks its order, or by which a transformer reads other elements
     ///   than its own; `GraphError` where a conditioner reads an input that it was not handed, of which nothing can be proved.
     @discardableResult public func proveStructure(
-        _ shape: Shape, context: Tensor? = nil, element: ElementType = .float32
+        _ shape: Shape, features: Tensor? = nil, element: ElementType = .float32
     )
         throws -> [(claim: String, proof: AutoregressiveProof)]
     {
-        let known = context.map { Set(topologicalOrder([$0]).compactMap { Tensor($0).placeholder }) } ?? []
-        return try claims(.ownVariable(shape, element), Pass(context: context)).map { claim in
+        let known = features.map { Set(topologicalOrder([$0]).compactMap { Tensor($0).placeholder }) } ?? []
+        return try claims(.ownVariable(shape, element), Context(features: features)).map { claim in
             let proof = try claim.prove()
             for placeholder in topologicalOrder([claim.parameters]).compactMap({ Tensor($0).placeholder })
             where placeholder.role == .input && placeholder.type.shape.isBatched && placeholder != claim.x.placeholder
@@ -126,7 +91,7 @@ extension Bijector {
                 throw GraphError(
                     operation: claim.name,
                     message:
-                        "expected parameters of the tensor and the context that the conditioner is handed, found that they read the input “\(placeholder.label)”; examples may reach the conditioner through it, and nothing is proved of them",
+                        "expected parameters of the tensor and the features that the conditioner is handed, found that they read the input “\(placeholder.label)”; examples may reach the conditioner through it, and nothing is proved of them",
                     location: claim.parameters.location)
             }
             return (claim.name, proof)
@@ -229,7 +194,7 @@ extension Tensor {
 }
 
 extension Tensor {
-    /// What a bijector that is looked at by itself reads: no input of anybody's, though a context may be computed from those.
+    /// What a bijector that is looked at by itself reads: no input of anybody's, though features may be computed from those.
     package static func ownVariable(_ shape: Shape, _ element: ElementType = .float32) -> Tensor {
         .input("own x", shape, element)
     }

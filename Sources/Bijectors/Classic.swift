@@ -5,24 +5,24 @@ import Layers
 private func dot(_ a: Tensor, _ b: Tensor) -> Tensor { (a * b).sum(axes: [1], keepingAxes: true) }
 
 /// `z = x + u tanh(w . x + b)` (Rezende and Mohamed 2015, equation 10), with u moved along w until w . u > -1, which makes it
-/// invertible (their appendix A.1). Vectors `[batch, D]`; with a context u, w and b are computed for every example.
+/// invertible (their appendix A.1). Vectors `[batch, D]`; with features u, w and b are computed for every example.
 public struct Planar: Bijector {
     public let direction: ConditionedWeights
     public let normal: ConditionedWeights
     public let offset: ConditionedWeights
 
-    public init(_ count: Int, context: Int = 0) {
-        direction = ConditionedWeights(count, context: context, .normal(standardDeviation: 0.3))
+    public init(_ count: Int, features: Int = 0) {
+        direction = ConditionedWeights(count, features: features, .normal(standardDeviation: 0.3))
         // w . u > -1 moves u by w over its squared length: a short w would start far from the identity.
-        normal = ConditionedWeights(count, context: context, .normal(standardDeviation: 1))
-        offset = ConditionedWeights(1, context: context, .zeros)
+        normal = ConditionedWeights(count, features: features, .normal(standardDeviation: 1))
+        offset = ConditionedWeights(1, features: features, .zeros)
     }
 
     /// w, b, the admissible u, and w . u of that u with the 1 that it stays above: `product = excess - 1`.
-    private func parts(_ x: Tensor, _ pass: Pass)
+    private func parts(_ x: Tensor, _ context: Context)
         -> (w: Tensor, b: Tensor, u: Tensor, product: Tensor, excess: Tensor)
     {
-        let (u, w, b) = (direction(x, pass), normal(x, pass), offset(x, pass))
+        let (u, w, b) = (direction(x, context), normal(x, context), offset(x, context))
         let product = dot(w, u)
         // w = 0, or too short for its square to be a number, leaves u alone; z is then x + u tanh(b).
         let square = w.squared().sum(axes: [1], keepingAxes: true)
@@ -39,17 +39,17 @@ public struct Planar: Bijector {
         (h * h + (1 - h * h) * excess).log().reshaped([h.shape[0]])
     }
 
-    public func forward(_ x: Tensor, _ pass: Pass) -> Mapped {
+    public func forward(_ x: Tensor, _ context: Context) -> Mapped {
         let x = x.examples(of: [direction.count], for: "planar")
-        let (w, b, u, _, excess) = parts(x, pass)
+        let (w, b, u, _, excess) = parts(x, context)
         let h = (dot(w, x) + b).tanh()
         return Mapped(x + u * h, logDeterminant(h, excess))
     }
 
     /// a = w . x solves w . z = a + (w . u) tanh(a + b), an increasing function of a; then x = z - u tanh(a + b).
-    public func inverse(_ z: Tensor, _ pass: Pass) -> Mapped {
+    public func inverse(_ z: Tensor, _ context: Context) -> Mapped {
         let z = z.examples(of: [direction.count], for: "planar")
-        let (w, b, u, product, excess) = parts(z, pass)
+        let (w, b, u, product, excess) = parts(z, context)
         let target = dot(w, z)
         let reach = product.absolute()
         let a = monotoneRoot(target, low: target - reach, high: target + reach) { a in
@@ -74,19 +74,20 @@ public struct Radial: Bijector {
     public let rawBeta: ConditionedWeights
     public let count: Int
 
-    public init(_ count: Int, context: Int = 0) {
+    public init(_ count: Int, features: Int = 0) {
         self.count = count
-        centre = ConditionedWeights(count, context: context)
-        rawAlpha = ConditionedWeights(1, context: context)
-        rawBeta = ConditionedWeights(1, context: context)
+        centre = ConditionedWeights(count, features: features)
+        rawAlpha = ConditionedWeights(1, features: features)
+        rawBeta = ConditionedWeights(1, features: features)
     }
 
     /// x0, alpha, beta, and `alpha + beta` that stays above 0.
-    private func parts(_ x: Tensor, _ pass: Pass) -> (centre: Tensor, alpha: Tensor, beta: Tensor, excess: Tensor) {
+    private func parts(_ x: Tensor, _ context: Context) -> (centre: Tensor, alpha: Tensor, beta: Tensor, excess: Tensor)
+    {
         let least = Tensor.scalar(FloatLimits(x.elementType).least, x.elementType)
-        let alpha = rawAlpha(x, pass).softplus().maximum(least)
-        let excess = rawBeta(x, pass).softplus().maximum(least)
-        return (centre(x, pass), alpha, excess - alpha, excess)
+        let alpha = rawAlpha(x, context).softplus().maximum(least)
+        let excess = rawBeta(x, context).softplus().maximum(least)
+        return (centre(x, context), alpha, excess - alpha, excess)
     }
 
     /// The distance from the centre, in units of its greatest coordinate so that no square overflows or is lost; its gradient at
@@ -114,18 +115,18 @@ public struct Radial: Bijector {
         return (across * Double(count - 1) + along).reshaped([r.shape[0]])
     }
 
-    public func forward(_ x: Tensor, _ pass: Pass) -> Mapped {
+    public func forward(_ x: Tensor, _ context: Context) -> Mapped {
         let x = x.examples(of: [count], for: "radial")
-        let (centre, alpha, beta, excess) = parts(x, pass)
+        let (centre, alpha, beta, excess) = parts(x, context)
         let v = x - centre
         let r = length(v)
         return Mapped(centre + v * ((r + excess) / (alpha + r)), logDeterminant(r, alpha, beta, excess))
     }
 
     /// The distance r solves |z - x0| = r (1 + beta / (alpha + r)), a quadratic equation with one positive root.
-    public func inverse(_ z: Tensor, _ pass: Pass) -> Mapped {
+    public func inverse(_ z: Tensor, _ context: Context) -> Mapped {
         let z = z.examples(of: [count], for: "radial")
-        let (centre, alpha, beta, excess) = parts(z, pass)
+        let (centre, alpha, beta, excess) = parts(z, context)
         let v = z - centre
         let far = length(v)
         let p = far - excess

@@ -7,16 +7,16 @@ public struct Chain: Bijector {
 
     public init(_ layers: [any Bijector]) { self.layers = layers }
 
-    public func forward(_ x: Tensor, _ pass: Pass) -> Mapped {
+    public func forward(_ x: Tensor, _ context: Context) -> Mapped {
         layers.reduce(Mapped(x, x.zeroPerExample())) { so, layer in
-            let next = layer.forward(so.value, pass)
+            let next = layer.forward(so.value, context)
             return Mapped(next.value, so.logDeterminant + next.logDeterminant)
         }
     }
 
-    public func inverse(_ z: Tensor, _ pass: Pass) -> Mapped {
+    public func inverse(_ z: Tensor, _ context: Context) -> Mapped {
         layers.reversed().reduce(Mapped(z, z.zeroPerExample())) { so, layer in
-            let next = layer.inverse(so.value, pass)
+            let next = layer.inverse(so.value, context)
             return Mapped(next.value, so.logDeterminant + next.logDeterminant)
         }
     }
@@ -30,16 +30,16 @@ public struct Chain: Bijector {
     }
 
     /// Each layer's claims on an input of its own, so that a proof is as small as the layer.
-    public func claims(_ x: Tensor, _ pass: Pass) -> [OrderClaim] {
+    public func claims(_ x: Tensor, _ context: Context) -> [OrderClaim] {
         var result: [OrderClaim] = []
         var type = x.type
         for (index, layer) in layers.enumerated() {
             let own = Tensor.ownVariable(type.shape, type.element)
-            result += layer.claims(own, pass).map {
+            result += layer.claims(own, context).map {
                 OrderClaim(
                     "layer \(index), \($0.name)", $0.parameters, of: $0.x, order: $0.order, variables: $0.variables)
             }
-            let next = layer.forward(own, pass).value
+            let next = layer.forward(own, context).value
             // Nothing can be said of what comes behind a mistake.
             if next.error != nil { return result + [OrderClaim("layer \(index)", mistake: next, of: own)] }
             type = next.type
@@ -56,8 +56,8 @@ public struct Inverted: Bijector {
 
     public init(_ original: any Bijector) { self.original = original }
 
-    public func forward(_ x: Tensor, _ pass: Pass) -> Mapped { original.inverse(x, pass) }
-    public func inverse(_ z: Tensor, _ pass: Pass) -> Mapped { original.forward(z, pass) }
+    public func forward(_ x: Tensor, _ context: Context) -> Mapped { original.inverse(x, context) }
+    public func inverse(_ z: Tensor, _ context: Context) -> Mapped { original.forward(z, context) }
 
     /// The same bijector where it need not be turned round as a whole: the inverse of an inverse is what that was made of, and of a
     /// chain the inverses in the opposite order, so that a step whose inverse is sequential is found.
@@ -68,8 +68,8 @@ public struct Inverted: Bijector {
 
     public var steps: [any Bijector] { resolved?.steps ?? [self] }
 
-    public func solve(_ z: Tensor, given x: Tensor, _ pass: Pass) -> (drawn: Tensor, order: Order)? {
-        resolved?.solve(z, given: x, pass)
+    public func solve(_ z: Tensor, given x: Tensor, _ context: Context) -> (drawn: Tensor, order: Order)? {
+        resolved?.solve(z, given: x, context)
     }
 
     public var structure: BijectorStructure {
@@ -81,12 +81,12 @@ public struct Inverted: Bijector {
     }
 
     /// The original's, on what it reads: its inverse's result, whose shape need not be x's.
-    public func claims(_ x: Tensor, _ pass: Pass) -> [OrderClaim] {
-        if let resolved { return resolved.claims(x, pass) }
-        let own = original.inverse(x, pass).value
+    public func claims(_ x: Tensor, _ context: Context) -> [OrderClaim] {
+        if let resolved { return resolved.claims(x, context) }
+        let own = original.inverse(x, context).value
         // Nothing can be said of what comes behind a mistake.
         if own.error != nil { return [OrderClaim("inverse", mistake: own, of: x)] }
-        return original.claims(.ownVariable(own.shape, own.elementType), pass)
+        return original.claims(.ownVariable(own.shape, own.elementType), context)
     }
 }
 
@@ -109,9 +109,9 @@ public struct Permutation: Bijector {
         return x.gathered(.constant(HostArray(order.map { Int32($0) })), axis: 1)
     }
 
-    public func forward(_ x: Tensor, _ pass: Pass) -> Mapped { Mapped(permuted(x, order), x.zeroPerExample()) }
+    public func forward(_ x: Tensor, _ context: Context) -> Mapped { Mapped(permuted(x, order), x.zeroPerExample()) }
 
-    public func inverse(_ z: Tensor, _ pass: Pass) -> Mapped {
+    public func inverse(_ z: Tensor, _ context: Context) -> Mapped {
         Mapped(permuted(z, order.indices.sorted { order[$0] < order[$1] }), z.zeroPerExample())
     }
 
@@ -141,8 +141,8 @@ public struct Reshaped: Bijector {
         return Mapped(x.reshaped(new), x.zeroPerExample())
     }
 
-    public func forward(_ x: Tensor, _ pass: Pass) -> Mapped { shaped(x, from, to) }
-    public func inverse(_ z: Tensor, _ pass: Pass) -> Mapped { shaped(z, to, from) }
+    public func forward(_ x: Tensor, _ context: Context) -> Mapped { shaped(x, from, to) }
+    public func inverse(_ z: Tensor, _ context: Context) -> Mapped { shaped(z, to, from) }
 
     public var structure: BijectorStructure {
         BijectorStructure(
@@ -155,7 +155,7 @@ public struct Reshaped: Bijector {
 public struct Squeeze: Bijector {
     public init() {}
 
-    public func forward(_ x: Tensor, _ pass: Pass) -> Mapped {
+    public func forward(_ x: Tensor, _ context: Context) -> Mapped {
         let (n, c, h, w) = (x.shape[0], x.shape[1], x.shape[2].coefficient, x.shape[3].coefficient)
         if x.shape.rank != 4 || h % 2 != 0 || w % 2 != 0 {
             let problem = Tensor.misuse(
@@ -167,7 +167,7 @@ public struct Squeeze: Bijector {
         return Mapped(blocks.reshaped([n, c * 4, Extent(h / 2), Extent(w / 2)]), x.zeroPerExample())
     }
 
-    public func inverse(_ z: Tensor, _ pass: Pass) -> Mapped {
+    public func inverse(_ z: Tensor, _ context: Context) -> Mapped {
         let (n, c, h, w) = (z.shape[0], z.shape[1].coefficient / 4, z.shape[2], z.shape[3])
         let pixels = z.reshaped([n, Extent(c), 2, 2, h, w]).transposed([0, 1, 4, 2, 5, 3])
         return Mapped(pixels.reshaped([n, Extent(c), h * 2, w * 2]), z.zeroPerExample())

@@ -66,21 +66,21 @@ public struct Coupling: Bijector {
         self.conditioner = conditioner
     }
 
-    public func forward(_ x: Tensor, _ pass: Pass) -> Mapped { apply(x, pass) { transformer.forward($0, $1) } }
-    public func inverse(_ z: Tensor, _ pass: Pass) -> Mapped { apply(z, pass) { transformer.inverse($0, $1) } }
+    public func forward(_ x: Tensor, _ context: Context) -> Mapped { apply(x, context) { transformer.forward($0, $1) } }
+    public func inverse(_ z: Tensor, _ context: Context) -> Mapped { apply(z, context) { transformer.inverse($0, $1) } }
 
     private func apply(
-        _ x: Tensor, _ pass: Pass, _ map: (Tensor, [Tensor]) -> (value: Tensor, logDerivative: Tensor)
+        _ x: Tensor, _ context: Context, _ map: (Tensor, [Tensor]) -> (value: Tensor, logDerivative: Tensor)
     ) -> Mapped {
         if let problem = misfit(x) { return Mapped(problem, problem) }
         if case .half(let second) = partition {
             let (kept, rest) = halves(x, second)
-            let (value, log) = map(rest, conditioner(kept, pass).blocks(transformer.parameterCount, for: rest))
+            let (value, log) = map(rest, conditioner(kept, context).blocks(transformer.parameterCount, for: rest))
             return Mapped(
                 .concatenate(second ? [value, kept] : [kept, value], axis: 1), log.summedOverEvent())
         }
         let mask = keptMask(x)
-        let (value, log) = map(x, parameters(x, mask, pass).blocks(transformer.parameterCount, for: x))
+        let (value, log) = map(x, parameters(x, mask, context).blocks(transformer.parameterCount, for: x))
         return Mapped(.select(mask, x, value), Tensor.select(mask, 0, log).summedOverEvent())
     }
 
@@ -104,8 +104,8 @@ public struct Coupling: Bijector {
         return Tensor.constant(HostArray(partition.kept(shape), shape: shape)).broadcast(to: x.shape)
     }
 
-    private func parameters(_ x: Tensor, _ mask: Tensor, _ pass: Pass) -> Tensor {
-        conditioner(.select(mask, x, 0), pass)
+    private func parameters(_ x: Tensor, _ mask: Tensor, _ context: Context) -> Tensor {
+        conditioner(.select(mask, x, 0), context)
     }
 
     public var structure: BijectorStructure {
@@ -116,7 +116,7 @@ public struct Coupling: Bijector {
             inverse: "the kept part gives the parameters again, then \(transformer.inverseFormula)")
     }
 
-    public func claims(_ x: Tensor, _ pass: Pass) -> [OrderClaim] {
+    public func claims(_ x: Tensor, _ context: Context) -> [OrderClaim] {
         if let problem = misfit(x) { return [OrderClaim("partition", mistake: problem, of: x)] }
         let shape = Array(x.shape.resolved(batch: 1).dropFirst())
         let kept = partition.kept(shape)
@@ -130,13 +130,13 @@ public struct Coupling: Bijector {
             let (seen, rest) = halves(x, second)
             return stray + [
                 OrderClaim(
-                    "parameters", conditioner(seen, pass).parameters(count, for: rest), of: x, order: order,
+                    "parameters", conditioner(seen, context).parameters(count, for: rest), of: x, order: order,
                     variables: (0..<count).flatMap { _ in transformed })
             ]
         }
         let mask = keptMask(x)
         // What is computed for kept elements is thrown away.
-        let used = parameters(x, mask, pass).blocks(count, for: x).map { Tensor.select(mask, 0, $0) }
+        let used = parameters(x, mask, context).blocks(count, for: x).map { Tensor.select(mask, 0, $0) }
         return stray + [
             OrderClaim(
                 "parameters", .concatenate(used, axis: 1), of: x, order: order,

@@ -27,11 +27,11 @@ public struct CouplingKernel {
         self.direction = direction
         switch direction {
         case .forward, .inverse:
-            let mapped = direction == .forward ? coupling.forward(x, Pass()) : coupling.inverse(x, Pass())
+            let mapped = direction == .forward ? coupling.forward(x, Context()) : coupling.inverse(x, Context())
             outputs = [mapped.value, mapped.logDeterminant]
             inputs = [("x", example), ("raw", rawShape)]
         case .backward:
-            let mapped = coupling.forward(x, Pass())
+            let mapped = coupling.forward(x, Context())
             let (dz, dlog) = (Tensor.input("dz", example), Tensor.input("dlog", [.batch]))
             let loss = (mapped.value * dz).sum() + (mapped.logDeterminant * dlog).sum()
             outputs = try gradients(of: loss, with: [x, raw])
@@ -44,5 +44,5 @@ public struct CouplingKernel {
 private struct GivenParameters: Conditioner {
     let raw: Tensor
 
-    func callAsFunction(_ x: Tensor, _ pass: Pass) -> Tensor { raw }
+    func callAsFunction(_ x: Tensor, _ context: Context) -> Tensor { raw }
 }

@@ -13,12 +13,12 @@ public protocol ElementwiseBijector: Bijector {
 }
 
 extension ElementwiseBijector {
-    public func forward(_ x: Tensor, _ pass: Pass) -> Mapped {
+    public func forward(_ x: Tensor, _ context: Context) -> Mapped {
         let (z, log) = map(x)
         return Mapped(z, log.summedOverEvent())
     }
 
-    public func inverse(_ z: Tensor, _ pass: Pass) -> Mapped {
+    public func inverse(_ z: Tensor, _ context: Context) -> Mapped {
         let (x, log) = unmap(z)
         return Mapped(x, log.summedOverEvent())
     }

@@ -17,25 +17,25 @@ extension Bijector {
     /// - Parameters:
     ///   - example: the shape of the data, `[.batch, ..]`.
     ///   - input: the name of each stage's input, which is the latents for the first and the stage before for the others.
-    public func inverseStages(_ example: Shape, context: Tensor? = nil, input: String, element: ElementType = .float32)
+    public func inverseStages(_ example: Shape, features: Tensor? = nil, input: String, element: ElementType = .float32)
         throws -> [InverseStage]
     {
-        let pass = Pass(context: context)
+        let context = Context(features: features)
         // Shapes on the way from the data to the latents, one more than steps.
         var shapes = [example]
-        for step in steps { shapes.append(step.outputShape(shapes[shapes.count - 1], context: context)) }
+        for step in steps { shapes.append(step.outputShape(shapes[shapes.count - 1], features: features)) }
         var stages: [InverseStage] = []
         var value = Tensor.input(input, shapes[shapes.count - 1], element)
         var isFresh = true
         for (index, step) in steps.enumerated().reversed() {
             guard step.structure.inversion == .sequential else {
-                value = step.inverse(value, pass).value
+                value = step.inverse(value, context).value
                 isFresh = false
                 continue
             }
             if !isFresh { stages.append(.direct(value)) }
             let (x, z) = (Tensor.input("x", shapes[index], element), Tensor.input(input, shapes[index + 1], element))
-            guard let (drawn, order) = step.solve(z, given: x, pass) else {
+            guard let (drawn, order) = step.solve(z, given: x, context) else {
                 throw GraphError(operation: step.structure.name, message: "its sequential inverse has no step")
             }
             stages.append(.sequential(variable: x, drawn: drawn, order: order))
@@ -64,7 +64,7 @@ public final class InverseProgram {
     ///   - example: the shape of the data, `[.batch, ..]`.
     /// - Throws: `DependencyLeak` if a conditioner breaks its order, `GraphError` if the parameters are not in float32.
     public init(
-        _ bijector: any Bijector, example: Shape, context: Int = 0, device: any Device, maximumBatch: Int,
+        _ bijector: any Bijector, example: Shape, features: Int = 0, device: any Device, maximumBatch: Int,
         states: [String: any DeviceBuffer]
     ) throws {
         if let (name, parameter) = bijector.namedParameters().first(where: { $0.parameter.element != .float32 }) {
@@ -74,9 +74,9 @@ public final class InverseProgram {
                     "drawing is in float32 and parameter \(name) is \(parameter.element); make the program of a bijector "
                     + "that was set to `use(.float32)`, or compile the graph of `inverse`")
         }
-        let given = context > 0 ? Tensor.input("context", [.batch, Extent(context)]) : nil
+        let given = features > 0 ? Tensor.input("features", [.batch, Extent(features)]) : nil
         var planned = 0
-        stages = try bijector.inverseStages(example, context: given, input: "z").map { stage in
+        stages = try bijector.inverseStages(example, features: given, input: "z").map { stage in
             switch stage {
             case .direct(let x):
                 let program = try device.load(compile([x]), maximumBatch: maximumBatch, states: states)
@@ -92,15 +92,15 @@ public final class InverseProgram {
         plannedBytes = planned
     }
 
-    /// x for latents `[batch, ..]`; a context if the bijector has one. Of an example whose latents are not all finite nothing is
+    /// x for latents `[batch, ..]`; features if the bijector is conditioned on such. Of an example whose latents are not all finite nothing is
     /// asked.
     /// - Throws: `InversionError` if an iterative solve did not reach rounding for some element of an example with finite latents.
-    public func run(_ z: HostArray, context: HostArray? = nil) throws -> HostArray {
+    public func run(_ z: HostArray, features: HostArray? = nil) throws -> HostArray {
         let batch = z.shape[0]
         var value = z
         for stage in stages {
             var feeds = ["z": value]
-            if let context { feeds["context"] = context }
+            if let features { feeds["features"] = features }
             switch stage {
             case .graph(let program):
                 let names = Set(program.schedule.inputs.map { program.schedule.values[$0].label })

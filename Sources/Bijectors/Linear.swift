@@ -15,11 +15,11 @@ public protocol LinearBijector: Bijector {
 }
 
 extension LinearBijector {
-    public func forward(_ x: Tensor, _ pass: Pass) -> Mapped {
+    public func forward(_ x: Tensor, _ context: Context) -> Mapped {
         Mapped(apply(matrix, to: x), (logDeterminant * positions(x)).perExample(of: x))
     }
 
-    public func inverse(_ z: Tensor, _ pass: Pass) -> Mapped {
+    public func inverse(_ z: Tensor, _ context: Context) -> Mapped {
         Mapped(apply(inverseMatrix, to: z), (-logDeterminant * positions(z)).perExample(of: z))
     }
 
@@ -182,7 +182,7 @@ extension Tensor {
     }
 }
 
-/// Reflections `x - 2 v (v . x) / (v . v)` of vectors, one after the other; a vector of zeros reflects nothing. With a context the
+/// Reflections `x - 2 v (v . x) / (v . v)` of vectors, one after the other; a vector of zeros reflects nothing. With features the
 /// first vector is computed from it and each next one from the one before (Tomczak and Welling 2016, section 3.2): the
 /// Householder flow.
 public struct Householder: Bijector {
@@ -190,31 +190,31 @@ public struct Householder: Bijector {
     public let links: [Dense]
     public let count: Int
 
-    public init(_ count: Int, reflections: Int, context: Int = 0) {
+    public init(_ count: Int, reflections: Int, features: Int = 0) {
         precondition(
-            reflections >= (context > 0 ? 1 : 0),
-            "a Householder flow has at least \(context > 0 ? "one reflection that its context gives" : "no") reflections, found \(reflections)"
+            reflections >= (features > 0 ? 1 : 0),
+            "a Householder flow has at least \(features > 0 ? "one reflection that its features give" : "no") reflections, found \(reflections)"
         )
         self.count = count
-        vectors = (0..<(context > 0 ? 1 : reflections)).map { _ in
-            ConditionedWeights(count, context: context, .normal(standardDeviation: 1))
+        vectors = (0..<(features > 0 ? 1 : reflections)).map { _ in
+            ConditionedWeights(count, features: features, .normal(standardDeviation: 1))
         }
-        links = context > 0 ? (1..<max(reflections, 1)).map { _ in Dense(count, count) } : []
+        links = features > 0 ? (1..<max(reflections, 1)).map { _ in Dense(count, count) } : []
     }
 
-    private func all(_ x: Tensor, _ pass: Pass) -> [Tensor] {
-        guard !links.isEmpty else { return vectors.map { $0(x, pass) } }
-        return links.reduce(into: [vectors[0](x, pass)]) { $0.append($1($0.last!)) }
+    private func all(_ x: Tensor, _ context: Context) -> [Tensor] {
+        guard !links.isEmpty else { return vectors.map { $0(x, context) } }
+        return links.reduce(into: [vectors[0](x, context)]) { $0.append($1($0.last!)) }
     }
 
-    public func forward(_ x: Tensor, _ pass: Pass) -> Mapped {
+    public func forward(_ x: Tensor, _ context: Context) -> Mapped {
         let x = x.examples(of: [count], for: "Householder")
-        return Mapped(all(x, pass).reduce(x) { $0.reflected(by: $1) }, x.zeroPerExample())
+        return Mapped(all(x, context).reduce(x) { $0.reflected(by: $1) }, x.zeroPerExample())
     }
 
-    public func inverse(_ z: Tensor, _ pass: Pass) -> Mapped {
+    public func inverse(_ z: Tensor, _ context: Context) -> Mapped {
         let z = z.examples(of: [count], for: "Householder")
-        return Mapped(all(z, pass).reversed().reduce(z) { $0.reflected(by: $1) }, z.zeroPerExample())
+        return Mapped(all(z, context).reversed().reduce(z) { $0.reflected(by: $1) }, z.zeroPerExample())
     }
 
     public var structure: BijectorStructure {
@@ -225,22 +225,22 @@ public struct Householder: Bijector {
     }
 }
 
-/// Numbers that are trained, or computed from a context for every example (amortized).
+/// Numbers that are trained, or computed from features for every example (amortized).
 public struct ConditionedWeights: Module {
     public let free: Parameter?
     public let computed: Dense?
     public let count: Int
 
-    public init(_ count: Int, context: Int = 0, _ initializer: Initializer = .normal(standardDeviation: 0.1)) {
+    public init(_ count: Int, features: Int = 0, _ initializer: Initializer = .normal(standardDeviation: 0.1)) {
         self.count = count
-        free = context > 0 ? nil : Parameter([count], initializer)
-        computed = context > 0 ? Dense(context, count) : nil
+        free = features > 0 ? nil : Parameter([count], initializer)
+        computed = features > 0 ? Dense(features, count) : nil
     }
 
     /// `[batch, count]`.
-    public func callAsFunction(_ x: Tensor, _ pass: Pass) -> Tensor {
+    public func callAsFunction(_ x: Tensor, _ context: Context) -> Tensor {
         let shape = Shape([x.shape[0], Extent(count)])
-        if let computed { return computed(pass.context(beside: x)) }
+        if let computed { return computed(context.features(beside: x, shape: [computed.weight.shape[1]])) }
         return (free?.tensor ?? .scalar(0, x.elementType)).broadcast(to: shape)
     }
 }

@@ -38,28 +38,28 @@ public struct ActNorm: Bijector {
         logScale = Parameter([channels], .zeros)
     }
 
-    public func forward(_ x: Tensor, _ pass: Pass) -> Mapped {
+    public func forward(_ x: Tensor, _ context: Context) -> Mapped {
         var (b, s) = (bias.tensor, logScale.tensor)
-        if pass.mode == .initialize {
+        if context.mode == .initialize {
             let (mean, variance) = statistics(x)
             b = -mean
             s = -logDeviation(mean, variance)
-            pass.update(bias, b)
-            pass.update(logScale, s)
+            context.update(bias, b)
+            context.update(logScale, s)
         }
         return Mapped(
             (x + spread(b, like: x)) * spread(s.exp(), like: x), (s.sum() * positions(x)).perExample(of: x))
     }
 
-    public func inverse(_ z: Tensor, _ pass: Pass) -> Mapped {
+    public func inverse(_ z: Tensor, _ context: Context) -> Mapped {
         var (b, s) = (bias.tensor, logScale.tensor)
-        if pass.mode == .initialize {
+        if context.mode == .initialize {
             // Of a flow that is the inverse of this one the batch is the examples.
             let (mean, variance) = statistics(z)
             s = logDeviation(mean, variance)
             b = mean * (-s).exp()
-            pass.update(bias, b)
-            pass.update(logScale, s)
+            context.update(bias, b)
+            context.update(logScale, s)
         }
         return Mapped(
             z * spread((-s).exp(), like: z) - spread(b, like: z), (-s.sum() * positions(z)).perExample(of: z))
@@ -75,7 +75,7 @@ public struct ActNorm: Bijector {
 /// Batch normalisation as a bijector (Dinh et al. 2017, section 3.7; Papamakarios et al. 2017, equation 6):
 /// `z = (x - mean) exp(logScale) / sqrt(variance + epsilon) + shift`.
 ///
-/// A pass in the mode `train` uses mean and variance of the batch and updates the running ones; every other pass, in both
+/// A pass in the mode `train` uses mean and variance of the batch and updates the running ones; every other context, in both
 /// directions, uses the running ones, so that a density is a function of its example alone. The inverse takes no statistics in any
 /// pass: in an `Inverted` one the running statistics stay where they start.
 public struct BatchNormalization: Bijector {
@@ -100,12 +100,12 @@ public struct BatchNormalization: Bijector {
 
     private func logFactor(_ variance: Tensor) -> Tensor { logScale.tensor - (variance + epsilon).log() * 0.5 }
 
-    public func forward(_ x: Tensor, _ pass: Pass) -> Mapped {
+    public func forward(_ x: Tensor, _ context: Context) -> Mapped {
         var (mean, variance) = (runningMean.tensor, runningVariance.tensor)
-        if pass.mode != .evaluate {
+        if context.mode != .evaluate {
             let (batchMean, batchVariance) = statistics(x)
-            pass.update(runningMean, mean + (batchMean - mean).stoppingGradient() * momentum)
-            pass.update(runningVariance, variance + (batchVariance - variance).stoppingGradient() * momentum)
+            context.update(runningMean, mean + (batchMean - mean).stoppingGradient() * momentum)
+            context.update(runningVariance, variance + (batchVariance - variance).stoppingGradient() * momentum)
             (mean, variance) = (batchMean, batchVariance)
         }
         let factor = logFactor(variance)
@@ -114,7 +114,7 @@ public struct BatchNormalization: Bijector {
             (factor.sum() * positions(x)).perExample(of: x))
     }
 
-    public func inverse(_ z: Tensor, _ pass: Pass) -> Mapped {
+    public func inverse(_ z: Tensor, _ context: Context) -> Mapped {
         let factor = logFactor(runningVariance.tensor)
         return Mapped(
             (z - spread(shift.tensor, like: z)) * spread((-factor).exp(), like: z)

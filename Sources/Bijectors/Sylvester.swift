@@ -3,7 +3,7 @@ import Layers
 
 /// `z = x + Q R tanh(S transposed(Q) x + b)` with orthonormal columns Q `[D, M]` and upper triangular R, S `[M, M]` whose
 /// diagonals lie in (-1, 1), which makes it invertible (van den Berg et al. 2018, equation 13 and theorem 2).
-/// Vectors `[batch, D]`; with a context everything is computed for every example.
+/// Vectors `[batch, D]`; with features everything is computed for every example.
 public struct Sylvester: Bijector {
     public enum Kind: Hashable, Sendable {
         /// Q from any D x M matrix, M at most D, by `Q <- Q (I + (I - transposed(Q) Q) / 2)`, repeated (section 4.1). Where columns are
@@ -24,7 +24,7 @@ public struct Sylvester: Bijector {
     public let inner: ConditionedWeights
     public let offset: ConditionedWeights
 
-    public init(_ count: Int, _ kind: Kind, context: Int = 0) {
+    public init(_ count: Int, _ kind: Kind, features: Int = 0) {
         self.kind = kind
         self.count = count
         switch kind {
@@ -33,17 +33,17 @@ public struct Sylvester: Bijector {
                 (1...max(count, 1)).contains(m),
                 "a Sylvester flow of \(count) variables takes 1 to \(count) orthonormal columns, found \(m)")
             columns = m
-            basis = ConditionedWeights(count * m, context: context, .normal(standardDeviation: 1))
+            basis = ConditionedWeights(count * m, features: features, .normal(standardDeviation: 1))
         case .householder(let h):
             columns = count
-            basis = ConditionedWeights(count * h, context: context, .normal(standardDeviation: 1))
+            basis = ConditionedWeights(count * h, features: features, .normal(standardDeviation: 1))
         case .triangular:
             columns = count
             basis = nil
         }
-        outer = ConditionedWeights(columns * columns, context: context)
-        inner = ConditionedWeights(columns * columns, context: context)
-        offset = ConditionedWeights(columns, context: context, .zeros)
+        outer = ConditionedWeights(columns * columns, features: features)
+        inner = ConditionedWeights(columns * columns, features: features)
+        offset = ConditionedWeights(columns, features: features, .zeros)
     }
 
     private struct Parts {
@@ -62,7 +62,7 @@ public struct Sylvester: Bijector {
         matrix.matmul(v.reshaped([v.shape[0], v.shape[1], 1])).reshaped([v.shape[0], matrix.shape[1]])
     }
 
-    private func parts(_ x: Tensor, _ pass: Pass) -> Parts {
+    private func parts(_ x: Tensor, _ context: Context) -> Parts {
         let (n, m) = (x.shape[0], Extent(columns))
         let (row, column, eye) = Tensor.square(columns, x.elementType)
         func triangle(_ raw: Tensor) -> Tensor {
@@ -70,21 +70,21 @@ public struct Sylvester: Bijector {
                 row.less(column).broadcast(to: raw.shape), raw,
                 .select(row.equal(column).broadcast(to: raw.shape), raw.tanh(), 0))
         }
-        let (rawR, rawS) = (outer(x, pass).reshaped([n, m, m]), inner(x, pass).reshaped([n, m, m]))
-        let (r, s, b) = (triangle(rawR), triangle(rawS), offset(x, pass))
+        let (rawR, rawS) = (outer(x, context).reshaped([n, m, m]), inner(x, context).reshaped([n, m, m]))
+        let (r, s, b) = (triangle(rawR), triangle(rawS), offset(x, context))
         let excess = onePlusProduct(diagonal(rawR), diagonal(rawS))
         switch kind {
         case .triangular(let reversed):
             let flip = { (v: Tensor) in reversed ? v.flipped(axes: [1]) : v }
             return Parts(project: flip, lift: flip, r: r, s: s, b: b, excess: excess)
         case .householder(let h):
-            let all = basis!(x, pass)
+            let all = basis!(x, context)
             let vectors = (0..<h).map { all.sliced(axis: 1, from: $0 * count, count: count) }
             return Parts(
                 project: { vectors.reduce($0) { $0.reflected(by: $1) } },
                 lift: { vectors.reversed().reduce($0) { $0.reflected(by: $1) } }, r: r, s: s, b: b, excess: excess)
         case .orthogonal:
-            var q = basis!(x, pass).reshaped([n, Extent(count), m])
+            var q = basis!(x, context).reshaped([n, Extent(count), m])
             // The iteration converges when no singular value exceeds sqrt(3); the Frobenius norm bounds them all.
             q = q / q.squared().sum(axes: [1, 2], keepingAxes: true).sqrt()
             for _ in 0..<(x.elementType == .float64 ? 40 : 30) {
@@ -122,18 +122,18 @@ public struct Sylvester: Bijector {
         (h * h + (1 - h * h) * p.excess).log().summedOverEvent()
     }
 
-    public func forward(_ x: Tensor, _ pass: Pass) -> Mapped {
+    public func forward(_ x: Tensor, _ context: Context) -> Mapped {
         let x = x.examples(of: [count], for: "Sylvester")
-        let p = parts(x, pass)
+        let p = parts(x, context)
         let h = (apply(p.s, p.project(x)) + p.b).tanh()
         return Mapped(x + p.lift(apply(p.r, h)), logDeterminant(h, p))
     }
 
     /// In the coordinates v = transposed(Q) x the map is triangular: from the last coordinate to the first each is the root of
     /// one increasing function.
-    public func inverse(_ z: Tensor, _ pass: Pass) -> Mapped {
+    public func inverse(_ z: Tensor, _ context: Context) -> Mapped {
         let z = z.examples(of: [count], for: "Sylvester")
-        let p = parts(z, pass)
+        let p = parts(z, context)
         let target = p.project(z)
         let n = z.shape[0]
         func element(_ matrix: Tensor, _ i: Int, _ j: Int) -> Tensor {

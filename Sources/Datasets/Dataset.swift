@@ -1,4 +1,6 @@
+import Distributions
 import Graph
+import Likelihood
 
 /// Examples for training, for choosing when to stop, and for the figure that is reported.
 public struct Dataset: Sendable {
@@ -12,6 +14,8 @@ public struct Dataset: Sendable {
     public let exampleShape: [Int]
     /// The classes of the examples, where they are known.
     public var labels: Labels?
+    /// Real numbers beside each example, `[examples, features]`, where there are such.
+    public var features: [Split: HostArray]?
 
     /// int32, one for each example.
     public struct Labels: Sendable {
@@ -25,13 +29,16 @@ public struct Dataset: Sendable {
         }
     }
 
-    public func labels(_ split: Split) -> HostArray? {
-        guard let labels else { return nil }
-        return switch split {
-        case .train: HostArray(labels.train)
-        case .valid: HostArray(labels.valid)
-        case .test: HostArray(labels.test)
+    /// The examples of a split with what is known beside each.
+    public subscript(split: Split) -> Examples {
+        let labels = labels.map { labels in
+            switch split {
+            case .train: labels.train
+            case .valid: labels.valid
+            case .test: labels.test
+            }
         }
+        return Examples(examples(split), labels: labels, features: features?[split])
     }
 
     /// - Throws: `FileError` unless the three are `[examples, variables]` of equal width.
@@ -84,47 +91,9 @@ public struct Dataset: Sendable {
     }
 }
 
-/// What the variables of a model may be.
-public enum VariableDomain: Sendable {
-    case binary
-    /// 0 ..< levels.
-    case levels(Int)
-    case real
-
-    /// How many values a variable may take, where it is discrete.
-    public var levelCount: Int? {
-        switch self {
-        case .binary: 2
-        case .levels(let n): n
-        case .real: nil
-        }
-    }
-
+extension VariableDomain {
     /// Refuses examples with a value outside, naming the first.
     public func require(_ examples: HostArray, of name: String) throws(FileError) {
-        let values = examples.doubles
-        let width = max(1, examples.shape.last ?? 1)
-        let bad: Int?
-        let expected: String
-        switch self {
-        case .binary: (bad, expected) = (values.firstIndex { $0 != 0 && $0 != 1 }, "0 or 1; binarize it first")
-        case .levels(let n):
-            (bad, expected) = (
-                values.firstIndex { !($0 >= 0 && $0 < Double(n) && $0 == $0.rounded()) },
-                "a whole number from 0 to \(n - 1)"
-            )
-        case .real: (bad, expected) = (values.firstIndex { !$0.isFinite }, "a finite number")
-        }
-        if let bad {
-            throw FileError(
-                name, "row \(bad / width), column \(bad % width) holds \(values[bad]); expected \(expected)")
-        }
-    }
-}
-
-extension Dataset {
-    /// Refuses values that a model of such variables cannot have seen.
-    public func require(_ domain: VariableDomain) throws(FileError) {
-        for split in Split.allCases { try domain.require(examples(split), of: "\(name), \(split)") }
+        if let problem = problem(in: examples) { throw FileError(name, problem) }
     }
 }

@@ -1,4 +1,5 @@
 import Graph
+import Likelihood
 
 /// Sounds: 16-bit mono PCM in wav files, and their mu-law codes.
 public enum Sound {
@@ -70,17 +71,7 @@ public enum Sound {
     }
 }
 
-/// Characters as whole numbers.
-public struct Alphabet: Codable, Sendable, Equatable {
-    /// The byte of each symbol, ascending.
-    public let bytes: [UInt8]
-
-    /// The bytes that occur in a text.
-    public init(of text: [UInt8]) { bytes = Set(text).sorted() }
-    public init(bytes: [UInt8]) { self.bytes = bytes }
-
-    public var count: Int { bytes.count }
-
+extension Alphabet {
     /// The symbols of a text.
     /// - Throws: `FileError` for a byte that the alphabet lacks.
     public func encode(_ text: [UInt8], name: String) throws(FileError) -> [UInt8] {
@@ -96,6 +87,4 @@ public struct Alphabet: Codable, Sendable, Equatable {
         }
         return result
     }
-
-    public func decode(_ symbols: [Int]) -> [UInt8] { symbols.map { bytes[max(0, min(count - 1, $0))] } }
 }

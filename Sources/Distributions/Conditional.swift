@@ -7,6 +7,8 @@ import Graph
 /// output units of one kind lie together in the order of the variables (of the sites, where several variables share one).
 public protocol Conditional {
     var name: String { get }
+    /// What a variable may hold.
+    var domain: VariableDomain { get }
     /// Numbers that the network computes for each variable.
     var parameterCount: Int { get }
     /// Network inputs for each variable.
@@ -48,6 +50,7 @@ extension Tensor {
 public struct Bernoulli: Conditional {
     public init() {}
     public var name: String { "bernoulli" }
+    public var domain: VariableDomain { .binary }
     public var parameterCount: Int { 1 }
     public var inputCount: Int { 1 }
 
@@ -73,6 +76,7 @@ public struct Categorical: Conditional {
         self.levels = levels
     }
     public var name: String { "categorical" }
+    public var domain: VariableDomain { .levels(levels) }
     public var parameterCount: Int { levels }
     public var inputCount: Int { levels }
 
@@ -113,6 +117,7 @@ public struct MixtureOfGaussians: Conditional {
         self.components = components
     }
     public var name: String { "mixture of \(components) gaussians" }
+    public var domain: VariableDomain { .real }
     public var parameterCount: Int { 3 * components }
     public var inputCount: Int { 1 }
 

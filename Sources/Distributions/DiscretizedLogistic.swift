@@ -87,6 +87,7 @@ public struct DiscretizedLogisticMixture: Conditional {
     }
 
     public var name: String { "mixture of \(components) discretized logistics" }
+    public var domain: VariableDomain { .levels(levels) }
     public var parameterCount: Int { 3 * components }
     public var inputCount: Int { 1 }
 
@@ -130,6 +131,7 @@ public struct CoupledLogisticMixture: Conditional {
     }
 
     public var name: String { "mixture of \(components) discretized logistics, coupled over channels" }
+    public var domain: VariableDomain { .levels(levels) }
     public var parameterCount: Int { 10 * components }
     public var inputCount: Int { 1 }
     public var variablesPerSite: Int { 3 }

@@ -45,10 +45,10 @@ public struct ConvolutionLayer: Module {
     }
 
     public func callAsFunction(
-        _ x: Tensor, _ context: ForwardContext = ForwardContext(), file: StaticString = #fileID, line: UInt = #line
+        _ x: Tensor, _ context: Context = Context(), file: StaticString = #fileID, line: UInt = #line
     ) -> Tensor {
         let y = convolve(x, effectiveWeight, file, line)
-        guard let initialization = context.initialization, let gain, let bias else {
+        guard context.mode == .initialize, let gain, let bias else {
             return bias.map { y + $0.tensor.perChannel(y) } ?? y
         }
         // The first batch leaves this layer with mean zero and variance one.
@@ -57,8 +57,8 @@ public struct ConvolutionLayer: Module {
         let centred = y - mean
         let scale = 1 / (centred.squared().mean(axes: axes, keepingAxes: true) + 1e-10).sqrt()
         let flat = Shape([y.shape[1]])
-        initialization.set(gain, gain.tensor * scale.reshaped(flat))
-        initialization.set(bias, -(mean * scale).reshaped(flat))
+        context.update(gain, gain.tensor * scale.reshaped(flat))
+        context.update(bias, -(mean * scale).reshaped(flat))
         return centred * scale
     }
 

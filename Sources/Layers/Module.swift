@@ -4,14 +4,13 @@ import Synchronization
 
 /// A tensor that is trained: its shape, how it starts, and the state that holds it while a program runs.
 ///
-/// Masked parameters know their mask: dead entries start at zero and stay there.
+/// Masked parameters know their mask: dead entries start at zero and stay there. A parameter has no name of its own: the module that
+/// is asked for its `namedParameters` names all that it holds.
 public final class Parameter {
     public let shape: [Int]
     public let initializer: Initializer
     /// For weights whose dead entries are exactly zero.
     public let mask: WeightMask?
-    /// The name in files: the path of properties that leads to it, as PyTorch would write it. Set by `namedParameters`.
-    public internal(set) var name = ""
     /// Whether gradients train it; else it is what a pass over data finds for it (running statistics), or stays.
     public let isTrained: Bool
     /// The working type; `Module.use(_:)` changes it before the first tensor is made.
@@ -19,21 +18,16 @@ public final class Parameter {
     private let identity: Int
     private static let count = Atomic<Int>(0)
     private var made: Tensor?
+    /// The state that holds it in programs.
     public var tensor: Tensor {
         if let made { return made }
-        let tensor = Tensor.state(name.isEmpty ? "parameter \(identity)" : name, Shape(shape), element)
+        let tensor = Tensor.state(label, Shape(shape), element)
         made = tensor
         return tensor
     }
 
-    /// Gives the parameter another name than that of another parameter of the same module.
-    func rename(_ path: String, besides other: String) {
-        precondition(
-            made == nil,
-            "the parameters “\(path)” and “\(other)” are both called “\(name)”; ask the module that holds them for namedParameters() before a tensor of theirs is made"
-        )
-        name = path
-    }
+    /// What programs call its state; no two parameters of a process share one.
+    public var label: String { "parameter \(identity)" }
 
     /// - Parameter mask: of weights `[out, in]`.
     public convenience init(
@@ -62,7 +56,8 @@ public final class Parameter {
     }
 
     /// The starting value under a seed: a function of seed, name and position alone.
-    public func initialValue(seed: UInt64) -> HostArray {
+    /// - Parameter name: the parameter's path in the whole model, as `namedParameters` gives it.
+    public func initialValue(named name: String, seed: UInt64) -> HostArray {
         var values = initializer.values(count: shape.reduce(1, *), seed: seed, stream: stableHash(name))
         clearDead(&values)
         return HostArray(values, shape: shape)
@@ -127,44 +122,42 @@ public enum Initializer: Hashable, Sendable {
 ///         let weight = Parameter([784], .constant(1))
 ///         func callAsFunction(_ x: Tensor) -> Tensor { x * weight.tensor }
 ///     }
-public protocol Module {}
+public protocol Module {
+    /// What the parameters of a stored property are called by, in front of their own path: the property's name. An empty name leaves
+    /// the property out, so that `network.layers.0.weight` is `layers.0.weight`.
+    func name(ofProperty property: String) -> String
+}
 
 extension Module {
-    /// Every parameter with its path (`layers.0.weight`), in the order of declaration.
-    ///
-    /// The names are given to the parameters too, so ask for them before the first tensor is made. A part that was asked before, as
-    /// a model asks for its own, keeps its names, unless two parts have the same: then theirs are their paths in this module.
-    @discardableResult public func namedParameters() -> [(name: String, parameter: Parameter)] {
-        var found: [(path: String, parameter: Parameter)] = []
+    public func name(ofProperty property: String) -> String { property }
+
+    /// Every parameter with its path from this module (`layers.0.weight`), in the order of declaration. A parameter that is reached by
+    /// several paths has the first.
+    public func namedParameters() -> [(name: String, parameter: Parameter)] {
+        var found: [(name: String, parameter: Parameter)] = []
+        var known = Set<ObjectIdentifier>()
         func visit(_ value: Any, _ path: String) {
             if let parameter = value as? Parameter {
-                if parameter.name.isEmpty { parameter.name = path }
-                if !found.contains(where: { $0.parameter === parameter }) { found.append((path, parameter)) }
+                if known.insert(ObjectIdentifier(parameter)).inserted { found.append((path, parameter)) }
                 return
             }
             let mirror = Mirror(reflecting: value)
+            func below(_ part: String) -> String { path.isEmpty ? part : part.isEmpty ? path : "\(path).\(part)" }
             switch mirror.displayStyle {
             case .optional:
                 for child in mirror.children { visit(child.value, path) }
             case .collection:
-                for (index, child) in mirror.children.enumerated() {
-                    visit(child.value, path.isEmpty ? "\(index)" : "\(path).\(index)")
-                }
+                for (index, child) in mirror.children.enumerated() { visit(child.value, below("\(index)")) }
             default:
-                guard value is any Module else { return }
+                guard let module = value as? any Module else { return }
                 for child in mirror.children {
                     guard let label = child.label else { continue }
-                    visit(child.value, path.isEmpty ? label : "\(path).\(label)")
+                    visit(child.value, below(module.name(ofProperty: label)))
                 }
             }
         }
         visit(self, "")
-        for (_, alike) in Dictionary(grouping: found, by: \.parameter.name) where alike.count > 1 {
-            for (path, parameter) in alike where path != parameter.name {
-                parameter.rename(path, besides: alike.first { $0.path != path }!.path)
-            }
-        }
-        return found.map { (name: $0.parameter.name, parameter: $0.parameter) }
+        return found
     }
 
     /// Sets the working type of every parameter; ask before the first tensor is made.
@@ -175,4 +168,10 @@ extension Module {
     public var parameters: [Parameter] { namedParameters().map(\.parameter) }
     /// The number of trained values; masked entries are counted.
     public var parameterCount: Int { parameters.reduce(0) { $0 + $1.shape.reduce(1, *) } }
+
+    /// The starting value of every parameter by its label, as programs are given states.
+    public func initialValues(seed: UInt64) -> [String: HostArray] {
+        Dictionary(
+            uniqueKeysWithValues: namedParameters().map { ($1.label, $1.initialValue(named: $0, seed: seed)) })
+    }
 }

@@ -1,6 +1,7 @@
 import Distributions
 import Graph
 import Layers
+import Likelihood
 
 /// ByteNet (Kalchbrenner et al. 2016, "Neural Machine Translation in Linear Time"): residual blocks of dilated convolutions
 /// over characters. The decoder is causal; the encoder, where there is one, sees the whole source, and the decoder is stacked
@@ -8,7 +9,7 @@ import Layers
 ///
 /// With an encoder an example is a source followed by its target, of equal length: the source is uniform, the target
 /// conditioned on it, and completing an example whose source is observed translates it.
-public struct ByteNet: CausalModel {
+public struct ByteNet: AutoregressiveModel, ConfiguredModel {
     public let sourceEmbed: ConvolutionLayer?
     public let encoder: [ByteBlock]
     public let embed: ConvolutionLayer
@@ -16,44 +17,72 @@ public struct ByteNet: CausalModel {
     public let norm: LayerNorm
     public let head: ConvolutionLayer
     let steps: Int
-    public let exampleShape: [Int]
-    public let levels: Int
+    public let examples: ExampleShape
     public let conditional: any Conditional
+    public let evaluationBatch = 50
 
-    /// - Parameters:
-    ///   - steps: characters of an example; with an encoder, of the source and of the target.
-    ///   - levels: characters of the alphabet.
-    ///   - channels: 2d of the paper.
-    ///   - sets: how often the dilations 1, 2, 4, 8, 16 run through.
-    public init(
-        steps: Int, levels: Int, channels: Int = 256, sets: Int = 2, kernel: Int = 3, dropout: Double = 0,
-        hasEncoder: Bool = false
-    ) {
-        self.steps = steps
-        exampleShape = [hasEncoder ? 2 * steps : steps]
-        self.levels = levels
+    /// The choices of a ByteNet.
+    public struct Settings: ModelSettings {
+        /// Characters of the alphabet.
+        public var levels = 256
+        /// 2d of the paper.
+        public var channels = 256
+        /// How often the dilations 1, 2, 4, 8, 16 run through.
+        public var sets = 2
+        public var kernel = 3
+        /// The share of numbers behind each block that a training step leaves out.
+        public var dropout = 0.0
+        /// An example is a source and its target, of equal length.
+        public var encoder = false
+
+        public init() {}
+
+        public func validate(_ examples: ExampleShape) throws {
+            try requireSequence(examples)
+            try requireLevels(levels)
+            try require(channels, "channels", in: 1...65536)
+            try require(sets, "sets", in: 0...1024)
+            try require(channels % 2 == 0, "channels: expected an even number, found \(channels)")
+            try require(kernel, "kernel", in: 1...64)
+            try requireDropout(dropout)
+            try require(
+                !encoder || examples.count % 2 == 0,
+                "encoder: an example is a source and a target of equal length, found \(examples.count) characters")
+        }
+
+        public func makeModel(_ examples: ExampleShape, seed: UInt64) throws -> any LikelihoodModel {
+            try ByteNet(examples, self)
+        }
+    }
+
+    /// - Parameter examples: sequences `[steps]`.
+    public init(_ examples: ExampleShape, _ settings: Settings) throws {
+        try settings.validate(examples)
+        self.examples = examples
+        let (levels, channels, kernel, hasEncoder) = (
+            settings.levels, settings.channels, settings.kernel, settings.encoder
+        )
+        steps = hasEncoder ? examples.count / 2 : examples.count
         conditional = Categorical(levels: levels)
-        let dilations = (0..<sets).flatMap { _ in [1, 2, 4, 8, 16] }
+        let dilations = (0..<settings.sets).flatMap { _ in [1, 2, 4, 8, 16] }
         sourceEmbed = hasEncoder ? ConvolutionLayer(levels, channels, kernel: [1]) : nil
         encoder =
             hasEncoder
             ? dilations.enumerated().map {
                 ByteBlock(
-                    channels, kernel: kernel, dilation: $1, isCausal: false, dropout: Dropout(dropout, stream: 500 + $0)
-                )
+                    channels, kernel: kernel, dilation: $1, isCausal: false,
+                    dropout: Dropout(settings.dropout, stream: 500 + $0))
             } : []
         embed = ConvolutionLayer(levels, channels, kernel: [1])
         decoder = dilations.enumerated().map {
-            ByteBlock(channels, kernel: kernel, dilation: $1, isCausal: true, dropout: Dropout(dropout, stream: $0))
+            ByteBlock(
+                channels, kernel: kernel, dilation: $1, isCausal: true, dropout: Dropout(settings.dropout, stream: $0))
         }
         norm = LayerNorm(channels)
         head = ConvolutionLayer(channels, levels, kernel: [1])
-        namedParameters()
     }
 
-    public var order: Order { .natural(variableCount) }
-
-    public func conditionalParameters(_ x: Tensor, _ context: ForwardContext) -> Tensor {
+    public func conditionalParameters(_ x: Tensor, _ context: Context) -> Tensor {
         guard let sourceEmbed else { return decode(conditional.encode(x), nil, context) }
         let symbols = conditional.encode(x)
         let source = symbols.sliced(axis: 2, from: 0, count: steps)
@@ -64,7 +93,7 @@ public struct ByteNet: CausalModel {
     }
 
     /// The logits of every character given those before it, and what the encoder says at its place.
-    private func decode(_ symbols: Tensor, _ encoded: Tensor?, _ context: ForwardContext) -> Tensor {
+    private func decode(_ symbols: Tensor, _ encoded: Tensor?, _ context: Context) -> Tensor {
         var h = embed(symbols.shiftedByOne())
         if let encoded { h = h + encoded }
         for block in decoder { h = block(h, context) }
@@ -92,7 +121,7 @@ public struct ByteBlock: Module {
         self.dropout = dropout
     }
 
-    func callAsFunction(_ x: Tensor, _ context: ForwardContext) -> Tensor {
+    func callAsFunction(_ x: Tensor, _ context: Context) -> Tensor {
         var h = reduce(norms[0](x).relu())
         h = convolve(norms[1](h).relu())
         h = expand(norms[2](h).relu())

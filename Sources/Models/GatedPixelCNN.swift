@@ -1,50 +1,78 @@
 import Distributions
 import Graph
 import Layers
+import Likelihood
 
 /// Gated PixelCNN (van den Oord et al. 2016, "Conditional Image Generation with PixelCNN Decoders", figure 2).
 ///
 /// A vertical stack sees all rows above, a horizontal stack the pixels to the left in the same row; the vertical stack feeds
 /// the horizontal one, never the other way. Together they see every earlier pixel: there is no blind spot.
-public struct GatedPixelCNN: CausalModel {
+public struct GatedPixelCNN: AutoregressiveModel, ConfiguredModel {
     public let first: GatedBlock
     public let blocks: [GatedBlock]
     public let head: [ConvolutionLayer]
-    public let exampleShape: [Int]
-    public let levels: Int
+    public let examples: ExampleShape
+    public let conditions: Conditions
     public let conditional: any Conditional
+    public let evaluationBatch = 100
 
-    /// - Parameters:
-    ///   - shape: `[channels, height, width]`.
-    ///   - levels: values of a variable; 2 makes the conditionals Bernoulli, more a softmax over all of them.
-    ///   - classes: conditions every block on the example's class (equation 4).
-    public init(
-        shape: [Int], levels: Int = 2, channels: Int = 128, blocks: Int = 10, headChannels: Int = 32,
-        classes: Int? = nil
-    ) {
-        let groups = shape[0]
-        exampleShape = shape
-        self.levels = levels
-        conditional = levels == 2 ? Bernoulli() : Categorical(levels: levels)
-        first = GatedBlock(shape[0], channels, kernel: 7, isFirst: true, channelGroups: groups, classes: classes)
-        self.blocks = (0..<blocks).map { _ in
+    /// The choices of a Gated PixelCNN.
+    public struct Settings: ModelSettings {
+        /// Values of a variable: 2 makes the conditionals Bernoulli, more a softmax over all of them.
+        public var levels = 2
+        /// Feature maps of each stack, a multiple of the image's channels.
+        public var channels = 128
+        public var blocks = 10
+        /// Feature maps of the first 1x1 convolution behind the blocks.
+        public var headChannels = 32
+        /// Conditions every block on the example's class (equation 4), where the examples have classes.
+        public var conditional = true
+
+        public init() {}
+
+        public func validate(_ examples: ExampleShape) throws {
+            let image = try requireImage(examples)
+            try requireLevels(levels)
+            try require(channels, "channels", in: 1...65536)
+            try require(blocks, "blocks", in: 0...1024)
+            try require(
+                channels % image.channels == 0, "channels: expected a multiple of \(image.channels), found \(channels)")
+            try require(
+                (1...65536).contains(headChannels) && headChannels % image.channels == 0,
+                "headChannels: expected a multiple of \(image.channels), found \(headChannels)")
+        }
+
+        public func makeModel(_ examples: ExampleShape, seed: UInt64) throws -> any LikelihoodModel {
+            try GatedPixelCNN(examples, self)
+        }
+    }
+
+    /// - Parameter examples: images `[channels, height, width]` of one or three channels.
+    public init(_ examples: ExampleShape, _ settings: Settings) throws {
+        try settings.validate(examples)
+        self.examples = examples
+        let (groups, channels) = (examples.dimensions[0], settings.channels)
+        let classes = settings.conditional ? examples.classes : nil
+        conditions = Conditions(classes: classes)
+        conditional = settings.levels == 2 ? Bernoulli() : Categorical(levels: settings.levels)
+        first = GatedBlock(groups, channels, kernel: 7, isFirst: true, channelGroups: groups, classes: classes)
+        blocks = (0..<settings.blocks).map { _ in
             GatedBlock(channels, channels, kernel: 3, isFirst: false, channelGroups: groups, classes: classes)
         }
         head = [
-            .pointwise(channels, headChannels, channelGroups: groups),
-            .pointwise(headChannels, shape[0] * conditional.parameterCount, channelGroups: groups),
+            .pointwise(channels, settings.headChannels, channelGroups: groups),
+            .pointwise(settings.headChannels, groups * conditional.parameterCount, channelGroups: groups),
         ]
-        namedParameters()
     }
 
-    public var order: Order { .raster(exampleShape) }
+    public var order: Order { .raster(examples.dimensions) }
 
-    public func conditionalParameters(_ x: Tensor, _ context: ForwardContext) -> Tensor {
-        let image = x.asImages(exampleShape).centred(levels: levels)
+    public func conditionalParameters(_ x: Tensor, _ context: Context) -> Tensor {
+        let image = x.asImages(examples.dimensions).centred(levels: conditional.domain.levelCount ?? 2)
         var (v, h) = first(image, image, context)
         for block in blocks { (v, h) = block(v, h, context) }
         for layer in head { h = layer(h.relu()) }
-        return h.asParameters(channels: exampleShape[0], count: conditional.parameterCount)
+        return h.asParameters(channels: examples.dimensions[0], count: conditional.parameterCount)
     }
 }
 
@@ -91,7 +119,7 @@ public struct GatedBlock: Module {
         return ConvolutionMask(taps: (0..<taps).map { $0 == taps - 1 ? .channels(own) : .live })
     }
 
-    func callAsFunction(_ v: Tensor, _ h: Tensor, _ context: ForwardContext) -> (Tensor, Tensor) {
+    func callAsFunction(_ v: Tensor, _ h: Tensor, _ context: Context) -> (Tensor, Tensor) {
         let down = vertical(v)
         var across = horizontal(h) + link(down)
         var gatedDown = down

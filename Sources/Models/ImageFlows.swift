@@ -2,27 +2,31 @@ import Bijectors
 import Distributions
 import Graph
 import Layers
+import Likelihood
 
 // Flows of images, `[batch, channels, height, width]`.
 
-/// Levels of a multi-scale flow (Dinh et al. 2017, section 3.6): each squeezes, transforms, and hands half of its channels on as
-/// latents. All latents of an image, the first level's first, are one vector `[batch, D]`.
+/// Scales of a multi-scale flow (Dinh et al. 2017, section 3.6): each squeezes, transforms, and hands half of its channels on as
+/// latents. All latents of an image, the first scale's first, are one vector `[batch, D]`.
 public struct MultiScale: Bijector {
-    public let levels: [Chain]
+    public let scales: [Chain]
+
+    /// In files scales are `levels`.
+    public func name(ofProperty property: String) -> String { property == "scales" ? "levels" : property }
 
     private func flat(_ x: Tensor) -> Tensor {
         x.reshaped([x.shape[0], x.shape.dimensions.dropFirst().reduce(1) { $0 * $1 }])
     }
 
-    public func forward(_ x: Tensor, _ pass: Pass) -> Mapped {
+    public func forward(_ x: Tensor, _ context: Context) -> Mapped {
         let x = checked(x, example)
         if x.error != nil { return Mapped(x, x) }
         var (h, log, latents) = (x, x.zeroPerExample(), [Tensor]())
-        for (index, level) in levels.enumerated() {
-            let next = level.forward(h, pass)
+        for (index, scale) in scales.enumerated() {
+            let next = scale.forward(h, context)
             if next.value.error != nil { return next }
             (h, log) = (next.value, log + next.logDeterminant)
-            guard index < levels.count - 1 else { break }
+            guard index < scales.count - 1 else { break }
             let channels = h.shape[1].coefficient
             latents.append(flat(h.sliced(axis: 1, from: channels / 2, count: channels - channels / 2)))
             h = h.sliced(axis: 1, from: 0, count: channels / 2)
@@ -30,48 +34,47 @@ public struct MultiScale: Bijector {
         return Mapped(.concatenate(latents + [flat(h)], axis: 1), log)
     }
 
-    public func inverse(_ z: Tensor, _ pass: Pass) -> Mapped {
+    public func inverse(_ z: Tensor, _ context: Context) -> Mapped {
         let z = checked(z, [example.reduce(1, *)])
         if z.error != nil { return Mapped(z, z) }
-        // The shapes of the levels' results follow from the number of latents and the first level's input.
+        // The shapes of the scales' results follow from the number of latents and the first scale's input.
         var start = z.shape[1].coefficient
         var (h, log) = (Tensor?.none, z.zeroPerExample())
-        for (index, level) in levels.enumerated().reversed() {
+        for (index, scale) in scales.enumerated().reversed() {
             let shape = shapes[index]
-            let share = index == levels.count - 1 ? shape[0] : shape[0] - shape[0] / 2
+            let share = index == scales.count - 1 ? shape[0] : shape[0] - shape[0] / 2
             let count = share * shape[1] * shape[2]
             start -= count
             let own = z.sliced(axis: 1, from: start, count: count).reshaped(
                 [z.shape[0], Extent(share), Extent(shape[1]), Extent(shape[2])])
-            let next = level.inverse(h.map { .concatenate([$0, own], axis: 1) } ?? own, pass)
+            let next = scale.inverse(h.map { .concatenate([$0, own], axis: 1) } ?? own, context)
             (h, log) = (next.value, log + next.logDeterminant)
         }
         return Mapped(h ?? z, log)
     }
 
-    /// x, or a mistake where the levels do not fit the data, or x is no such data.
+    /// x, or a mistake where the scales do not fit the data, or x is no such data.
     private func checked(_ x: Tensor, _ shape: [Int]) -> Tensor {
         problem.map { .misuse($0.operation, $0.message, of: x) } ?? x.examples(of: shape, for: "multi-scale")
     }
 
     /// Channels, height and width of the data.
     private let example: [Int]
-    /// Channels, height and width of each level's result.
+    /// Channels, height and width of each scale's result.
     private let shapes: [[Int]]
-    /// Why the levels do not fit the data.
+    /// Why the scales do not fit the data.
     private let problem: GraphError?
 
     /// - Parameters:
     ///   - example: channels, height and width of the data.
-    ///   - level: what a level does behind its squeeze, given its channels, height and width.
-    public init(_ example: [Int], levels count: Int, _ level: (_ index: Int, _ shape: [Int]) -> Chain) {
+    ///   - scale: what a scale does behind its squeeze, given its channels, height and width.
+    public init(_ example: [Int], scales count: Int, _ scale: (_ index: Int, _ shape: [Int]) -> Chain) {
         var shape = example
-        var (levels, shapes, problem) = ([Chain](), [[Int]](), GraphError?.none)
+        var (scales, shapes, problem) = ([Chain](), [[Int]](), GraphError?.none)
         for index in 0..<count {
-            let chain = level(index, shape)
-            levels.append(chain)
-            // Asked of a copy: a tensor fixes its parameter's name, and names are given to the finished flow.
-            let output = level(index, shape).forward(.input("shape", Shape([1] + shape)), Pass()).value
+            let chain = scale(index, shape)
+            scales.append(chain)
+            let output = chain.forward(.input("shape", Shape([1] + shape)), Context()).value
             problem = output.error
             if problem != nil { break }
             let result = output.shape.resolved(batch: 1)
@@ -79,26 +82,26 @@ public struct MultiScale: Bijector {
             shape = [result[1] / 2, result[2], result[3]]
         }
         self.example = example
-        (self.levels, self.shapes, self.problem) = (levels, shapes, problem)
+        (self.scales, self.shapes, self.problem) = (scales, shapes, problem)
     }
 
     public var structure: BijectorStructure {
         BijectorStructure(
-            "multi-scale, levels", .composition, determinant: "the sum of the levels'; handing on is a permutation",
-            inverse: "level by level from the last", parts: levels.map(\.structure))
+            "multi-scale, scales", .composition, determinant: "the sum of the scales'; handing on is a permutation",
+            inverse: "scale by scale from the last", parts: scales.map(\.structure))
     }
 
-    public func claims(_ x: Tensor, _ pass: Pass) -> [OrderClaim] {
+    public func claims(_ x: Tensor, _ context: Context) -> [OrderClaim] {
         var result: [OrderClaim] = []
         var type = x.type
-        for (index, level) in levels.enumerated() {
+        for (index, scale) in scales.enumerated() {
             let own = Tensor.ownVariable(type.shape, type.element)
-            result += level.claims(own, pass).map {
+            result += scale.claims(own, context).map {
                 OrderClaim(
-                    "level \(index), \($0.name)", $0.parameters, of: $0.x, order: $0.order, variables: $0.variables)
+                    "scale \(index), \($0.name)", $0.parameters, of: $0.x, order: $0.order, variables: $0.variables)
             }
-            let next = level.forward(own, pass).value
-            if next.error != nil { return result + [OrderClaim("level \(index)", mistake: next, of: own)] }
+            let next = scale.forward(own, context).value
+            if next.error != nil { return result + [OrderClaim("scale \(index)", mistake: next, of: own)] }
             type = next.type
             type.shape.dimensions[1] = Extent(type.shape[1].coefficient / 2)
         }
@@ -107,14 +110,14 @@ public struct MultiScale: Bijector {
 }
 
 extension Flow {
-    /// Glow (Kingma and Dhariwal 2018): at each level a squeeze and `steps` of ActNorm, an invertible 1x1 convolution and an
+    /// Glow (Kingma and Dhariwal 2018): at each scale a squeeze and `steps` of ActNorm, an invertible 1x1 convolution and an
     /// affine coupling, whose scales are sigmoids (their code; log-scales below 0).
     /// - Parameter decomposed: the convolution's matrix is kept as P L U (equation 10) instead of whole.
     public static func glow(
-        channels: Int, height: Int, width: Int, levels: Int = 3, steps: Int = 32, hidden: Int = 512,
+        channels: Int, height: Int, width: Int, scales: Int = 3, steps: Int = 32, hidden: Int = 512,
         decomposed: Bool = false
     ) -> Flow {
-        let bijector = MultiScale([channels, height, width], levels: levels) { _, shape in
+        let bijector = MultiScale([channels, height, width], scales: scales) { _, shape in
             let c = shape[0] * 4
             return Chain(
                 [Squeeze()]
@@ -132,9 +135,9 @@ extension Flow {
     }
 
     /// RealNVP on images (Dinh et al. 2017, section 3.6): three couplings with checkerboard masks, a squeeze, three with channel
-    /// masks, then the next level on half of the channels; the last level has four checkerboard couplings.
+    /// masks, then the next scale on half of the channels; the last scale has four checkerboard couplings.
     public static func realNVPImage(
-        channels: Int, height: Int, width: Int, levels: Int = 2, hidden: Int = 64, blocks: Int = 2, limit: Double = 3
+        channels: Int, height: Int, width: Int, scales: Int = 2, hidden: Int = 64, blocks: Int = 2, limit: Double = 3
     ) -> Flow {
         let transformer = AffineTransformer(.scaleThenShift, bound: .tanh(limit: limit))
         func coupling(_ partition: Partition, _ inputs: Int, _ outputs: Int) -> any Bijector {
@@ -144,9 +147,9 @@ extension Flow {
                     channels: [inputs] + [Int](repeating: hidden, count: blocks + 1) + [2 * outputs],
                     kernels: [Int](repeating: 3, count: blocks + 2)))
         }
-        let bijector = MultiScale([channels, height, width], levels: levels) { index, shape in
+        let bijector = MultiScale([channels, height, width], scales: scales) { index, shape in
             let c = shape[0]
-            let isLast = index == levels - 1
+            let isLast = index == scales - 1
             var steps: [any Bijector] = []
             for i in 0..<(isLast ? 4 : 3) {
                 steps += [ActNorm(c), coupling(.checkerboard(keepsOdd: i % 2 == 1), c, c)]
@@ -159,5 +162,68 @@ extension Flow {
             return Chain(steps)
         }
         return Flow(bijector, base: DiagonalNormal(), exampleShape: [channels, height, width])
+    }
+}
+
+extension Flow {
+    /// The choices of a flow of images.
+    public struct ImageSettings: ModelSettings {
+        /// glow or realnvp.
+        public var flow = "glow"
+        /// How often half of the latents are handed on; each squeezes height and width by two.
+        public var scales = 2
+        /// Glow's steps at each scale.
+        public var steps = 8
+        /// Channels between a conditioner's layers.
+        public var hidden = 64
+        /// Glow's 1x1 convolutions by LU decomposition of any matrix, or as a product of triangular factors (plu).
+        public var linear = "dense"
+        /// Whole numbers 0 ..< levels as data; 0 for real ones.
+        public var levels = 256
+        /// uniform or variational noise for whole numbers.
+        public var dequantization = "uniform"
+        /// x' = alpha + (1 - 2 alpha) x goes through the logit; negative leaves x in [0, 1).
+        public var alpha = 0.05
+
+        public init() {}
+
+        public func validate(_ examples: ExampleShape) throws {
+            try require(["glow", "realnvp"].contains(flow), "flow: expected glow or realnvp, found “\(flow)”")
+            try require(["dense", "plu"].contains(linear), "linear: expected dense or plu, found “\(linear)”")
+            try require(
+                ["uniform", "variational"].contains(dequantization),
+                "dequantization: expected uniform or variational, found “\(dequantization)”")
+            try require(steps, "steps", in: 1...256)
+            try require(hidden, "hidden", in: 1...4096)
+            try require(
+                levels == 0 || (2...1 << 16).contains(levels), "levels: expected 0, or 2 to 65536, found \(levels)")
+            try require(alpha < 0.5, "alpha: expected a number below 0.5, found \(alpha)")
+            guard let image = examples.image else {
+                throw UsageError("this flow needs images [channels, height, width], found \(examples.dimensions)")
+            }
+            let halvings = flow == "glow" ? scales : scales - 1
+            try require(
+                (1...8).contains(scales) && image.height % (1 << halvings) == 0 && image.width % (1 << halvings) == 0,
+                "scales: \(image.height) x \(image.width) cannot be halved \(halvings) times")
+        }
+
+        public func makeModel(_ examples: ExampleShape, seed: UInt64) throws -> any LikelihoodModel {
+            guard let (channels, height, width) = examples.image else {
+                throw UsageError("this flow needs images [channels, height, width], found \(examples.dimensions)")
+            }
+            let flow: Flow =
+                self.flow == "glow"
+                ? .glow(
+                    channels: channels, height: height, width: width, scales: scales, steps: steps, hidden: hidden,
+                    decomposed: linear != "dense")
+                : .realNVPImage(channels: channels, height: height, width: width, scales: scales, hidden: hidden)
+            guard levels > 0 else { return flow.preceded(evaluationBatch: 100) }
+            let noise: any Dequantization =
+                dequantization == "uniform"
+                ? UniformDequantization(levels: levels)
+                : VariationalDequantization(variables: examples.count, levels: levels)
+            return flow.preceded(
+                by: unitInterval(levels: levels, alpha: alpha), dequantization: noise, evaluationBatch: 100)
+        }
     }
 }

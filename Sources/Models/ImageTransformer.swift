@@ -1,50 +1,79 @@
 import Distributions
 import Graph
 import Layers
+import Likelihood
 
 /// A decoder-only transformer over the variables of an image, one after the other (Chen et al. 2020, "Generative Pretraining from
 /// Pixels", section 2.2; attention as in Vaswani et al. 2017, section 3.2).
 ///
 /// Every position carries a vector, made from the variable before it and from where it is. A block adds what the position finds
 /// among itself and earlier positions, then what a network of two layers makes of that.
-public struct ImageTransformer: CausalModel {
+public struct ImageTransformer: AutoregressiveModel, ConfiguredModel {
     public let embed: ConvolutionLayer
     /// What is added at every position, `[width, variables]`.
-    public let places: Parameter
-    public let blocks: [TransformerBlock]
+    public let positionEmbedding: Parameter
+    public let blocks: [AttentionBlock]
     public let head: ConvolutionLayer
-    public let exampleShape: [Int]
-    public let levels: Int
+    public let examples: ExampleShape
     public let conditional: any Conditional
+    public let evaluationBatch = 8
 
-    /// - Parameters:
-    ///   - shape: `[channels, height, width]`; variables are drawn in the order in which they lie.
-    ///   - levels: values of a variable; 2 makes the conditionals Bernoulli, more a softmax over all of them.
-    ///   - width: the length of the vectors, a multiple of `heads`.
-    public init(
-        shape: [Int], levels: Int = 2, width: Int = 64, heads: Int = 4, blocks: Int = 8, dropout: Double = 0
-    ) {
-        exampleShape = shape
-        self.levels = levels
-        conditional = levels == 2 ? Bernoulli() : Categorical(levels: levels)
-        embed = ConvolutionLayer(conditional.inputCount, width, kernel: [1])
-        places = Parameter([width, shape.reduce(1, *)], .zeros)
-        self.blocks = (0..<blocks).map { TransformerBlock(width, heads: heads, dropout: Dropout(dropout, stream: $0)) }
-        head = ConvolutionLayer(width, conditional.parameterCount, kernel: [1])
-        namedParameters()
+    /// The choices of an image transformer.
+    public struct Settings: ModelSettings {
+        /// Values of a variable: 2 makes the conditionals Bernoulli, more a softmax over all of them.
+        public var levels = 2
+        /// The length of every position's vector, a multiple of `heads`.
+        public var width = 64
+        public var heads = 4
+        public var blocks = 8
+        /// The share of numbers behind each block that a training step leaves out.
+        public var dropout = 0.0
+
+        public init() {}
+
+        public func validate(_ examples: ExampleShape) throws {
+            _ = try requireImage(examples)
+            try requireLevels(levels)
+            try require(width, "width", in: 1...65536)
+            try require(blocks, "blocks", in: 0...1024)
+            try require(heads, "heads", in: 1...width)
+            try require(width % heads == 0, "width: expected a multiple of the \(heads) heads, found \(width)")
+            try requireDropout(dropout)
+        }
+
+        public func makeModel(_ examples: ExampleShape, seed: UInt64) throws -> any LikelihoodModel {
+            try ImageTransformer(examples, self)
+        }
     }
 
-    public var order: Order { .natural(variableCount) }
+    /// - Parameter examples: images `[channels, height, width]`; variables are drawn in the order in which they lie.
+    public init(_ examples: ExampleShape, _ settings: Settings) throws {
+        try settings.validate(examples)
+        self.examples = examples
+        let width = settings.width
+        conditional = settings.levels == 2 ? Bernoulli() : Categorical(levels: settings.levels)
+        embed = ConvolutionLayer(conditional.inputCount, width, kernel: [1])
+        positionEmbedding = Parameter([width, examples.count], .zeros)
+        blocks = (0..<settings.blocks).map {
+            AttentionBlock(width, heads: settings.heads, dropout: Dropout(settings.dropout, stream: $0))
+        }
+        head = ConvolutionLayer(width, conditional.parameterCount, kernel: [1])
+    }
 
-    public func conditionalParameters(_ x: Tensor, _ context: ForwardContext) -> Tensor {
-        var h = embed(conditional.encode(x).shiftedByOne()) + places.tensor
+    /// In files the position embedding is `places`.
+    public func name(ofProperty property: String) -> String {
+        property == "positionEmbedding" ? "places" : property
+    }
+
+    public func conditionalParameters(_ x: Tensor, _ context: Context) -> Tensor {
+        var h = embed(conditional.encode(x).shiftedByOne()) + positionEmbedding.tensor
         for block in blocks { h = block(h, context) }
         return head(h)
     }
 }
 
 /// Attention and a network of two layers, each behind a norm and beside a way past it. x `[batch, width, positions]`.
-public struct TransformerBlock: Module {
+public struct AttentionBlock: Module {
     let norms: [LayerNorm]
     let attention: CausalAttention
     let expand: ConvolutionLayer
@@ -59,7 +88,7 @@ public struct TransformerBlock: Module {
         self.dropout = dropout
     }
 
-    func callAsFunction(_ x: Tensor, _ context: ForwardContext) -> Tensor {
+    func callAsFunction(_ x: Tensor, _ context: Context) -> Tensor {
         let h = x + attention(norms[0](x))
         return h + dropout(reduce(expand(norms[1](h)).gelu()), context)
     }

@@ -1,112 +1,217 @@
 import Distributions
 import Graph
 import Layers
+import Likelihood
 
-/// Masked autoencoder for distribution estimation (Germain, Gregor, Murray, Larochelle 2015).
+/// Masked autoencoder for distribution estimation (Germain, Gregor, Murray, Larochelle 2015): a masked network and a conditional.
 ///
-/// Every unit has a degree: input d has its place m0(d) in the order, hidden unit k the largest place it may read. A weight
+/// Every unit has a degree: input d has its place m0(d) in the order, hidden unit k the latest place it may read. A weight
 /// from a unit of degree m' to a hidden unit of degree m exists where m >= m' (equation 12), to output d where
 /// m0(d) > m' (equation 13). So output d reads only variables before d, and one pass gives all conditionals.
-public struct MADE: AutoregressiveModel {
-    public let layers: [MaskedDense]
-    /// Input to output, where the order allows (section 4.3's direct connections).
-    public let direct: MaskedDense?
-    public let variableCount: Int
-    public let hiddenCounts: [Int]
-    public let activation: Activation
+public struct MADE: AutoregressiveModel, ConfiguredModel {
+    public let network: MaskedMLP
     public let conditional: any Conditional
-
-    public enum Activation: String, Sendable, CaseIterable { case relu, tanh, sigmoid, softplus }
+    /// Orders and degrees of every mask.
+    public let masks: MaskSampler
+    /// Those of the only mask, which are part of the program, or graph values that are fed.
+    public let orders: ModelOrders?
+    public let examples: ExampleShape
+    /// How many masks training cycles through; `nil` takes a new one at every step.
+    let cycle: Int?
+    /// The masks whose mixture is evaluated and sampled.
+    let ensemble: [Int]
 
     /// - Parameters:
-    ///   - variables: D.
-    ///   - hidden: units of each hidden layer.
-    ///   - orders: if constant, the masks are part of the model and dead weights are exactly zero; degrees for every hidden layer.
+    ///   - conditional: for each variable; one of your own, or what `Settings.conditional` names.
+    ///   - masks: if it has a single mask, that is part of the model and dead weights are exactly zero; else masks are fed.
+    ///   - cycle: how many masks training cycles through; `nil` takes a new one at every step.
+    ///   - ensemble: the masks whose mixture is evaluated and sampled.
     public init(
-        variables: Int, hidden: [Int], conditional: any Conditional = Bernoulli(), activation: Activation = .relu,
-        hasDirectConnections: Bool = false, orders: ModelOrders? = nil
+        _ examples: ExampleShape, conditional: any Conditional = Bernoulli(), masks: MaskSampler,
+        activation: Activation = .relu, hasDirectConnections: Bool = false, cycle: Int? = 1, ensemble: [Int] = [0]
     ) {
-        variableCount = variables
-        hiddenCounts = hidden
-        self.activation = activation
-        self.conditional = conditional
-        let widths = [variables * conditional.inputCount] + hidden + [variables * conditional.parameterCount]
-        var masks: [MaskStructure]?
-        var directMask: MaskStructure?
-        if let orders, case .constant = orders {
-            masks = Self.degrees(orders, conditional, layerCount: widths.count - 1).map(\.mask)
-            directMask = Self.directDegrees(orders, conditional).mask
-        }
-        layers = (0..<widths.count - 1).map { MaskedDense(widths[$0], widths[$0 + 1], mask: masks?[$0]) }
-        direct =
-            hasDirectConnections
-            ? MaskedDense(widths[0], widths[widths.count - 1], mask: directMask, hasBias: false) : nil
-        namedParameters()
+        (self.examples, self.conditional, self.masks, self.cycle, self.ensemble) = (
+            examples, conditional, masks, cycle, ensemble
+        )
+        let orders =
+            masks.isSingle
+            ? ModelOrders(masks.mask(0))
+            : .runtime(
+                order: .input("degrees.0", [Extent(masks.variables)], .int32),
+                hidden: masks.hidden.enumerated().map { .input("degrees.\($0 + 1)", [Extent($1)], .int32) })
+        self.orders = orders
+        network = MaskedMLP(
+            .autoregressive(orders, inputs: conditional.inputCount, outputs: conditional.parameterCount),
+            activation: activation, hasDirectConnections: hasDirectConnections)
     }
 
-    public func conditionalParameters(_ x: Tensor, _ orders: ModelOrders) -> Tensor {
-        let degrees = Self.degrees(orders, conditional, layerCount: layers.count)
+    public func name(ofProperty property: String) -> String { property == "network" ? "" : property }
+
+    public var order: Order { masks.order(ensemble.first ?? 0) }
+
+    public func conditionalParameters(_ x: Tensor, _ context: Context) -> Tensor {
+        let degrees = (context.orders ?? orders).map {
+            NetworkDegrees.autoregressive($0, inputs: conditional.inputCount, outputs: conditional.parameterCount)
+        }
         let input = conditional.encode(x).reshaped([x.shape[0], Extent(variableCount * conditional.inputCount)])
-        var h = input
-        for (layer, degrees) in zip(layers, degrees).dropLast() { h = activate(layer(h, degrees)) }
-        var output = layers[layers.count - 1](h, degrees[layers.count - 1])
-        if let direct { output = output + direct(input, Self.directDegrees(orders, conditional)) }
-        return output.reshaped([x.shape[0], Extent(conditional.parameterCount), Extent(variableCount)])
+        return network(input, context, degrees: degrees)
+            .reshaped([x.shape[0], Extent(conditional.parameterCount), Extent(variableCount)])
     }
 
-    private func activate(_ h: Tensor) -> Tensor {
-        switch activation {
-        case .relu: h.relu()
-        case .tanh: h.tanh()
-        case .sigmoid: h.sigmoid()
-        case .softplus: h.softplus()
-        }
+    // MARK: one network, many masks
+
+    /// What a mask feeds to a program whose degrees are inputs.
+    private func feeds(mask k: Int) -> [String: HostArray] {
+        if masks.isSingle { return [:] }
+        let mask = masks.mask(k)
+        return Dictionary(
+            uniqueKeysWithValues: ([mask.order.index] + mask.hidden).enumerated().map {
+                ("degrees.\($0)", HostArray($1))
+            })
     }
 
-    /// The degrees on both sides of each layer; every variable's inputs and outputs carry its place in the order.
-    private static func degrees(_ orders: ModelOrders, _ conditional: any Conditional, layerCount: Int)
-        -> [LayerDegrees]
-    {
-        func check(_ hidden: Int) {
-            precondition(
-                hidden == layerCount - 1,
-                "a MADE of \(layerCount - 1) hidden layers needs degrees for each of them, found degrees for \(hidden)")
+    public func feeds(step: Int) -> [String: HostArray] { feeds(mask: cycle.map { step % $0 } ?? step) }
+
+    public var members: [[String: HostArray]] { ensemble.map { feeds(mask: $0) } }
+
+    /// The mask of a member; an order-agnostic model puts the observed variables first, so that a completion is exact.
+    public func orders(for request: DrawingRequest) throws -> ModelOrders? {
+        var mask = masks.mask(ensemble[request.member])
+        if let observed = request.observed, masks.isOrderAgnostic {
+            // Each part in the order of the mask.
+            mask.order = .sequence(
+                (0..<variableCount).sorted {
+                    (observed[$0] ? 0 : 1, mask.order.index[$0]) < (observed[$1] ? 0 : 1, mask.order.index[$1])
+                })
+        } else if let observed = request.observed {
+            try mask.order.requireFirst(
+                observed, request,
+                advice:
+                    "train with orderAgnostic=true, or accept a draw that ignores later observations with --approximate"
+            )
         }
-        switch orders {
-        case .constant(let order, let hidden):
-            check(hidden.count)
-            let sides =
-                [repeated(order, conditional.inputCount)] + hidden + [repeated(order, conditional.parameterCount)]
-            return (0..<layerCount).map {
-                .constant(input: sides[$0], output: sides[$0 + 1], strict: $0 == layerCount - 1)
+        return ModelOrders(mask)
+    }
+
+    public func annotate(_ description: inout ModelDescription) {
+        description.conditional = conditional.name
+        description.activation = network.activation.rawValue
+        description.inputOrdering = order.index
+        description.ensemble = ensemble.map { member in
+            let mask = masks.mask(member)
+            return ModelDescription.Mask(order: mask.order.index, hiddenDegrees: mask.hidden)
+        }
+    }
+}
+
+extension ModelOrders {
+    /// One mask, as part of the program.
+    init(_ mask: (order: Order, hidden: [[Int32]])) { self = .constant(order: mask.order, hidden: mask.hidden) }
+}
+
+extension MADE {
+    /// The choices of a MADE.
+    public struct Settings: ModelSettings {
+        /// Units of each hidden layer.
+        public var hidden = [500, 500]
+        /// relu, tanh, sigmoid or softplus.
+        public var activation = "relu"
+        /// bernoulli, categorical:LEVELS, mixture:COMPONENTS or logistics:COMPONENTS:LEVELS.
+        public var conditional = "bernoulli"
+        /// natural, random, or the variables in the order of drawing, separated by commas.
+        public var ordering = "natural"
+        /// A new order for every mask.
+        public var orderAgnostic = false
+        /// How many masks are cycled, or "fresh" for a new one at every step.
+        public var masks = "1"
+        /// Masks in the ensemble that is evaluated and sampled, of a finite list at most all; 0 takes all of a list of up to 1024, or
+        /// 8 fresh ones.
+        public var ensemble = 0
+        /// Connections from inputs to outputs.
+        public var direct = false
+
+        public init() {}
+
+        public func validate(_ examples: ExampleShape) throws {
+            try require(
+                hidden.allSatisfy { (1...1 << 20).contains($0) } && hidden.count <= 64,
+                "hidden: expected up to 64 layers of 1 to 1048576 units, found \(hidden)")
+            try require(
+                masks == "fresh" || Int(masks).map { (1...1 << 20).contains($0) } == true,
+                "masks: expected a count or “fresh”, found “\(masks)”")
+            try require(ensemble, "ensemble", in: 0...1 << 16)
+            try require(
+                ensemble > 0 || (Int(masks) ?? 8) <= 1024,
+                "ensemble: 0 takes all \(masks) masks, and every example is evaluated under each; expected at most 1024, set how many to take (ensemble=8)"
+            )
+            try require(
+                !orderAgnostic || masks != "1",
+                "orderAgnostic=true needs several masks, one for each order: set masks=fresh or a count")
+            _ = try makeConditional(conditional)
+            _ = try requireChoice(activation, "activation") as Activation
+            _ = try makeOrdering(variables: examples.count)
+        }
+
+        public func makeModel(_ examples: ExampleShape, seed: UInt64) throws -> any LikelihoodModel {
+            try MADE(examples, self, seed: seed)
+        }
+
+        func makeOrdering(variables: Int) throws -> MaskSampler.Ordering {
+            switch ordering {
+            case "natural": return .natural
+            case "random": return .random
+            default:
+                let sequence = ordering.split(separator: ",").map { Int($0) }
+                guard sequence.compactMap({ $0 }).sorted() == Array(0..<variables) else {
+                    throw UsageError(
+                        "ordering: expected natural, random, or the numbers 0 to \(variables - 1) in some order")
+                }
+                return .given(sequence.compactMap { $0 })
             }
-        case .runtime(let order, let hidden):
-            check(hidden.count)
-            let sides =
-                [repeated(order, conditional.inputCount)] + hidden + [repeated(order, conditional.parameterCount)]
-            return (0..<layerCount).map {
-                .runtime(input: sides[$0], output: sides[$0 + 1], strict: $0 == layerCount - 1)
-            }
+        }
+
+        /// The masks of the ensemble.
+        var ensembleMasks: [Int] {
+            let all = Int(masks) ?? 8
+            return Array(0..<(ensemble == 0 ? all : masks == "fresh" ? ensemble : min(ensemble, all)))
         }
     }
 
-    private static func directDegrees(_ orders: ModelOrders, _ conditional: any Conditional) -> LayerDegrees {
-        switch orders {
-        case .constant(let order, _):
-            .constant(
-                input: repeated(order, conditional.inputCount), output: repeated(order, conditional.parameterCount),
-                strict: true)
-        case .runtime(let order, _):
-            .runtime(
-                input: repeated(order, conditional.inputCount), output: repeated(order, conditional.parameterCount),
-                strict: true)
-        }
+    public init(_ examples: ExampleShape, _ settings: Settings) throws { try self.init(examples, settings, seed: 1) }
+
+    /// - Parameter seed: of orders and degrees that are drawn.
+    public init(_ examples: ExampleShape, _ settings: Settings, seed: UInt64) throws {
+        try settings.validate(examples)
+        self.init(
+            examples, conditional: try makeConditional(settings.conditional),
+            masks: MaskSampler(
+                variables: examples.count, hidden: settings.hidden,
+                ordering: try settings.makeOrdering(variables: examples.count),
+                isOrderAgnostic: settings.orderAgnostic, drawsDegrees: settings.masks != "1", seed: seed),
+            activation: try requireChoice(settings.activation, "activation"),
+            hasDirectConnections: settings.direct, cycle: Int(settings.masks), ensemble: settings.ensembleMasks)
     }
+}
 
-    private static func repeated(_ order: [Int32], _ count: Int) -> [Int32] { (0..<count).flatMap { _ in order } }
-
-    private static func repeated(_ order: Tensor, _ count: Int) -> Tensor {
-        count == 1
-            ? order : order.broadcast(to: [Extent(count), order.shape[0]]).reshaped([order.shape[0] * Extent(count)])
+/// The conditional that a setting names.
+func makeConditional(_ text: String) throws -> any Conditional {
+    let parts = text.split(separator: ":", omittingEmptySubsequences: false).map(String.init)
+    let number = parts.count == 2 ? Int(parts[1]) : nil
+    switch (parts[0], number) {
+    case ("bernoulli", nil) where parts.count == 1: return Bernoulli()
+    case ("categorical", let levels?) where (2...65536).contains(levels): return Categorical(levels: levels)
+    case ("mixture", let components?) where (1...4096).contains(components):
+        return MixtureOfGaussians(components: components)
+    case ("logistics", nil) where parts.count == 3:
+        if let components = Int(parts[1]), let levels = Int(parts[2]), (1...4096).contains(components),
+            (2...65536).contains(levels)
+        {
+            return DiscretizedLogisticMixture(levels: levels, components: components)
+        }
+        fallthrough
+    default:
+        throw UsageError(
+            "conditional: expected bernoulli, categorical:LEVELS, mixture:COMPONENTS or logistics:COMPONENTS:LEVELS, found “\(text)”"
+        )
     }
 }

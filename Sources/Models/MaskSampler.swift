@@ -34,13 +34,13 @@ public struct MaskSampler: Sendable {
         self.seed = seed
     }
 
-    /// The place of each variable in the order, from 1 (m0 of the paper), and the degrees of each hidden layer, ascending.
-    public func mask(_ k: Int) -> (order: [Int32], hidden: [[Int32]]) {
-        let order = order(k)
-        return (order, hiddenDegrees(k))
-    }
+    /// Whether there is one mask, the same for any k.
+    public var isSingle: Bool { !isOrderAgnostic && !drawsDegrees }
 
-    public func order(_ k: Int) -> [Int32] {
+    /// The k-th order of the variables, and the degrees of each hidden layer, ascending.
+    public func mask(_ k: Int) -> (order: Order, hidden: [[Int32]]) { (order(k), hiddenDegrees(k)) }
+
+    public func order(_ k: Int) -> Order {
         let sequence: [Int] =
             switch ordering {
             case _ where isOrderAgnostic: permutation(k)
@@ -48,7 +48,7 @@ public struct MaskSampler: Sendable {
             case .random: permutation(0)
             case .given(let sequence): sequence
             }
-        return Order.sequence(sequence).index.map { $0 + 1 }
+        return .sequence(sequence)
     }
 
     private func permutation(_ k: Int) -> [Int] {
@@ -59,10 +59,10 @@ public struct MaskSampler: Sendable {
         return items
     }
 
-    /// Degrees lie in 1 ... D - 1 and never below the smallest of the layer before, so that every unit reads something.
+    /// Degrees lie in 0 ... D - 2 and never below the smallest of the layer before, so that every unit reads something.
     public func hiddenDegrees(_ k: Int) -> [[Int32]] {
-        var least: Int32 = 1
-        let greatest = Int32(max(1, variables - 1))
+        var least: Int32 = 0
+        let greatest = Int32(max(0, variables - 2))
         return hidden.enumerated().map { layer, count in
             let span = greatest - least + 1
             let degrees: [Int32] =

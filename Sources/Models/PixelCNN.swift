@@ -1,60 +1,97 @@
 import Distributions
 import Graph
 import Layers
+import Likelihood
 
 /// PixelCNN (van den Oord, Kalchbrenner, Kavukcuoglu 2016, "Pixel Recurrent Neural Networks", section 3.5 and table 1).
 ///
 /// A 7x7 convolution of mask A, residual blocks of figure 5 with mask B, then two 1x1 convolutions. With three channels the
 /// feature maps are in three groups: red reads the pixels before, green also red, blue also both (section 3.4).
-public struct PixelCNN: CausalModel {
+public struct PixelCNN: AutoregressiveModel, ConfiguredModel {
     public let first: ConvolutionLayer
-    /// What is added to the first feature maps at every place, `[channels, height, width]`; not in the paper.
-    public let places: Parameter?
+    /// What is added to the first feature maps at every position, `[channels, height, width]`; not in the paper.
+    public let positionEmbedding: Parameter?
     public let blocks: [PixelBlock]
     public let head: [ConvolutionLayer]
-    public let exampleShape: [Int]
-    public let levels: Int
+    public let examples: ExampleShape
     public let conditional: any Conditional
+    public let evaluationBatch = 100
 
-    /// - Parameters:
-    ///   - shape: `[channels, height, width]`.
-    ///   - levels: values of a variable; 2 makes the conditionals Bernoulli, more a softmax over all of them.
-    ///   - channels: feature maps (2h of the paper), a multiple of twice the image's channels.
-    ///   - kernel: the odd extent of the blocks' masked convolutions, 3 in the paper. A conditional reads 3 + blocks * (kernel / 2)
-    ///     rows above its own.
-    ///   - headChannels: feature maps of the first 1x1 convolution behind the blocks.
-    ///   - places: whether the network is told where a pixel is; away from the edges it cannot see that otherwise.
-    ///   - dropout: the share of a block's feature maps that a training step leaves out; not in the paper.
-    public init(
-        shape: [Int], levels: Int = 2, channels: Int = 128, blocks: Int = 7, kernel: Int = 3,
-        headChannels: Int? = nil, places: Bool = false, dropout: Double = 0
-    ) {
-        let groups = shape[0]
-        exampleShape = shape
-        self.levels = levels
-        conditional = levels == 2 ? Bernoulli() : Categorical(levels: levels)
-        first = .masked(.a, shape[0], channels, kernel: 7, channelGroups: groups)
-        self.places = places ? Parameter([channels] + shape[1...], .zeros) : nil
-        self.blocks = (0..<blocks).map {
-            PixelBlock(
-                channels, kernel: kernel, channelGroups: groups, dropout: Dropout(dropout, stream: $0, takesMaps: true))
+    /// The choices of a PixelCNN.
+    public struct Settings: ModelSettings {
+        /// Values of a variable: 2 makes the conditionals Bernoulli, more, up to 65536, a softmax over all of them.
+        public var levels = 2
+        /// Feature maps (2h of the paper), a multiple of twice the image's channels.
+        public var channels = 128
+        /// Residual blocks.
+        public var blocks = 7
+        /// The odd extent of the blocks' masked convolutions, 3 in the paper. A conditional reads 3 + blocks * (kernel / 2) rows above
+        /// its own.
+        public var kernel = 3
+        /// Feature maps of the first 1x1 convolution behind the blocks; 0 takes `channels`.
+        public var headChannels = 0
+        /// Whether the network is told where a pixel is; away from the edges it cannot see that otherwise.
+        public var positionEmbedding = false
+        /// The share of a block's feature maps that a training step leaves out; not in the paper.
+        public var dropout = 0.0
+
+        public init() {}
+
+        public static let formerNames = ["places": "positionEmbedding"]
+
+        public func validate(_ examples: ExampleShape) throws {
+            let image = try requireImage(examples)
+            try requireLevels(levels)
+            try require(channels, "channels", in: 1...65536)
+            try require(blocks, "blocks", in: 0...1024)
+            try require(
+                channels % (2 * image.channels) == 0,
+                "channels: expected a multiple of \(2 * image.channels), found \(channels)")
+            try require(headChannels, "headChannels", in: 0...65536)
+            try require(
+                (1...31).contains(kernel) && kernel % 2 == 1,
+                "kernel: expected an odd number from 1 to 31, found \(kernel)")
+            try requireDropout(dropout)
         }
-        let headChannels = headChannels ?? channels
-        head = [
-            .pointwise(channels, headChannels, channelGroups: groups),
-            .pointwise(headChannels, shape[0] * conditional.parameterCount, channelGroups: groups),
-        ]
-        namedParameters()
+
+        public func makeModel(_ examples: ExampleShape, seed: UInt64) throws -> any LikelihoodModel {
+            try PixelCNN(examples, self)
+        }
     }
 
-    public var order: Order { .raster(exampleShape) }
+    /// - Parameter examples: images `[channels, height, width]` of one or three channels.
+    public init(_ examples: ExampleShape, _ settings: Settings) throws {
+        try settings.validate(examples)
+        self.examples = examples
+        let (groups, channels) = (examples.dimensions[0], settings.channels)
+        conditional = settings.levels == 2 ? Bernoulli() : Categorical(levels: settings.levels)
+        first = .masked(.a, groups, channels, kernel: 7, channelGroups: groups)
+        positionEmbedding = settings.positionEmbedding ? Parameter([channels] + examples.dimensions[1...], .zeros) : nil
+        blocks = (0..<settings.blocks).map {
+            PixelBlock(
+                channels, kernel: settings.kernel, channelGroups: groups,
+                dropout: Dropout(settings.dropout, stream: $0, takesMaps: true))
+        }
+        let headChannels = settings.headChannels == 0 ? channels : settings.headChannels
+        head = [
+            .pointwise(channels, headChannels, channelGroups: groups),
+            .pointwise(headChannels, groups * conditional.parameterCount, channelGroups: groups),
+        ]
+    }
 
-    public func conditionalParameters(_ x: Tensor, _ context: ForwardContext) -> Tensor {
-        var h = first(x.asImages(exampleShape).centred(levels: levels))
-        if let places { h = h + places.tensor }
+    /// In files the position embedding is `places`.
+    public func name(ofProperty property: String) -> String {
+        property == "positionEmbedding" ? "places" : property
+    }
+
+    public var order: Order { .raster(examples.dimensions) }
+
+    public func conditionalParameters(_ x: Tensor, _ context: Context) -> Tensor {
+        var h = first(x.asImages(examples.dimensions).centred(levels: conditional.domain.levelCount ?? 2))
+        if let positionEmbedding { h = h + positionEmbedding.tensor }
         for block in blocks { h = block(h, context) }
         for layer in head { h = layer(h.relu()) }
-        return h.asParameters(channels: exampleShape[0], count: conditional.parameterCount)
+        return h.asParameters(channels: examples.dimensions[0], count: conditional.parameterCount)
     }
 }
 
@@ -72,7 +109,7 @@ public struct PixelBlock: Module {
         expand = .pointwise(channels / 2, channels, channelGroups: channelGroups)
     }
 
-    func callAsFunction(_ x: Tensor, _ context: ForwardContext) -> Tensor {
+    func callAsFunction(_ x: Tensor, _ context: Context) -> Tensor {
         let h = convolve(reduce(x.relu()).relu()).relu()
         return x + expand(dropout(h, context))
     }

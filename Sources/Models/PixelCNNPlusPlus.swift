@@ -1,13 +1,14 @@
 import Distributions
 import Graph
 import Layers
+import Likelihood
 
 /// PixelCNN++ (Salimans, Karpathy, Chen, Kingma 2017): two streams of shifted convolutions, down- and upsampled with
 /// shortcuts between equal sizes, and a mixture of discretized logistics coupled over the channels.
 ///
 /// Stream u sees the rows above, stream ul also the pixels to the left. Convolutions are weight-normalised and fit themselves
 /// to the first batch; every residual block is gated and may drop units out.
-public struct PixelCNNPlusPlus: CausalModel {
+public struct PixelCNNPlusPlus: AutoregressiveModel, ConfiguredModel {
     let firstDown: ConvolutionLayer
     let firstAbove: ConvolutionLayer
     let firstLeft: ConvolutionLayer
@@ -16,31 +17,67 @@ public struct PixelCNNPlusPlus: CausalModel {
     let upBlocks: [[StreamBlock]]
     let upsampling: [StreamResize]
     let head: ConvolutionLayer
-    public let exampleShape: [Int]
+    public let examples: ExampleShape
+    public let conditions: Conditions
     public let conditional: any Conditional
+    public let evaluationBatch = 25
 
-    /// - Parameters:
-    ///   - shape: `[channels, height, width]` with 1 or 3 channels; height and width multiples of `2^(scales - 1)`.
-    ///   - scales: sizes of the image that are worked at; the paper has 3.
-    ///   - blocks: residual blocks at each size; the paper has 5.
-    public init(
-        shape: [Int], levels: Int = 256, channels: Int = 160, scales: Int = 3, blocks: Int = 5, components: Int = 10,
-        dropout: Double = 0.5, classes: Int? = nil
-    ) {
-        exampleShape = shape
+    /// The choices of a PixelCNN++.
+    public struct Settings: ModelSettings {
+        /// Values of a variable.
+        public var levels = 256
+        public var channels = 160
+        /// Sizes of the image that are worked at; the paper has 3.
+        public var scales = 3
+        /// Residual blocks at each size; the paper has 5.
+        public var blocks = 5
+        /// Logistics of each mixture.
+        public var components = 10
+        public var dropout = 0.5
+
+        public init() {}
+
+        public func validate(_ examples: ExampleShape) throws {
+            let image = try requireImage(examples)
+            try requireLevels(levels)
+            try require(channels, "channels", in: 1...65536)
+            try require(blocks, "blocks", in: 0...1024)
+            try require(scales, "scales", in: 1...6)
+            try require(components, "components", in: 1...1024)
+            try requireDropout(dropout)
+            let unit = 1 << (scales - 1)
+            try require(
+                image.height % unit == 0 && image.width % unit == 0,
+                "scales: \(scales) sizes need images whose sides are multiples of \(unit), found \(image.height)x\(image.width)"
+            )
+        }
+
+        public func makeModel(_ examples: ExampleShape, seed: UInt64) throws -> any LikelihoodModel {
+            try PixelCNNPlusPlus(examples, self)
+        }
+    }
+
+    /// - Parameter examples: images `[channels, height, width]` of one or three channels, height and width multiples of
+    ///   `2^(scales - 1)`. Where they have classes, every block is conditioned on those.
+    public init(_ examples: ExampleShape, _ settings: Settings) throws {
+        try settings.validate(examples)
+        self.examples = examples
+        let (channels, scales, blocks) = (settings.channels, settings.scales, settings.blocks)
+        conditions = Conditions(classes: examples.classes)
         conditional =
-            shape[0] == 3
-            ? CoupledLogisticMixture(levels: levels, components: components)
-            : DiscretizedLogisticMixture(levels: levels, components: components)
+            examples.dimensions[0] == 3
+            ? CoupledLogisticMixture(levels: settings.levels, components: settings.components)
+            : DiscretizedLogisticMixture(levels: settings.levels, components: settings.components)
         // One more channel of ones tells the image from its border.
-        let inputs = shape[0] + 1
+        let inputs = examples.dimensions[0] + 1
         firstDown = .shifted(inputs, channels, kernel: [2, 3])
         firstAbove = .shifted(inputs, channels, kernel: [1, 3])
         firstLeft = .shifted(inputs, channels, kernel: [2, 1])
         var stream = 0
         func block(_ shortcuts: Int) -> StreamBlock {
             stream += 2
-            return StreamBlock(channels, shortcuts: shortcuts, dropout: dropout, stream: stream, classes: classes)
+            return StreamBlock(
+                channels, shortcuts: shortcuts, dropout: settings.dropout, stream: stream, classes: examples.classes)
         }
         downBlocks = (0..<scales).map { _ in (0..<blocks).map { _ in block(0) } }
         downsampling = (1..<max(1, scales)).map { _ in StreamResize(channels, isUp: false) }
@@ -48,13 +85,12 @@ public struct PixelCNNPlusPlus: CausalModel {
         upBlocks = (0..<scales).map { scale in (0..<(scale == 0 ? blocks : blocks + 1)).map { _ in block(1) } }
         upsampling = (1..<max(1, scales)).map { _ in StreamResize(channels, isUp: true) }
         head = ConvolutionLayer(channels, conditional.parameterCount, kernel: [1, 1], isNormalized: true)
-        namedParameters()
     }
 
-    public var order: Order { .raster(exampleShape, channelsTogether: true) }
+    public var order: Order { .raster(examples.dimensions, channelsTogether: true) }
 
-    public func conditionalParameters(_ x: Tensor, _ context: ForwardContext) -> Tensor {
-        let image = conditional.encode(x).asImages(exampleShape)
+    public func conditionalParameters(_ x: Tensor, _ context: Context) -> Tensor {
+        let image = conditional.encode(x).asImages(examples.dimensions)
         let ones = Tensor.scalar(1).broadcast(to: Shape([x.shape[0], 1] + image.shape.dimensions[2...]))
         let input = Tensor.concatenate([image, ones], axis: 1)
         var u = firstDown(input, context).shifted(down: 1)
@@ -98,8 +134,7 @@ struct StreamBlock: Module {
             classes: classes)
     }
 
-    func callAsFunction(_ u: Tensor, _ ul: Tensor, _ shortcuts: [Tensor], _ context: ForwardContext) -> (Tensor, Tensor)
-    {
+    func callAsFunction(_ u: Tensor, _ ul: Tensor, _ shortcuts: [Tensor], _ context: Context) -> (Tensor, Tensor) {
         let u = above(u, Array(shortcuts.prefix(1)), context)
         return (u, left(ul, [u] + shortcuts.suffix(shortcuts.isEmpty ? 0 : 1), context))
     }
@@ -122,7 +157,7 @@ struct GatedResidual: Module {
         self.dropout = dropout
     }
 
-    func callAsFunction(_ x: Tensor, _ extras: [Tensor], _ context: ForwardContext) -> Tensor {
+    func callAsFunction(_ x: Tensor, _ extras: [Tensor], _ context: Context) -> Tensor {
         var h = first(x.concatenatedELU(), context)
         if let extra { h = h + extra(Tensor.concatenate(extras, axis: 1).concatenatedELU(), context) }
         h = second(dropout(h.concatenatedELU(), context), context)
@@ -152,7 +187,7 @@ struct StreamResize: Module {
         }
     }
 
-    func callAsFunction(_ u: Tensor, _ ul: Tensor, _ context: ForwardContext) -> (Tensor, Tensor) {
+    func callAsFunction(_ u: Tensor, _ ul: Tensor, _ context: Context) -> (Tensor, Tensor) {
         (above(u, context), left(ul, context))
     }
 }

@@ -2,20 +2,24 @@ import Bijectors
 import Distributions
 import Graph
 import Layers
+import Likelihood
 
 /// Whole numbers 0 ..< levels as points of [0, levels): what is added to them, and what that costs.
 public protocol Dequantization: Module {
+    /// Examples hold whole numbers 0 ..< levels.
+    var levels: Int { get }
     /// y = x + u with u in [0, 1), and log q(u | x), `[batch]`: E[log p(y) - log q(u | x)] bounds log P(x) from below
     /// (Theis, van den Oord, Bethge 2016; Ho et al. 2019, equation 12).
-    func dequantize(_ x: Tensor, _ random: RandomSource) -> (value: Tensor, logDensity: Tensor)
+    func dequantize(_ x: Tensor, _ context: Context) -> (value: Tensor, logDensity: Tensor)
 }
 
 /// Uniform noise; log q = 0.
 public struct UniformDequantization: Dequantization {
-    public init() {}
+    public let levels: Int
+    public init(levels: Int) { self.levels = levels }
 
-    public func dequantize(_ x: Tensor, _ random: RandomSource) -> (value: Tensor, logDensity: Tensor) {
-        (x + random.uniform(x.shape, stream: 4), Tensor.scalar(0).broadcast(to: [x.shape[0]]))
+    public func dequantize(_ x: Tensor, _ context: Context) -> (value: Tensor, logDensity: Tensor) {
+        (x + context.random.uniform(x.shape, stream: 4), Tensor.scalar(0).broadcast(to: [x.shape[0]]))
     }
 }
 
@@ -23,7 +27,7 @@ public struct UniformDequantization: Dequantization {
 public struct VariationalDequantization: Dequantization {
     /// A bijector of vectors that is conditioned on x.
     public let bijector: any Bijector
-    /// x / levels - 1/2 is the context.
+    /// x / levels - 1/2 are the features.
     public let levels: Int
 
     public init(_ bijector: any Bijector, levels: Int) {
@@ -31,29 +35,26 @@ public struct VariationalDequantization: Dequantization {
         self.levels = levels
     }
 
-    /// With couplings and x as their context.
+    /// With couplings and x as their features.
     public init(variables: Int, levels: Int, layers: Int = 2, hidden: [Int] = [128]) {
         let flow = Flow.realNVP(
-            variables: variables, layers: layers, hidden: hidden, limit: 2, normalization: .none, context: variables)
+            variables: variables, layers: layers, hidden: hidden, limit: 2, normalization: .none, features: variables)
         self.init(flow.bijector, levels: levels)
     }
 
-    public func dequantize(_ x: Tensor, _ random: RandomSource) -> (value: Tensor, logDensity: Tensor) {
-        let noise = random.normal(x.shape, stream: 4)
-        let context = x / Double(levels) - 0.5
-        let mapped = bijector.forward(noise, Pass(context: context))
-        let u = Sigmoid().forward(mapped.value, Pass())
+    public func dequantize(_ x: Tensor, _ context: Context) -> (value: Tensor, logDensity: Tensor) {
+        let noise = context.random.normal(x.shape, stream: 4)
+        var inner = context
+        inner.features = x / Double(levels) - 0.5
+        let mapped = bijector.forward(noise, inner)
+        let u = Sigmoid().forward(mapped.value, inner)
         let logDensity = DiagonalNormal().logProbability(noise) - mapped.logDeterminant - u.logDeterminant
         // Rounding may give u = 1, which belongs to the next level.
         return (x + u.value.minimum(.scalar(0x1.fffffep-1)), logDensity)
     }
 }
 
-/// Log-likelihoods of whole numbers in bits for each dimension.
-///
-/// A model of y in [0, levels)^D gives log p(y) in nats with respect to y in units of one level, so that no constant is left
-/// out: bits = -log p / (D log 2). A density of y / levels is smaller by D log(levels), which `FixedAffine(scale: 1 / levels)`
-/// in front of a model adds as its log-determinant.
-public func bitsPerDimension(nats logProbability: Double, dimensions: Int) -> Double {
-    -logProbability / (Double(dimensions) * 0.6931471805599453)
+/// From [0, levels) to the unit interval, and by the logit to the whole line if `alpha` is not negative.
+func unitInterval(levels: Int, alpha: Double) -> [any Bijector] {
+    [FixedAffine(scale: 1 / Double(levels))] + (alpha < 0 ? [] : [Logit(alpha: alpha)])
 }

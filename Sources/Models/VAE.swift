@@ -2,10 +2,11 @@ import Bijectors
 import Distributions
 import Graph
 import Layers
+import Likelihood
 
 /// A variational autoencoder of binary vectors whose posterior is a Gaussian carried through a flow (Kingma and Welling 2014;
 /// Rezende and Mohamed 2015; Kingma et al. 2016, algorithm 1).
-public struct VAE: Module {
+public struct VAE: LatentModel, ConfiguredModel {
     public enum Posterior: Hashable, Sendable {
         case diagonal
         case planar(layers: Int)
@@ -22,14 +23,22 @@ public struct VAE: Module {
     public let context: Dense
     public let flow: Chain
     public let decoder: DenseNetwork
-    public let variables: Int
-    public let latents: Int
+    public let examples: ExampleShape
+    public let latentCount: Int
     public let posterior: Posterior
+    /// Draws of the importance-weighted bound that is reported.
+    public let draws: Int
 
-    public init(variables: Int, latents: Int = 40, hidden: [Int] = [300, 300], posterior: Posterior) {
-        self.variables = variables
-        self.latents = latents
-        self.posterior = posterior
+    public var domain: VariableDomain { .binary }
+    public var metric: Metric { .boundInNats }
+    public var evaluationBatch: Int { max(1, min(500, 4000 / draws)) }
+
+    public init(_ examples: ExampleShape, _ settings: Settings) throws {
+        try settings.validate(examples)
+        self.examples = examples
+        let (variables, latents, hidden) = (examples.count, settings.latents, settings.hidden)
+        let posterior = try settings.makePosterior()
+        (latentCount, self.posterior, draws) = (latents, posterior, settings.draws)
         let width = hidden.last ?? variables
         encoder = DenseNetwork(variables, hidden: Array(hidden.dropLast()), outputs: width)
         mean = Dense(width, latents)
@@ -39,27 +48,26 @@ public struct VAE: Module {
         let layers: [any Bijector] =
             switch posterior {
             case .diagonal: []
-            case .planar(let layers): (0..<layers).map { _ in Planar(latents, context: width) }
-            case .householder(let reflections): [Householder(latents, reflections: reflections, context: width)]
+            case .planar(let layers): (0..<layers).map { _ in Planar(latents, features: width) }
+            case .householder(let reflections): [Householder(latents, reflections: reflections, features: width)]
             case .sylvester(.triangular(let reversed), let layers):
                 // The variables are reversed in every other layer (van den Berg et al. 2018, section 4.3).
                 (0..<layers).map {
-                    Sylvester(latents, .triangular(reversed: reversed != ($0 % 2 == 1)), context: width)
+                    Sylvester(latents, .triangular(reversed: reversed != ($0 % 2 == 1)), features: width)
                 }
-            case .sylvester(let kind, let layers): (0..<layers).map { _ in Sylvester(latents, kind, context: width) }
+            case .sylvester(let kind, let layers): (0..<layers).map { _ in Sylvester(latents, kind, features: width) }
             case .iaf(let layers, let hidden):
                 (0..<layers).map { index in
                     Autoregressive(
                         index % 2 == 0 ? .natural(latents) : .sequence(Array((0..<latents).reversed())),
-                        AffineTransformer(.gated, bound: .sigmoid(shift: 2)), hidden: hidden, context: width)
+                        AffineTransformer(.gated, bound: .sigmoid(shift: 2)), hidden: hidden, features: width)
                 }
             }
         flow = Chain(layers)
-        namedParameters()
     }
 
     /// log p(x, z) - log q(z | x) for `count` draws of z for each example, `[batch, count]`.
-    public func logWeights(_ x: Tensor, draws count: Int, _ random: RandomSource) -> Tensor {
+    public func logWeights(_ x: Tensor, draws count: Int, _ context: Context) -> Tensor {
         let n = x.shape[0]
         let all = Extent(count) * n
         // Every example `count` times, side by side.
@@ -70,38 +78,131 @@ public struct VAE: Module {
                     all, t.shape[1],
                 ])
         }
-        let h = encoder(x, Pass()).relu()
-        let (m, s, c) = (repeated(mean(h)), repeated(logDeviation(h).clamped(limit: 10)), repeated(context(h)))
-        let noise = random.normal([n, Extent(count), Extent(latents)], stream: 5).reshaped([all, Extent(latents)])
-        let z = flow.forward(m + s.exp() * noise, Pass(context: c))
+        let h = encoder(x, context).relu()
+        let (m, s, c) = (repeated(mean(h)), repeated(logDeviation(h).clamped(limit: 10)), repeated(self.context(h)))
+        let noise = context.random.normal([n, Extent(count), Extent(latentCount)], stream: 5)
+            .reshaped([all, Extent(latentCount)])
+        var inner = context
+        inner.features = c
+        let z = flow.forward(m + s.exp() * noise, inner)
         let normal = DiagonalNormal()
         let logPosterior = normal.logProbability(noise) - s.sum(axes: [1]) - z.logDeterminant
-        let logits = decoder(z.value, Pass())
+        let logits = decoder(z.value, context)
         let logLikelihood = (repeated(x) * logits - logits.softplus()).sum(axes: [1])
         return (logLikelihood + normal.logProbability(z.value) - logPosterior).reshaped([n, Extent(count)])
     }
 
     /// The evidence lower bound in nats, `[batch]`, from one draw.
-    public func evidenceLowerBound(_ x: Tensor, _ random: RandomSource) -> Tensor {
-        logWeights(x, draws: 1, random).reshaped([x.shape[0]])
+    public func evidenceLowerBound(_ x: Tensor, _ context: Context) -> Tensor {
+        logWeights(x, draws: 1, context).reshaped([x.shape[0]])
     }
 
     /// The importance-weighted bound (Burda et al. 2016, equation 8), `[batch]`, which rises to log p(x) with the draws.
-    public func importanceWeightedBound(_ x: Tensor, draws: Int, _ random: RandomSource) -> Tensor {
-        logWeights(x, draws: draws, random).logSumExp(axes: [1]) - Math.log(Double(draws))
+    public func importanceWeightedBound(_ x: Tensor, draws: Int, _ context: Context) -> Tensor {
+        logWeights(x, draws: draws, context).logSumExp(axes: [1]) - Math.log(Double(draws))
+    }
+
+    public func objective(_ x: Tensor, _ context: Context) -> Tensor { -evidenceLowerBound(x, context).mean() }
+
+    public func evaluation(_ x: Tensor, _ context: Context) -> Tensor {
+        -importanceWeightedBound(x, draws: draws, context)
     }
 
     /// Logits of the pixels for latents `[batch, latents]`.
-    public func decode(_ z: Tensor) -> Tensor { decoder(z, Pass()) }
+    public func decode(_ z: Tensor) -> Tensor { decoder(z) }
 
-    /// The posterior's draw carried through the flow, without noise.
-    public func encode(_ x: Tensor) -> Tensor {
-        let h = encoder(x, Pass()).relu()
-        return flow.forward(mean(h), Pass(context: context(h))).value
+    /// The posterior's middle carried through the flow, without noise.
+    public func encode(_ x: Tensor, _ context: Context = Context()) -> Tensor {
+        let h = encoder(x, context).relu()
+        var inner = context
+        inner.features = self.context(h)
+        return flow.forward(mean(h), inner).value
+    }
+
+    public func decodingStages(_ context: Context) throws -> [Drawing.Stage] {
+        let logits = decode(.input(Drawing.previous, [.batch, Extent(latentCount)]))
+        return [.direct([context.random.bernoulli(logits.sigmoid(), stream: 0)])]
+    }
+
+    public func drawing(_ x: Tensor, _ context: Context, _ request: DrawingRequest) throws -> Drawing {
+        if request.observed != nil {
+            throw UsageError(
+                "complete: an autoencoder has no exact conditionals of its variables; draw samples instead")
+        }
+        let z = context.random.normal([.batch, Extent(latentCount)], stream: 5)
+        return Drawing(
+            [.direct([request.temperature == 1 ? z : z * request.temperature])] + (try decodingStages(context)))
+    }
+
+    public func prove() throws -> String {
+        let width = context.weight.shape[0]
+        let proofs = try flow.proveStructure(
+            [.batch, Extent(latentCount)], features: .input("features", [.batch, Extent(width)]))
+        return proofs.isEmpty
+            ? "proved: nothing depends on an order"
+            : "proved: \(proofs.count) conditioners of the posterior respect their orders"
+    }
+
+    public func annotate(_ description: inout ModelDescription) {
+        description.remarks =
+            ["posterior: a diagonal normal carried through"] + flow.structure.lines(indent: "  ")
+            + ["figures are the importance-weighted bound of \(draws) draws (Burda et al. 2016, equation 8)"]
     }
 }
 
 extension Tensor {
     /// Kept in (-limit, limit), smoothly.
     fileprivate func clamped(limit: Double) -> Tensor { (self / limit).tanh() * limit }
+}
+
+extension VAE {
+    /// The choices of a variational autoencoder of binary vectors.
+    public struct Settings: ModelSettings {
+        /// diagonal, planar:LAYERS, householder:REFLECTIONS, sylvester-orthogonal:COLUMNS, sylvester-householder:REFLECTIONS,
+        /// sylvester-triangular:LAYERS or iaf:LAYERS.
+        public var posterior = "iaf:4"
+        public var latents = 40
+        /// Units of each layer of the encoder, and backwards of the decoder.
+        public var hidden = [300, 300]
+        /// Units of an IAF layer's network.
+        public var iafHidden = [320]
+        /// Draws of the importance-weighted bound that is reported.
+        public var draws = 64
+
+        public init() {}
+
+        public func validate(_ examples: ExampleShape) throws {
+            try require(
+                (hidden + iafHidden).allSatisfy { (1...1 << 16).contains($0) } && !hidden.isEmpty,
+                "hidden: expected layers of 1 to 65536 units, found \(hidden)")
+            try require(latents, "latents", in: 2...4096)
+            try require(draws, "draws", in: 1...5000)
+            _ = try makePosterior()
+        }
+
+        func makePosterior() throws -> VAE.Posterior {
+            let parts = posterior.split(separator: ":", omittingEmptySubsequences: false).map(String.init)
+            let number = parts.count == 2 ? Int(parts[1]) : nil
+            switch (parts[0], number) {
+            case ("diagonal", nil) where parts.count == 1: return .diagonal
+            case ("planar", let n?) where (1...256).contains(n): return .planar(layers: n)
+            case ("householder", let n?) where (1...256).contains(n): return .householder(reflections: n)
+            case ("sylvester-orthogonal", let n?) where (1...latents).contains(n):
+                return .sylvester(.orthogonal(columns: n), layers: 4)
+            case ("sylvester-householder", let n?) where (1...64).contains(n):
+                return .sylvester(.householder(reflections: n), layers: 4)
+            case ("sylvester-triangular", let n?) where (1...64).contains(n):
+                return .sylvester(.triangular(reversed: false), layers: n)
+            case ("iaf", let n?) where (1...64).contains(n): return .iaf(layers: n, hidden: iafHidden)
+            default:
+                throw UsageError(
+                    "posterior: expected diagonal, planar:N, householder:N, sylvester-orthogonal:COLUMNS, sylvester-householder:N, sylvester-triangular:N or iaf:N, found “\(posterior)”"
+                )
+            }
+        }
+
+        public func makeModel(_ examples: ExampleShape, seed: UInt64) throws -> any LikelihoodModel {
+            try VAE(examples, self)
+        }
+    }
 }

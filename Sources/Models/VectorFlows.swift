@@ -2,6 +2,7 @@ import Bijectors
 import Distributions
 import Graph
 import Layers
+import Likelihood
 
 // Flows of vectors, each as short as its paper's description. All of them map data to latents; `Flow.logProbability` is the
 // density, and samples come from the inverse.
@@ -34,19 +35,20 @@ extension Flow {
     public static func realNVP(
         variables: Int, layers: Int = 10, hidden: [Int] = [512, 512], limit: Double? = nil,
         activation: Activation = .relu,
-        normalization: FlowNormalization = .actNorm, context: Int = 0, startsAtIdentity: Bool = true
+        normalization: FlowNormalization = .actNorm, features: Int = 0, startsAtIdentity: Bool = true
     ) -> Flow {
         coupling(
             variables: variables, layers: layers, hidden: hidden,
             transformer: AffineTransformer(
                 .scaleThenShift, bound: .within(limit ?? depthLimit(1, layers: (layers + 1) / 2))),
-            activation: activation, normalization: normalization, context: context, startsAtIdentity: startsAtIdentity)
+            activation: activation, normalization: normalization, features: features, startsAtIdentity: startsAtIdentity
+        )
     }
 
     /// Couplings with any transformer; with splines it is the neural spline flow (Durkan et al. 2019).
     public static func coupling(
         variables: Int, layers: Int, hidden: [Int], transformer: any Transformer, activation: Activation = .relu,
-        normalization: FlowNormalization = .none, context: Int = 0, startsAtIdentity: Bool = false
+        normalization: FlowNormalization = .none, features: Int = 0, startsAtIdentity: Bool = false
     ) -> Flow {
         let steps: [any Bijector] = (0..<layers).flatMap { index -> [any Bijector] in
             let partition = Partition.alternating(keepsOdd: index % 2 == 0)
@@ -54,10 +56,10 @@ extension Flow {
                 partition, transformer,
                 conditioner: MaskedMLP.coupling(
                     kept: partition.kept([variables]), hidden: hidden, parameters: transformer.parameterCount,
-                    context: context, activation: activation, startsAtIdentity: startsAtIdentity))
+                    features: features, activation: activation, startsAtIdentity: startsAtIdentity))
             return normalization.layer(variables) + [step]
         }
-        return Flow(Chain(steps), base: DiagonalNormal(), exampleShape: [variables], contextCount: context)
+        return Flow(Chain(steps), base: DiagonalNormal(), exampleShape: [variables], features: features)
     }
 
     /// Masked autoregressive flow (Papamakarios, Pavlakou, Murray 2017): the order is reversed from layer to layer. What is not said
@@ -67,13 +69,13 @@ extension Flow {
     public static func maf(
         variables: Int, layers: Int = 5, hidden: [Int] = [512, 512], limit: Double? = nil,
         activation: Activation = .relu,
-        normalization: FlowNormalization = .actNorm, context: Int = 0, base: (any Distribution)? = nil,
+        normalization: FlowNormalization = .actNorm, features: Int = 0, base: (any Distribution)? = nil,
         startsAtIdentity: Bool = true
     ) -> Flow {
         autoregressive(
             variables: variables, layers: layers, hidden: hidden,
             transformer: AffineTransformer(.standardize, bound: .within(limit ?? depthLimit(2, layers: layers))),
-            activation: activation, normalization: normalization, context: context, base: base,
+            activation: activation, normalization: normalization, features: features, base: base,
             startsAtIdentity: startsAtIdentity)
     }
 
@@ -86,18 +88,18 @@ extension Flow {
     /// for an autoregressive spline flow (Durkan et al. 2019).
     public static func autoregressive(
         variables: Int, layers: Int, hidden: [Int], transformer: any Transformer, activation: Activation = .relu,
-        normalization: FlowNormalization = .none, context: Int = 0, base: (any Distribution)? = nil,
+        normalization: FlowNormalization = .none, features: Int = 0, base: (any Distribution)? = nil,
         startsAtIdentity: Bool = false
     ) -> Flow {
         let steps = alternatingOrders(variables, layers).flatMap { order -> [any Bijector] in
             normalization.layer(variables) + [
                 Autoregressive(
-                    order, transformer, hidden: hidden, context: context, activation: activation,
+                    order, transformer, hidden: hidden, features: features, activation: activation,
                     startsAtIdentity: startsAtIdentity)
             ]
         }
         return Flow(
-            Chain(steps), base: base ?? DiagonalNormal(), exampleShape: [variables], contextCount: context)
+            Chain(steps), base: base ?? DiagonalNormal(), exampleShape: [variables], features: features)
     }
 
     /// MAF on top of an autoregressive mixture of Gaussians (Papamakarios et al. 2017, section 3.2, "MAF MoG").
@@ -115,15 +117,15 @@ extension Flow {
     /// Inverse autoregressive flow (Kingma et al. 2016): samples in one pass, densities of given data variable by variable.
     public static func iaf(
         variables: Int, layers: Int = 4, hidden: [Int] = [320, 320], limit: Double = 3, activation: Activation = .relu,
-        context: Int = 0
+        features: Int = 0
     ) -> Flow {
         let steps: [any Bijector] = alternatingOrders(variables, layers).map { order in
             Inverted(
                 Autoregressive(
                     order, AffineTransformer(.scaleThenShift, bound: .within(limit)), hidden: hidden,
-                    context: context, activation: activation, startsAtIdentity: true))
+                    features: features, activation: activation, startsAtIdentity: true))
         }
-        return Flow(Chain(steps), base: DiagonalNormal(), exampleShape: [variables], contextCount: context)
+        return Flow(Chain(steps), base: DiagonalNormal(), exampleShape: [variables], features: features)
     }
 
     /// Planar flows one after the other (Rezende and Mohamed 2015).
@@ -164,30 +166,120 @@ public enum FlowNormalization: String, Sendable, CaseIterable {
     }
 }
 
-/// A MADE as a distribution, for the base of a flow.
-public struct AutoregressiveDensity: Distribution {
-    public let made: MADE
-    private let orders: ModelOrders
+extension Flow {
+    /// The choices of a flow of vectors.
+    public struct VectorSettings: ModelSettings {
+        /// nice, realnvp, coupling, maf, maf-mog, autoregressive, iaf, planar or radial.
+        public var flow = "maf"
+        /// For coupling and autoregressive: affine, spline:BINS, mixture:COMPONENTS (logistics), gaussians:COMPONENTS or sigmoidal:UNITS.
+        public var transformer = "affine"
+        public var layers = 5
+        /// Units of each hidden layer of a conditioner.
+        public var hidden = [512, 512]
+        /// relu, tanh, sigmoid or softplus; of realnvp, coupling, maf, autoregressive and iaf.
+        public var activation = "relu"
+        /// The bound of the log-scales of affine layers, |log s| < limit; 0 leaves them unbounded.
+        public var limit = 3.0
+        /// Half the side of the interval that a spline bends.
+        public var splineBound = 3.0
+        /// In front of every layer: none, actNorm or batchNorm; of realnvp, coupling, maf, maf-mog and autoregressive.
+        public var normalization = "none"
+        /// Of maf-mog's base.
+        public var components = 10
+        /// Whole numbers 0 ..< levels as data: uniform noise is added and they are divided by levels; 0 for real data.
+        public var levels = 0
+        /// For whole numbers: x' = alpha + (1 - 2 alpha) x goes through the logit; negative leaves them in [0, 1).
+        public var alpha = -1.0
 
-    public init(variables: Int, hidden: [Int], conditional: any Conditional) {
-        let (order, degrees) = MaskSampler(variables: variables, hidden: hidden).mask(0)
-        orders = .constant(order: order, hidden: degrees)
-        made = MADE(variables: variables, hidden: hidden, conditional: conditional, orders: orders)
-    }
+        public init() {}
 
-    public var name: String { "MADE, \(made.conditional.name)" }
+        static let flows = [
+            "nice", "realnvp", "coupling", "maf", "maf-mog", "autoregressive", "iaf", "planar", "radial",
+        ]
 
-    public func logProbability(_ x: Tensor) -> Tensor { made.logProbability(x, orders) }
+        public func validate(_ examples: ExampleShape) throws {
+            try require(
+                Self.flows.contains(flow), "flow: expected \(Self.flows.joined(separator: ", ")), found “\(flow)”")
+            try require(layers, "layers", in: 1...256)
+            try require(
+                hidden.allSatisfy { (1...1 << 20).contains($0) } && hidden.count <= 64,
+                "hidden: expected up to 64 layers of 1 to 1048576 units, found \(hidden)")
+            try require(limit.isFinite && limit >= 0, "limit: expected a number of at least 0, found \(limit)")
+            try require(
+                (1e-30...1e30).contains(splineBound), "splineBound: expected 1e-30 to 1e30, found \(splineBound)")
+            try require(components, "components", in: 1...4096)
+            try require(
+                levels == 0 || (2...1 << 16).contains(levels), "levels: expected 0, or 2 to 65536, found \(levels)")
+            try require(alpha < 0.5, "alpha: expected a number below 0.5, found \(alpha)")
+            try require(examples.count >= 2 || flow.hasPrefix("maf"), "a flow needs two variables or more")
+            _ = try makeTransformer()
+            _ = try requireChoice(activation, "activation") as Activation
+            _ = try requireChoice(normalization, "normalization") as FlowNormalization
+            let unconditional = ["nice", "maf-mog", "planar", "radial"]
+            try require(
+                examples.features == nil || !unconditional.contains(flow),
+                "flow: \(flow) takes no features; expected \(Self.flows.filter { !unconditional.contains($0) }.joined(separator: ", "))"
+            )
+        }
 
-    /// As many passes as there are variables; `draw` gives what the compiled sampler takes.
-    public func sample(_ shape: Shape, _ random: RandomSource) -> Tensor {
-        var x = Tensor.scalar(0).broadcast(to: shape)
-        for _ in 0..<made.variableCount { x = made.draw(x, orders, random).drawn }
-        return x
-    }
+        public func makeModel(_ examples: ExampleShape, seed: UInt64) throws -> any LikelihoodModel {
+            try validate(examples)
+            let flow = try makeFlow(examples)
+            guard levels > 0 else { return flow }
+            return flow.preceded(
+                by: unitInterval(levels: levels, alpha: alpha), dequantization: UniformDequantization(levels: levels))
+        }
 
-    /// Every variable as a function of earlier ones and of random numbers.
-    public func draw(_ x: Tensor, _ random: RandomSource, temperature: Double = 1) -> (drawn: Tensor, order: Order) {
-        (made.draw(x, orders, random, temperature: temperature).drawn, .natural(made.variableCount))
+        var bound: ScaleBound { .within(limit) }
+
+        func makeTransformer() throws -> any Transformer {
+            let parts = transformer.split(separator: ":", omittingEmptySubsequences: false).map(String.init)
+            let number = parts.count == 2 ? Int(parts[1]) : nil
+            switch (parts[0], number) {
+            case ("affine", nil) where parts.count == 1:
+                return AffineTransformer(flow == "coupling" ? .scaleThenShift : .standardize, bound: bound)
+            case ("spline", let bins?) where (2...64).contains(bins):
+                return SplineTransformer(bins: bins, bound: splineBound)
+            case ("mixture", let components?) where (1...32).contains(components):
+                return MixtureCDFTransformer(components: components)
+            case ("gaussians", let components?) where (1...32).contains(components):
+                return MixtureCDFTransformer(.gaussian, components: components)
+            case ("sigmoidal", let units?) where (1...32).contains(units): return DeepSigmoidTransformer(units: units)
+            default:
+                throw UsageError(
+                    "transformer: expected affine, spline:BINS, mixture:COMPONENTS, gaussians:COMPONENTS or sigmoidal:UNITS, found “\(transformer)”"
+                )
+            }
+        }
+
+        private func makeFlow(_ examples: ExampleShape) throws -> Flow {
+            let (variables, features) = (examples.count, examples.features ?? 0)
+            let activation: Activation = try requireChoice(activation, "activation")
+            let normalization: FlowNormalization = try requireChoice(normalization, "normalization")
+            return switch flow {
+            case "nice": .nice(variables: variables, layers: layers, hidden: hidden)
+            case "realnvp", "coupling":
+                .coupling(
+                    variables: variables, layers: layers, hidden: hidden,
+                    transformer: flow == "realnvp"
+                        ? AffineTransformer(.scaleThenShift, bound: bound) : try makeTransformer(),
+                    activation: activation, normalization: normalization, features: features)
+            case "maf-mog":
+                .mafMoG(
+                    variables: variables, layers: layers, hidden: hidden, components: components, limit: limit,
+                    normalization: normalization)
+            case "iaf":
+                .iaf(
+                    variables: variables, layers: layers, hidden: hidden, limit: limit, activation: activation,
+                    features: features)
+            case "planar": .planar(variables: variables, layers: layers)
+            case "radial": .radial(variables: variables, layers: layers)
+            default:
+                .autoregressive(
+                    variables: variables, layers: layers, hidden: hidden,
+                    transformer: flow == "maf" ? AffineTransformer(.standardize, bound: bound) : try makeTransformer(),
+                    activation: activation, normalization: normalization, features: features)
+            }
+        }
     }
 }

@@ -1,13 +1,14 @@
 import Distributions
 import Graph
 import Layers
+import Likelihood
 
 /// A Video Pixel Network in small (Kalchbrenner et al. 2016, "Video Pixel Networks").
 ///
 /// Every frame is encoded by residual convolutions that keep its size; causal convolutions over time gather the frames before
 /// (in the place of the paper's convolutional LSTM); a PixelCNN decodes the frame pixel by pixel, conditioned on what they
 /// gathered. Variables are frames, then rows, then columns.
-public struct VideoPixelNetwork: CausalModel {
+public struct VideoPixelNetwork: AutoregressiveModel, ConfiguredModel {
     public let first: ConvolutionLayer
     public let encoder: [FrameBlock]
     public let time: [ConvolutionLayer]
@@ -15,44 +16,66 @@ public struct VideoPixelNetwork: CausalModel {
     public let context: ConvolutionLayer
     public let decoder: [FrameBlock]
     public let head: [ConvolutionLayer]
-    public let exampleShape: [Int]
-    public let conditional: any Conditional
+    public let examples: ExampleShape
+    public let conditional: any Conditional = Bernoulli()
+    public let evaluationBatch = 100
 
-    /// - Parameter shape: `[frames, height, width]` of binary pixels.
-    public init(
-        shape: [Int], channels: Int = 32, encoderBlocks: Int = 2, timeLayers: Int = 2, decoderBlocks: Int = 4
-    ) {
-        exampleShape = shape
-        conditional = Bernoulli()
+    /// The choices of a Video Pixel Network.
+    public struct Settings: ModelSettings {
+        /// Feature maps.
+        public var channels = 32
+        public var encoderBlocks = 2
+        public var timeLayers = 2
+        public var decoderBlocks = 4
+
+        public init() {}
+
+        public func validate(_ examples: ExampleShape) throws {
+            try require(
+                examples.dimensions.count == 3,
+                "this model wants videos [frames, height, width]; the data are \(examples.dimensions)")
+            try require(channels, "channels", in: 1...65536)
+            try require(encoderBlocks, "encoderBlocks", in: 0...1024)
+            try require(channels % 2 == 0, "channels: expected an even number, found \(channels)")
+            try require(timeLayers, "timeLayers", in: 0...8)
+            try require(decoderBlocks, "decoderBlocks", in: 0...256)
+        }
+
+        public func makeModel(_ examples: ExampleShape, seed: UInt64) throws -> any LikelihoodModel {
+            try VideoPixelNetwork(examples, self)
+        }
+    }
+
+    /// - Parameter examples: videos `[frames, height, width]` of binary pixels.
+    public init(_ examples: ExampleShape, _ settings: Settings) throws {
+        try settings.validate(examples)
+        self.examples = examples
+        let channels = settings.channels
         let same = (before: 1, after: 1)
         first = ConvolutionLayer(1, channels, kernel: [1, 3, 3])
-        encoder = (0..<encoderBlocks).map { _ in FrameBlock(channels, isMasked: false) }
+        encoder = (0..<settings.encoderBlocks).map { _ in FrameBlock(channels, isMasked: false) }
         // Frame t reads frames t - 1 and earlier: the input is one frame late.
-        time = (0..<timeLayers).map { layer in
+        time = (0..<settings.timeLayers).map { layer in
             ConvolutionLayer(
                 channels, channels, kernel: [2, 3, 3], padding: [(before: 1 << layer, after: 0), same, same],
                 dilation: [1 << layer, 1, 1])
         }
-        decoderFirst = ConvolutionLayer(
-            1, channels, kernel: [1, 7, 7], mask: Self.frameMask(.a, 7))
+        decoderFirst = ConvolutionLayer(1, channels, kernel: [1, 7, 7], mask: Self.frameMask(.a, 7))
         context = ConvolutionLayer(channels, channels, kernel: [1, 1, 1])
-        decoder = (0..<decoderBlocks).map { _ in FrameBlock(channels, isMasked: true) }
+        decoder = (0..<settings.decoderBlocks).map { _ in FrameBlock(channels, isMasked: true) }
         head = [
             ConvolutionLayer(channels, channels, kernel: [1, 1, 1]), ConvolutionLayer(channels, 1, kernel: [1, 1, 1]),
         ]
-        namedParameters()
     }
 
     static func frameMask(_ kind: ConvolutionMask.Kind, _ kernel: Int) -> ConvolutionMask {
         .causal(kind, kernel: [1, kernel, kernel])
     }
 
-    public var order: Order { .natural(variableCount) }
-
-    public func conditionalParameters(_ x: Tensor, _ context: ForwardContext) -> Tensor {
-        let video = x.reshaped(Shape([x.shape[0], 1] + exampleShape.map { Extent($0) }))
+    public func conditionalParameters(_ x: Tensor, _ context: Context) -> Tensor {
+        let video = x.reshaped(Shape([x.shape[0], 1] + examples.dimensions.map { Extent($0) }))
         var past = first(
-            video.sliced(axis: 2, from: 0, count: exampleShape[0] - 1).padded(
+            video.sliced(axis: 2, from: 0, count: examples.dimensions[0] - 1).padded(
                 low: [0, 0, 1, 0, 0], high: [0, 0, 0, 0, 0]))
         for block in encoder { past = block(past) }
         for layer in time { past = past + layer(past.relu()) }

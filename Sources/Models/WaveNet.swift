@@ -1,12 +1,13 @@
 import Distributions
 import Graph
 import Layers
+import Likelihood
 
 /// WaveNet (van den Oord et al. 2016, "WaveNet: A Generative Model for Raw Audio").
 ///
 /// Causal convolutions of two taps whose dilation doubles from layer to layer, gated units (equation 2), residual and skip
 /// connections (figure 4). Variables are whole numbers 0 ..< levels, mu-law codes of samples (section 2.2).
-public struct WaveNet: CausalModel {
+public struct WaveNet: AutoregressiveModel, ConfiguredModel {
     public let embed: ConvolutionLayer
     public let gated: [ConvolutionLayer]
     public let residual: [ConvolutionLayer]
@@ -16,9 +17,10 @@ public struct WaveNet: CausalModel {
     public let localCondition: [ConvolutionLayer]
     public let head: [ConvolutionLayer]
     public let dilations: [Int]
-    public let exampleShape: [Int]
-    public let levels: Int
+    public let examples: ExampleShape
+    public let conditions: Conditions
     public let conditional: any Conditional
+    public let evaluationBatch = 4
 
     public enum Output: String, Codable, Sendable, CaseIterable {
         case softmax
@@ -26,27 +28,60 @@ public struct WaveNet: CausalModel {
         case logistics
     }
 
-    /// - Parameters:
-    ///   - steps: samples of an example.
-    ///   - stacks: how often the dilations 1, 2, ... run through.
-    ///   - layers: dilations of a stack.
-    ///   - localChannels: channels of the features that each step is conditioned on.
-    public init(
-        steps: Int, levels: Int = 256, residual channels: Int = 64, skip skipChannels: Int = 256, stacks: Int = 2,
-        layers: Int = 10, output: Output = .softmax, classes: Int? = nil, localChannels: Int = 0
-    ) {
-        exampleShape = [steps]
-        self.levels = levels
+    /// The choices of a WaveNet.
+    public struct Settings: ModelSettings {
+        /// Values of a sample.
+        public var levels = 256
+        /// Channels of the residual and of the skip connections.
+        public var residual = 64
+        public var skip = 256
+        /// How often the dilations 1, 2, 4, ... run through.
+        public var stacks = 2
+        /// Dilations of a stack.
+        public var layers = 10
+        /// softmax or logistics.
+        public var output = Output.softmax
+        /// Channels of the features `[channels, steps]` that each step is conditioned on; 0 for none.
+        public var localChannels = 0
+
+        public init() {}
+
+        public func validate(_ examples: ExampleShape) throws {
+            try requireSequence(examples)
+            try requireLevels(levels)
+            try require(residual, "residual", in: 1...65536)
+            try require(skip, "skip", in: 1...65536)
+            // What every layer adds to the skips is all that the head reads.
+            try require(stacks, "stacks", in: 1...1024)
+            try require(layers, "layers", in: 1...20)
+            try require(localChannels, "localChannels", in: 0...65536)
+        }
+
+        public func makeModel(_ examples: ExampleShape, seed: UInt64) throws -> any LikelihoodModel {
+            try WaveNet(examples, self)
+        }
+    }
+
+    /// - Parameter examples: sequences `[steps]`. Where they have classes, every layer is conditioned on those.
+    public init(_ examples: ExampleShape, _ settings: Settings) throws {
+        try settings.validate(examples)
+        self.examples = examples
+        let (levels, channels, skipChannels, localChannels) = (
+            settings.levels, settings.residual, settings.skip, settings.localChannels
+        )
+        conditions = Conditions(
+            classes: examples.classes, features: localChannels > 0 ? [localChannels, examples.count] : [])
         conditional =
-            output == .softmax
+            settings.output == .softmax
             ? Categorical(levels: levels) : DiscretizedLogisticMixture(levels: levels, components: 10)
-        let dilations = (0..<stacks).flatMap { _ in (0..<layers).map { 1 << $0 } }
+        let dilations = (0..<settings.stacks).flatMap { _ in (0..<settings.layers).map { 1 << $0 } }
         self.dilations = dilations
-        embed = ConvolutionLayer(output == .softmax ? levels : 1, channels, kernel: [1])
+        embed = ConvolutionLayer(settings.output == .softmax ? levels : 1, channels, kernel: [1])
         gated = dilations.map { .causal(channels, 2 * channels, kernel: 2, dilation: $0) }
         residual = dilations.map { _ in ConvolutionLayer(channels, channels, kernel: [1]) }
         skip = dilations.map { _ in ConvolutionLayer(channels, skipChannels, kernel: [1]) }
-        globalCondition = classes.map { c in dilations.map { _ in ClassEmbedding(classes: c, 2 * channels) } } ?? []
+        globalCondition =
+            examples.classes.map { c in dilations.map { _ in ClassEmbedding(classes: c, 2 * channels) } } ?? []
         localCondition =
             localChannels > 0
             ? dilations.map { _ in ConvolutionLayer(localChannels, 2 * channels, kernel: [1], hasBias: false) } : []
@@ -54,22 +89,21 @@ public struct WaveNet: CausalModel {
             ConvolutionLayer(skipChannels, skipChannels, kernel: [1]),
             ConvolutionLayer(skipChannels, conditional.parameterCount, kernel: [1]),
         ]
-        namedParameters()
     }
-
-    public var order: Order { .natural(exampleShape[0]) }
 
     /// Samples that a conditional reads, its own not counted.
     public var receptiveField: Int { dilations.reduce(0, +) + 1 }
 
-    public func conditionalParameters(_ x: Tensor, _ context: ForwardContext) -> Tensor {
+    public func conditionalParameters(_ x: Tensor, _ context: Context) -> Tensor {
         // Step t sees the samples before t.
         var h = embed(conditional.encode(x).shiftedByOne())
         var features: [Tensor] = []
         for layer in dilations.indices {
             var a = gated[layer](h)
             if !globalCondition.isEmpty { a = globalCondition[layer](a, context) }
-            if !localCondition.isEmpty { a = a + localCondition[layer](context.features(beside: a)) }
+            if !localCondition.isEmpty {
+                a = a + localCondition[layer](context.features(beside: a, shape: conditions.features))
+            }
             let y = a.gated()
             features.append(y)
             // The last layer's residual output feeds nothing.
@@ -79,12 +113,5 @@ public struct WaveNet: CausalModel {
         var out = ConvolutionLayer.sum(skip, of: features)
         for layer in head { out = layer(out.relu()) }
         return out
-    }
-}
-
-extension Tensor {
-    /// `[batch, channels, steps]` one step later: zeros first, the last step dropped.
-    func shiftedByOne() -> Tensor {
-        sliced(axis: 2, from: 0, count: shape[2].coefficient - 1).padded(low: [0, 0, 1], high: [0, 0, 0])
     }
 }

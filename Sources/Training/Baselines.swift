@@ -1,12 +1,28 @@
 import Compiler
 import Datasets
 import Graph
+import Likelihood
 
 /// A figure of a simple model on the same test examples, to be read beside a run's own.
 public struct Baseline: Codable, Sendable {
     public let name: String
     /// Mean negative log-likelihood of an example.
     public let nats: Double
+}
+
+extension Baseline {
+    /// A model that is trained on the device and stopped early on the validation set.
+    public static func trained(
+        _ name: String, _ configuration: RunConfiguration, on dataset: Dataset, device: any Device
+    ) throws -> Baseline {
+        let run = try Run(configuration, examples: ExampleShape([dataset.variableCount]), device: device)
+        try run.initialize()
+        let trainer = try Trainer(run, train: dataset[.train], valid: dataset[.valid], folder: nil)
+        try trainer.start()
+        _ = try trainer.train()
+        try trainer.useBest()
+        return Baseline(name: name, nats: try run.evaluate(dataset[.test]).mean)
+    }
 }
 
 /// Simple models that any other has to beat.
@@ -21,31 +37,6 @@ public enum Baselines {
         var sum = 0.0
         for (i, value) in test.enumerated() { sum -= Math.log(counts[i % width * levels + Int(value)] / total) }
         return Baseline(name: "independent variables", nats: sum / Double(dataset.test.shape[0]))
-    }
-
-    /// A fully visible belief network (Frey et al. 1996): every conditional is a logistic regression on the variables before
-    /// it, trained on the device and stopped early on the validation set.
-    public static func logistic(_ dataset: Dataset, levels: Int, epochs: Int, on device: any Device) throws -> Baseline
-    {
-        let settings = MADESettings {
-            $0.hidden = []
-            // Many levels: the regression gives location and scale of a discretized logistic.
-            $0.conditional = levels == 2 ? "bernoulli" : "logistics:1:\(levels)"
-        }
-        let configuration = RunConfiguration(settings) {
-            $0.epochs = epochs
-            $0.rate = levels == 2 ? 0.01 : 0.0003
-            $0.optimizer = .adamw
-            $0.weightDecay = levels == 2 ? 0 : 0.1
-            $0.schedule = .cosine
-        }
-        let run = try Run(configuration, examples: ExampleShape([dataset.variableCount]), device: device)
-        try run.initialize()
-        let trainer = try Trainer(run, dataset: dataset, folder: nil)
-        try trainer.start()
-        _ = try trainer.train()
-        try trainer.useBest()
-        return Baseline(name: "logistic (FVBN)", nats: -Estimate(try run.logProbability(dataset.test)).mean)
     }
 
     /// A Markov model of some order over sequences, its counts smoothed with those of the orders below (Witten and Bell 1991).

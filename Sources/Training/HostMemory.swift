@@ -1,3 +1,5 @@
+import Likelihood
+
 #if canImport(Glibc)
     import Glibc
 #elseif canImport(Musl)

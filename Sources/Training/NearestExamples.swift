@@ -1,6 +1,7 @@
 import Compiler
 import Datasets
 import Graph
+import Likelihood
 
 /// For each of some examples the one of a training set that lies nearest: whoever looks at samples wants to know whether they
 /// were learnt by heart. The search is in float32: rows that it cannot tell apart count as equally near.

@@ -1,6 +1,7 @@
 import Compiler
 import Datasets
 import Graph
+import Likelihood
 
 /// Pictures of a model of points on a plane: its density, its samples, and the grid of latents as the flow bends it.
 public enum PlanePictures {

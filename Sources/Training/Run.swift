@@ -3,45 +3,72 @@ import Datasets
 import Distributions
 import Graph
 import Layers
+import Likelihood
 
-/// A model with its weights on a device and the program that evaluates it.
+/// A model with its weights on a device: what is trained, evaluated, drawn from, saved.
 public final class Run {
-    public let configuration: RunConfiguration
+    public let model: any LikelihoodModel
+    /// What an example is: the model's, and how people look at one.
     public let examples: ExampleShape
+    public let settings: TrainingSettings
+    /// What messages and files call it.
+    public let name: String
     public let device: any Device
-    public let model: any TrainableModel
     public let states: StateStore
     public let parameters: [(name: String, parameter: Parameter)]
     /// The examples' placeholder, `[batch, variables]`.
     public let x: Tensor
     private var evaluator: (any Executable)?
 
-    public init(_ configuration: RunConfiguration, examples: ExampleShape, device: any Device) throws {
-        try configuration.validate(examples)
-        self.configuration = configuration
-        self.examples = examples
-        self.device = device
-        model = try configuration.model.makeModel(examples, seed: configuration.seed)
-        parameters = model.module.namedParameters()
-        states = StateStore(device)
-        x = Tensor.input("x", [.batch, Extent(examples.count)])
+    /// The parameters have no values yet: see `initialize` and `load`.
+    /// - Parameters:
+    ///   - examples: in place of the model's own, where more is known of them.
+    ///   - device: `nil` takes a GPU, or else the CPU.
+    /// - Throws: `UsageError` for settings that cannot be run, and where there is not enough memory for the parameters.
+    public init(
+        _ model: any LikelihoodModel, examples: ExampleShape? = nil, settings: TrainingSettings = TrainingSettings(),
+        name: String = "model", device: (any Device)? = nil
+    ) throws {
+        try settings.validate()
+        self.model = model
+        self.examples = examples ?? model.examples
+        self.settings = settings
+        self.name = name
+        self.device = try device ?? Devices.best()
+        parameters = model.namedParameters()
+        states = StateStore(self.device)
+        x = model.makeInput()
+        for (name, alike) in Dictionary(grouping: parameters, by: \.name) where alike.count > 1 {
+            throw UsageError(
+                "\(alike.count) parameters of the model are called “\(name)”; give one of them another name")
+        }
         // On the device, packed there, where they are made, and in the tables of the proof.
         try requireMemory(copies: 4)
     }
 
+    /// The model that a configuration says.
+    public convenience init(_ configuration: RunConfiguration, examples: ExampleShape, device: any Device) throws {
+        try configuration.validate(examples)
+        try self.init(
+            configuration.model.makeModel(examples, seed: configuration.seed), examples: examples,
+            settings: configuration.training, name: configuration.experiment, device: device)
+    }
+
     /// Starting weights: a function of the seed, and of some examples for models that fit themselves to the first batch.
-    public func initialize(_ first: HostArray? = nil, labels: HostArray? = nil) throws {
-        for (name, parameter) in parameters { try states.set(name, parameter.initialValue(seed: configuration.seed)) }
-        let updates = try model.initialization(x, RandomSource())
-        guard let first, !updates.isEmpty else { return }
-        let count = min(first.shape[0], max(configuration.batch, 1))
+    public func initialize(_ first: Examples? = nil) throws {
+        for (name, parameter) in parameters {
+            try states.set(parameter, parameter.initialValue(named: name, seed: settings.seed))
+        }
+        let context = model.makeContext(.initialize)
+        model.initialize(x, context)
+        guard let first, !context.updates.isEmpty else { return }
+        let count = min(first.count, max(settings.batch, 1))
         let executable = try device.load(
-            compile([], updates: updates), maximumBatch: count, states: states.buffers)
-        let rows = first.rows(0..<count)
-        var feeds = RandomSource.feeds(seed: configuration.seed, examples: Array(0..<count))
-        feeds["x"] = HostArray(rows.floats, shape: rows.shape)
-        feeds["label"] = labels?.rows(0..<count)
-        for (name, array) in model.members[0] { feeds[name] = array }
+            compile([], updates: context.updates.map { StateUpdate($0.parameter.tensor, $0.value) }),
+            maximumBatch: count, states: states.buffers)
+        var feeds = RandomSource.feeds(seed: settings.seed, examples: Array(0..<count))
+        feeds.merge(first[0..<count].feeds) { $1 }
+        feeds.merge(model.members[0]) { $1 }
         _ = try executable.run(feeds.known(to: executable), batch: count)
     }
 
@@ -52,9 +79,46 @@ public final class Run {
             4 * count * Double(copies), for: "a model of \(Int(count)) parameters", "make it smaller")
     }
 
+    /// Refuses examples that the model cannot take.
+    /// - Throws: `UsageError` that names the first value, label or shape that does not fit.
+    public func require(_ examples: Examples, of name: String) throws {
+        let (rows, conditions) = (examples.rows, model.conditions)
+        guard rows.shape.count == 2, rows.shape[0] > 0, rows.shape[1] == model.variableCount else {
+            throw UsageError(
+                "\(name): expected examples of \(model.variableCount) variables, one row or more, found \(rows.shape)")
+        }
+        if let problem = model.domain.problem(in: rows) { throw UsageError("\(name): \(problem)") }
+        if let classes = conditions.classes {
+            guard let labels = examples.labels else {
+                throw UsageError(
+                    "\(name): the model is conditioned on \(classes) classes; give the class of each example")
+            }
+            guard labels.count == rows.shape[0], labels.allSatisfy({ (0..<Int32(classes)).contains($0) }) else {
+                throw UsageError(
+                    "\(name): expected \(rows.shape[0]) classes from 0 to \(classes - 1), found \(labels.count) from \(labels.min() ?? 0) to \(labels.max() ?? 0)"
+                )
+            }
+        }
+        if !conditions.features.isEmpty {
+            let expected = [rows.shape[0]] + conditions.features
+            guard let features = examples.features else {
+                throw UsageError(
+                    "\(name): the model is conditioned on features \(expected); give them beside the examples")
+            }
+            guard features.shape == expected else {
+                throw UsageError("\(name): expected features \(expected), found \(features.shape)")
+            }
+            guard features.isFinite else { throw UsageError("\(name): the features hold NaN or infinity") }
+        }
+    }
+
+    // MARK: files
+
     /// Weights made elsewhere, under the names that `inspect` lists.
+    /// - Throws: `FileError` for a file that is not of this model; the weights are then as they were.
     public func load(weights path: String) throws {
-        let (arrays, _) = try SafeTensors.read(path)
+        let arrays = FormerNames(parameters.map(\.name)).today(try SafeTensors.read(path).arrays)
+        var found: [(parameter: Parameter, array: HostArray)] = []
         for (name, parameter) in parameters {
             guard let array = arrays[name] else {
                 throw FileError(path, "has no “\(name)”; expected \(parameters.map(\.name).joined(separator: ", "))")
@@ -65,58 +129,93 @@ public final class Run {
             guard array.isFinite else { throw FileError(path, "“\(name)” holds NaN or infinity") }
             var values = array.floats
             parameter.clearDead(&values)
-            try states.set(name, HostArray(values, shape: parameter.shape))
+            found.append((parameter, HostArray(values, shape: parameter.shape)))
         }
         if let extra = arrays.keys.sorted().first(where: { name in !parameters.contains { $0.name == name } }) {
             throw FileError(path, "holds “\(extra)”, which this model does not have")
         }
+        for (parameter, array) in found { try states.set(parameter, array) }
     }
 
-    public func save(weights path: String, prefix: String = "") throws {
+    /// Writes the weights as safetensors.
+    public func save(weights path: String) throws {
         try SafeTensors.write(
-            try parameters.map { (name: $0.name, array: try states.get(prefix + $0.name) ?? states.get($0.name)!) },
-            metadata: ["experiment": configuration.experiment], to: path)
+            try parameters.map { (name: $0.name, array: try states.get($0.parameter)!) },
+            metadata: ["experiment": name], to: path)
     }
 
-    /// log p(x) in nats of every row, the mixture over the ensemble: logsumexp over k of log p_k(x), minus log K.
-    /// - Parameter labels: int32, one for each row, for models that are conditioned on classes.
-    public func logProbability(_ rows: HostArray, labels: HostArray? = nil) throws -> [Double] {
+    /// Writes the best weights so far, or the weights where there are none yet.
+    func save(best path: String) throws {
+        try SafeTensors.write(
+            try parameters.map {
+                (name: $0.name, array: try states.get("best.\($0.name)") ?? states.get($0.parameter)!)
+            },
+            metadata: ["experiment": name], to: path)
+    }
+
+    // MARK: figures
+
+    /// The figure of every example in the unit of `model.metric`; less is better.
+    ///
+    /// Of an ensemble of likelihood models it is that of their mixture: the logarithm of the mean of p_k(x) over the members k.
+    /// - Throws: `UsageError` for examples that the model cannot take.
+    public func evaluations(_ examples: Examples) throws -> [Double] {
+        try require(examples, of: "evaluate")
+        return try figures(examples)
+    }
+
+    /// The mean figure with its standard error.
+    public func evaluate(_ examples: Examples) throws -> Estimate { Estimate(try evaluations(examples)) }
+
+    /// log p(x) in nats of every row, or a bound on it.
+    /// - Throws: `UsageError` for a model without a likelihood.
+    public func logProbability(_ rows: HostArray, labels: [Int32]? = nil, features: HostArray? = nil) throws -> [Double]
+    {
+        guard model.metric.isLogLikelihood else {
+            throw UsageError("\(name) has no likelihood; its figure is the \(model.metric.name)")
+        }
+        return try figures(Examples(rows, labels: labels, features: features)).map { -$0 }
+    }
+
+    /// - Parameter examples: known to fit.
+    func figures(_ examples: Examples) throws -> [Double] {
         let batch = model.evaluationBatch
         let evaluator =
             try self.evaluator
-            ?? device.load(compile([try model.logProbability(x)]), maximumBatch: batch, states: states.buffers)
+            ?? device.load(
+                compile([model.evaluation(x, model.makeContext())]), maximumBatch: batch, states: states.buffers)
         self.evaluator = evaluator
-        let members = model.members
-        let count = rows.shape[0]
+        let (members, count) = (model.members, examples.count)
         var total = [Double](repeating: -.infinity, count: count)
         for member in members {
             for start in stride(from: 0, to: count, by: batch) {
                 let range = start..<min(count, start + batch)
-                let part = rows.rows(range)
                 var feeds = member
-                feeds.merge(RandomSource.feeds(seed: configuration.seed, examples: Array(range))) { a, _ in a }
-                feeds["x"] = HostArray(part.floats, shape: part.shape)
-                feeds["label"] = labels?.rows(range)
-                let values = try evaluator.run(feeds.known(to: evaluator), batch: part.shape[0])[0].doubles
+                feeds.merge(RandomSource.feeds(seed: settings.seed, examples: Array(range))) { a, _ in a }
+                feeds.merge(examples[range].feeds) { $1 }
+                let values = try evaluator.run(feeds.known(to: evaluator), batch: range.count)[0].doubles
                 for (i, value) in values.enumerated() {
-                    let (a, b) = (max(total[start + i], value), min(total[start + i], value))
+                    let (a, b) = (max(total[start + i], -value), min(total[start + i], -value))
                     total[start + i] = b == -.infinity ? a : a + Math.log1p(Math.exp(b - a))
                 }
             }
         }
         let shift = Math.log(Double(members.count))
-        return total.map { $0 - shift }
+        return total.map { -($0 - shift) }
     }
+
+    // MARK: training
 
     /// A training step with the optimizer's states made.
     public func makeTrainingProgram() throws -> TrainingProgram {
-        let settings = configuration.training
-        let objective = try model.objective(x, RandomSource())
+        let context = model.makeContext(.train)
+        let loss = model.objective(x, context)
         let program = try TrainingProgram(
-            loss: objective.loss, parameters: parameters,
+            loss: loss, parameters: parameters,
             rule: UpdateRule(
                 optimizer: settings.optimizer, weightDecay: settings.weightDecay, clipNorm: settings.clipNorm,
-                averaging: settings.averaging), updates: objective.updates)
+                averaging: settings.averaging),
+            updates: context.updates.map { StateUpdate($0.parameter.tensor, $0.value) })
         // Parameters, the best of them and what the optimizer remembers, and all of it once more where it is saved; packed weights of
         // the program that validates.
         let memories = program.optimizerStates.count / max(1, parameters.count)
@@ -139,16 +238,16 @@ public final class Run {
     /// What a step is fed beside the examples.
     public func stepFeeds(step: Int, rate: Double, examples: [Int]) -> [String: HostArray] {
         var feeds = model.feeds(step: step)
-        for (name, value) in configuration.optimizer.scalars(rate: rate, step: step + 1) {
+        for (name, value) in settings.optimizer.scalars(rate: rate, step: step + 1) {
             feeds[name] = HostArray([Float(value)], shape: [])
         }
-        return feeds.merging(RandomSource.feeds(seed: configuration.seed, step: step, examples: examples)) { a, _ in a }
+        return feeds.merging(RandomSource.feeds(seed: settings.seed, step: step, examples: examples)) { a, _ in a }
     }
 }
 
 extension [String: HostArray] {
     /// What a program reads of these, ready to be fed.
-    func known(to executable: any Executable) -> [String: Feed] {
+    public func known(to executable: any Executable) -> [String: Feed] {
         let names = Set(executable.schedule.inputs.map { executable.schedule.values[$0].label })
         return filter { names.contains($0.key) }.mapValues { .host($0) }
     }

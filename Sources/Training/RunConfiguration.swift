@@ -1,6 +1,7 @@
 import Datasets
 import FoundationEssentials
 import Graph
+import Likelihood
 
 /// Every choice of a run: what `config.json` holds and `--set key=value` changes. The settings of training and those of the
 /// model's family lie side by side under their names.
@@ -48,6 +49,12 @@ public struct RunConfiguration: Sendable {
         return training.merging(model) { a, _ in a }.merging(["experiment": .text(experiment)]) { a, _ in a }
     }
 
+    /// Settings under today's names.
+    func today(_ fields: [String: JSON]) -> [String: JSON] {
+        let former = TrainingSettings.formerNames.merging(type(of: model).formerNames) { a, _ in a }
+        return Dictionary(fields.map { (former[$0] ?? $0, $1) }, uniquingKeysWith: { first, _ in first })
+    }
+
     /// The configuration with some settings replaced.
     func replacing(_ fields: [String: JSON]) throws -> RunConfiguration {
         var result = self
@@ -68,7 +75,8 @@ public struct RunConfiguration: Sendable {
         guard let split = assignment.firstIndex(of: "=") else {
             throw UsageError("--set \(assignment): expected key=value")
         }
-        let key = String(assignment[..<split])
+        let given = String(assignment[..<split])
+        let key = today([given: .text("")]).keys.first ?? given
         let text = String(assignment[assignment.index(after: split)...])
         var fields = try self.fields()
         fields["experiment"] = nil
@@ -136,6 +144,7 @@ public struct StoredRun: Codable, Sendable {
             throw FileError(path, "describes impossible examples, \(examples); it is damaged")
         }
         let defaults = try preset.defaults().fields()
+        let settings = preset.today(settings)
         if let unknown = settings.keys.sorted().first(where: { defaults[$0] == nil }) {
             throw FileError(
                 path,

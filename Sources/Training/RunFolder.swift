@@ -1,6 +1,7 @@
 import Datasets
 import FoundationEssentials
 import Graph
+import Likelihood
 
 /// The folder of a run: `config.json`, `metrics.jsonl`, `model.safetensors`, `state.safetensors`, `samples-*.png`.
 ///

@@ -2,6 +2,7 @@ import Compiler
 import Datasets
 import Distributions
 import Graph
+import Likelihood
 
 /// How samples are drawn.
 public struct SamplingOptions: Sendable {
@@ -9,17 +10,21 @@ public struct SamplingOptions: Sendable {
     /// Runs the whole network once for every variable, as everybody else does; the same draw, up to rounding.
     public var isNaive: Bool
     public var batch: Int
-    /// The class of every example, for models that are conditioned on classes.
+    /// The class of every example, for models that are conditioned on classes; without one each example draws its own.
     public var label: Int?
+    /// The features of each example, `[count, ..]`, for models that are conditioned on features.
+    public var features: HostArray?
     public var temperature: Double
 
     public init(
-        seed: UInt64 = 0, isNaive: Bool = false, batch: Int = 256, label: Int? = nil, temperature: Double = 1
+        seed: UInt64 = 0, isNaive: Bool = false, batch: Int = 256, label: Int? = nil, features: HostArray? = nil,
+        temperature: Double = 1
     ) {
         self.seed = seed
         self.isNaive = isNaive
         self.batch = batch
         self.label = label
+        self.features = features
         self.temperature = temperature
     }
 }
@@ -34,25 +39,52 @@ extension Run {
     }
 
     /// Draws examples; example i is the same for any count and batch. A mixture first draws one of its members.
-    public func sample(count: Int, _ options: SamplingOptions) throws -> Drawn {
-        try checkLabel(options)
+    public func sample(count: Int, _ options: SamplingOptions = SamplingOptions()) throws -> Drawn {
+        guard (1...1 << 24).contains(count) else { throw UsageError("count: expected 1 to 16777216, found \(count)") }
+        try requireConditions(options, count: count)
         let members = UInt64(model.members.count)
         let choice = HostRandom(seed: options.seed, stream: "ensemble")
         let chosen = (0..<count).map { Int((UInt64(choice.bits(example: $0)) * members) >> 32) }
         return try draw(count: count, options, DrawingRequest(), member: { chosen[$0] }, given: nil)
     }
 
-    private func checkLabel(_ options: SamplingOptions) throws {
+    /// Refuses classes and features that the model cannot take.
+    func requireConditions(_ options: SamplingOptions, count: Int) throws {
+        let conditions = model.conditions
         if let label = options.label {
-            guard let classes = examples.classes else {
-                throw UsageError("--class \(label): \(configuration.experiment) is not conditioned on classes")
+            guard let classes = conditions.classes else {
+                throw UsageError("--class \(label): \(name) is not conditioned on classes")
             }
-            try require((0..<classes).contains(label), "--class \(label): expected 0 to \(classes - 1)")
+            try Likelihood.require((0..<classes).contains(label), "--class \(label): expected 0 to \(classes - 1)")
         }
-        try require(
+        let expected = [count] + conditions.features
+        if let features = options.features {
+            guard !conditions.features.isEmpty else { throw UsageError("\(name) is not conditioned on features") }
+            guard features.shape == expected else {
+                throw UsageError("features: expected \(expected), one row for each example, found \(features.shape)")
+            }
+            guard features.isFinite else { throw UsageError("features: they hold NaN or infinity") }
+        } else if !conditions.features.isEmpty {
+            throw UsageError("features: \(name) is conditioned on features \(expected); give one row for each example")
+        }
+        try Likelihood.require(
             // Below, parameters divided by it leave the range of float32.
             options.temperature.isFinite && options.temperature >= 1e-30,
             "--temperature \(options.temperature): expected a number of at least 1e-30")
+    }
+
+    /// What the conditions of some examples feed.
+    /// - Parameter rows: the examples' places in the whole draw.
+    func conditionFeeds(_ rows: [Int], _ options: SamplingOptions) -> [String: HostArray] {
+        var feeds: [String: HostArray] = [:]
+        if let classes = model.conditions.classes {
+            // Without a class each example draws its own.
+            let random = HostRandom(seed: options.seed, stream: "class")
+            feeds["label"] = HostArray(
+                rows.map { Int32(options.label ?? Int(random.uniform(example: $0) * Double(classes))) })
+        }
+        feeds["features"] = options.features?.rows(rows)
+        return feeds
     }
 
     /// Fills in what was not observed, by draws from the conditional distribution.
@@ -64,9 +96,10 @@ extension Run {
     ///   - input: `[count, variables]`; what stands at unobserved places does not matter.
     ///   - observed: the same shape, not zero where the input is observed.
     public func complete(
-        _ input: HostArray, observed: HostArray, _ options: SamplingOptions, isApproximate: Bool = false
+        _ input: HostArray, observed: HostArray, _ options: SamplingOptions = SamplingOptions(),
+        isApproximate: Bool = false
     ) throws -> HostArray {
-        try checkLabel(options)
+        try requireConditions(options, count: input.shape.first ?? 0)
         let width = examples.count
         guard input.shape.count == 2, input.shape[0] > 0, input.shape[1] == width, observed.shape == input.shape else {
             throw UsageError(
@@ -82,8 +115,9 @@ extension Run {
             throw UsageError("complete: row \(i / width) has an observed value that is not finite")
         }
         for i in values.indices where !flags[i] { values[i] = 0 }
-        try configuration.model.domain.require(
-            HostArray(values, shape: input.shape), of: "complete, the observed part of the input")
+        if let problem = model.domain.problem(in: HostArray(values, shape: input.shape)) {
+            throw UsageError("complete, the observed part of the input: \(problem)")
+        }
         var result = [Float](repeating: 0, count: values.count)
         // Rows with one pattern share an order and so a program.
         var patterns: [[Bool]: [Int]] = [:]
@@ -119,15 +153,17 @@ extension Run {
         for k in 0..<members {
             var request = request
             request.member = k
-            guard let terms = try model.observedLogProbability(x, request) else {
-                throw UsageError("complete: \(configuration.experiment) is a mixture that cannot be completed")
+            guard let terms = try model.observedLogProbability(x, model.makeContext(), request) else {
+                throw UsageError("complete: \(name) is a mixture that cannot be completed")
             }
             let executable = try device.load(
                 compile([terms]), maximumBatch: min(count, options.batch), states: states.buffers)
             var values: [Double] = []
             for start in stride(from: 0, to: count, by: options.batch) {
-                let part = given.rows(start..<min(count, start + options.batch))
-                values += try executable.run(["x": .host(part)], batch: part.shape[0])[0].doubles
+                let range = start..<min(count, start + options.batch)
+                var feeds = conditionFeeds(range.map { rows[$0] }, options)
+                feeds["x"] = given.rows(range)
+                values += try executable.run(feeds.known(to: executable), batch: range.count)[0].doubles
             }
             evidence.append(values)
         }
@@ -165,17 +201,8 @@ extension Run {
             for start in stride(from: 0, to: rows.count, by: options.batch) {
                 let part = Array(rows[start..<min(rows.count, start + options.batch)])
                 var feeds = RandomSource.feeds(seed: options.seed, examples: part.map(exampleIndex))
-                if let given { feeds["given"] = given.rows(part) }
-                if examples.classes != nil {
-                    // Without a class each example draws its own.
-                    let random = HostRandom(seed: options.seed, stream: "class")
-                    feeds["label"] = HostArray(
-                        part.map { row in
-                            Int32(
-                                options.label
-                                    ?? Int(random.uniform(example: exampleIndex(row)) * Double(examples.classes ?? 1)))
-                        })
-                }
+                if let given { feeds[Drawing.given] = given.rows(part) }
+                feeds.merge(conditionFeeds(part.map(exampleIndex), options)) { $1 }
                 parts.append((part, try sampler.run(feeds, batch: part.count)))
             }
         }
@@ -194,14 +221,6 @@ extension Run {
 }
 
 extension HostArray {
-    /// Some rows, in the given order.
-    func rows(_ chosen: [Int]) -> HostArray {
-        let width = shape.dropFirst().reduce(1, *)
-        let values = floats
-        return HostArray(
-            chosen.flatMap { values[$0 * width..<($0 + 1) * width] }, shape: [chosen.count] + shape.dropFirst())
-    }
-
     /// Rows put back into their places.
     fileprivate static func gathered(_ parts: [(rows: [Int], array: HostArray)], count: Int) -> HostArray {
         let shape = Array(parts.first?.array.shape.dropFirst() ?? [])
@@ -231,7 +250,8 @@ public final class Sampler {
 
     public convenience init(_ run: Run, _ request: DrawingRequest, _ options: SamplingOptions, maximumBatch: Int) throws
     {
-        try self.init(run, try run.model.drawing(run.x, request), options, maximumBatch: maximumBatch)
+        try self.init(
+            run, try run.model.drawing(run.x, run.model.makeContext(), request), options, maximumBatch: maximumBatch)
     }
 
     public init(_ run: Run, _ drawing: Drawing, _ options: SamplingOptions, maximumBatch: Int) throws {

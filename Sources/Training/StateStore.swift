@@ -1,5 +1,6 @@
 import Compiler
 import Graph
+import Layers
 
 /// The states of a run on a device, by name: parameters, the optimizer's memories, averages. Programs that are loaded with
 /// the same store share them.
@@ -23,6 +24,10 @@ public final class StateStore {
         guard let buffer = buffers[name], let shape = shapes[name] else { return nil }
         return try HostArray(reading: buffer, type: .float32, shape: shape)
     }
+
+    /// Puts a parameter's value on the device.
+    public func set(_ parameter: Parameter, _ array: HostArray) throws { try set(parameter.label, array) }
+    public func get(_ parameter: Parameter) throws -> HostArray? { try get(parameter.label) }
 
     public var names: [String] { buffers.keys.sorted() }
     public var byteCount: Int { buffers.values.reduce(0) { $0 + $1.byteCount } }

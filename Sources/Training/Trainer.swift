@@ -1,7 +1,8 @@
 import Compiler
 import Datasets
 import Graph
-import Models
+import Layers
+import Likelihood
 import Synchronization
 
 /// A run that produced NaN or infinity, and where it began.
@@ -72,7 +73,8 @@ public final class Trainer {
     public let run: Run
     /// Where everything is kept; a run without a folder is kept in memory alone.
     public let folder: RunFolder?
-    private let dataset: Dataset
+    private let trainingSet: Examples
+    private let validationSet: Examples
     /// The examples of an epoch; the same array for sets of a fixed size.
     private let trainingExamples: (_ epoch: Int) -> HostArray
     private let program: TrainingProgram
@@ -92,29 +94,41 @@ public final class Trainer {
         public let loss: Double
         public let examplesPerSecond: Double
         public let secondsLeft: Double
-        /// Set once an epoch, after validation, in nats.
+        /// Set once an epoch, after validation, in the unit of the model's metric.
         public let validation: Double?
+        /// Of loss and validation.
+        public let unit: String
     }
 
+    /// - Parameters:
+    ///   - train, valid: examples that `run.require` lets pass.
+    ///   - trainingExamples: other examples for each epoch, as many as have labels or features.
+    ///   - report: called after every step and every epoch.
     public init(
-        _ run: Run, dataset: Dataset, folder: RunFolder?, trainingExamples: ((Int) -> HostArray)? = nil,
+        _ run: Run, train: Examples, valid: Examples, folder: RunFolder?,
+        trainingExamples: ((_ epoch: Int) -> HostArray)? = nil,
         report: @escaping (ProgressReport) -> Void = { _ in }
     ) throws {
         self.run = run
-        self.dataset = dataset
+        (trainingSet, validationSet) = (train, valid)
         self.folder = folder
         self.report = report
-        self.trainingExamples = trainingExamples ?? { _ in dataset.train }
+        self.trainingExamples = trainingExamples ?? { _ in train.rows }
         program = try run.makeTrainingProgram()
         executable = try run.device.load(
-            program.schedule, maximumBatch: run.configuration.batch, states: run.states.buffers)
+            program.schedule, maximumBatch: run.settings.batch, states: run.states.buffers)
     }
 
     /// The parameters that have an average; what a step moves by other means than gradients (running statistics) has none, and
     /// stands for itself.
-    private var averaged: [String] {
+    private var averaged: [(name: String, parameter: Parameter)] {
         let states = Set(program.optimizerStates.map(\.name))
-        return run.parameters.map(\.name).filter { states.contains("average.\($0)") }
+        return run.parameters.filter { states.contains("average.\($0.name)") }
+    }
+
+    /// What programs call each parameter, by its name in files.
+    private var stateLabels: [String: String] {
+        Dictionary(uniqueKeysWithValues: run.parameters.map { ($0.name, $0.parameter.label) })
     }
 
     /// Bytes on the device: states and everything planned for a step.
@@ -122,7 +136,7 @@ public final class Trainer {
 
     /// Begins at the current weights.
     public func start() throws {
-        for name in averaged { try run.states.set("average.\(name)", run.states.get(name)!) }
+        for (name, parameter) in averaged { try run.states.set("average.\(name)", run.states.get(parameter)!) }
         try keepBest()
         if let folder { try Files.write([], to: folder.metrics) }
         try save()
@@ -131,7 +145,8 @@ public final class Trainer {
     /// Goes on where `state.safetensors` says.
     public func restore() throws {
         guard let folder else { return }
-        let (arrays, metadata) = try SafeTensors.read(folder.state)
+        let (stored, metadata) = try SafeTensors.read(folder.state)
+        let arrays = FormerNames(run.parameters.map(\.name)).today(stored)
         let restored = try Progress(metadata, folder.state)
         let expected =
             run.parameters.map { ($0.name, $0.parameter.shape) } + program.optimizerStates.map { ($0.name, $0.shape) }
@@ -153,24 +168,24 @@ public final class Trainer {
         if let extra = arrays.keys.sorted().first(where: { name in !expected.contains { $0.0 == name } }) {
             throw FileError(folder.state, "holds “\(extra)”, which this run does not have; it is of another run")
         }
-        if let seed = metadata["seed"], seed != "\(run.configuration.seed)" {
+        if let seed = metadata["seed"], seed != "\(run.settings.seed)" {
             throw FileError(
                 folder.state,
-                "is of a run with the seed \(seed), this one has \(run.configuration.seed); put its own back")
+                "is of a run with the seed \(seed), this one has \(run.settings.seed); put its own back")
         }
         try folder.cutMetrics(to: restored.metricsLength)
-        for (name, _) in expected { try run.states.set(name, arrays[name]!) }
+        for (name, _) in expected { try run.states.set(stateLabels[name] ?? name, arrays[name]!) }
         progress = restored
     }
 
     /// Trains to the end of the configured epochs, to an early stop, or to an interruption.
     public func train() throws -> Outcome {
-        let configuration = run.configuration
+        let settings = run.settings
         var lastSave = clock.now
         while !progress.isFinished {
-            if progress.epoch >= configuration.epochs
-                || (configuration.lookAhead > 0 && progress.bestEpoch >= 0
-                    && progress.epoch - progress.bestEpoch > configuration.lookAhead)
+            if progress.epoch >= settings.epochs
+                || (settings.patience > 0 && progress.bestEpoch >= 0
+                    && progress.epoch - progress.bestEpoch > settings.patience)
             {
                 progress.isFinished = true
                 try save()
@@ -178,8 +193,8 @@ public final class Trainer {
             }
             let examples = epochExamples(progress.epoch)
             let count = examples.shape[0]
-            let order = HostRandom(seed: configuration.seed, stream: "shuffle").permutation(count, step: progress.epoch)
-            let steps = (count + configuration.batch - 1) / configuration.batch
+            let order = HostRandom(seed: settings.seed, stream: "shuffle").permutation(count, step: progress.epoch)
+            let steps = (count + settings.batch - 1) / settings.batch
             guard progress.stepInEpoch <= steps else {
                 throw FileError(
                     folder?.state ?? "the state",
@@ -198,12 +213,12 @@ public final class Trainer {
                 let perStep = elapsed / done
                 report(
                     ProgressReport(
-                        epoch: progress.epoch, epochs: configuration.epochs, step: progress.stepInEpoch,
+                        epoch: progress.epoch, epochs: settings.epochs, step: progress.stepInEpoch,
                         stepsPerEpoch: steps,
-                        loss: loss, examplesPerSecond: Double(configuration.batch) / perStep,
+                        loss: loss, examplesPerSecond: Double(settings.batch) / perStep,
                         secondsLeft: perStep
-                            * Double(steps * (configuration.epochs - progress.epoch) - progress.stepInEpoch),
-                        validation: nil))
+                            * Double(steps * (settings.epochs - progress.epoch) - progress.stepInEpoch),
+                        validation: nil, unit: run.model.metric.unit))
                 if interruptionRequested.load(ordering: .relaxed) {
                     try save()
                     return .interrupted
@@ -229,12 +244,12 @@ public final class Trainer {
     /// The examples of an epoch, sheared if so set, as bytes or floats: other types are converted once, not at every step.
     private func epochExamples(_ epoch: Int) -> HostArray {
         var examples = trainingExamples(epoch)
-        let configuration = run.configuration
-        if configuration.shear > 0, epoch < configuration.epochs - configuration.straightEpochs,
+        let settings = run.settings
+        if settings.shear > 0, epoch < settings.epochs - settings.straightEpochs,
             let image = run.examples.image
         {
             examples = Images.sheared(
-                examples, shape: image, limit: configuration.shear, seed: configuration.seed, step: epoch)
+                examples, shape: image, limit: settings.shear, seed: settings.seed, step: epoch)
         }
         switch examples.type {
         case .uint8, .bool, .float32: return examples
@@ -244,10 +259,10 @@ public final class Trainer {
 
     /// The rows of the step and everything that changes with it.
     private func stepFeeds(_ examples: HostArray, _ order: [Int], _ steps: Int) throws -> ([String: Feed], Int) {
-        let configuration = run.configuration
-        let start = progress.stepInEpoch * configuration.batch
-        let rows = order[start..<min(order.count, start + configuration.batch)]
-        let width = dataset.variableCount
+        let settings = run.settings
+        let start = progress.stepInEpoch * settings.batch
+        let rows = order[start..<min(order.count, start + settings.batch)]
+        let width = trainingSet.rows.shape[1]
         var values: [Float] = []
         values.reserveCapacity(rows.count * width)
         examples.withUnsafeBytes { bytes in
@@ -260,32 +275,29 @@ public final class Trainer {
                 }
             }
         }
-        let total = steps * max(1, configuration.epochs)
+        let total = steps * max(1, settings.epochs)
         let rate =
-            configuration.rate
-            * configuration.schedule.factor(
-                progress: Double(progress.step) / Double(total), final: configuration.finalRate)
+            settings.learningRate
+            * settings.schedule.factor(
+                progress: Double(progress.step) / Double(total), final: settings.finalRate)
         // Noise differs from row to row of an epoch, however rows are put into batches.
         var feeds = run.stepFeeds(step: progress.step, rate: rate, examples: Array(rows))
         feeds["x"] = HostArray(values, shape: [rows.count, width])
-        feeds["label"] = dataset.labels.map { labels in HostArray(rows.map { labels.train[$0] }) }
+        feeds["label"] = trainingSet.labels.map { labels in HostArray(rows.map { labels[$0] }) }
+        feeds["features"] = trainingSet.features.map { $0.rows(Array(rows)) }
         return (feeds.known(to: executable), rows.count)
     }
 
     /// - Parameter trained: the examples of the epoch.
     private func finishEpoch(_ trained: Int, _ start: ContinuousClock.Instant) throws {
         let trainSeconds = seconds(since: start)
-        let limit = run.configuration.validationExamples
-        let count = limit == 0 ? dataset.valid.shape[0] : min(limit, dataset.valid.shape[0])
-        let valid = dataset.valid.rows(0..<count)
-        let labels = dataset.labels(.valid)?.rows(0..<count)
-        let validation = try withAverages {
-            -Estimate(try run.logProbability(valid, labels: labels)).mean
-        }
+        let limit = run.settings.validationExamples
+        let count = limit == 0 ? validationSet.count : min(limit, validationSet.count)
+        let validation = try withAverages { Estimate(try run.figures(validationSet[0..<count])).mean }
         guard validation.isFinite else {
             throw NonFiniteError(
                 description:
-                    "the validation figure is \(validation) after epoch \(progress.epoch + 1); lower the rate or set clipNorm"
+                    "the validation figure is \(validation) after epoch \(progress.epoch + 1); lower learningRate or set clipNorm"
             )
         }
         let trainLoss = progress.lossSum / Double(trained)
@@ -300,35 +312,37 @@ public final class Trainer {
         // Of fixed width, so that the length that the state remembers does not depend on the time.
         let time = "\(Double(Int(trainSeconds * 1000)) / 1000)"
         let padded = String(repeating: " ", count: max(0, 12 - time.count)) + time
+        let unit = run.model.metric.key
         let line =
-            #"{"epoch":\#(progress.epoch),"step":\#(progress.step),"train_nats":\#(trainLoss),"valid_nats":\#(validation),"best_valid_nats":\#(progress.best),"seconds":\#(padded)}"#
+            #"{"epoch":\#(progress.epoch),"step":\#(progress.step),"train_\#(unit)":\#(trainLoss),"valid_\#(unit)":\#(validation),"best_valid_\#(unit)":\#(progress.best),"seconds":\#(padded)}"#
         if let folder { try Files.append(line, to: folder.metrics) }
         progress.metricsLength += line.utf8.count + 1
         try save()
-        let steps = (trained + run.configuration.batch - 1) / run.configuration.batch
+        let steps = (trained + run.settings.batch - 1) / run.settings.batch
         report(
             ProgressReport(
-                epoch: progress.epoch, epochs: run.configuration.epochs, step: steps, stepsPerEpoch: steps,
+                epoch: progress.epoch, epochs: run.settings.epochs, step: steps, stepsPerEpoch: steps,
                 loss: trainLoss,
-                examplesPerSecond: 0, secondsLeft: 0, validation: validation))
+                examplesPerSecond: 0, secondsLeft: 0, validation: validation, unit: run.model.metric.unit))
     }
 
     // MARK: what is kept
 
     /// Keeps the weights that are evaluated: the averages where there are such.
     private func keepBest() throws {
-        let averaged = Set(averaged)
-        for (name, _) in run.parameters {
-            try run.states.set("best.\(name)", run.states.get(averaged.contains(name) ? "average.\(name)" : name)!)
+        let averaged = Set(averaged.map(\.name))
+        for (name, parameter) in run.parameters {
+            let label = averaged.contains(name) ? "average.\(name)" : parameter.label
+            try run.states.set("best.\(name)", run.states.get(label)!)
         }
     }
 
     /// Runs `body` with the averaged weights in the place of the trained ones.
     private func withAverages<R>(_ body: () throws -> R) throws -> R {
-        let names = averaged
-        let trained = try names.map { try run.states.get($0)! }
-        for name in names { try run.states.set(name, run.states.get("average.\(name)")!) }
-        defer { for (name, array) in zip(names, trained) { try? run.states.set(name, array) } }
+        let averaged = averaged
+        let trained = try averaged.map { try run.states.get($0.parameter)! }
+        for (name, parameter) in averaged { try run.states.set(parameter, run.states.get("average.\(name)")!) }
+        defer { for ((_, parameter), array) in zip(averaged, trained) { try? run.states.set(parameter, array) } }
         return try body()
     }
 
@@ -337,20 +351,21 @@ public final class Trainer {
         guard let folder else { return }
         let names =
             run.parameters.map(\.name) + program.optimizerStates.map(\.name) + run.parameters.map { "best.\($0.name)" }
-        let arrays = try names.map { (name: $0, array: try run.states.get($0)!) }
+        let labels = stateLabels
+        let arrays = try names.map { (name: $0, array: try run.states.get(labels[$0] ?? $0)!) }
         // An update may overflow where the loss before it was finite; the save before is the one to keep.
         guard arrays.prefix(run.parameters.count).allSatisfy({ $0.array.isFinite }) else {
             throw try explainNonFinite()
         }
-        try run.save(weights: folder.model, prefix: "best.")
+        try run.save(best: folder.model)
         try SafeTensors.write(
-            arrays, metadata: progress.metadata.merging(["seed": "\(run.configuration.seed)"]) { a, _ in a },
+            arrays, metadata: progress.metadata.merging(["seed": "\(run.settings.seed)"]) { a, _ in a },
             to: folder.state)
     }
 
     /// Puts the best weights in the place of the trained ones, for evaluation and sampling.
     public func useBest() throws {
-        for (name, _) in run.parameters { try run.states.set(name, run.states.get("best.\(name)")!) }
+        for (name, parameter) in run.parameters { try run.states.set(parameter, run.states.get("best.\(name)")!) }
         if let folder { try run.save(weights: folder.model) }
     }
 
@@ -364,9 +379,9 @@ public final class Trainer {
         guard folder != nil else { return error("a step of a run without a folder", at: failed) }
         try restore()
         let examples = epochExamples(progress.epoch)
-        let order = HostRandom(seed: run.configuration.seed, stream: "shuffle").permutation(
+        let order = HostRandom(seed: run.settings.seed, stream: "shuffle").permutation(
             examples.shape[0], step: progress.epoch)
-        let steps = (examples.shape[0] + run.configuration.batch - 1) / run.configuration.batch
+        let steps = (examples.shape[0] + run.settings.batch - 1) / run.settings.batch
         while progress.step < failed {
             let (feeds, batch) = try stepFeeds(examples, order, steps)
             if let culprit = try firstNonFinite(feeds, batch) { return error(culprit, at: progress.step) }
@@ -381,7 +396,7 @@ public final class Trainer {
     private func error(_ culprit: String, at step: Int) -> NonFiniteError {
         NonFiniteError(
             description:
-                "NaN or infinity in step \(step + 1), first produced by \(culprit); the last save is whole. Lower the rate or set clipNorm"
+                "NaN or infinity in step \(step + 1), first produced by \(culprit); the last save is whole. Lower learningRate or set clipNorm"
         )
     }
 

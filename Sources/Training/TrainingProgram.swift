@@ -1,6 +1,7 @@
 import Compiler
 import Graph
 import Layers
+import Likelihood
 
 /// What a training step does with gradients.
 public struct UpdateRule: Sendable {

@@ -1,3 +1,5 @@
+import Likelihood
+
 /// The choices of a run that every kind of model shares: data files, optimizer, length, what is kept.
 public struct TrainingSettings: Codable, Sendable, Equatable {
     /// Files of the experiments that take anybody's data.
@@ -7,10 +9,10 @@ public struct TrainingSettings: Codable, Sendable, Equatable {
 
     public var batch = 100
     public var epochs = 20
-    public var rate = 0.001
+    public var learningRate = 0.001
     public var optimizer = Optimizer.adam
     public var schedule = RateSchedule.constant
-    /// The rate's factor at the end of the schedule.
+    /// The factor of the learning rate at the end of the schedule.
     public var finalRate = 0.01
     public var weightDecay = 0.0
     public var clipNorm = 0.0
@@ -21,7 +23,7 @@ public struct TrainingSettings: Codable, Sendable, Equatable {
     /// The last epochs, whose images are as they are.
     public var straightEpochs = 0
     /// Epochs without a better validation figure after which training stops; 0 never.
-    public var lookAhead = 30
+    public var patience = 30
     public var seed: UInt64 = 1
     /// Examples that are drawn at the end of a run; 0 draws none.
     public var samples = 64
@@ -30,11 +32,16 @@ public struct TrainingSettings: Codable, Sendable, Equatable {
 
     public init() {}
 
+    /// Today's name of every setting that was called otherwise before, by the old name.
+    static let formerNames = ["rate": "learningRate", "lookAhead": "patience"]
+
     /// Refuses settings that cannot be run.
     public func validate() throws {
         try require((1...1 << 20).contains(batch), "batch: expected 1 to 1048576, found \(batch)")
         try require((0...1 << 24).contains(epochs), "epochs: expected 0 to 16777216, found \(epochs)")
-        try require(rate.isFinite && rate >= 0, "rate: expected a number of at least 0, found \(rate)")
+        try require(
+            learningRate.isFinite && learningRate >= 0,
+            "learningRate: expected a number of at least 0, found \(learningRate)")
         try require(
             finalRate.isFinite && finalRate >= 0, "finalRate: expected a number of at least 0, found \(finalRate)")
         try require(
@@ -44,7 +51,7 @@ public struct TrainingSettings: Codable, Sendable, Equatable {
         try require((0..<1).contains(averaging), "averaging: expected at least 0 and less than 1, found \(averaging)")
         try require((0...1).contains(shear), "shear: expected 0 to 1, found \(shear)")
         try require(straightEpochs >= 0, "straightEpochs: expected 0 or more, found \(straightEpochs)")
-        try require(lookAhead >= 0, "lookAhead: expected 0 or more, found \(lookAhead)")
+        try require(patience >= 0, "patience: expected 0 or more, found \(patience)")
         try require((0...1 << 14).contains(samples), "samples: expected 0 to 16384, found \(samples)")
         try require(
             validationExamples >= 0, "validationExamples: expected 0 or more, found \(validationExamples)")
@@ -65,9 +72,4 @@ extension ChoiceSetting {
         }
         self = value
     }
-}
-
-/// Throws a `UsageError` with `message` unless the condition holds.
-public func require(_ condition: Bool, _ message: @autoclosure () -> String) throws {
-    if !condition { throw UsageError(message()) }
 }

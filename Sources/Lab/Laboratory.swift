@@ -1,0 +1,119 @@
+import ArgumentParser
+import Datasets
+import Likelihood
+import Synchronization
+import Training
+
+#if canImport(Glibc)
+    @preconcurrency import Glibc
+#elseif canImport(Musl)
+    @preconcurrency import Musl
+#endif
+
+/// A program with every verb of the command line for its own experiments:
+///
+///     @main struct Birds: Laboratory {
+///         static let experiments = [nadeBirds, madeBirds]
+///     }
+///
+/// `birds run nade-birds` then trains, `birds sample runs/nade-birds-1 --out birds.npy` draws, and so on; `birds --help` lists the
+/// verbs.
+public protocol Laboratory {
+    /// What the program is called in its messages; the name of its file, if not given.
+    static var name: String { get }
+    static var abstract: String { get }
+    static var experiments: [Experiment] { get }
+    /// What `bench` times beside the experiments.
+    static var workloads: [Workload] { get }
+}
+
+extension Laboratory {
+    public static var name: String {
+        String(CommandLine.arguments.first?.split(separator: "/").last ?? "lab")
+    }
+    public static var abstract: String { "Likelihood models that look only backwards: train, evaluate, sample, prove." }
+    public static var workloads: [Workload] { [] }
+
+    /// Runs the verb that the arguments name, and ends the program with a status that is not 0 if it fails.
+    public static func main() {
+        Catalogue.set(Catalogue(name: name, abstract: abstract, experiments: experiments, workloads: workloads))
+        Program.main()
+    }
+}
+
+/// What the running program offers; set once, before arguments are read.
+struct Catalogue: Sendable {
+    var name = "lab"
+    var abstract = ""
+    var experiments: [Experiment] = []
+    var workloads: [Workload] = []
+
+    private static let current = Mutex(Catalogue())
+
+    static func set(_ catalogue: Catalogue) { current.withLock { $0 = catalogue } }
+
+    static var name: String { current.withLock { $0.name } }
+    static var abstract: String { current.withLock { $0.abstract } }
+    static var experiments: [Experiment] { current.withLock { $0.experiments } }
+    static var workloads: [Workload] { current.withLock { $0.workloads } }
+
+    /// - Throws: `UsageError` that lists what there is.
+    static func experiment(_ name: String) throws -> Experiment {
+        let all = experiments
+        guard let found = all.first(where: { $0.name == name }) else {
+            throw UsageError(
+                "there is no experiment “\(name)”; \(self.name) list shows \(all.map(\.name).joined(separator: ", "))")
+        }
+        return found
+    }
+}
+
+struct Program: ParsableCommand {
+    static var configuration: CommandConfiguration {
+        CommandConfiguration(
+            commandName: Catalogue.name, abstract: Catalogue.abstract,
+            subcommands: [
+                ListCommand.self, RunCommand.self, ResumeCommand.self, EvaluateCommand.self, SampleCommand.self,
+                CompleteCommand.self, EncodeCommand.self, DecodeCommand.self, InterpolateCommand.self,
+                InspectCommand.self, CompareCommand.self, BenchCommand.self, DevicesCommand.self, NewCommand.self,
+            ])
+    }
+
+    static func main() {
+        // A file that grows beyond a limit is an error like any other, not the end of the program.
+        signal(SIGXFSZ, SIG_IGN)
+        // Lines appear as they are printed, in files too.
+        setvbuf(stdout, nil, _IOLBF, 0)
+        do {
+            var command = try parseAsRoot()
+            try command.run()
+            if fflush(stdout) != 0 || ferror(stdout) != 0 {
+                throw FileError("standard output", "cannot be written: \(String(cString: strerror(errno)))")
+            }
+        } catch  where exitCode(for: error) == .success || error is ExitCode {
+            // Help that was asked for, and failures that are printed already.
+            exit(withError: error)
+        } catch {
+            errorLine("Error: \(printable(message(for: error)))\(hint(error))")
+            Self.exit(withError: exitCode(for: error))
+        }
+    }
+
+    /// Where to read what the command line may be, if that was not understood.
+    private static func hint(_ error: any Error) -> String {
+        guard exitCode(for: error) == .validationFailure else { return "" }
+        let verbs = configuration.subcommands.map { $0._commandName }
+        let verb = CommandLine.arguments.dropFirst().first { verbs.contains($0) }
+        return "; see \(Catalogue.name) \(verb.map { "\($0) " } ?? "")--help"
+    }
+
+    /// One line that a terminal shows as it stands: names and files may hold line breaks and control characters.
+    private static func printable(_ text: String) -> String {
+        text.unicodeScalars.reduce(into: "") { line, scalar in
+            switch scalar.properties.generalCategory {
+            case .control, .format, .lineSeparator, .paragraphSeparator: line += scalar.escaped(asASCII: true)
+            default: line.unicodeScalars.append(scalar)
+            }
+        }
+    }
+}

@@ -1,0 +1,173 @@
+import ArgumentParser
+import Compiler
+import Datasets
+import FoundationEssentials
+import Graph
+import Likelihood
+import Synchronization
+import Training
+
+#if canImport(Glibc)
+    import Glibc
+#endif
+
+struct RunCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "run",
+        abstract: "Train an experiment and report its test figure beside the paper's.")
+
+    @Argument(help: "The experiment; list shows all.")
+    var name: String
+    @OptionGroup var device: DeviceOptions
+    @OptionGroup var data: DataOptions
+    @Option(help: "The folder of run folders.") var runs = "runs"
+    @Option(name: .customLong("name"), help: "The run's folder; the experiment and a number if not given.")
+    var folderName: String?
+    @Option(parsing: .unconditional, help: "Epochs to train.") var epochs: Int?
+    @Option(parsing: .unconditional, help: "The seed of weights, masks and shuffles.") var seed: UInt64?
+    @Option(help: "Several seeds, separated by commas: trains each and prints mean and spread.") var seeds: String?
+    @Option(name: .customLong("set"), help: "A setting as key=value; may be repeated.") var settings: [String] = []
+    @Option(help: "Training examples for the experiment made: npy, npz, csv or idx.") var train: String?
+    @Option(help: "Validation examples.") var valid: String?
+    @Option(help: "Test examples.") var test: String?
+    @Option(help: "Weights (safetensors) to start from.") var weights: String?
+    @Flag(help: "Print the result as JSON.") var json = false
+
+    func run() throws {
+        let experiment = try Catalogue.experiment(name)
+        var settings = experiment.configuration
+        settings.experiment = experiment.name
+        if let train { settings.train = train }
+        if let valid { settings.valid = valid }
+        if let test { settings.test = test }
+        for assignment in self.settings { try settings.set(assignment) }
+        if let epochs { settings.epochs = epochs }
+        if let seed { settings.seed = seed }
+        let all = try seeds.map { text in
+            try text.split(separator: ",", omittingEmptySubsequences: false).map { part -> UInt64 in
+                guard let seed = UInt64(part) else {
+                    throw UsageError("--seeds: expected whole numbers separated by commas, found “\(part)”")
+                }
+                return seed
+            }
+        }
+        guard let all else {
+            _ = try train(experiment, settings, suffix: "")
+            return
+        }
+        var figures: [Double] = []
+        var metric = Metric.nats
+        for seed in all {
+            settings.seed = seed
+            guard let result = try train(experiment, settings, suffix: "-seed\(seed)") else { return }
+            figures.append(result.test.mean)
+            metric = result.metric
+        }
+        let mean = Estimate(figures)
+        let spread = mean.standardError * Double(figures.count).squareRoot()
+        if json {
+            try printJSON([
+                "mean_\(metric.key)": mean.mean, "standard_deviation": spread, "seeds": Double(figures.count),
+            ])
+        } else {
+            print(
+                "\(figures.count) seeds: test \(fixed(mean.mean, 3)) \(metric.unit), standard deviation \(fixed(spread, 3))"
+            )
+        }
+    }
+
+    private func train(_ experiment: Experiment, _ settings: RunConfiguration, suffix: String) throws -> TestResult? {
+        let data = try experiment.data(settings, dataFolder: data.folder)
+        let device = try device.make()
+        let run = try Run(settings, examples: data.examples, device: device)
+        try data.require(of: run)
+        // A model that reads ahead would train to a meaningless figure.
+        _ = try run.model.prove()
+        try run.initialize(data.dataset[.train])
+        if let weights { try run.load(weights: weights) }
+        let stored = try StoredRun(
+            settings, examples: data.examples, dataFolder: self.data.folder, device: device.name)
+        let folder = RunFolder(
+            try makeFolder(suffix) { path in
+                // A run that is stopped before its first save begins again with these weights, wherever they came from.
+                try run.save(weights: RunFolder(path).model)
+                try RunFolder(path).write(config: stored)
+            })
+        let display = ProgressDisplay(isQuiet: json)
+        let trainer = try data.trainer(of: run, in: folder, report: display.show)
+        if !json {
+            print(
+                "\(experiment.name) on \(device.summary): \(run.model.parameterCount) parameters, \(bytes(trainer.plannedBytes)) planned on the device, folder \(folder.path)"
+            )
+        }
+        try trainer.start()
+        return try finish(trainer, in: folder, run, experiment, data, display, isJSON: json)
+    }
+
+    /// A new folder below the folder of runs.
+    private func makeFolder(_ suffix: String, filledBy fill: (String) throws -> Void) throws -> String {
+        guard !runs.isEmpty else { throw UsageError("--runs: expected a folder, found an empty name") }
+        if let folderName {
+            let path = "\(runs)/\(folderName)\(suffix)"
+            guard try !Files.exists(path) && Files.makeFolder(path, filledBy: fill) else {
+                throw FileError(
+                    path, "is there already; choose another --name, or go on with \(Catalogue.name) resume \(path)")
+            }
+            return path
+        }
+        var number = 1
+        while true {
+            let path = "\(runs)/\(name)\(suffix)-\(number)"
+            if try !Files.exists(path) && Files.makeFolder(path, filledBy: fill) { return path }
+            number += 1
+        }
+    }
+}
+
+struct ResumeCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "resume",
+        abstract: "Go on with a run that was stopped; the result is the same to the bit.")
+
+    @Argument(help: "The run's folder.") var folder: String
+    @OptionGroup var device: DeviceOptions
+    @Option(help: "The folder of the real data sets, if it has moved.") var data: String?
+    @Flag(help: "Print the result as JSON.") var json = false
+
+    func run() throws {
+        guard Files.isFolder(folder) else {
+            throw FileError(folder, "is not a run folder; \(Catalogue.name) run prints the folder that it makes")
+        }
+        let folder = RunFolder(folder)
+        let stored = try folder.readConfig()
+        let experiment = try Catalogue.experiment(stored.experiment)
+        let settings = try stored.configuration(preset: experiment.configuration, path: folder.config)
+        let data = try experiment.data(settings, dataFolder: self.data ?? stored.dataFolder)
+        try folder.require(data.examples, stored.examples)
+        var options = device
+        if options.device == nil, environment("MARTLET_DEVICE") == nil { options.device = stored.device }
+        let device = try options.make()
+        let run = try Run(settings, examples: stored.examples, device: device)
+        try data.require(of: run)
+        try run.initialize(data.dataset[.train])
+        let display = ProgressDisplay(isQuiet: json)
+        let trainer = try data.trainer(of: run, in: folder, report: display.show)
+        if Files.exists(folder.state) {
+            try trainer.restore()
+        } else if try folder.isFresh() {
+            if Files.exists(folder.model) { try run.load(weights: folder.model) }
+            try trainer.start()
+        } else {
+            throw FileError(
+                folder.state,
+                "is missing, and without it the run would begin again; put it back, or start another run with --weights \(folder.model)"
+            )
+        }
+        if !json {
+            print(
+                "\(experiment.name) on \(device.summary): goes on after epoch \(trainer.epochsDone), folder \(folder.path)"
+            )
+        }
+        _ = try finish(trainer, in: folder, run, experiment, data, display, isResumed: true, isJSON: json)
+    }
+}

@@ -1,0 +1,183 @@
+import ArgumentParser
+import Compiler
+import Datasets
+import Graph
+import Likelihood
+import Synchronization
+import Training
+
+#if canImport(Glibc)
+    import Glibc
+#endif
+
+/// What a finished run reports.
+struct TestResult: Encodable {
+    let folder: String
+    let experiment: String
+    let metric: Metric
+    let test: Estimate
+    let valid: Double
+    let paperNats: Double?
+    let variables: Int
+    /// The generator's own figure on the same examples, and the mean difference with its standard error.
+    let optimum: Estimate?
+    let difference: Estimate?
+    /// Of training, since the run was started or resumed.
+    let seconds: Double
+    /// Simple models on the same examples.
+    let baselines: [Baseline]
+
+    private enum Key: String, CodingKey {
+        case folder, experiment, metric, unit, test, bitsPerDimension, validNats, valid, paperNats, optimum, difference
+        case seconds, baselines
+    }
+
+    func encode(to encoder: any Encoder) throws {
+        var container = encoder.container(keyedBy: Key.self)
+        try container.encode(folder, forKey: .folder)
+        try container.encode(experiment, forKey: .experiment)
+        try container.encode(metric.name, forKey: .metric)
+        try container.encode(metric.unit, forKey: .unit)
+        try container.encode(test, forKey: .test)
+        if metric.isLogLikelihood {
+            try container.encode(
+                Likelihood.bitsPerDimension(nats: -test.mean, dimensions: variables), forKey: .bitsPerDimension)
+        }
+        try container.encode(valid, forKey: metric.isLogLikelihood ? .validNats : .valid)
+        try container.encodeIfPresent(paperNats, forKey: .paperNats)
+        try container.encodeIfPresent(optimum, forKey: .optimum)
+        try container.encodeIfPresent(difference, forKey: .difference)
+        try container.encode(seconds, forKey: .seconds)
+        try container.encode(baselines, forKey: .baselines)
+    }
+}
+
+extension ExperimentData {
+    /// Refuses examples that the model of a run cannot take.
+    func require(of run: Run) throws {
+        for split in Dataset.Split.allCases { try run.require(dataset[split], of: "\(dataset.name), \(split)") }
+    }
+
+    func trainer(
+        of run: Run, in folder: RunFolder, report: @escaping (Trainer.ProgressReport) -> Void
+    ) throws -> Trainer {
+        try Trainer(
+            run, train: dataset[.train], valid: dataset[.valid], folder: folder, trainingExamples: trainingExamples,
+            report: report)
+    }
+}
+
+/// Trains to the end, evaluates, draws and prints.
+func finish(
+    _ trainer: Trainer, in folder: RunFolder, _ run: Run, _ experiment: Experiment, _ data: ExperimentData,
+    _ display: ProgressDisplay, isResumed: Bool = false, isJSON: Bool
+) throws -> TestResult? {
+    signal(SIGINT) { _ in interruptionRequested.store(true, ordering: .relaxed) }
+    signal(SIGTERM) { _ in interruptionRequested.store(true, ordering: .relaxed) }
+    let clock = ContinuousClock()
+    let start = clock.now
+    let outcome = try trainer.train()
+    display.end()
+    let seconds =
+        Double((clock.now - start).components.seconds) + Double((clock.now - start).components.attoseconds) * 1e-18
+    if outcome == .interrupted {
+        errorLine("stopped; everything is saved. Go on with: \(Catalogue.name) resume \(folder.path)")
+        throw ExitCode(130)
+    }
+    // All is saved: what is left can be stopped at once, and done again by resume.
+    signal(SIGINT, SIG_DFL)
+    signal(SIGTERM, SIG_DFL)
+    try trainer.useBest()
+    let figures = try run.evaluations(data.dataset[.test])
+    let exact = run.model.metric.isLogLikelihood ? data.optimum?(data.dataset.test) : nil
+    let result = TestResult(
+        folder: folder.path, experiment: experiment.name, metric: run.model.metric, test: Estimate(figures),
+        valid: trainer.bestValidation, paperNats: experiment.paperNats, variables: data.dataset.variableCount,
+        optimum: exact.map { Estimate($0.map { -$0 }) },
+        difference: exact.map { Estimate(zip(figures, $0).map { $0 + $1 }) }, seconds: seconds,
+        baselines: try data.baselines?(run.device) ?? [])
+    let pictures = try drawPictures(run, folder)
+    if isJSON {
+        try printJSON(result)
+    } else {
+        printReport(result, run, experiment, figures, pictures, isResumed: isResumed)
+    }
+    return result
+}
+
+/// The pictures that end a run; where they are.
+private func drawPictures(_ run: Run, _ folder: RunFolder) throws -> String? {
+    let count = run.settings.samples
+    let context = run.model.makeContext()
+    // Features of examples that are yet to be drawn are not known.
+    guard context.features == nil, (try? run.model.drawing(run.x, context, DrawingRequest())) != nil else { return nil }
+    if count > 0, let suffix = Output.pictured(run.examples) {
+        let drawn = try run.sample(count: count, SamplingOptions(seed: run.settings.seed))
+        let path = "\(folder.path)/samples-1.\(suffix)"
+        try Output.write(drawn.examples, of: run, to: path)
+        return path
+    }
+    guard run.examples.dimensions == [2], run.model.metric.isLogLikelihood, run.model.conditions == Conditions() else {
+        return nil
+    }
+    return try PlanePictures.write(run, samples: count, seed: run.settings.seed, folder: folder.path)
+        .joined(separator: ", ")
+}
+
+private func printReport(
+    _ result: TestResult, _ run: Run, _ experiment: Experiment, _ figures: [Double], _ pictures: String?,
+    isResumed: Bool
+) {
+    let (test, metric) = (result.test, result.metric)
+    let perVariable =
+        metric.isLogLikelihood ? ", \(Output.perVariable(nats: test.mean, run.examples, digits: 4))" : ""
+    print(
+        "test \(fixed(test.mean, 3)) \(metric.unit) ± \(fixed(test.standardError, 3))\(perVariable), \(test.count) examples, trained in \(fixed(result.seconds, 1)) s\(isResumed ? " after it was resumed" : "")"
+    )
+    if let optimum = result.optimum, let difference = result.difference {
+        print(
+            "the generator's own likelihood on the same examples: \(fixed(optimum.mean, 3)) nats; difference \(fixed(difference.mean, 3)) ± \(fixed(difference.standardError, 3))"
+        )
+    }
+    if metric.isLogLikelihood, run.model.domain == .real {
+        // Densities of real data fail on outliers first.
+        let worst = figures.sorted(by: >).prefix(max(1, figures.count / 1000))
+        let mean = worst.reduce(0) { $0 + $1 } / Double(worst.count)
+        let finite = figures.allSatisfy(\.isFinite) ? "every density is finite" : "some densities are not finite"
+        print("worst 0.1 % of examples: \(fixed(mean, 2)) nats on average, \(fixed(worst[0], 2)) at most; \(finite)")
+    }
+    for baseline in result.baselines { print("\(baseline.name) on the same examples: \(fixed(baseline.nats, 3)) nats") }
+    if let paper = experiment.paperNats { print("the paper's figure: \(fixed(paper, 2)) nats (\(experiment.paper))") }
+    if let pictures { print("pictures and samples: \(pictures)") }
+}
+
+/// A bar on a terminal, one plain line an epoch elsewhere.
+final class ProgressDisplay {
+    private let isTerminal = isatty(STDERR_FILENO) == 1
+    private let isQuiet: Bool
+    private let clock = ContinuousClock()
+    private var last: ContinuousClock.Instant?
+
+    init(isQuiet: Bool) { self.isQuiet = isQuiet }
+
+    func show(_ report: Trainer.ProgressReport) {
+        if let validation = report.validation {
+            let line =
+                "epoch \(report.epoch)/\(report.epochs): train \(fixed(report.loss, 3)), valid \(fixed(validation, 3)) \(report.unit)"
+            if isTerminal { errorLine("\r\u{1B}[K" + line) } else { errorLine(line) }
+            return
+        }
+        guard isTerminal, !isQuiet else { return }
+        if let last, clock.now - last < .milliseconds(100) { return }
+        last = clock.now
+        let width = 24
+        let filled = width * report.step / max(1, report.stepsPerEpoch)
+        let bar = String(repeating: "█", count: filled) + String(repeating: "░", count: width - filled)
+        let left = Int(report.secondsLeft)
+        errorText(
+            "\r\u{1B}[Kepoch \(report.epoch + 1)/\(report.epochs) \(bar) \(fixed(report.loss, 2)) \(report.unit)  \(fixed(report.examplesPerSecond, 0)) examples/s  \(left / 60)m\(left % 60)s left"
+        )
+    }
+
+    func end() { if isTerminal, !isQuiet { errorText("\r\u{1B}[K") } }
+}

@@ -1,0 +1,78 @@
+/// The hyperparameters of one family of models, and how they make a model. They are nested in the model that they are of, and checked
+/// there, so that the command line and a caller of the library get the same error.
+///
+/// A stored run keeps them by name. A setting that is added later has a default that leaves models as they were: runs from before
+/// it take that. One that gets another name stays readable under the old one: see `formerNames`.
+public protocol ModelSettings: Codable, Sendable, Equatable {
+    /// The defaults.
+    init()
+    /// Throws a `UsageError` for settings that cannot be run on such examples.
+    func validate(_ examples: ExampleShape) throws
+    func makeModel(_ examples: ExampleShape, seed: UInt64) throws -> any LikelihoodModel
+    /// Today's name of every setting that was called otherwise before, by the old name.
+    static var formerNames: [String: String] { get }
+}
+
+extension ModelSettings {
+    public static var formerNames: [String: String] { [:] }
+
+    public init(_ change: (inout Self) -> Void) {
+        self.init()
+        change(&self)
+    }
+}
+
+/// A model that is made from settings alone:
+///
+///     let model = try PixelCNN([1, 28, 28]) { $0.channels = 64 }
+public protocol ConfiguredModel: LikelihoodModel {
+    associatedtype Settings: ModelSettings
+    /// Throws what `settings.validate(examples)` throws.
+    init(_ examples: ExampleShape, _ settings: Settings) throws
+}
+
+extension ConfiguredModel {
+    public init(_ examples: ExampleShape, _ change: (inout Settings) -> Void = { _ in }) throws {
+        try self.init(examples, Settings(change))
+    }
+}
+
+// What several families ask of their examples and settings.
+
+/// Channels, height and width of images of one or three channels.
+public func requireImage(_ examples: ExampleShape) throws -> (channels: Int, height: Int, width: Int) {
+    guard let image = examples.image, image.channels == 1 || image.channels == 3 else {
+        throw UsageError(
+            "this model wants images [channels, height, width] of 1 or 3 channels; the data are \(examples.dimensions)")
+    }
+    return image
+}
+
+public func requireSequence(_ examples: ExampleShape) throws {
+    try require(
+        examples.dimensions.count == 1, "this model wants sequences [steps]; the data are \(examples.dimensions)")
+}
+
+/// A whole number of a range: `channels: expected 1 to 65536, found 0`.
+public func require(_ value: Int, _ setting: String, in range: ClosedRange<Int>) throws {
+    try require(
+        range.contains(value), "\(setting): expected \(range.lowerBound) to \(range.upperBound), found \(value)")
+}
+
+/// How many values a variable takes.
+public func requireLevels(_ levels: Int) throws { try require(levels, "levels", in: 2...65536) }
+
+/// A share of units that is left out.
+public func requireDropout(_ dropout: Double) throws {
+    try require((0..<1).contains(dropout), "dropout: expected at least 0 and less than 1, found \(dropout)")
+}
+
+/// One of the names of an enumeration.
+public func requireChoice<Choice: RawRepresentable & CaseIterable>(_ name: String, _ setting: String) throws -> Choice
+where Choice.RawValue == String {
+    guard let choice = Choice(rawValue: name) else {
+        throw UsageError(
+            "\(setting): expected \(Choice.allCases.map(\.rawValue).joined(separator: ", ")), found “\(name)”")
+    }
+    return choice
+}

@@ -1,0 +1,154 @@
+import Bijectors
+import Compiler
+import Distributions
+import Graph
+import Layers
+import Likelihood
+
+/// A density: a bijector from the data to a base distribution, log p(x) = log p(z) + log|det dz/dx|.
+///
+/// Examples are real, or whole numbers that a dequantization makes continuous. They may come flat, `[batch, variables]`, or in the
+/// shape that the bijector works on.
+public struct Flow: LatentModel {
+    /// What comes before the bijector and is not trained: from whole numbers to the unit interval, say.
+    public let preprocessing: [any Bijector]
+    public let bijector: any Bijector
+    public let base: any Distribution
+    /// The noise that makes whole numbers continuous; `nil` for real data.
+    public let dequantization: (any Dequantization)?
+    public let examples: ExampleShape
+    public let conditions: Conditions
+    public let evaluationBatch: Int
+
+    /// - Parameters:
+    ///   - exampleShape: of one example of the data.
+    ///   - features: numbers that each example is conditioned on; 0 for none.
+    ///   - dequantization: for whole numbers as data.
+    public init(
+        _ bijector: any Bijector, base: any Distribution, exampleShape: [Int], features: Int = 0,
+        preprocessing: [any Bijector] = [], dequantization: (any Dequantization)? = nil, evaluationBatch: Int = 500
+    ) {
+        self.preprocessing = preprocessing
+        self.bijector = bijector
+        self.base = base
+        self.dequantization = dequantization
+        self.evaluationBatch = evaluationBatch
+        examples = ExampleShape(exampleShape)
+        conditions = Conditions(features: features > 0 ? [features] : [])
+    }
+
+    /// The same flow for data that need preprocessing and noise.
+    func preceded(
+        by steps: [any Bijector] = [], dequantization: (any Dequantization)? = nil, evaluationBatch: Int = 500
+    ) -> Flow {
+        Flow(
+            bijector, base: base, exampleShape: examples.dimensions, features: conditions.features.first ?? 0,
+            preprocessing: steps, dequantization: dequantization, evaluationBatch: evaluationBatch)
+    }
+
+    /// All the way from the data to the latents.
+    public var wholeBijector: any Bijector {
+        preprocessing.isEmpty ? bijector : Chain(preprocessing + [bijector])
+    }
+
+    /// One example, in the bijector's shape.
+    public var shape: Shape { Shape([.batch] + examples.dimensions.map { Extent($0) }) }
+
+    public var domain: VariableDomain { dequantization.map { .levels($0.levels) } ?? .real }
+    /// Noise gives a bound, whose mean is reported.
+    public var metric: Metric { dequantization == nil ? .nats : .boundInNats }
+    public var latentCount: Int { variableCount }
+
+    private func shaped(_ x: Tensor) -> Tensor {
+        let shape = Shape([x.shape[0]] + examples.dimensions.map { Extent($0) })
+        return x.shape == shape ? x : x.reshaped(shape)
+    }
+
+    private func flat(_ x: Tensor) -> Tensor {
+        x.shape.rank == 2 ? x : x.reshaped([x.shape[0], Extent(variableCount)])
+    }
+
+    /// log p(x) in nats, `[batch]`; of whole numbers a bound from below, with noise of the context's random numbers.
+    public func logProbability(_ x: Tensor, _ context: Context = Context()) -> Tensor {
+        guard let dequantization else {
+            let z = wholeBijector.forward(shaped(x), context)
+            return base.logProbability(z.value) + z.logDeterminant
+        }
+        let (value, logDensity) = dequantization.dequantize(flat(x), context)
+        let z = wholeBijector.forward(shaped(value), context)
+        return base.logProbability(z.value) + z.logDeterminant - logDensity
+    }
+
+    public func evaluation(_ x: Tensor, _ context: Context) -> Tensor { -logProbability(x, context) }
+
+    public func objective(_ x: Tensor, _ context: Context) -> Tensor { -logProbability(x, context).mean() }
+
+    // MARK: inspection
+
+    /// Proves what `wholeBijector.structure` says. - Throws: `DependencyLeak`.
+    @discardableResult public func proveStructure() throws -> [(claim: String, proof: AutoregressiveProof)] {
+        try wholeBijector.proveStructure(shape, features: makeContext().features)
+    }
+
+    public func prove() throws -> String {
+        let proofs = try proveStructure()
+        let pairs = proofs.compactMap(\.proof.dependencies).reduce((present: 0, allowed: 0)) {
+            ($0.present + $1.present, $0.allowed + $1.allowed)
+        }
+        if proofs.isEmpty { return "proved: nothing depends on an order" }
+        return "proved: \(proofs.count) conditioners respect their orders"
+            + (pairs.allowed > 0 ? " (\(pairs.present) of \(pairs.allowed) allowed dependencies are present)" : "")
+    }
+
+    /// The density of real numbers: what noise costs is the dequantization's.
+    public func describedGraph(_ x: Tensor, _ context: Context) throws -> [Tensor] { [logProbability(x, context)] }
+
+    public func annotate(_ description: inout ModelDescription) {
+        description.remarks = wholeBijector.structure.lines() + ["base: \(base.name)"]
+    }
+
+    // MARK: latents
+
+    /// Latents of examples, in the middle of their noise where they are whole numbers.
+    public func encode(_ x: Tensor, _ context: Context) -> Tensor {
+        flat(wholeBijector.forward(shaped(dequantization == nil ? x : x + 0.5), context).value)
+    }
+
+    public func drawing(_ x: Tensor, _ context: Context, _ request: DrawingRequest) throws -> Drawing {
+        if request.observed != nil {
+            throw UsageError("complete: a flow has no exact conditionals of arbitrary variables; draw samples instead")
+        }
+        let latent = wholeBijector.outputShape(shape, features: context.features)
+        var stages: [Drawing.Stage] = []
+        if let density = base as? AutoregressiveDensity {
+            let z = Tensor.input("z", latent)
+            let (drawn, order) = density.draw(z, context.random, temperature: request.temperature)
+            stages.append(.incremental(variable: z, drawn: drawn, order: order, outputs: []))
+        } else {
+            let z = base.sample(latent, context.random)
+            stages.append(.direct([request.temperature == 1 ? z : z * request.temperature]))
+        }
+        return Drawing(stages + (try decodingStages(context)))
+    }
+
+    public func decodingStages(_ context: Context) throws -> [Drawing.Stage] {
+        let inverse = try wholeBijector.inverseStages(shape, features: context.features, input: Drawing.previous)
+        var stages: [Drawing.Stage] = inverse.map {
+            switch $0 {
+            case .direct(let x): .direct([x])
+            case .sequential(let variable, let drawn, let order):
+                .incremental(variable: variable, drawn: drawn, order: order, outputs: [])
+            }
+        }
+        let last = flat(.input(Drawing.previous, shape))
+        if let dequantization {
+            // Noise lies in [0, 1) above its number; a latent far out may lead outside of all.
+            let nearest = last.apply(.floor).maximum(.scalar(0))
+                .minimum(.scalar(Double(dequantization.levels - 1)))
+            stages.append(.direct([nearest]))
+        } else if shape.rank != 2 {
+            stages.append(.direct([last]))
+        }
+        return stages
+    }
+}

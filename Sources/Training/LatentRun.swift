@@ -1,0 +1,86 @@
+import Compiler
+import Datasets
+import Distributions
+import Graph
+import Likelihood
+
+extension Run {
+    private func latentModel() throws -> any LatentModel {
+        guard let model = model as? any LatentModel else {
+            throw UsageError("\(name) has no latents; flows and autoencoders have")
+        }
+        return model
+    }
+
+    /// The latents of examples, `[rows, latents]`.
+    /// - Throws: `UsageError` for examples that the model cannot take, or where the latents are not finite.
+    public func encode(_ examples: Examples) throws -> HostArray {
+        let model = try latentModel()
+        try require(examples, of: "encode")
+        let (count, batch) = (examples.count, min(model.evaluationBatch, examples.count))
+        let program = try device.load(
+            compile([model.encode(x, model.makeContext())]), maximumBatch: batch, states: states.buffers)
+        var result: [Float] = []
+        for start in stride(from: 0, to: count, by: batch) {
+            let range = start..<min(count, start + batch)
+            var feeds = examples[range].feeds
+            feeds.merge(RandomSource.feeds(seed: settings.seed, examples: Array(range))) { a, _ in a }
+            result += try program.run(feeds.known(to: program), batch: range.count)[0].floats
+        }
+        if let bad = result.firstIndex(where: { !$0.isFinite }) {
+            throw UsageError(
+                "encode: row \(bad / model.latentCount) has no finite latents: it lies outside what float32 can map")
+        }
+        return HostArray(result, shape: [count, model.latentCount])
+    }
+
+    /// Examples `[rows, variables]` of latents `[rows, latents]`.
+    /// - Throws: `UsageError` for latents of another width, or where no finite example has such latents.
+    public func decode(_ latents: HostArray, _ options: SamplingOptions = SamplingOptions()) throws -> HostArray {
+        let model = try latentModel()
+        let width = model.latentCount
+        guard latents.shape.count == 2, latents.shape[0] > 0, latents.shape[1] == width else {
+            throw UsageError("decode: expected latents of one row or more [rows, \(width)], found \(latents.shape)")
+        }
+        let values = latents.doubles
+        if let bad = values.firstIndex(where: { !$0.isFinite }) {
+            throw UsageError(
+                "decode: row \(bad / width), column \(bad % width) holds \(values[bad]); expected a finite latent")
+        }
+        try requireConditions(options, count: latents.shape[0])
+        let batch = min(256, latents.shape[0])
+        let stages = try model.decodingStages(model.makeContext())
+        let sampler = try Sampler(self, Drawing(stages), options, maximumBatch: batch)
+        var result: [Float] = []
+        for start in stride(from: 0, to: latents.shape[0], by: batch) {
+            let part = latents.rows(start..<min(latents.shape[0], start + batch))
+            let range = start..<start + part.shape[0]
+            var feeds = RandomSource.feeds(seed: options.seed, examples: Array(range))
+            feeds.merge(conditionFeeds(Array(range), options)) { $1 }
+            feeds[Drawing.previous] = HostArray(part.floats, shape: part.shape)
+            result += try sampler.run(feeds, batch: part.shape[0]).examples.floats
+        }
+        if let bad = result.firstIndex(where: { !$0.isFinite }) {
+            throw UsageError(
+                "decode: row \(bad / examples.count) has no finite example: its latents lie outside what float32 can invert"
+            )
+        }
+        return HostArray(result, shape: [latents.shape[0], examples.count])
+    }
+
+    /// `count` examples on the straight line between the latents of two, ends included.
+    public func interpolate(_ a: HostArray, _ b: HostArray, count: Int) throws -> HostArray {
+        let width = examples.count
+        guard a.count == width, b.count == width, count >= 2 else {
+            throw UsageError("interpolate: expected two examples of \(width) variables and a count of 2 or more")
+        }
+        let ends = try encode(Examples(HostArray(a.floats + b.floats, shape: [2, width]))).floats
+        let latents = ends.count / 2
+        var line: [Float] = []
+        for step in 0..<count {
+            let share = Float(step) / Float(count - 1)
+            for i in 0..<latents { line.append(ends[i] * (1 - share) + ends[latents + i] * share) }
+        }
+        return try decode(HostArray(line, shape: [count, latents]))
+    }
+}
