@@ -11,6 +11,8 @@ public final class Run {
     public let device: any Device
     public let model: any TrainableModel
     public let states: StateStore
+    /// What moves the parameters, made of the configuration.
+    public let optimizer: any Optimizer
     public let parameters: [(name: String, parameter: Parameter)]
     /// The examples' placeholder, `[batch, variables]`.
     public let x: Tensor
@@ -24,6 +26,7 @@ public final class Run {
         model = try configuration.model.makeModel(examples, seed: configuration.seed)
         parameters = model.module.namedParameters()
         states = StateStore(device)
+        optimizer = try configuration.training.makeOptimizer()
         x = Tensor.input("x", [.batch, Extent(examples.count)])
         // On the device, packed there, where they are made, and in the tables of the proof.
         try requireMemory(copies: 4)
@@ -115,7 +118,7 @@ public final class Run {
         let program = try TrainingProgram(
             loss: objective.loss, parameters: parameters,
             rule: UpdateRule(
-                optimizer: settings.optimizer, weightDecay: settings.weightDecay, clipNorm: settings.clipNorm,
+                optimizer: optimizer, weightDecay: settings.weightDecay, clipNorm: settings.clipNorm,
                 averaging: settings.averaging), updates: objective.updates)
         // Parameters, the best of them and what the optimizer remembers, and all of it once more where it is saved; packed weights of
         // the program that validates.
@@ -139,7 +142,7 @@ public final class Run {
     /// What a step is fed beside the examples.
     public func stepFeeds(step: Int, rate: Double, examples: [Int]) -> [String: HostArray] {
         var feeds = model.feeds(step: step)
-        for (name, value) in configuration.optimizer.scalars(rate: rate, step: step + 1) {
+        for (name, value) in optimizer.scalars(rate: rate, step: step + 1) {
             feeds[name] = HostArray([Float(value)], shape: [])
         }
         return feeds.merging(RandomSource.feeds(seed: configuration.seed, step: step, examples: examples)) { a, _ in a }
