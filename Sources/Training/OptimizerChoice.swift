@@ -102,22 +102,22 @@ extension TrainingSettings {
     public func makeOptimizer() throws -> any Optimizer {
         let rule: any Optimizer =
             switch optimizer {
-            case .sgd: try configured(SGD(), [("momentum", \.momentum)])
-            case .momentum: try configured(SGD(momentum: 0.9), [("momentum", \.momentum)])
-            case .adagrad: try configured(Adagrad(), [("epsilon", \.epsilon)])
-            case .adadelta: try configured(Adadelta(), [("decay", \.decay), ("epsilon", \.epsilon)])
+            case .sgd: try configured(SGD(), ["momentum": \.momentum])
+            case .momentum: try configured(SGD(momentum: 0.9), ["momentum": \.momentum])
+            case .adagrad: try configured(Adagrad(), ["epsilon": \.epsilon])
+            case .adadelta: try configured(Adadelta(), ["decay": \.decay, "epsilon": \.epsilon])
             case .adam:
-                try configured(Adam(), [("beta1", \.beta1), ("beta2", \.beta2), ("epsilon", \.epsilon)])
+                try configured(Adam(), ["beta1": \.beta1, "beta2": \.beta2, "epsilon": \.epsilon])
             case .adamw:
-                try configured(AdamW(), [("beta1", \.beta1), ("beta2", \.beta2), ("epsilon", \.epsilon)])
+                try configured(AdamW(), ["beta1": \.beta1, "beta2": \.beta2, "epsilon": \.epsilon])
             case .adamax:
-                try configured(Adamax(), [("beta1", \.beta1), ("beta2", \.beta2), ("epsilon", \.epsilon)])
+                try configured(Adamax(), ["beta1": \.beta1, "beta2": \.beta2, "epsilon": \.epsilon])
             case .muon:
                 try configured(
                     Muon(),
                     [
-                        ("momentum", \.momentum), ("beta1", \.others.beta1), ("beta2", \.others.beta2),
-                        ("epsilon", \.others.epsilon),
+                        "momentum": \.momentum, "beta1": \.others.beta1, "beta2": \.others.beta2,
+                        "epsilon": \.others.epsilon,
                     ])
             case .own(let rule): try configured(rule)
             }
@@ -134,15 +134,13 @@ extension TrainingSettings {
     /// A rule with the hyperparameters that are set.
     /// - Parameter known: where the rule has each of its own.
     private func configured<Rule: Optimizer>(
-        _ rule: Rule, _ known: [(name: String, path: WritableKeyPath<Rule, Double>)]
-    )
-        throws -> Rule
-    {
+        _ rule: Rule, _ known: KeyValuePairs<String, WritableKeyPath<Rule, Double>>
+    ) throws -> Rule {
         var rule = rule
         for (name, value) in hyperparameters {
-            guard let path = known.first(where: { $0.name == name })?.path else {
+            guard let path = known.first(where: { $0.key == name })?.value else {
                 throw UsageError(
-                    "\(name): \(optimizer.name) has no such hyperparameter; it has \(known.map(\.name).joined(separator: ", "))"
+                    "\(name): \(optimizer.name) has no such hyperparameter; it has \(known.map(\.key).joined(separator: ", "))"
                 )
             }
             rule[keyPath: path] = value

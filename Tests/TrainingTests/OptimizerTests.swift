@@ -199,7 +199,8 @@ private struct RuleCase: Sendable, CustomTestStringConvertible {
     }
 
     private func expectClose(_ found: [Double], _ expected: [Double], _ comment: String) {
-        for (a, b) in zip(found, expected) { #expect(abs(a - b) <= 1e-13 * max(1, abs(b)), "\(comment)") }
+        let isClose = zip(found, expected).allSatisfy { abs($0 - $1) <= 1e-13 * max(1, abs($1)) }
+        #expect(isClose, "\(comment): \(found), \(expected)")
     }
 
     @Test(arguments: RuleCase.all, [0, 0.1]) private func stepsAreThoseOfThePaper(_ rule: RuleCase, decay: Double)
@@ -246,7 +247,7 @@ private struct RuleCase: Sendable, CustomTestStringConvertible {
         }
     }
 
-    /// What is neither clipped nor averaged is compiled as before hyperparameters were settings: the states and what is fed.
+    /// Files of runs know the states by these names.
     @Test func namesOfStatesAndScalarsStay() throws {
         let expected: [(OptimizerChoice, slots: [String], scalars: [String])] = [
             (.sgd, [], ["rate"]), (.momentum, ["momentum"], ["rate"]), (.adagrad, ["sum"], ["rate"]),
