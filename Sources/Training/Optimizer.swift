@@ -1,100 +1,97 @@
 import Graph
+import Likelihood
 import Layers
 
-/// A rule that turns gradients into new parameters. What changes from step to step (rates, bias corrections) is computed on
-/// the host in double precision and fed as scalars, so one program serves every step.
-public enum Optimizer: String, ChoiceSetting {
-    /// Gradient descent.
-    case sgd
-    /// Gradient descent with momentum 0.9 (Polyak 1964).
-    case momentum
-    /// Duchi, Hazan, Singer 2011.
-    case adagrad
-    /// Zeiler 2012, decay 0.95, epsilon 1e-6.
-    case adadelta
-    /// Kingma and Ba 2015, algorithm 1; decay is added to the gradient.
-    case adam
-    /// Loshchilov and Hutter 2019, algorithm 2: decay acts on the weight.
-    case adamw
-    /// Kingma and Ba 2015, algorithm 2.
-    case adamax
-    /// Momentum made orthogonal, for the weights of layers (Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural
-    /// networks"), at the length of Adam's steps and with decay on the weight (Liu et al. 2025, "Muon is scalable for LLM training",
-    /// equation 4), so that AdamW, which moves all other parameters, shares its rate.
-    case muon
+/// A rule that turns gradients into new parameters. The library's are `SGD`, `Adagrad`, `Adadelta`, `Adam`, `AdamW`, `Adamax` and
+/// `Muon`; a rule of one's own is a type that conforms:
+///
+///     /// p' = p - η sign(g)
+///     struct SignDescent: Optimizer {
+///         func update(_ parameter: Parameter, gradient: Tensor, slots: [Tensor], weightDecay: Double) -> (
+///             parameter: Tensor, slots: [Tensor]
+///         ) {
+///             let rate = scalar("optimizer.rate", for: parameter)
+///             return (parameter.tensor - rate * gradient / (gradient.absolute() + 1e-12), [])
+///         }
+///     }
+///
+/// One compiled program serves every step. So what changes from step to step (the rate, corrections of a bias) is no constant of
+/// the graph: the host computes it in double precision, and the program is fed it as scalars.
+///
+/// In the formulas of the rules p is the parameter, g its gradient, η the rate, λ the weight decay and t the step, counted from 1;
+/// all operations are by element, and memories begin at zero.
+public protocol Optimizer: Sendable {
+    /// The names of what the rule remembers of a parameter between steps. Each is a tensor of the parameter's shape, begins at zero
+    /// and is kept as the state `optimizer.PARAMETER.SLOT`.
+    var slots: [String] { get }
 
-    /// The per-parameter memories of the rule.
-    public var slots: [String] {
-        switch self {
-        case .sgd: []
-        case .momentum: ["momentum"]
-        case .adagrad: ["sum"]
-        case .adadelta: ["square", "change"]
-        case .adam, .adamw, .adamax: ["first", "second"]
-        case .muon: ["momentum"]
-        }
-    }
+    /// What a step is fed, by the names under which `update` reads it with `scalar(_:for:)`. They begin with “optimizer.”. A
+    /// rule that leaves some parameters to another one gives the other one's scalars too.
+    ///
+    /// - Parameters:
+    ///   - rate: the learning rate of this step, η.
+    ///   - step: counted from 1.
+    func scalars(rate: Double, step: Int) -> [String: Double]
 
-    static let beta1 = 0.9
-    static let beta2 = 0.999
-
-    /// The scalars that are fed at a step, counted from 1.
-    public func scalars(rate: Double, step: Int) -> [String: Double] {
-        let correction1 = 1 - Math.pow(Self.beta1, Double(step))
-        let correction2 = 1 - Math.pow(Self.beta2, Double(step))
-        return switch self {
-        case .adam, .adamw, .muon:
-            [
-                "optimizer.rate": rate, "optimizer.scale": rate / correction1,
-                "optimizer.root": 1 / correction2.squareRoot(),
-            ]
-        case .adamax: ["optimizer.rate": rate, "optimizer.scale": rate / correction1]
-        default: ["optimizer.rate": rate]
-        }
-    }
-
-    /// What moves a parameter: the rule itself, or the one that takes its place where it is for weights of layers alone.
-    func rule(for name: String, _ parameter: Parameter) -> Optimizer {
-        self == .muon && (parameter.shape.count < 2 || !name.hasSuffix("weight")) ? .adamw : self
-    }
-
-    /// The parameter's and the slots' new values.
+    /// The new values of a parameter and of its memories, as graphs of the old ones.
+    ///
+    /// Where a gradient and all memories are zero, the new values have to be what they were: a masked weight stays at zero
+    /// because nothing moves it.
+    ///
+    /// - Parameters:
+    ///   - parameter: what is trained; its old value is `parameter.tensor`.
+    ///   - gradient: of the loss, of the parameter's shape, clipped already.
+    ///   - slots: the memories, in the order of the property `slots`.
+    ///   - weightDecay: λ, at least 0. Whether it acts on the gradient or on the weight is the rule's choice.
+    /// - Returns: the parameter's new value, and the memories' in their order.
     func update(_ parameter: Parameter, gradient: Tensor, slots: [Tensor], weightDecay: Double) -> (
         parameter: Tensor, slots: [Tensor]
-    ) {
-        let p = parameter.tensor
-        let rate = Tensor.input("optimizer.rate", .scalar)
-        let decaysWeight = self == .adamw || self == .muon
-        let g = !decaysWeight && weightDecay > 0 ? gradient + p * weightDecay : gradient
-        let decayed = decaysWeight && weightDecay > 0 ? p - rate * p * weightDecay : p
-        switch self {
-        case .sgd: return (p - rate * g, [])
-        case .momentum:
-            let v = slots[0] * 0.9 + g
-            return (p - rate * v, [v])
-        case .adagrad:
-            let sum = slots[0] + g * g
-            return (p - rate * g / (sum.sqrt() + 1e-10), [sum])
-        case .adadelta:
-            let square = slots[0] * 0.95 + g * g * 0.05
-            let change = g * (slots[1] + 1e-6).sqrt() / (square + 1e-6).sqrt()
-            return (p - rate * change, [square, slots[1] * 0.95 + change * change * 0.05])
-        case .adam, .adamw:
-            let first = slots[0] * Self.beta1 + g * (1 - Self.beta1)
-            let second = slots[1] * Self.beta2 + g * g * (1 - Self.beta2)
-            let step =
-                Tensor.input("optimizer.scale", .scalar) * first
-                / (second.sqrt() * .input("optimizer.root", .scalar) + 1e-8)
-            return (decayed - step, [first, second])
-        case .adamax:
-            let first = slots[0] * Self.beta1 + g * (1 - Self.beta1)
-            let norm = (slots[1] * Self.beta2).maximum(g.absolute() + 1e-8)
-            return (p - Tensor.input("optimizer.scale", .scalar) * first / norm, [first, norm])
-        case .muon:
-            let v = slots[0] * 0.95 + g
-            return (decayed - rate * Muon.step(g + v * 0.95, of: parameter), [v])
-        }
+    )
+
+    /// The rule that moves a parameter: this one, unless it is made for parameters of another kind.
+    /// - Parameter name: the parameter's path in the model (`layers.0.weight`).
+    func rule(for name: String, _ parameter: Parameter) -> any Optimizer
+
+    /// Refuses hyperparameters with which the rule makes no sense.
+    /// - Throws: `UsageError` of the form “beta1: expected .., found ..”.
+    func validate() throws
+}
+
+extension Optimizer {
+    public var slots: [String] { [] }
+    public func scalars(rate: Double, step: Int) -> [String: Double] { ["optimizer.rate": rate] }
+    public func rule(for name: String, _ parameter: Parameter) -> any Optimizer { self }
+    public func validate() throws {}
+}
+
+extension Optimizer {
+    /// One of the rule's scalars in the graph, of the element type of the parameter that it moves.
+    public func scalar(_ name: String, for parameter: Parameter) -> Tensor {
+        .input(name, .scalar).cast(to: parameter.tensor.elementType)
     }
+
+    /// g + λp: weight decay as the gradient of λ/2 |p|², a term of the loss.
+    func decayed(_ gradient: Tensor, _ p: Tensor, _ weightDecay: Double) -> Tensor {
+        weightDecay > 0 ? gradient + p * weightDecay : gradient
+    }
+
+    /// p - ηλp: weight decay that acts on the weight, whatever the gradient is.
+    func shrunk(_ parameter: Parameter, _ weightDecay: Double) -> Tensor {
+        let p = parameter.tensor
+        return weightDecay > 0 ? p - scalar("optimizer.rate", for: parameter) * p * weightDecay : p
+    }
+}
+
+/// Refuses a share that a memory keeps of itself from step to step, unless it is of [0, 1).
+func requireDecay(_ name: String, _ value: Double) throws {
+    try require((0..<1).contains(value), "\(name): expected at least 0 and less than 1, found \(value)")
+}
+
+/// Refuses what is added to a divisor unless it keeps it from zero: where all gradients were zero, a step would be 0 / 0.
+func requireEpsilon(_ value: Double) throws {
+    // Below this the devices, which compute in float32, may take it for zero.
+    let least = Double(Float.leastNormalMagnitude)
+    try require(value.isFinite && value >= least, "epsilon: expected a number of at least 1.2e-38, found \(value)")
 }
 
 /// How the rate changes over a run, as a factor of the configured rate.

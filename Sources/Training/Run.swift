@@ -15,6 +15,8 @@ public final class Run {
     public let name: String
     public let device: any Device
     public let states: StateStore
+    /// What moves the parameters, made of the configuration.
+    public let optimizer: any Optimizer
     public let parameters: [(name: String, parameter: Parameter)]
     /// The examples' placeholder, `[batch, variables]`.
     public let x: Tensor
@@ -35,6 +37,7 @@ public final class Run {
         self.settings = settings
         self.name = name
         self.device = try device ?? Devices.best()
+        optimizer = try settings.makeOptimizer()
         parameters = model.namedParameters()
         states = StateStore(self.device)
         x = model.makeInput()
@@ -213,7 +216,7 @@ public final class Run {
         let program = try TrainingProgram(
             loss: loss, parameters: parameters,
             rule: UpdateRule(
-                optimizer: settings.optimizer, weightDecay: settings.weightDecay, clipNorm: settings.clipNorm,
+                optimizer: optimizer, weightDecay: settings.weightDecay, clipNorm: settings.clipNorm,
                 averaging: settings.averaging),
             updates: context.updates.map { StateUpdate($0.parameter.tensor, $0.value) })
         // Parameters, the best of them and what the optimizer remembers, and all of it once more where it is saved; packed weights of
@@ -238,7 +241,7 @@ public final class Run {
     /// What a step is fed beside the examples.
     public func stepFeeds(step: Int, rate: Double, examples: [Int]) -> [String: HostArray] {
         var feeds = model.feeds(step: step)
-        for (name, value) in settings.optimizer.scalars(rate: rate, step: step + 1) {
+        for (name, value) in optimizer.scalars(rate: rate, step: step + 1) {
             feeds[name] = HostArray([Float(value)], shape: [])
         }
         return feeds.merging(RandomSource.feeds(seed: settings.seed, step: step, examples: examples)) { a, _ in a }

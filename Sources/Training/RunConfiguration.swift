@@ -55,11 +55,18 @@ public struct RunConfiguration: Sendable {
         return Dictionary(fields.map { (former[$0] ?? $0, $1) }, uniquingKeysWith: { first, _ in first })
     }
 
-    /// The configuration with some settings replaced.
+    /// The configuration with some settings replaced. An optimizer of the program's own is not among the fields, which know
+    /// only that there is one; it stays unless they name another.
     func replacing(_ fields: [String: JSON]) throws -> RunConfiguration {
         var result = self
+        var fields = fields
+        let keepsOptimizer =
+            training.optimizer.name == OptimizerChoice.ownName
+            && fields["optimizer"]?.description == OptimizerChoice.ownName
+        if keepsOptimizer { fields["optimizer"] = .text(OptimizerChoice.adam.name) }
         let data = try JSONEncoder().encode(fields)
         result.training = try JSONDecoder().decode(TrainingSettings.self, from: data)
+        if keepsOptimizer { result.training.optimizer = training.optimizer }
         result.model = try decoded(like: model, data)
         if case .text(let name)? = fields["experiment"] { result.experiment = name }
         return result

@@ -5,14 +5,17 @@ import Likelihood
 
 /// What a training step does with gradients.
 public struct UpdateRule: Sendable {
-    public var optimizer: Optimizer
+    /// What moves the parameters.
+    public var optimizer: any Optimizer
     public var weightDecay: Double
     /// Gradients whose joint norm is larger are scaled down to it; 0 leaves them.
     public var clipNorm: Double
     /// Decay of the running average of the weights; 0 keeps none.
     public var averaging: Double
 
-    public init(optimizer: Optimizer = .adam, weightDecay: Double = 0, clipNorm: Double = 0, averaging: Double = 0) {
+    public init(
+        optimizer: any Optimizer = Adam(), weightDecay: Double = 0, clipNorm: Double = 0, averaging: Double = 0
+    ) {
         self.optimizer = optimizer
         self.weightDecay = weightDecay
         self.clipNorm = clipNorm
@@ -32,11 +35,13 @@ public struct TrainingProgram {
     ///   - loss: a scalar.
     ///   - parameters: of these the trained ones get gradients, but for those that `others` set.
     ///   - others: states that a step moves by other means than gradients (running statistics).
-    /// - Throws: `UsageError` where two parameters have one name, and what `gradients` and `compile` throw.
+    /// - Throws: `UsageError` where two parameters have one name, or the optimizer's hyperparameters are out of range; and what
+    ///   `gradients` and `compile` throw.
     public init(
         loss: Tensor, parameters: [(name: String, parameter: Parameter)], rule: UpdateRule,
         updates others: [StateUpdate] = []
     ) throws {
+        try rule.optimizer.validate()
         for (name, alike) in Dictionary(grouping: parameters, by: \.name) where alike.count > 1 {
             throw UsageError(
                 "\(alike.count) parameters are called “\(name)” and would share one state; put their modules into one and train its namedParameters()"
@@ -58,15 +63,19 @@ public struct TrainingProgram {
         for ((name, parameter), gradient) in zip(parameters, grads) {
             let p = parameter.tensor
             let optimizer = rule.optimizer.rule(for: name, parameter)
-            let slots = optimizer.slots.map { Tensor.state("optimizer.\(name).\($0)", p.shape) }
+            let slots = optimizer.slots.map { Tensor.state("optimizer.\(name).\($0)", p.shape, p.elementType) }
             let (new, newSlots) = optimizer.update(
                 parameter, gradient: gradient, slots: slots, weightDecay: rule.weightDecay)
+            try require(
+                newSlots.count == slots.count,
+                "\(type(of: optimizer)) gives \(newSlots.count) new memories of “\(name)”; expected \(slots.count): \(optimizer.slots.joined(separator: ", "))"
+            )
             updates += zip(slots, newSlots).map { StateUpdate($0, $1) }
             updates.append(StateUpdate(p, new))
             states += slots.map { ($0.placeholder!.label, parameter.shape) }
             var own = [p] + slots
             if rule.averaging > 0 {
-                let average = Tensor.state("average.\(name)", p.shape)
+                let average = Tensor.state("average.\(name)", p.shape, p.elementType)
                 updates.append(StateUpdate(average, average * rule.averaging + new * (1 - rule.averaging)))
                 states.append(("average.\(name)", parameter.shape))
                 own.append(average)

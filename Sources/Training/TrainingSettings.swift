@@ -10,7 +10,19 @@ public struct TrainingSettings: Codable, Sendable, Equatable {
     public var batch = 100
     public var epochs = 20
     public var learningRate = 0.001
-    public var optimizer = Optimizer.adam
+    /// The rule that moves the parameters; `makeOptimizer()` makes it of this choice and the hyperparameters below.
+    public var optimizer = OptimizerChoice.adam
+    /// What the average of gradients keeps of itself at a step, of [0, 1): β₁ of `adam`, `adamw`, `adamax` and `muon`. `nil`, here and
+    /// below, stands for the optimizer's own default.
+    @Hyperparameter public var beta1: Double? = nil
+    /// The same of the average of squares, β₂.
+    @Hyperparameter public var beta2: Double? = nil
+    /// What both averages of `adadelta` keep of themselves at a step, of [0, 1).
+    @Hyperparameter public var decay: Double? = nil
+    /// What is added to a step's divisor, above 0: of every optimizer but `sgd` and `momentum`.
+    @Hyperparameter public var epsilon: Double? = nil
+    /// What the sum of gradients keeps of itself at a step, of [0, 1): of `sgd`, `momentum` and `muon`.
+    @Hyperparameter public var momentum: Double? = nil
     public var schedule = RateSchedule.constant
     /// The factor of the learning rate at the end of the schedule.
     public var finalRate = 0.01
@@ -39,6 +51,7 @@ public struct TrainingSettings: Codable, Sendable, Equatable {
     public func validate() throws {
         try require((1...1 << 20).contains(batch), "batch: expected 1 to 1048576, found \(batch)")
         try require((0...1 << 24).contains(epochs), "epochs: expected 0 to 16777216, found \(epochs)")
+        _ = try makeOptimizer()
         try require(
             learningRate.isFinite && learningRate >= 0,
             "learningRate: expected a number of at least 0, found \(learningRate)")

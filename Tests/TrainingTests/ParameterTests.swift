@@ -73,7 +73,7 @@ private struct TwoFlows: Module {
         let loss = (a.weight.tensor + b.weight.tensor).sum()
         let error = #expect(throws: UsageError.self) {
             try TrainingProgram(
-                loss: loss, parameters: a.namedParameters() + b.namedParameters(), rule: UpdateRule(optimizer: .sgd))
+                loss: loss, parameters: a.namedParameters() + b.namedParameters(), rule: UpdateRule(optimizer: SGD()))
         }
         #expect(error?.description.contains("2 parameters are called “weight”") == true)
         let states = [Tensor.state("s", [2]), Tensor.state("s", [3]).sum().reshaped([1])]
@@ -86,7 +86,8 @@ private struct TwoFlows: Module {
         let flow = Flow(BatchNormalization(2), base: DiagonalNormal(), exampleShape: [2])
         let x = Tensor.input("x", flow.shape)
         let program = try TrainingProgram(
-            loss: -flow.logProbability(x).mean(), parameters: flow.namedParameters(), rule: UpdateRule(optimizer: .adam)
+            loss: -flow.logProbability(x).mean(), parameters: flow.namedParameters(),
+            rule: UpdateRule(optimizer: Adam())
         )
         let trained = flow.namedParameters().filter(\.parameter.isTrained).map(\.name)
         #expect(!trained.isEmpty && trained.count < flow.namedParameters().count)

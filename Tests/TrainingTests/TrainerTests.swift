@@ -164,7 +164,7 @@ private func settings(
         #expect(try metrics(shear: 1, straight: 2)[1] != late[1])
     }
 
-    @Test(arguments: Optimizer.allCases) func everyOptimizerLearns(_ optimizer: Optimizer) throws {
+    @Test(arguments: OptimizerChoice.named) func everyOptimizerLearns(_ optimizer: OptimizerChoice) throws {
         let device = try CPUDevice(threads: 1)
         let data = try tinyData()
         let configuration = settings({ _ in }) {
@@ -178,7 +178,7 @@ private func settings(
         let trainer = try Trainer(run, dataset: data, folder: RunFolder(try temporaryFolder()))
         try trainer.start()
         _ = try trainer.train()
-        #expect(trainer.bestValidation < before - 0.5, "\(optimizer)")
+        #expect(trainer.bestValidation < before - 0.5, "\(optimizer.name)")
     }
 
     @Test func nonFiniteValuesAreTraced() throws {
