@@ -17,13 +17,13 @@ import Testing
             "x": HostArray(Values(shape: [x.count, x[0].count], elements: x.flatMap { $0 }), as: element).values
         ]
         for (name, parameter) in bijector.namedParameters() {
-            bindings[name] = Values(shape: parameter.shape, elements: values[name]!)
+            bindings[parameter.label] = Values(shape: parameter.shape, elements: values[name]!)
         }
         let device = try CPUDevice(threads: 1)
         let input = Tensor.input("x", [.batch, Extent(x[0].count)], element)
-        let forward = bijector.forward(input, Pass())
+        let forward = bijector.forward(input, Context())
         let schedule = try compile([
-            forward.value, forward.logDeterminant, bijector.inverse(forward.value, Pass()).value,
+            forward.value, forward.logDeterminant, bijector.inverse(forward.value, Context()).value,
         ])
         var states: [String: any DeviceBuffer] = [:]
         for (name, value) in bindings where name != "x" {
@@ -252,7 +252,7 @@ import Testing
             }
         }
         let ends = Tensor.input("x", [.batch, 1])
-        let grown = Exp().forward(ends, Pass())
+        let grown = Exp().forward(ends, Context())
         let given = Interpreter(batch: 2, ["x": Values(shape: [2, 1], elements: [-80, 80])])
         let (slopes, values) = try (
             given.run(gradients(of: grown.value.sum(), with: [ends])[0]).elements, given.run(grown.value).elements
@@ -269,7 +269,7 @@ import Testing
                 let parameters = bijector.namedParameters()
                 bijector.use(element)
                 let x = Tensor.input("x", [.batch, 3], element)
-                let mapped = bijector.forward(x, Pass())
+                let mapped = bijector.forward(x, Context())
                 let rows = try (0..<3).map { i in
                     try gradients(of: mapped.value.sliced(axis: 1, from: i, count: 1).sum(), with: [x])[0]
                         .reshaped([.batch, 1, 3])
@@ -284,13 +284,13 @@ import Testing
                         Values(shape: parameter.shape, elements: name.hasPrefix("basis") ? basis : values), as: element)
                     let buffer = try device.makeBuffer(byteCount: array.bytes.count)
                     try array.withUnsafeBytes { try buffer.write($0) }
-                    states[name] = buffer
+                    states[parameter.label] = buffer
                 }
                 let point = HostArray(Values(shape: [1, 3], elements: [0.1, -0.05, 0.02]), as: element)
                 let found = try device.load(
                     compile([
                         mapped.logDeterminant, jacobian, mapped.value,
-                        bijector.inverse(Tensor.input("z", [.batch, 3], element), Pass()).value,
+                        bijector.inverse(Tensor.input("z", [.batch, 3], element), Context()).value,
                     ]), maximumBatch: 1, states: states
                 ).run(["x": .host(point), "z": .host(point)], batch: 1).map(\.doubles)
                 let tolerance = element == .float32 ? 1e-4 : 1e-10

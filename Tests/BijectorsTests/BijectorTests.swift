@@ -31,20 +31,20 @@ let bijectorCases: [BijectorCase] = {
         BijectorCase(name: "triangular", shape: [4], condition: 20) { TriangularLinear(4) },
         BijectorCase(name: "orthogonal", shape: [4], condition: 4) { OrthogonalLinear(4) },
         BijectorCase(name: "Householder", shape: [4], condition: 4) { Householder(4, reflections: 3) },
-        BijectorCase(name: "Householder flow", shape: [4], context: 3, condition: 4) {
-            Householder(4, reflections: 3, context: 3)
+        BijectorCase(name: "Householder flow", shape: [4], features: 3, condition: 4) {
+            Householder(4, reflections: 3, features: 3)
         },
         BijectorCase(name: "ActNorm", shape: [3, 2, 2]) { ActNorm(3) },
         BijectorCase(name: "batch normalisation", shape: [3, 2, 2]) { BatchNormalization(3) },
         BijectorCase(name: "planar", shape: [3], condition: 10) { Planar(3) },
-        BijectorCase(name: "planar, amortized", shape: [3], context: 2, condition: 30) { Planar(3, context: 2) },
+        BijectorCase(name: "planar, amortized", shape: [3], features: 2, condition: 30) { Planar(3, features: 2) },
         BijectorCase(name: "radial", shape: [3], condition: 10) { Radial(3) },
-        BijectorCase(name: "radial, amortized", shape: [3], context: 2, condition: 10) { Radial(3, context: 2) },
+        BijectorCase(name: "radial, amortized", shape: [3], features: 2, condition: 10) { Radial(3, features: 2) },
         BijectorCase(name: "Sylvester, orthogonal", shape: [4], condition: 50) {
             Sylvester(4, .orthogonal(columns: 2))
         },
-        BijectorCase(name: "Sylvester, Householder", shape: [4], context: 2, condition: 50) {
-            Sylvester(4, .householder(reflections: 2), context: 2)
+        BijectorCase(name: "Sylvester, Householder", shape: [4], features: 2, condition: 50) {
+            Sylvester(4, .householder(reflections: 2), features: 2)
         },
         BijectorCase(name: "Sylvester, triangular", shape: [4], condition: 50) {
             Sylvester(4, .triangular(reversed: true))
@@ -72,12 +72,12 @@ let bijectorCases: [BijectorCase] = {
                         3, hidden: [7], outputs: 2 * transformer.parameterCount, activation: .tanh))
             })
         list.append(
-            BijectorCase(name: "coupling, alternating, \(name)", shape: [5], context: 2, condition: condition) {
+            BijectorCase(name: "coupling, alternating, \(name)", shape: [5], features: 2, condition: condition) {
                 Coupling(
                     .alternating(keepsOdd: false), transformer,
                     conditioner: MaskedMLP.coupling(
                         kept: Partition.alternating(keepsOdd: false).kept([5]), hidden: [7, 6],
-                        parameters: transformer.parameterCount, context: 2, activation: .tanh))
+                        parameters: transformer.parameterCount, features: 2, activation: .tanh))
             })
         list.append(
             BijectorCase(name: "autoregressive, \(name)", shape: [count], condition: condition * 10) {
@@ -85,10 +85,10 @@ let bijectorCases: [BijectorCase] = {
                     count == 5 ? shuffled : .sequence([2, 0, 1]), transformer, hidden: [9, 8], activation: .tanh)
             })
         list.append(
-            BijectorCase(name: "inverse autoregressive, \(name)", shape: [count], context: 2, condition: condition * 10)
+            BijectorCase(name: "inverse autoregressive, \(name)", shape: [count], features: 2, condition: condition * 10)
             {
                 Inverted(
-                    Autoregressive(.natural(count), transformer, hidden: [9], context: 2, activation: .tanh))
+                    Autoregressive(.natural(count), transformer, hidden: [9], features: 2, activation: .tanh))
             })
     }
     list.append(
@@ -115,16 +115,16 @@ let bijectorCases: [BijectorCase] = {
                     shape: [batch] + test.shape, elements: numbers(batch * count, seed: seed).map { $0 * test.range }),
                 as: element)
         ]
-        if test.context > 0 {
+        if test.features > 0 {
             feeds["context"] = HostArray(
-                Values(shape: [batch, test.context], elements: numbers(batch * test.context, seed: seed + 1)),
+                Values(shape: [batch, test.features], elements: numbers(batch * test.features, seed: seed + 1)),
                 as: element)
         }
         return feeds
     }
 
-    private func pass(_ test: BijectorCase, _ element: ElementType) -> Pass {
-        Pass(context: test.context > 0 ? .input("context", [.batch, Extent(test.context)], element) : nil)
+    private func pass(_ test: BijectorCase, _ element: ElementType) -> Context {
+        Context(features: test.features > 0 ? .input("context", [.batch, Extent(test.features)], element) : nil)
     }
 
     /// |x - inverse(forward(x))| is at most 64 units in the last place times the condition number, in both types, and the
@@ -225,7 +225,7 @@ let bijectorCases: [BijectorCase] = {
         for (name, value) in bench.values {
             bindings[name] = try HostArray(reading: bench.states[name]!, type: .float64, shape: value.shape).values
         }
-        let names = bench.parameters.map(\.name) + ["x"]
+        let names = bench.parameters.map(\.parameter.label) + ["x"]
         for (name, gradient) in zip(names, exact) {
             let value = bindings[name]!
             let picked = stride(from: 0, to: value.elements.count, by: max(1, value.elements.count / 6))
@@ -247,9 +247,8 @@ let bijectorCases: [BijectorCase] = {
     /// What a bijector says of its Jacobian holds for its graph.
     @Test(arguments: bijectorCases) func structureIsProved(_ test: BijectorCase) throws {
         let bijector = test.make()
-        bijector.namedParameters()
-        let context = test.context > 0 ? Tensor.input("context", [.batch, Extent(test.context)]) : nil
-        let proofs = try bijector.proveStructure(test.exampleShape, context: context)
+        let context = test.features > 0 ? Tensor.input("context", [.batch, Extent(test.features)]) : nil
+        let proofs = try bijector.proveStructure(test.exampleShape, features: context)
         if test.name.contains("coupling") || test.name.contains("autoregressive") { #expect(proofs.count == 1) }
         #expect(!bijector.structure.description.isEmpty)
     }

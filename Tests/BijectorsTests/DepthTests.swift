@@ -45,15 +45,17 @@ import Testing
             try array.withUnsafeBytes { try buffer.write($0) }
             states[name] = buffer
         }
-        for (name, parameter) in flow.namedParameters() { try store(name, parameter.initialValue(seed: 3)) }
+        for (label, value) in flow.initialValues(seed: 3) { try store(label, value) }
         let x = Tensor.input("x", flow.shape)
+        let context = Context(.initialize)
+        flow.initialize(x, context)
         let first = try device.load(
-            compile([], updates: flow.initialization(x).map { StateUpdate($0.parameter.tensor, $0.value) }),
+            compile([], updates: context.updates.map { StateUpdate($0.parameter.tensor, $0.value) }),
             maximumBatch: batch, states: states)
         if !first.schedule.groups.isEmpty {
             _ = try first.run(["x": .host(HostArray(Array(data[0..<batch * d]), shape: [batch, d]))], batch: batch)
         }
-        let loss = -flow.logProbability(x, Pass(.train)).mean()
+        let loss = -flow.logProbability(x, Context(.train)).mean()
         let parameters = flow.namedParameters().map(\.parameter).filter(\.isTrained)
         let grads = try gradients(of: loss, with: parameters.map(\.tensor))
         let norm = grads.map { ($0 * $0).sum() }.reduce(Tensor.scalar(0)) { $0 + $1 }.sqrt()
@@ -61,11 +63,11 @@ import Testing
         var updates: [StateUpdate] = []
         for (parameter, gradient) in zip(parameters, grads) {
             let (p, g) = (parameter.tensor, gradient * factor)
-            let m = Tensor.state("m.\(parameter.name)", p.shape)
-            let v = Tensor.state("v.\(parameter.name)", p.shape)
+            let m = Tensor.state("m.\(parameter.label)", p.shape)
+            let v = Tensor.state("v.\(parameter.label)", p.shape)
             let zeros = HostArray(type: .float32, shape: parameter.shape)
-            try store("m.\(parameter.name)", zeros)
-            try store("v.\(parameter.name)", zeros)
+            try store("m.\(parameter.label)", zeros)
+            try store("v.\(parameter.label)", zeros)
             let (m1, v1) = (m * 0.9 + g * 0.1, v * 0.999 + g * g * 0.001)
             updates += [StateUpdate(m, m1), StateUpdate(v, v1), StateUpdate(p, p - m1 * 1e-3 / (v1.sqrt() + 1e-6))]
         }
@@ -86,7 +88,7 @@ import Testing
             batch: 64)
         let x = Tensor.input("x", flow.shape)
         let forward = try device.load(
-            compile([flow.bijector.forward(x, Pass()).value, flow.logProbability(x)]), maximumBatch: 512, states: states
+            compile([flow.bijector.forward(x, Context()).value, flow.logProbability(x)]), maximumBatch: 512, states: states
         )
         let given = HostArray(rows(outliers, variables: d, 4096..<4096 + 512), shape: [512, d])
         let found = try forward.run(["x": .host(given)], batch: 512)

@@ -17,10 +17,10 @@ import Testing
         var states: [String: any DeviceBuffer] = [:]
         for (index, (name, parameter)) in distribution.namedParameters().enumerated() {
             let moved = numbers(parameter.shape.reduce(1, *), seed: UInt64(index) + 7)
-            let values = zip(parameter.initialValue(seed: 1).floats, moved).map { $0 + Float($1) * 0.4 }
+            let values = zip(parameter.initialValue(named: name, seed: 1).floats, moved).map { $0 + Float($1) * 0.4 }
             let buffer = try device.makeBuffer(byteCount: 4 * values.count)
             try values.withUnsafeBytes { try buffer.write($0) }
-            states[name] = buffer
+            states[parameter.label] = buffer
         }
         let batch = x.count / width
         return try device.load(compile(outputs), maximumBatch: batch, states: states)
@@ -74,7 +74,6 @@ import Testing
             BernoulliDistribution([1]) as any Distribution, CategoricalDistribution(variables: 1, levels: 2),
             DiscretizedLogistic([1], levels: 2),
         ] {
-            distribution.namedParameters()
             let x = Tensor.input("x", [.batch, 1])
             let pair = [distribution.logProbability(x), distribution.logProbability(x.cast(to: .int32))]
             let found = try run(pair, of: distribution, [0, 1, 2, -3])
@@ -142,7 +141,6 @@ import Testing
             (Mixture([DiagonalNormal(), FullNormal(3)]), [3], [[1], [2, 3]]),
         ]
         for (distribution, shape, others) in cases {
-            distribution.namedParameters()
             let batch = { (example: [Int]) in Shape([.batch] + example.map { Extent($0) }) }
             let log = try compile([distribution.logProbability(.input("x", batch(shape)))])
             #expect(log.outputs.count == 1)

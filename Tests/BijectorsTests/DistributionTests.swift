@@ -14,9 +14,9 @@ import Testing
         var result: [String: Values] = [:]
         for (index, (name, parameter)) in distribution.namedParameters().enumerated() {
             let moved = numbers(parameter.shape.reduce(1, *), seed: seed + UInt64(index))
-            result[name] = Values(
+            result[parameter.label] = Values(
                 shape: parameter.shape,
-                elements: zip(parameter.initialValue(seed: 1).doubles, moved).map { $0 + $1 * 0.4 })
+                elements: zip(parameter.initialValue(named: name, seed: 1).doubles, moved).map { $0 + $1 * 0.4 })
         }
         return result
     }
@@ -24,7 +24,6 @@ import Testing
     /// Draws, their mean log-probability, and the entropy's formula, which must be minus that mean.
     private func entropyMatches(_ distribution: any Distribution, shape: [Int], tolerance: Double = 0.03) throws {
         let count = 20_000
-        distribution.namedParameters()
         let random = RandomSource()
         let event = Shape([.batch] + shape.map { Extent($0) })
         let x = distribution.sample(event, random)
@@ -56,9 +55,8 @@ import Testing
     @Test func nestedMixtures() throws {
         let count = 4000
         let mixture = Mixture([0.0, 2].map { Mixture([Uniform($0, $0 + 1), Uniform($0 + 1, $0 + 2)]) })
-        mixture.namedParameters()
         var all: [String: Values] = [:]
-        for (name, parameter) in mixture.namedParameters() { all[name] = Values(shape: parameter.shape) }
+        for (name, parameter) in mixture.namedParameters() { all[parameter.label] = Values(shape: parameter.shape) }
         for (name, feed) in RandomSource.feeds(seed: 5, examples: Array(0..<count)) { all[name] = feed.values }
         let drawn = try Interpreter(batch: count, all).run(mixture.sample([.batch, 1], RandomSource())).elements
         for part in 0..<4 {
@@ -70,7 +68,6 @@ import Testing
     /// What is no number has no density, not the density 0.
     @Test func densitiesOfNaN() throws {
         let mixture = Mixture([Uniform(0, 1), Uniform(1, 2)])
-        mixture.namedParameters()
         let x = Tensor.input("x", [.batch, 1])
         let device = try CPUDevice(threads: 1)
         let logits = try device.makeBuffer(byteCount: 8)
@@ -144,13 +141,12 @@ import Testing
             UniformDequantization() as any Dequantization,
             VariationalDequantization(variables: d, levels: levels, hidden: [6]),
         ] {
-            noise.namedParameters()
             var bound: [String: Values] = ["x": values]
             for (index, (name, parameter)) in noise.namedParameters().enumerated() {
                 let moved = numbers(parameter.shape.reduce(1, *), seed: UInt64(index))
-                var start = zip(parameter.initialValue(seed: 1).floats, moved).map { $0 + Float($1 * 0.3) }
+                var start = zip(parameter.initialValue(named: name, seed: 1).floats, moved).map { $0 + Float($1 * 0.3) }
                 parameter.clearDead(&start)
-                bound[name] = HostArray(start, shape: parameter.shape).values
+                bound[parameter.label] = HostArray(start, shape: parameter.shape).values
             }
             for (name, feed) in RandomSource.feeds(seed: 5, examples: Array(0..<batch)) { bound[name] = feed.values }
             let (y, log) = noise.dequantize(x, RandomSource())
@@ -201,7 +197,6 @@ import Testing
         let device = try CPUDevice(threads: 1)
         let random = RandomSource()
         let mixture = Mixture([Uniform(0, 1), Uniform(1, 2)])
-        mixture.namedParameters()
         let logits = try device.makeBuffer(byteCount: 8)
         try [Float]([0, .nan]).withUnsafeBytes { try logits.write($0) }
         let parameters = Tensor.input("p", [.batch, 6, 1])

@@ -57,11 +57,11 @@ private func states(_ flow: Flow, _ device: any Device, noise: Double = 0.3) thr
     var result: [String: any DeviceBuffer] = [:]
     for (index, (name, parameter)) in flow.namedParameters().enumerated() {
         let moved = numbers(parameter.shape.reduce(1, *), seed: UInt64(index + 9)).map { Float($0 * noise) }
-        var values = zip(parameter.initialValue(seed: 4).floats, moved).map { parameter.isTrained ? $0 + $1 : $0 }
+        var values = zip(parameter.initialValue(named: name, seed: 4).floats, moved).map { parameter.isTrained ? $0 + $1 : $0 }
         parameter.clearDead(&values)
         let buffer = try device.makeBuffer(byteCount: values.count * 4)
         try HostArray(values, shape: parameter.shape).withUnsafeBytes { try buffer.write($0) }
-        result[name] = buffer
+        result[parameter.label] = buffer
     }
     return result
 }
@@ -96,7 +96,7 @@ private func states(_ flow: Flow, _ device: any Device, noise: Double = 0.3) thr
             let own = try states(flow, device)
             let x = Tensor.input("x", flow.shape)
             let forward = try device.load(
-                compile([flow.bijector.forward(x, Pass()).value]), maximumBatch: batch, states: own)
+                compile([flow.bijector.forward(x, Context()).value]), maximumBatch: batch, states: own)
             let given = HostArray(numbers(batch * count, seed: 77).map { Float($0 * 2) }, shape: [batch, count])
             let z = try forward.run(["x": .host(given)], batch: batch)[0]
             let inverse = try InverseProgram(
@@ -163,7 +163,6 @@ private func states(_ flow: Flow, _ device: any Device, noise: Double = 0.3) thr
                     conditioner: MaskedMLP.coupling(kept: [false, true, false, true], hidden: [6], parameters: 1)),
             ]
             for bijector in bijectors {
-                bijector.namedParameters()
                 let leak = #expect(throws: DependencyLeak.self) { try bijector.proveStructure([.batch, 4]) }
                 #expect(leak?.description.contains("mixing, transformed") == true)
             }
@@ -175,9 +174,8 @@ private func states(_ flow: Flow, _ device: any Device, noise: Double = 0.3) thr
         #expect(error?.description.contains("“x”") == true)
         // A context may be computed from an input.
         let context = Tensor.input("image", [.batch, 3]).tanh()
-        let maf = Autoregressive(.natural(4), AffineTransformer(), hidden: [6], context: 3)
-        maf.namedParameters()
-        #expect(try maf.proveStructure([.batch, 4], context: context).count == 1)
+        let maf = Autoregressive(.natural(4), AffineTransformer(), hidden: [6], features: 3)
+        #expect(try maf.proveStructure([.batch, 4], features: context).count == 1)
     }
 
     /// A bijector that does not fit its examples is an error of the graph, in every direction and in the proof.
@@ -185,10 +183,9 @@ private func states(_ flow: Flow, _ device: any Device, noise: Double = 0.3) thr
         let network = DenseNetwork(6, hidden: [], outputs: 12)
         for partition in [Partition.mask([true, false]), .checkerboard(keepsOdd: true)] {
             let coupling = Coupling(partition, AffineTransformer(), conditioner: network)
-            coupling.namedParameters()
             let x = Tensor.input("x", [.batch, 6])
-            #expect(throws: GraphError.self) { try compile([coupling.forward(x, Pass()).value]) }
-            #expect(throws: GraphError.self) { try compile([coupling.inverse(x, Pass()).logDeterminant]) }
+            #expect(throws: GraphError.self) { try compile([coupling.forward(x, Context()).value]) }
+            #expect(throws: GraphError.self) { try compile([coupling.inverse(x, Context()).logDeterminant]) }
             #expect(throws: GraphError.self) { try coupling.proveStructure([.batch, 6]) }
             #expect(throws: GraphError.self) { try Chain([coupling, coupling]).proveStructure([.batch, 6]) }
         }
@@ -199,7 +196,7 @@ private func states(_ flow: Flow, _ device: any Device, noise: Double = 0.3) thr
             let shape = flow.shape
             #expect(throws: GraphError.self) { try compile([flow.logProbability(.input("x", shape))]) }
             #expect(throws: GraphError.self) {
-                try compile([flow.bijector.inverse(.input("z", [.batch, 36]), Pass()).value])
+                try compile([flow.bijector.inverse(.input("z", [.batch, 36]), Context()).value])
             }
             #expect(throws: GraphError.self) { try flow.prove() }
         }
@@ -217,22 +214,20 @@ private func states(_ flow: Flow, _ device: any Device, noise: Double = 0.3) thr
         ]
         // More latents, or a larger image, than the levels of a flow have.
         let glow = Flow.glow(channels: 1, height: 4, width: 4, levels: 2, steps: 1, hidden: 2).bijector
-        glow.namedParameters()
         for count in [15, 20] {
             #expect(throws: GraphError.self) {
-                try compile([glow.inverse(.input("z", [.batch, Extent(count)]), Pass()).value])
+                try compile([glow.inverse(.input("z", [.batch, Extent(count)]), Context()).value])
             }
         }
-        #expect(throws: GraphError.self) { try compile([glow.forward(.input("x", [.batch, 1, 8, 8]), Pass()).value]) }
+        #expect(throws: GraphError.self) { try compile([glow.forward(.input("x", [.batch, 1, 8, 8]), Context()).value]) }
         let square = Tensor.input("x", [.batch, 2, 2])
         #expect(throws: GraphError.self) {
-            try compile([Reshaped(from: [4], to: [2, 2]).forward(square, Pass()).value])
+            try compile([Reshaped(from: [4], to: [2, 2]).forward(square, Context()).value])
         }
         for (bijector, shape) in cases {
-            bijector.namedParameters()
             let x = Tensor.input("x", Shape([.batch] + shape.map { Extent($0) }))
-            #expect(throws: GraphError.self) { try compile([bijector.forward(x, Pass()).value]) }
-            #expect(throws: GraphError.self) { try compile([bijector.inverse(x, Pass()).value]) }
+            #expect(throws: GraphError.self) { try compile([bijector.forward(x, Context()).value]) }
+            #expect(throws: GraphError.self) { try compile([bijector.inverse(x, Context()).value]) }
         }
         let conditioned: [(any Bijector, [Int])] = [
             // One scale for all elements of a half, and a number more than two for each.
@@ -265,11 +260,10 @@ private func states(_ flow: Flow, _ device: any Device, noise: Double = 0.3) thr
             ),
         ]
         for (bijector, shape) in conditioned {
-            bijector.namedParameters()
             let example = Shape([.batch] + shape.map { Extent($0) })
             let x = Tensor.input("x", example)
-            #expect(throws: GraphError.self) { try compile([bijector.forward(x, Pass()).value]) }
-            #expect(throws: GraphError.self) { try compile([bijector.inverse(x, Pass()).value]) }
+            #expect(throws: GraphError.self) { try compile([bijector.forward(x, Context()).value]) }
+            #expect(throws: GraphError.self) { try compile([bijector.inverse(x, Context()).value]) }
             #expect(throws: GraphError.self) { try bijector.proveStructure(example) }
         }
     }
@@ -286,7 +280,6 @@ private func states(_ flow: Flow, _ device: any Device, noise: Double = 0.3) thr
             (Inverted(Inverted(Inverted(chain))), [.batch, 4, 4, 4]), (Inverted(flow.bijector), [.batch, 64]),
         ]
         for (bijector, shape) in inverses {
-            bijector.namedParameters()
             #expect(try bijector.proveStructure(shape).isEmpty == false)
         }
     }
@@ -301,7 +294,6 @@ private func states(_ flow: Flow, _ device: any Device, noise: Double = 0.3) thr
             (Inverted(Chain([Inverted(maf), Inverted(maf)])), 2), (Inverted(maf), 0),
         ]
         for (bijector, sequential) in chains {
-            bijector.namedParameters()
             let stages = try bijector.inverseStages([.batch, 4], input: "z")
             let found = stages.count { if case .sequential = $0 { true } else { false } }
             #expect(found == sequential)
@@ -314,14 +306,14 @@ private func states(_ flow: Flow, _ device: any Device, noise: Double = 0.3) thr
         let z = HostArray(numbers(12, seed: 9).map { Float($0) }, shape: [3, 4])
         let x = try InverseProgram(bijector, example: [.batch, 4], device: device, maximumBatch: 3, states: all).run(z)
         let again = try device.load(
-            compile([bijector.forward(.input("x", [.batch, 4]), Pass()).value]), maximumBatch: 3, states: all
+            compile([bijector.forward(.input("x", [.batch, 4]), Context()).value]), maximumBatch: 3, states: all
         ).run(["x": .host(x)], batch: 3)[0]
         for (a, b) in zip(again.floats, z.floats) { #expect(abs(a - b) < 1e-5) }
     }
 
     /// Reads the mean of the batch: examples would leak into one another.
     private struct PeekingConditioner: Conditioner {
-        func callAsFunction(_ x: Tensor, _ pass: Pass) -> Tensor {
+        func callAsFunction(_ x: Tensor, _ features: Context) -> Tensor {
             let y = (x - x.mean(axes: [0]).broadcast(to: x.shape)).flipped(axes: [1])
             return .concatenate([y, y], axis: 1)
         }
@@ -346,12 +338,12 @@ private func states(_ flow: Flow, _ device: any Device, noise: Double = 0.3) thr
 
     private struct RememberingConditioner: Conditioner {
         let x: Tensor
-        func callAsFunction(_ seen: Tensor, _ pass: Pass) -> Tensor { x.sliced(axis: 1, from: 2, count: 2) }
+        func callAsFunction(_ seen: Tensor, _ features: Context) -> Tensor { x.sliced(axis: 1, from: 2, count: 2) }
     }
 
     /// Every column the same mixture of two distant Gaussians: flat between them.
     private struct FlatConditioner: Conditioner {
-        func callAsFunction(_ x: Tensor, _ pass: Pass) -> Tensor {
+        func callAsFunction(_ x: Tensor, _ features: Context) -> Tensor {
             .concatenate(
                 [0, 0, -5, 5, -4, -4].map { Tensor.scalar($0, x.elementType).broadcast(to: x.shape) }, axis: 1)
         }
@@ -391,11 +383,10 @@ private func states(_ flow: Flow, _ device: any Device, noise: Double = 0.3) thr
         let values = Values(
             shape: [50, 3], elements: numbers(150, seed: 8).enumerated().map { $1 * 3 + Double($0 % 3) })
         let act = ActNorm(3)
-        act.namedParameters()
         // In a flow that is turned round its inverse meets the examples.
         for bijector in [act, Inverted(act)] as [any Bijector] {
-            let pass = Pass(.initialize)
-            let z = try Interpreter(batch: 50, ["x": values]).run(bijector.forward(x, pass).value)
+            let context = Context(.initialize)
+            let z = try Interpreter(batch: 50, ["x": values]).run(bijector.forward(x, context).value)
             for c in 0..<3 {
                 let column = (0..<50).map { z.elements[$0 * 3 + c] }
                 let mean: Double = column.reduce(0.0) { $0 + $1 } * 0.02
@@ -403,22 +394,21 @@ private func states(_ flow: Flow, _ device: any Device, noise: Double = 0.3) thr
                 #expect(abs(mean) < 1e-9)
                 #expect(abs(variance - 1) < 1e-5)
             }
-            #expect(pass.updates.count == 2)
+            #expect(context.updates.count == 2)
             // What was found is what a later pass uses.
             var found = ["x": values]
-            for update in pass.updates {
-                found[update.parameter.name] = try Interpreter(batch: 50, ["x": values]).run(update.value)
+            for update in context.updates {
+                found[update.parameter.label] = try Interpreter(batch: 50, ["x": values]).run(update.value)
             }
-            let later = try Interpreter(batch: 50, found).run(bijector.forward(x, Pass()).value)
+            let later = try Interpreter(batch: 50, found).run(bijector.forward(x, Context()).value)
             for (a, b) in zip(z.elements, later.elements) { #expect(abs(a - b) < 1e-12) }
         }
         let norm = BatchNormalization(3)
-        norm.namedParameters()
-        let training = Pass(.train)
+        let training = Context(.train)
         let output = norm.forward(x, training).value
-        #expect(training.updates.map(\.parameter.name) == ["runningMean", "runningVariance"])
+        #expect(training.updates.map(\.parameter.label) == [norm.runningMean.label, norm.runningVariance.label])
         var bound: [String: Values] = ["x": values]
-        for (name, parameter) in norm.namedParameters() { bound[name] = parameter.initialValue(seed: 1).values }
+        for (name, parameter) in norm.namedParameters() { bound[parameter.label] = parameter.initialValue(named: name, seed: 1).values }
         let trained = try Interpreter(batch: 50, bound).run([output] + training.updates.map(\.value))
         let normalized: Double = (0..<50).reduce(0.0) { $0 + trained[0].elements[$1 * 3] }
         #expect(abs(normalized) < 1e-9)
@@ -429,8 +419,8 @@ private func states(_ flow: Flow, _ device: any Device, noise: Double = 0.3) thr
         let one = try Interpreter(
             batch: 1, bound.merging(["x": Values(shape: [1, 3], elements: Array(values.elements[0..<3]))]) { $1 }
         )
-        .run(norm.forward(x, Pass()).value)
-        let many = try Interpreter(batch: 50, bound).run(norm.forward(x, Pass()).value)
+        .run(norm.forward(x, Context()).value)
+        let many = try Interpreter(batch: 50, bound).run(norm.forward(x, Context()).value)
         #expect(one.elements == Array(many.elements[0..<3]))
     }
 }

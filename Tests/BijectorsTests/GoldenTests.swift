@@ -29,11 +29,11 @@ import Testing
                 let array = HostArray(Values(shape: given.shape, elements: given.doubles), as: element)
                 let buffer = try device.makeBuffer(byteCount: array.bytes.count)
                 try array.withUnsafeBytes { try buffer.write($0) }
-                states[path] = buffer
+                states[parameter.label] = buffer
             }
             let data = try #require(Self.arrays["\(name)/x"])
             let x = Tensor.input("x", Shape([.batch] + data.shape.dropFirst().map { Extent($0) }), element)
-            let z = bijector.forward(x, Pass())
+            let z = bijector.forward(x, Context())
             let logProbability = base.map { $0.logProbability(z.value) + z.logDeterminant } ?? z.logDeterminant
             let program = try device.load(
                 compile([z.value, logProbability]), maximumBatch: data.shape[0], states: states)

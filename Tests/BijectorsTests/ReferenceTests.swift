@@ -24,8 +24,9 @@ import Testing
         let weights = bindings(bijector)
         let d = x[0].count
         let input = Tensor.input("x", [.batch, Extent(d)], .float64)
-        let mapped = bijector.forward(input, Pass())
-        var all = weights
+        let mapped = bijector.forward(input, Context())
+        var all = Dictionary(
+            uniqueKeysWithValues: bijector.namedParameters().map { ($0.parameter.label, weights[$0.name]!) })
         all["x"] = Values(shape: [x.count, d], elements: x.flatMap { $0 })
         let found = try Interpreter(batch: x.count, all).run([mapped.value, mapped.logDeterminant])
         return (

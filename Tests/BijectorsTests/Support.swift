@@ -21,7 +21,7 @@ struct BijectorCase: CustomTestStringConvertible, Sendable {
     let name: String
     let shape: [Int]
     var range = 3.0
-    var context = 0
+    var features = 0
     /// The worst |dx/dz| of the inverse times |z| / |x| over the range, where it is not near one.
     var condition = 1.0
     let make: @Sendable () -> any Bijector
@@ -50,15 +50,15 @@ struct Bench {
         for (index, (name, parameter)) in parameters.enumerated() {
             // Every parameter moved off its start, also those that start at zero.
             let noise = numbers(parameter.shape.reduce(1, *), seed: seed + UInt64(index))
-            let start = parameter.initialValue(seed: seed).floats
+            let start = parameter.initialValue(named: name, seed: seed).floats
             var moved = zip(start, noise).map { $0 * Float(scale) + Float($1 * 0.3) }
             if !parameter.isTrained { moved = start.map { abs($0) + 0.5 } }
             parameter.clearDead(&moved)
             let array = HostArray(Values(shape: parameter.shape, elements: moved.map { Double($0) }), as: element)
             let buffer = try device.makeBuffer(byteCount: array.bytes.count)
             try array.withUnsafeBytes { try buffer.write($0) }
-            states[name] = buffer
-            values[name] = array
+            states[parameter.label] = buffer
+            values[parameter.label] = array
         }
         self.states = states
         self.values = values

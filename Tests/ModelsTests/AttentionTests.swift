@@ -8,9 +8,10 @@ import Testing
         let (batch, width, heads, positions) = (2, 8, 2, 7)
         let depth = width / heads
         let attention = CausalAttention(width, heads: heads, block: block)
-        var bound: [String: Values] = [:]
+        var (bound, named) = ([String: Values](), [String: Values]())
         for (name, parameter) in attention.namedParameters() {
-            bound[name] = parameter.initialValue(seed: 5).values
+            bound[parameter.label] = parameter.initialValue(named: name, seed: 5).values
+            named[name] = bound[parameter.label]
         }
         let x = Tensor.input("x", [.batch, Extent(width), Extent(positions)])
         let elements = (0..<batch * width * positions).map { Double($0 * 37 % 23) / 7 - 1.5 }
@@ -19,7 +20,7 @@ import Testing
 
         /// A layer over channels, `[width, positions]` of one example.
         func layer(_ name: String, _ input: [[Double]]) -> [[Double]] {
-            let (weight, bias) = (bound["\(name).weight"]!.elements, bound["\(name).bias"]!.elements)
+            let (weight, bias) = (named["\(name).weight"]!.elements, named["\(name).bias"]!.elements)
             return bias.indices.map { row in
                 (0..<positions).map { t in
                     input.indices.reduce(bias[row]) { $0 + weight[row * input.count + $1] * input[$1][t] }

@@ -2,6 +2,7 @@ import Compiler
 import Distributions
 import Graph
 import Layers
+import Likelihood
 import Testing
 
 @testable import Models
@@ -9,66 +10,123 @@ import Testing
 /// Small models of every family, with weights large enough that every path matters.
 private struct SmallModel {
     let name: String
-    let model: any CausalModel
-    var classes: Int?
+    let model: any AutoregressiveModel
 }
 
-private func smallModels() -> [SmallModel] {
+private func smallModels() throws -> [SmallModel] {
     [
-        SmallModel(name: "pixelcnn", model: PixelCNN(shape: [1, 6, 5], channels: 8, blocks: 2)),
         SmallModel(
-            name: "pixelcnn that knows its places",
-            model: PixelCNN(shape: [1, 6, 5], channels: 8, blocks: 2, kernel: 5, places: true)),
+            name: "pixelcnn",
+            model: try PixelCNN([1, 6, 5]) {
+                $0.channels = 8
+                $0.blocks = 2
+            }),
+        SmallModel(
+            name: "pixelcnn that knows its positions",
+            model: try PixelCNN([1, 6, 5]) {
+                $0.channels = 8
+                $0.blocks = 2
+                $0.kernel = 5
+                $0.positionEmbedding = true
+            }),
         SmallModel(
             name: "pixelcnn of three channels",
-            model: PixelCNN(shape: [3, 4, 5], levels: 4, channels: 12, blocks: 2)),
+            model: try PixelCNN([3, 4, 5]) {
+                $0.levels = 4
+                $0.channels = 12
+                $0.blocks = 2
+            }),
         SmallModel(
             name: "gated pixelcnn",
-            model: GatedPixelCNN(shape: [1, 6, 5], channels: 6, blocks: 2, headChannels: 5, classes: 3), classes: 3),
+            model: try GatedPixelCNN(ExampleShape([1, 6, 5], classes: 3)) {
+                $0.channels = 6
+                $0.blocks = 2
+                $0.headChannels = 5
+            }),
         SmallModel(
             name: "gated pixelcnn of three channels",
-            model: GatedPixelCNN(shape: [3, 4, 4], levels: 3, channels: 6, blocks: 2, headChannels: 6)),
+            model: try GatedPixelCNN([3, 4, 4]) {
+                $0.levels = 3
+                $0.channels = 6
+                $0.blocks = 2
+                $0.headChannels = 6
+            }),
         SmallModel(
             name: "pixelcnn++",
-            model: PixelCNNPlusPlus(
-                shape: [3, 4, 4], levels: 256, channels: 4, scales: 3, blocks: 1, components: 2, dropout: 0.5)),
+            model: try PixelCNNPlusPlus([3, 4, 4]) {
+                $0.channels = 4
+                $0.blocks = 1
+                $0.components = 2
+            }),
         SmallModel(
             name: "wavenet",
-            model: WaveNet(steps: 21, levels: 8, residual: 4, skip: 6, stacks: 2, layers: 3, classes: 2), classes: 2),
+            model: try WaveNet(ExampleShape([21], classes: 2)) {
+                $0.levels = 8
+                $0.residual = 4
+                $0.skip = 6
+                $0.layers = 3
+            }),
         SmallModel(
             name: "wavenet with logistics",
-            model: WaveNet(steps: 14, levels: 64, residual: 4, skip: 6, stacks: 1, layers: 3, output: .logistics)),
-        SmallModel(name: "bytenet", model: ByteNet(steps: 15, levels: 5, channels: 8, sets: 1)),
+            model: try WaveNet([14]) {
+                $0.levels = 64
+                $0.residual = 4
+                $0.skip = 6
+                $0.stacks = 1
+                $0.layers = 3
+                $0.output = .logistics
+            }),
+        SmallModel(
+            name: "bytenet",
+            model: try ByteNet([15]) {
+                $0.levels = 5
+                $0.channels = 8
+                $0.sets = 1
+            }),
         SmallModel(
             name: "bytenet with an encoder",
-            model: ByteNet(steps: 6, levels: 5, channels: 8, sets: 1, hasEncoder: true)),
+            model: try ByteNet([12]) {
+                $0.levels = 5
+                $0.channels = 8
+                $0.sets = 1
+                $0.encoder = true
+            }),
         SmallModel(
             name: "image transformer",
-            model: ImageTransformer(shape: [1, 3, 4], width: 6, heads: 2, blocks: 2)),
+            model: try ImageTransformer([1, 3, 4]) {
+                $0.width = 6
+                $0.heads = 2
+                $0.blocks = 2
+            }),
         SmallModel(
             name: "image transformer of three levels",
-            model: ImageTransformer(shape: [3, 2, 2], levels: 3, width: 8, heads: 2, blocks: 2)),
+            model: try ImageTransformer([3, 2, 2]) {
+                $0.levels = 3
+                $0.width = 8
+                $0.heads = 2
+                $0.blocks = 2
+            }),
         SmallModel(
             name: "video pixel network",
-            model: VideoPixelNetwork(shape: [3, 4, 5], channels: 6, encoderBlocks: 1, timeLayers: 2, decoderBlocks: 1)),
+            model: try VideoPixelNetwork([3, 4, 5]) {
+                $0.channels = 6
+                $0.encoderBlocks = 1
+                $0.decoderBlocks = 1
+            }),
     ]
-}
-
-private func context(_ small: SmallModel) -> ForwardContext {
-    ForwardContext(label: small.classes.map { _ in .input("label", [.batch], .int32) })
 }
 
 private func bindings(_ small: SmallModel, batch: Int) -> [String: Values] {
     var result: [String: Values] = [:]
     for (name, parameter) in small.model.namedParameters() {
-        let value = parameter.initialValue(seed: 3)
-        result[name] = Values(
+        let value = parameter.initialValue(named: name, seed: 3)
+        result[parameter.label] = Values(
             shape: value.shape, elements: value.doubles.map { name.hasSuffix("gain") ? $0 : $0 * 1.7 })
     }
     for (name, array) in RandomSource.feeds(seed: 11, examples: Array(0..<batch)) {
         result[name] = Values(shape: array.shape, elements: array.doubles)
     }
-    if let classes = small.classes {
+    if let classes = small.model.conditions.classes {
         result["label"] = Values(shape: [batch], elements: (0..<batch).map { Double($0 % classes) })
     }
     return result
@@ -76,20 +134,20 @@ private func bindings(_ small: SmallModel, batch: Int) -> [String: Values] {
 
 @Suite struct CausalModelTests {
     @Test func everyModelLooksOnlyBackwards() throws {
-        for small in smallModels() {
-            #expect(throws: Never.self, "\(small.name)") { try small.model.proveAutoregressive(context(small)) }
+        for small in try smallModels() {
+            #expect(throws: Never.self, "\(small.name)") { try small.model.proveAutoregressive(small.model.makeContext()) }
         }
     }
 
     /// The compiled sampler draws what the loop over full passes draws, reads nothing that is not drawn yet (which is NaN), and
     /// its parameters are those of the full pass.
     @Test func samplersDrawWhatTheLoopDraws() throws {
-        for small in smallModels() {
-            let (model, context) = (small.model, context(small))
+        for small in try smallModels() {
+            let (model, context) = (small.model, small.model.makeContext())
             let batch = 2
             let count = model.variableCount
             let x = Tensor.input("x", [.batch, Extent(count)])
-            let (drawn, parameters) = model.draw(x, context, RandomSource())
+            let (drawn, parameters) = model.draw(x, context)
             let program = try SamplingProgram(variable: x, drawn: drawn, order: model.order, outputs: [parameters])
             var bound = bindings(small, batch: batch)
             var machine = try SamplingInterpreter(program, batch: batch, bound)
@@ -110,24 +168,36 @@ private func bindings(_ small: SmallModel, batch: Int) -> [String: Values] {
 
     /// Without its classes or features a conditioned model would be another one, and nobody would notice.
     @Test func conditionsAreNotForgotten() throws {
-        func message(_ model: any CausalModel, _ context: ForwardContext = ForwardContext()) -> String {
+        func message(_ model: any AutoregressiveModel, _ context: Context = Context()) -> String {
             let x = Tensor.input("x", [.batch, Extent(model.variableCount)])
             return model.logProbability(x, context).error?.description ?? "none"
         }
-        let label = ForwardContext(label: .input("label", [.batch], .int32))
-        for small in smallModels() {
+        let label = Context(label: .input("label", [.batch], .int32))
+        for small in try smallModels() {
             #expect(
-                message(small.model).contains("expected the class of each example") == (small.classes != nil),
+                message(small.model).contains("expected the class of each example") == (small.model.conditions.classes != nil),
                 "\(small.name)")
-            #expect(message(small.model, context(small)) == "none", "\(small.name)")
+            #expect(message(small.model, small.model.makeContext()) == "none", "\(small.name)")
         }
-        let plusPlus = PixelCNNPlusPlus(shape: [1, 4, 4], channels: 4, scales: 1, blocks: 1, classes: 2)
-        #expect(message(plusPlus).contains("ForwardContext(label:)"))
+        let plusPlus = try PixelCNNPlusPlus(ExampleShape([1, 4, 4], classes: 2)) {
+            $0.channels = 4
+            $0.scales = 1
+            $0.blocks = 1
+        }
+        #expect(message(plusPlus).contains("Context(label:)"))
         #expect(message(plusPlus, label) == "none")
-        let spoken = WaveNet(steps: 6, levels: 4, residual: 4, skip: 4, stacks: 1, layers: 2, localChannels: 3)
-        #expect(message(spoken).contains("ForwardContext(local:)"))
-        #expect(message(spoken, ForwardContext(local: .input("features", [.batch, 3, 6]))) == "none")
-        #expect(throws: GraphError.self) { try plusPlus.proveAutoregressive() }
+        let spoken = try WaveNet([6]) {
+            $0.levels = 4
+            $0.residual = 4
+            $0.skip = 4
+            $0.stacks = 1
+            $0.layers = 2
+            $0.localChannels = 3
+        }
+        #expect(message(spoken).contains("Context(features:)"))
+        #expect(message(spoken, Context(features: .input("features", [.batch, 3, 6]))) == "none")
+        #expect(message(spoken, Context(features: .input("features", [.batch, 2, 6]))).contains("[batch, 3, 6]"))
+        #expect(throws: GraphError.self) { try plusPlus.proveAutoregressive(Context()) }
         // What is wrong with x is said first.
         let wrong = Tensor.input("x", [.batch, 4]) + .input("y", [.batch, 3])
         #expect(ClassEmbedding(classes: 2, 4)(wrong, label).error == wrong.error)
@@ -143,22 +213,28 @@ private func bindings(_ small: SmallModel, batch: Int) -> [String: Values] {
         }
         bound["x"] = Values(
             shape: [batch, channels, 3, 3], elements: [Double](repeating: 1.5, count: batch * channels * pixels))
-        let dropped = dropout(x, ForwardContext(random: RandomSource()))
+        let dropped = dropout(x, Context(.train))
         let found = try Interpreter(batch: batch, bound).run(dropped).elements
         let maps = stride(from: 0, to: found.count, by: pixels).map { Array(found[$0..<$0 + pixels]) }
         #expect(maps.allSatisfy { map in map.allSatisfy { $0 == map[0] } && [0, 3].contains(map[0]) })
         #expect(Set(maps.map { $0[0] }).count == 2)
         let examples = stride(from: 0, to: maps.count, by: channels).map { maps[$0..<$0 + channels].map { $0[0] } }
         #expect(Set(examples).count > 1)
-        #expect(dropout(x, ForwardContext()) == x)
+        #expect(dropout(x, Context()) == x)
     }
 
     /// A dilated convolution keeps as many steps as its dilation spans: memory does not grow with the length.
     @Test func samplersKeepWhatIsStillRead() throws {
         func elements(steps: Int) throws -> Int {
-            let model = WaveNet(steps: steps, levels: 8, residual: 4, skip: 6, stacks: 1, layers: 4)
+            let model = try WaveNet(ExampleShape([steps])) {
+                $0.levels = 8
+                $0.residual = 4
+                $0.skip = 6
+                $0.stacks = 1
+                $0.layers = 4
+            }
             let x = Tensor.input("x", [.batch, Extent(steps)])
-            let (drawn, parameters) = model.draw(x, ForwardContext(), RandomSource())
+            let (drawn, parameters) = model.draw(x)
             let program = try SamplingProgram(variable: x, drawn: drawn, order: model.order, outputs: [parameters])
             return program.values.indices.reduce(0) { total, id in
                 guard case .temporary = program.values[id].storage, !program.outputs.contains(where: { $0.value == id })
@@ -173,19 +249,30 @@ private func bindings(_ small: SmallModel, batch: Int) -> [String: Values] {
 
     /// PixelCNN's blind spot on 8x8 and that Gated PixelCNN has none (van den Oord et al. 2016b, figure 1).
     @Test func blindSpots() throws {
-        let plain = PixelCNN(shape: [1, 8, 8], channels: 4, blocks: 7)
+        let plain = try PixelCNN([1, 8, 8]) { $0.channels = 4 }
         let pairs = try #require(try plain.proveAutoregressive().dependencies)
         #expect(pairs.allowed == 2016 && pairs.present == 2016 - 125)
-        let gated = GatedPixelCNN(shape: [1, 8, 8], channels: 4, blocks: 7, headChannels: 4)
+        let gated = try GatedPixelCNN([1, 8, 8]) {
+            $0.channels = 4
+            $0.blocks = 7
+            $0.headChannels = 4
+        }
         let all = try #require(try gated.proveAutoregressive().dependencies)
         #expect(all.allowed == 2016 && all.present == 2016)
     }
 
     /// Sums over all 512 binary images of 3x3.
     @Test func imagesSumToOne() throws {
-        let models: [any CausalModel] = [
-            PixelCNN(shape: [1, 3, 3], channels: 6, blocks: 2),
-            GatedPixelCNN(shape: [1, 3, 3], channels: 6, blocks: 2, headChannels: 4),
+        let models: [any AutoregressiveModel] = [
+            try PixelCNN([1, 3, 3]) {
+                $0.channels = 6
+                $0.blocks = 2
+            },
+            try GatedPixelCNN([1, 3, 3]) {
+                $0.channels = 6
+                $0.blocks = 2
+                $0.headChannels = 4
+            },
         ]
         for model in models {
             let x = Tensor.input("x", [.batch, 9])
@@ -218,11 +305,11 @@ private func bindings(_ small: SmallModel, batch: Int) -> [String: Values] {
 
     /// Gradients of whole models against finite differences in double precision.
     @Test func gradientsOfWholeModels() throws {
-        for small in smallModels() {
+        for small in try smallModels() {
             let model = small.model
             let batch = 2
             let x = Tensor.input("x", [.batch, Extent(model.variableCount)])
-            let loss = model.logProbability(x, context(small)).sum()
+            let loss = model.logProbability(x, small.model.makeContext()).sum()
             let named = model.namedParameters()
             let grads = try gradients(of: loss, with: named.map(\.parameter.tensor))
             var bound = bindings(small, batch: batch)
@@ -231,11 +318,11 @@ private func bindings(_ small: SmallModel, batch: Int) -> [String: Values] {
                 elements: (0..<batch * model.variableCount).map { Double($0 * 7 % 2) })
             for (index, (name, parameter)) in named.enumerated() {
                 let exact = try Interpreter(batch: batch, bound).run(grads[index]).elements
-                let original = bound[name]!
+                let original = bound[parameter.label]!
                 let e = parameter.shape.reduce(1, *) / 2
                 func at(_ shift: Double) throws -> Double {
-                    bound[name]!.elements[e] = original.elements[e] + shift
-                    defer { bound[name] = original }
+                    bound[parameter.label]!.elements[e] = original.elements[e] + shift
+                    defer { bound[parameter.label] = original }
                     return try Interpreter(batch: batch, bound).run(loss).elements[0]
                 }
                 // A dead weight has no gradient, whatever it is.

@@ -10,7 +10,7 @@ import Testing
     private func bindings(_ model: MADE, seed: UInt64 = 3, scale: Double = 3) -> [String: Values] {
         var result: [String: Values] = [:]
         for (name, parameter) in model.namedParameters() {
-            var values = parameter.initialValue(seed: seed).values
+            var values = parameter.initialValue(named: name, seed: seed).values
             for i in values.elements.indices { values.elements[i] *= scale }
             result[name] = values
         }

@@ -12,14 +12,14 @@ import Testing
     // MARK: settings
 
     private func configuration(_ assignments: String...) throws -> RunConfiguration {
-        var result = RunConfiguration(MADESettings())
+        var result = RunConfiguration(MADE.Settings())
         for assignment in assignments { try result.set(assignment) }
         return result
     }
 
     @Test func hyperparametersAreSettings() throws {
         func made(_ assignments: String...) throws -> any Optimizer {
-            var result = RunConfiguration(MADESettings())
+            var result = RunConfiguration(MADE.Settings())
             for assignment in assignments { try result.set(assignment) }
             return try result.training.makeOptimizer()
         }
@@ -50,14 +50,14 @@ import Testing
             ["beta1", "beta2", "epsilon", "momentum"].map { fields[$0]?.description } == [
                 "0", "0.95", "default", "default",
             ])
-        let read = try RunConfiguration(MADESettings()).replacing(fields)
+        let read = try RunConfiguration(MADE.Settings()).replacing(fields)
         #expect(read.training == written.training && read.beta1 == 0 && read.beta2 == 0.95 && read.epsilon == nil)
         try written.set("beta2=0.5")
         #expect(read.training != written.training)
         // A file from before there were hyperparameters.
         let names = ["beta1", "beta2", "decay", "epsilon", "momentum"]
         let stored = StoredRunText(try configuration("optimizer=muon").fields().filter { !names.contains($0.key) })
-        let older = try stored.decoded().configuration(preset: RunConfiguration(MADESettings()), path: "config.json")
+        let older = try stored.decoded().configuration(preset: RunConfiguration(MADE.Settings()), path: "config.json")
         #expect(older.training == (try configuration("optimizer=muon")).training)
     }
 
@@ -85,7 +85,7 @@ import Testing
             (["optimizer=adamax", "epsilon=1e-60"], "epsilon: expected a number of at least 1.2e-38, found 1e-60"),
         ]
         for (assignments, message) in wrong {
-            var configuration = RunConfiguration(MADESettings())
+            var configuration = RunConfiguration(MADE.Settings())
             for assignment in assignments { try configuration.set(assignment) }
             let error = #expect(throws: UsageError.self, "\(assignments)") {
                 try configuration.validate(ExampleShape([4]))
@@ -95,7 +95,7 @@ import Testing
         for (assignment, found) in [
             ("beta1=much", "much"), ("beta1=", ""), ("beta1=nan", "nan"), ("beta1=true", "true"),
         ] {
-            var configuration = RunConfiguration(MADESettings())
+            var configuration = RunConfiguration(MADE.Settings())
             try configuration.set("beta1=0.5")
             let error = #expect(throws: UsageError.self, "\(assignment)") { try configuration.set(assignment) }
             #expect(
@@ -124,9 +124,9 @@ import Testing
         let data = try Dataset(
             name: "own", train: rows.rows(0..<200), valid: rows.rows(200..<300), test: rows.rows(300..<400))
         func train(_ optimizer: OptimizerChoice) throws -> (gain: Double, memories: [String]) {
-            let configuration = RunConfiguration(MADESettings { $0.hidden = [8] }) {
+            let configuration = RunConfiguration(MADE.Settings { $0.hidden = [8] }) {
                 $0.optimizer = optimizer
-                ($0.rate, $0.batch, $0.epochs) = (0.01, 20, 15)
+                ($0.learningRate, $0.batch, $0.epochs) = (0.01, 20, 15)
             }
             let run = try Run(configuration, examples: ExampleShape([4]), device: CPUDevice(threads: 1))
             try run.initialize()
@@ -144,7 +144,7 @@ import Testing
     }
 
     @Test func ownRulesAreInNoFile() throws {
-        let own = RunConfiguration(MADESettings()) { $0.optimizer = .own(Lion(beta1: 0.9, beta2: 0.99)) }
+        let own = RunConfiguration(MADE.Settings()) { $0.optimizer = .own(Lion(beta1: 0.9, beta2: 0.99)) }
         var changed = own
         try changed.set("rate=0.5")
         #expect(changed.rate == 0.5 && changed.optimizer == own.optimizer)
@@ -154,7 +154,7 @@ import Testing
         let stored = try StoredRun(changed, examples: ExampleShape([4]), dataFolder: "data", device: "cpu")
         #expect(try stored.configuration(preset: own, path: "config.json").training == changed.training)
         let error = #expect(throws: FileError.self) {
-            try stored.configuration(preset: RunConfiguration(MADESettings()), path: "config.json")
+            try stored.configuration(preset: RunConfiguration(MADE.Settings()), path: "config.json")
         }
         #expect(error?.description.contains("optimizer = own") == true, "\(error?.description ?? "")")
         let refused = #expect(throws: UsageError.self) { try configuration("optimizer=own") }

@@ -9,17 +9,17 @@ import Testing
 @testable import Training
 
 @Suite(.serialized) struct SamplingTests {
-    private func run(_ device: any Device, variables: Int, _ change: (inout MADESettings) -> Void = { _ in }) throws
+    private func run(_ device: any Device, variables: Int, _ change: (inout MADE.Settings) -> Void = { _ in }) throws
         -> Run
     {
-        var settings = MADESettings { $0.hidden = [37, 29] }
+        var settings = MADE.Settings { $0.hidden = [37, 29] }
         change(&settings)
         let run = try Run(
             RunConfiguration(settings) { $0.seed = 9 }, examples: ExampleShape([variables]), device: device)
         try run.initialize()
         // Larger weights than those that training starts from, so that the conditionals differ from one half.
         for (name, parameter) in run.parameters {
-            let values = parameter.initialValue(seed: 4).floats.map { $0 * 4 }
+            let values = parameter.initialValue(named: name, seed: 4).floats.map { $0 * 4 }
             try run.states.set(name, HostArray(values, shape: parameter.shape))
         }
         return run
@@ -203,7 +203,7 @@ import Testing
     @Test func flowsOfEverySetting() throws {
         for flow in ["realnvp", "maf", "maf-mog", "iaf"] {
             let settings = RunConfiguration(
-                FlowSettings {
+                Flow.VectorSettings {
                     $0.flow = flow
                     $0.layers = 1
                     $0.hidden = [8]
@@ -264,7 +264,7 @@ import Testing
                     }
                 ),
                 (4, 5, { $0.conditional = "categorical:4" }),
-            ] as [(Int, Int, (inout MADESettings) -> Void)] {
+            ] as [(Int, Int, (inout MADE.Settings) -> Void)] {
                 let run = try run(device, variables: variables, change)
                 let count = (0..<variables).reduce(1) { n, _ in n * levels }
                 let rows = (0..<count).flatMap { code -> [Float] in
@@ -286,7 +286,7 @@ import Testing
     @Test func fewLanesDrawTheSameBits() throws {
         let models: [(any ModelSettings, ExampleShape)] = [
             (
-                WaveNetSettings {
+                WaveNet.Settings {
                     $0.levels = 11
                     $0.residual = 67
                     $0.skip = 35
@@ -295,7 +295,7 @@ import Testing
                 }, ExampleShape([70])
             ),
             (
-                GatedPixelCNNSettings {
+                GatedPixelCNN.Settings {
                     $0.channels = 37
                     $0.blocks = 2
                     $0.headChannels = 5
@@ -324,20 +324,20 @@ import Testing
     @Test func convolutionModelsDrawTheSame() throws {
         let models: [(any ModelSettings, ExampleShape)] = [
             (
-                PixelCNNSettings {
+                PixelCNN.Settings {
                     $0.channels = 8
                     $0.blocks = 2
                 }, ExampleShape([1, 8, 7])
             ),
             (
-                GatedPixelCNNSettings {
+                GatedPixelCNN.Settings {
                     $0.channels = 6
                     $0.blocks = 2
                     $0.headChannels = 4
                 }, ExampleShape([1, 7, 8], classes: 3)
             ),
             (
-                PixelCNNPlusPlusSettings {
+                PixelCNNPlusPlus.Settings {
                     $0.channels = 4
                     $0.scales = 2
                     $0.blocks = 1
@@ -345,7 +345,7 @@ import Testing
                 }, ExampleShape([3, 4, 4])
             ),
             (
-                WaveNetSettings {
+                WaveNet.Settings {
                     $0.levels = 16
                     $0.residual = 6
                     $0.skip = 8

@@ -41,14 +41,14 @@ private func tinyData(_ variables: Int = 9) throws -> Dataset {
 }
 
 private func settings(
-    _ model: (inout MADESettings) -> Void = { _ in }, _ change: (inout TrainingSettings) -> Void = { _ in }
+    _ model: (inout MADE.Settings) -> Void = { _ in }, _ change: (inout TrainingSettings) -> Void = { _ in }
 ) -> RunConfiguration {
-    var made = MADESettings { $0.hidden = [24, 17] }
+    var made = MADE.Settings { $0.hidden = [24, 17] }
     model(&made)
     return RunConfiguration(made) {
         $0.batch = 50
         $0.epochs = 4
-        $0.rate = 0.01
+        $0.learningRate = 0.01
         change(&$0)
     }
 }
@@ -115,7 +115,7 @@ private func settings(
     /// Running statistics have no average: the averaged weights are evaluated and kept with the statistics as they are.
     @Test func averagedWeightsKeepTheirRunningStatistics() throws {
         var configuration = settings()
-        configuration.model = FlowSettings {
+        configuration.model = Flow.VectorSettings {
             $0.hidden = [8]
             $0.layers = 1
             $0.levels = 2
@@ -169,7 +169,7 @@ private func settings(
         let data = try tinyData()
         let configuration = settings({ _ in }) {
             $0.optimizer = optimizer
-            $0.rate = optimizer == .adadelta ? 10 : optimizer == .adagrad || optimizer == .sgd ? 0.1 : 0.01
+            $0.learningRate = optimizer == .adadelta ? 10 : optimizer == .adagrad || optimizer == .sgd ? 0.1 : 0.01
             $0.epochs = 15
         }
         let run = try Run(configuration, examples: ExampleShape([data.variableCount]), device: device)
@@ -186,7 +186,7 @@ private func settings(
         let data = try tinyData()
         let run = try Run(
             settings({ _ in }) {
-                $0.rate = 1e30
+                $0.learningRate = 1e30
                 $0.optimizer = .sgd
             }, examples: ExampleShape([data.variableCount]), device: device)
         try run.initialize()
@@ -214,29 +214,29 @@ private func settings(
     }
 
     @Test func wrongSettingsAreRefused() {
-        var configuration = RunConfiguration(MADESettings())
+        var configuration = RunConfiguration(MADE.Settings())
         for wrong in ["hiden=3", "batch=x", "batch", "optimizer=fast", "hidden=a,b"] {
             #expect(throws: UsageError.self, "\(wrong)") { try configuration.set(wrong) }
         }
         #expect(throws: Never.self) { try configuration.set("hidden=7") }
-        #expect((configuration.model as? MADESettings)?.hidden == [7])
+        #expect((configuration.model as? MADE.Settings)?.hidden == [7])
         #expect(throws: Never.self) { try configuration.set("hidden=30,20") }
-        #expect((configuration.model as? MADESettings)?.hidden == [30, 20])
+        #expect((configuration.model as? MADE.Settings)?.hidden == [30, 20])
         for change in [
             { $0.conditional = "normal" }, { $0.ordering = "1,2" }, { $0.masks = "0" }, { $0.hidden = [0] },
             { $0.masks = "1025" },
-        ] as [(inout MADESettings) -> Void] {
+        ] as [(inout MADE.Settings) -> Void] {
             #expect(throws: UsageError.self) {
-                try RunConfiguration(MADESettings(change)).validate(ExampleShape([4]))
+                try RunConfiguration(MADE.Settings(change)).validate(ExampleShape([4]))
             }
         }
         #expect(throws: Never.self) {
-            let many = MADESettings { ($0.masks, $0.ensemble) = ("1048576", 8) }
+            let many = MADE.Settings { ($0.masks, $0.ensemble) = ("1048576", 8) }
             try RunConfiguration(many).validate(ExampleShape([4]))
         }
         for change in [{ $0.batch = 0 }, { $0.epochs = .max }] as [(inout TrainingSettings) -> Void] {
             #expect(throws: UsageError.self) {
-                try RunConfiguration(MADESettings(), change).validate(ExampleShape([4]))
+                try RunConfiguration(MADE.Settings(), change).validate(ExampleShape([4]))
             }
         }
     }
@@ -244,11 +244,11 @@ private func settings(
     /// What a model cannot be made of is refused by the name that the setting has.
     @Test func refusedSettingsAreNamed() throws {
         let wrong: [(String, any ModelSettings, ExampleShape)] = [
-            ("stacks", WaveNetSettings { $0.stacks = 0 }, ExampleShape([9])),
-            ("residual", WaveNetSettings { $0.residual = 0 }, ExampleShape([9])),
-            ("sets", ByteNetSettings { $0.sets = -1 }, ExampleShape([9])),
-            ("encoderBlocks", VideoPixelNetworkSettings { $0.encoderBlocks = -1 }, ExampleShape([2, 3, 3])),
-            ("blocks", PixelCNNSettings { $0.blocks = -1 }, ExampleShape([1, 3, 3])),
+            ("stacks", WaveNet.Settings { $0.stacks = 0 }, ExampleShape([9])),
+            ("residual", WaveNet.Settings { $0.residual = 0 }, ExampleShape([9])),
+            ("sets", ByteNet.Settings { $0.sets = -1 }, ExampleShape([9])),
+            ("encoderBlocks", VideoPixelNetwork.Settings { $0.encoderBlocks = -1 }, ExampleShape([2, 3, 3])),
+            ("blocks", PixelCNN.Settings { $0.blocks = -1 }, ExampleShape([1, 3, 3])),
         ]
         for (name, settings, shape) in wrong {
             let error = #expect(throws: UsageError.self, "\(name)") { try settings.validate(shape) }
@@ -259,7 +259,7 @@ private func settings(
     @Test func configurationsSurviveTheirFile() throws {
         let folder = RunFolder(try temporaryFolder())
         var written = settings({ $0.masks = "7" }) {
-            $0.rate = 0.25
+            $0.learningRate = 0.25
             // The digits of a seed decide about masks and shuffles to the last one.
             $0.seed = .max
         }
@@ -268,9 +268,9 @@ private func settings(
         try folder.write(
             config: StoredRun(written, examples: ExampleShape([9]), dataFolder: "data", device: "cpu"))
         let read = try folder.readConfig().configuration(
-            preset: RunConfiguration(MADESettings()), path: folder.config)
+            preset: RunConfiguration(MADE.Settings()), path: folder.config)
         #expect(read.training == written.training && read.experiment == written.experiment)
-        #expect(read.model as? MADESettings == written.model as? MADESettings)
+        #expect(read.model as? MADE.Settings == written.model as? MADE.Settings)
     }
 
     /// What no run writes is refused before anything is computed from it.
@@ -302,19 +302,19 @@ private func settings(
     /// refused.
     @Test func olderRunsTakeDefaults() throws {
         let folder = RunFolder(try temporaryFolder())
-        let written = settings({ $0.masks = "7" }) { $0.rate = 0.25 }
+        let written = settings({ $0.masks = "7" }) { $0.learningRate = 0.25 }
         try folder.write(
             config: StoredRun(written, examples: ExampleShape([9]), dataFolder: "data", device: "cpu"))
         let text = String(decoding: try Files.read(folder.config), as: UTF8.self)
-        let preset = RunConfiguration(MADESettings { $0.masks = "1,2,3" })
+        let preset = RunConfiguration(MADE.Settings { $0.masks = "1,2,3" })
         func stored(_ text: String) throws -> RunConfiguration {
             try Files.write(Array(text.utf8), to: folder.config)
             return try folder.readConfig().configuration(preset: preset, path: folder.config)
         }
         let setting = try #require(text.firstRange(of: try Regex(#""masks"\s*:\s*"7"\s*,"#)))
         let older = try stored(text.replacing(text[setting], with: ""))
-        #expect((older.model as? MADESettings)?.masks == MADESettings().masks)
-        #expect(older.training.rate == 0.25)
+        #expect((older.model as? MADE.Settings)?.masks == MADE.Settings().masks)
+        #expect(older.training.learningRate == 0.25)
         let newer = text.replacing(text[setting], with: text[setting] + #""mask":1,"#)
         #expect(throws: FileError.self) { try stored(newer) }
     }
