@@ -54,9 +54,9 @@ public struct StepWork: Hashable, Sendable, Codable {
         }
         var live: [String: Int] = [:]
         for (state, mask) in settled {
-            let shape = state.shape.resolved(batch: batch)
-            guard let label = state.placeholder?.label else { continue }
-            live[label] = (0..<shape.reduce(1, *)).count { !mask.isDead($0, shape: shape) }
+            if let label = state.placeholder?.label {
+                live[label] = mask.liveCount(shape: state.shape.resolved(batch: batch))
+            }
         }
         bytes = schedule.bytesBeyond(cache: cacheBytes, batch: batch, live: live)
     }
@@ -136,9 +136,18 @@ extension Group {
                     ], degrees), elements([(g.outputs, g.batch + [g.m, g.n])], [])
             )
         case .convolution(let g):
+            func axes(_ channels: Int, _ spatial: [Int]) -> [Extent] {
+                [g.batch, Extent(channels)] + spatial.map { Extent($0) }
+            }
+            let x = axes(g.geometry.inputChannels, g.geometry.input)
+            let y = axes(g.geometry.outputChannels, g.geometry.output)
+            let weight = g.geometry.weightShape.map { Extent($0) }
             return (
-                elements([(g.epilogueInputs, g.shape)], [g.a, g.b].compactMap(\.value)),
-                elements([(g.outputs, g.shape)], [])
+                elements(
+                    [
+                        ([g.a], g.role == .forward ? x : y), ([g.b], g.role == .weightGradient ? x : weight),
+                        (g.epilogueInputs, g.shape),
+                    ], []), elements([(g.outputs, g.shape)], [])
             )
         case .operation, .loop: return (elements([], reads), elements([], writes))
         }

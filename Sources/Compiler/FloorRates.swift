@@ -2,6 +2,8 @@ import Graph
 
 #if canImport(Glibc)
     import Glibc
+#elseif canImport(Musl)
+    import Musl
 #endif
 
 /// How fast this project's own kernels are on a device where nothing stands in their way: the denominators of a step's floor. A machine
@@ -30,11 +32,19 @@ public struct FloorRates: Hashable, Sendable, Codable {
             bytes: try triad(device, seconds))
     }
 
-    /// The size in bytes of the cache that processors share, as the C library knows it; nil where it does not.
+    /// The size in bytes of the last cache of this machine's first processor, as Linux tells it; nil where it does not.
     public static var sharedCacheBytes: Int? {
-        #if canImport(Glibc)
-            let bytes = sysconf(Int32(_SC_LEVEL3_CACHE_SIZE))
-            return bytes > 0 ? bytes : nil
+        #if canImport(Glibc) || canImport(Musl)
+            // The C library's own answer (sysconf) counts the caches of a whole package on some virtual machines.
+            return (0..<8).compactMap { index -> Int? in
+                guard let file = fopen("/sys/devices/system/cpu/cpu0/cache/index\(index)/size", "r") else { return nil }
+                defer { fclose(file) }
+                // A number of KiB and the letter K.
+                var text = [UInt8](repeating: 0, count: 32)
+                let count = fread(&text, 1, text.count, file)
+                let digits = text.prefix(count).prefix { (48...57).contains($0) }
+                return Int(String(decoding: digits, as: UTF8.self)).map { $0 << 10 }
+            }.max()
         #else
             return nil
         #endif
@@ -50,7 +60,7 @@ public struct FloorRates: Hashable, Sendable, Codable {
     private static func exponentials(_ device: any Device, _ seconds: Double) throws -> Double {
         // Many of each element, so that starting the program and fetching the element cost little beside them. exp(-x) stays between
         // zero and one.
-        let (count, repetitions) = (1 << 18, 32)
+        let (count, repetitions) = (1 << 18, 24)
         let x = Tensor.state("x", [Extent(count)])
         let y = (0..<repetitions).reduce(x) { y, _ in (-y).exp() }
         return Double(count * repetitions) / (try shortest([StateUpdate(x, y)], device, seconds))
@@ -67,19 +77,18 @@ public struct FloorRates: Hashable, Sendable, Codable {
     private static func shortest(_ updates: [StateUpdate], _ device: any Device, _ seconds: Double) throws -> Double {
         let schedule = try compile([], updates: updates)
         var buffers: [String: any DeviceBuffer] = [:]
-        var filling: [StateUpdate] = []
         for id in schedule.states {
             let (label, type) = (schedule.values[id].label, schedule.values[id].type)
-            buffers[label] = try device.makeBuffer(byteCount: type.byteCount(batch: 1))
+            let buffer = try device.makeBuffer(byteCount: type.byteCount(batch: 1))
+            buffers[label] = buffer
             // Numbers from 0 to 1, written by the device: memory that nobody wrote may not exist yet.
             let last = type.shape.rank - 1
-            filling.append(
-                StateUpdate(
-                    .state(label, type.shape, type.element),
-                    Tensor.iota(type.shape, axis: last).cast(to: type.element)
-                        * (1 / Double(type.shape[last].coefficient))))
+            let filling = StateUpdate(
+                .state(label, type.shape, type.element),
+                Tensor.iota(type.shape, axis: last).cast(to: type.element) * (1 / Double(type.shape[last].coefficient)))
+            _ = try device.load(compile([], updates: [filling]), maximumBatch: 1, states: [label: buffer])
+                .run([:], batch: 1)
         }
-        _ = try device.load(compile([], updates: filling), maximumBatch: 1, states: buffers).run([:], batch: 1)
         let executable = try device.load(schedule, maximumBatch: 1, states: buffers)
         _ = try executable.run([:], batch: 1)
         let clock = ContinuousClock()

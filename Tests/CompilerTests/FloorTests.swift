@@ -130,6 +130,31 @@ import Testing
         #expect(try work([x.sliced(axis: 1, from: 0, count: 3).sum()], cacheBytes: 200).bytes == 120)
     }
 
+    /// A convolution that reads a part of a larger value fetches that part; its weight and its result are small.
+    @Test func convolutionsOfParts() throws {
+        let image = Tensor.input("image", [.batch, 8, 5, 4])
+        let weight = Tensor.state("w", [1, 2, 3, 1])
+        let y = image.sliced(axis: 1, from: 3, count: 2).convolution(weight)
+        let schedule = try compile([y])
+        #expect(schedule.groups.count == 1)
+        // Two channels of eight, in ten examples.
+        #expect(try work([y], cacheBytes: 2000).bytes == 4 * 10 * 2 * 20 + 4 * 6)
+        let gradient = try gradients(of: y.sum(), with: [weight])
+        // Beside it the one number that the gradient of every result is.
+        #expect(try work(gradient, cacheBytes: 2000).bytes == 4 * 10 * 2 * 20 + 4)
+    }
+
+    /// What is known to be live of a weight is what is not known to be dead.
+    @Test func liveWeights() {
+        let (dense, image) = (
+            WeightMask.dense(.degrees(input: [1, 2, 3], output: [2, 1], strict: true)),
+            WeightMask.convolution(.causal(.a, kernel: [3, 3], outputs: 6, inputs: 3, channelGroups: 3))
+        )
+        for (mask, shape) in [(dense, [2, 3]), (image, [6, 3, 3, 3]), (.dense(.runtime(strict: true)), [2, 3])] {
+            #expect(mask.liveCount(shape: shape) == (0..<shape.reduce(1, *)).count { !mask.isDead($0, shape: shape) })
+        }
+    }
+
     @Test func seconds() {
         let rates = FloorRates(multiplyAdds: 100, exps: 10, bytes: 1000)
         #expect(StepWork(multiplyAdds: 50, exps: 20, bytes: 250).seconds(at: rates) == 0.5 + 2 + 0.25)
