@@ -110,6 +110,14 @@ public enum WeightMask: Hashable, Sendable {
     /// Of a weight `[out, in / groups, kernel..]`.
     case convolution(ConvolutionMask)
 
+    /// How many elements of a weight of some shape are not known to be dead.
+    public func liveCount(shape: [Int]) -> Int {
+        switch self {
+        case .dense(let mask): mask.liveCount ?? shape.reduce(1, *)
+        case .convolution(let mask): mask.liveCount(outputs: shape[0], inputs: shape[1])
+        }
+    }
+
     /// Whether an element of a weight of some shape, in row-major order, is known to be dead.
     public func isDead(_ element: Int, shape: [Int]) -> Bool {
         switch self {

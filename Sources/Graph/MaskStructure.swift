@@ -50,6 +50,16 @@ public enum MaskStructure: Hashable, Sendable {
 }
 
 extension MaskStructure {
+    /// How many weights are live; `nil` when only the running program knows.
+    public var liveCount: Int? {
+        switch self {
+        case .degrees(let input, let output, let strict):
+            Staircase(input: input, output: output, strict: strict).liveCount
+        case .matrix(let bits): bits.liveCount
+        case .runtime: nil
+        }
+    }
+
     /// For each output the ranges of live inputs; `nil` when only the running program knows.
     public func liveRanges(inputs: Int, outputs: Int) -> [[Range<Int>]]? {
         if case .runtime = self { return nil }

@@ -1,4 +1,4 @@
-/// An operation: its shapes, its gradient, what it reads, and what it means in double precision.
+/// An operation: its shapes, its gradient, what it reads, what it costs, and what it means in double precision.
 ///
 /// The remaining two faces, how a CPU and how an OpenCL device run it, belong to the backends. Most operations are
 /// made from the few families that the backends lower as such (elementwise, movement, reduction, product); an
@@ -23,6 +23,10 @@ public protocol Operation: Sendable {
     /// What is known of the output's values without running, from what is known of the inputs'.
     func facts(_ context: RelationContext) -> Facts?
 
+    /// The cost rule: the multiply-adds of one application to `batch` examples. `nil` for what sums no products (elementwise functions,
+    /// movement, reductions) and where nobody knows.
+    func multiplyAdds(_ inputs: [TensorType], _ outputs: [TensorType], batch: Int) -> Work?
+
     /// The meaning, in double precision. `elements` limits the work to some flat output elements, for the operations
     /// that can be computed element by element; the others compute everything.
     func evaluate(_ inputs: [Values], outputs: inout [Values], elements: [Int]?, context: EvaluationContext)
@@ -30,6 +34,7 @@ public protocol Operation: Sendable {
 
 extension Operation {
     public func facts(_ context: RelationContext) -> Facts? { nil }
+    public func multiplyAdds(_ inputs: [TensorType], _ outputs: [TensorType], batch: Int) -> Work? { nil }
 }
 
 extension Operation where Self: Hashable {

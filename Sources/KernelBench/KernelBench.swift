@@ -11,10 +11,12 @@ import OpenCL
 
 struct UnknownCase: Error, CustomStringConvertible {
     let name: String
-    var description: String { "expected products, layers, convolutions, couplings or elementwise, found '\(name)'" }
+    var description: String {
+        "expected products, layers, convolutions, couplings, elementwise or floor, found '\(name)'"
+    }
 }
 
-/// Times of single groups: `kernel-bench products|layers|convolutions|couplings|elementwise [cpu|opencl|opencl:N] [threads] [portable|avx2|avx512]`;
+/// Times of single groups: `kernel-bench products|layers|convolutions|couplings|elementwise|floor [cpu|opencl|opencl:N] [threads] [portable|avx2|avx512]`;
 /// `only=TEXT` takes the convolutions with that text in their names. `MARTLET_KERNELS=gpu` makes an OpenCL processor run the kernels of GPUs.
 @main struct KernelBench {
     static func main() throws {
@@ -33,6 +35,7 @@ struct UnknownCase: Error, CustomStringConvertible {
         case "convolutions": try convolutions(device, only: only)
         case "couplings": try couplings(device)
         case "elementwise": try elementwise(device)
+        case "floor": try floor(device)
         default: throw UnknownCase(name: what)
         }
     }
@@ -65,6 +68,15 @@ struct UnknownCase: Error, CustomStringConvertible {
             try run(
                 function.name, [StateUpdate(Tensor.state("y", x.shape), x.apply(function))], elements: 16_000, bytes: 8)
         }
+    }
+
+    /// The rates that a training step's floor is made of.
+    static func floor(_ device: any Device) throws {
+        let rates = try FloorRates.measure(on: device)
+        print(
+            "product: \(milliseconds(2 * rates.multiplyAdds / 1e12)) GFLOP/s, exp: \(milliseconds(rates.exps / 1e12)) G/s, "
+                + "triad: \(milliseconds(rates.bytes / 1e12)) GB/s, "
+                + "shared cache: \(FloorRates.sharedCacheBytes.map { "\($0) bytes" } ?? "unknown")")
     }
 
     static func time(_ seconds: Double, _ body: () throws -> Void) rethrows -> (minimum: Double, median: Double) {

@@ -154,6 +154,15 @@ public struct Convolution: Operation, Hashable {
         return result
     }
 
+    /// Every live weight meets every position of the output, in all three roles; positions whose tap lies on padding count too. What a
+    /// transposed convolution reads is the output of the convolution whose input gradient it is.
+    public func multiplyAdds(_ inputs: [TensorType], _ outputs: [TensorType], batch: Int) -> Work? {
+        guard let g = try? geometry(inputs) else { return nil }
+        let weights = g.weightShape.reduce(1, *)
+        let live = mask?.liveCount(outputs: g.outputChannels, inputs: g.inputsPerGroup) ?? weights
+        return Work(dense: weights, live: live) * (g.outputCount * inputs[0].shape[0].resolved(batch: batch))
+    }
+
     private func check(_ mask: ConvolutionMask?, _ g: ConvolutionGeometry) throws(GraphError) {
         guard let mask else { return }
         let matrices = mask.taps.compactMap { if case .channels(let bits) = $0 { bits } else { nil } }

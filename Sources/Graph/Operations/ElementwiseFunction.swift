@@ -34,6 +34,14 @@ public enum ElementwiseFunction: Hashable, Sendable {
         }
     }
 
+    /// Whether an element takes about as long as exp's, many times as long as a sum or a product.
+    public var isTranscendental: Bool {
+        switch self {
+        case .exp, .log, .log1p, .expm1, .tanh, .sigmoid, .softplus, .sin, .cos, .erf, .hazard, .power: true
+        default: false
+        }
+    }
+
     public var name: String {
         switch self {
         case .cast(let type): "cast(\(type))"

@@ -60,6 +60,16 @@ public struct Iterate: Operation {
     }
 }
 
+extension Iterate: LoopOperation {
+    /// Once: how often depends on the values.
+    var repetitions: Int { 1 }
+
+    func body(_ inputs: [Tensor], isRead: [Bool]) -> [Tensor] {
+        replacing(
+            Dictionary(uniqueKeysWithValues: zip(captures, inputs.suffix(captures.count))), in: [goesOn] + newCarries)
+    }
+}
+
 extension Tensor {
     /// Repeats `body` while `condition` holds, at most `limit` times; returns the carries and the number of steps, int32.
     ///

@@ -40,6 +40,13 @@ public struct MatrixOperation: Operation, Hashable {
         ]
     }
 
+    /// A decomposition takes n (n² - 1) / 3, solving for the inverse's columns n³ more, a division counted as one.
+    public func multiplyAdds(_ inputs: [TensorType], _ outputs: [TensorType], batch: Int) -> Work? {
+        let n = inputs[0].shape[-1].coefficient
+        let matrices = Shape(Array(inputs[0].shape.dimensions.dropLast(2))).count.resolved(batch: batch)
+        return Work((n * (n * n - 1) / 3 + (function == .inverse ? n * n * n : 0)) * matrices)
+    }
+
     /// Decomposes in place with partial pivoting (Golub and Van Loan, algorithm 3.4.1): the order of rows.
     public static func decompose(_ a: inout [Double], _ n: Int) -> (order: [Int], sign: Double) {
         var order = Array(0..<n)
@@ -169,6 +176,13 @@ public struct TriangularSolve: Operation, Hashable {
                 }, output: (0..<count * n * m).map { Int32($0 / (n * m)) }, count: count),
             .rows(outer: count, rows: (0..<n).map { forwards ? [0..<$0 + 1] : [$0..<n] }, inputCount: n, inner: m),
         ]
+    }
+
+    /// One triangle with its diagonal, whose divisions count as one each.
+    public func multiplyAdds(_ inputs: [TensorType], _ outputs: [TensorType], batch: Int) -> Work? {
+        let n = inputs[0].shape[-1].coefficient
+        let columns = outputs[0].shape.removing(axes: [outputs[0].shape.rank - 2]).count.resolved(batch: batch)
+        return Work(dense: n * n, live: n * (n + 1) / 2) * columns
     }
 
     public func evaluate(_ inputs: [Values], outputs: inout [Values], elements: [Int]?, context: EvaluationContext) {

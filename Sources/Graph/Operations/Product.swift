@@ -63,6 +63,10 @@ public struct MatrixProduct: Operation, Hashable {
         return result
     }
 
+    public func multiplyAdds(_ inputs: [TensorType], _ outputs: [TensorType], batch: Int) -> Work? {
+        Work(outputs[0].shape.count.resolved(batch: batch) * inputs[0].shape[-1].resolved(batch: batch))
+    }
+
     /// A relation given element by element, as rows over the flattened input.
     private func sparse(
         _ rowCount: Int, inputCount: Int, outputCount: Int, _ reads: (Int) -> [[Int]]
@@ -165,6 +169,12 @@ public struct MaskedProduct: Operation, Hashable {
         case .inputGradient: return [TensorType(Shape([a[0], inCount]), inputs[0].element)]
         case .weightGradient: return [TensorType(Shape([outCount, inCount]), inputs[0].element)]
         }
+    }
+
+    /// Every live weight meets every row, in all three roles.
+    public func multiplyAdds(_ inputs: [TensorType], _ outputs: [TensorType], batch: Int) -> Work? {
+        let (rows, inCount, outCount) = extents(inputs.map { $0.shape.resolved(batch: batch) })
+        return Work(dense: inCount * outCount, live: mask.liveCount ?? inCount * outCount) * rows
     }
 
     private func extents(_ shapes: [[Int]]) -> (rows: Int, inputs: Int, outputs: Int) {

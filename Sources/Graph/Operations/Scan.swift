@@ -188,6 +188,22 @@ private struct RowSum {
     }
 }
 
+extension Scan: LoopOperation {
+    var repetitions: Int { steps }
+
+    /// Slices are the sequences' first, so that what a step reads is known by where it comes from.
+    func body(_ inputs: [Tensor], isRead: [Bool]) -> [Tensor] {
+        let sequences = inputs[carries.count..<carries.count + slices.count]
+        let read = zip(slices, sequences).map { slice, sequence in
+            (slice, sequence.sliced(axis: 0, from: 0, count: 1).reshaped(slice.shape))
+        }
+        let wanted = outputs.indices.filter { isRead[carries.count + $0] }.map { outputs[$0] }
+        return replacing(
+            Dictionary(uniqueKeysWithValues: read + zip(captures, inputs.suffix(captures.count))),
+            in: newCarries + wanted)
+    }
+}
+
 extension Tensor {
     /// Whether reading it again is cheaper than computing it again.
     fileprivate var isWorthKeeping: Bool {

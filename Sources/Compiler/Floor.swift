@@ -1,0 +1,155 @@
+import Graph
+
+/// What a training step has to do on any machine, whatever the program: the numerators of the time below which no step can be.
+///
+///     let work = StepWork([loss], updates: updates, schedule: try compile([loss], updates: updates), batch: 100, cacheBytes: 32 << 20)
+///     let rates = try FloorRates.measure(on: device)
+///     print(work.seconds(at: rates))
+public struct StepWork: Hashable, Sendable, Codable {
+    /// Of live weights and of everything else that sums products, gradients included, each equal application once: what a program
+    /// computes again to save memory is not counted.
+    public var multiplyAdds: Int
+    /// Elements of exp, log, tanh and their like; each counts as one exp.
+    public var exps: Int
+    /// Bytes that go from or to memory, as they do not fit a cache.
+    public var bytes: Int
+
+    public init(multiplyAdds: Int, exps: Int, bytes: Int) {
+        self.multiplyAdds = multiplyAdds
+        self.exps = exps
+        self.bytes = bytes
+    }
+
+    /// Multiply-adds and exps are counted in the graph, after equal applications were made one and constants folded. Bytes are counted
+    /// in the schedule, by two rules:
+    ///
+    /// 1. A value that is larger than the cache is fetched by every group that reads it and stored by every group that writes it, as
+    ///    much of it as the group touches.
+    /// 2. If everything a step touches (states, what is fed, constants, and the memory of temporaries that share it) is larger than
+    ///    the cache together, then what outlives a step is not in the cache when the next one starts: each smaller state, input and
+    ///    constant that is read is fetched once, and each such state that is written is stored once.
+    ///
+    /// Temporaries that fit the cache move no bytes, nor does what happens inside a loop.
+    ///
+    /// - Parameters:
+    ///   - outputs, updates, settled: as `compile` was given them. Of settled states (masked weights and their moments) only live
+    ///     elements are moved.
+    ///   - schedule: what `compile` made of them.
+    ///   - batch: how many examples a step has.
+    ///   - cacheBytes: the size of the cache that the processors share.
+    public init(
+        _ outputs: [Tensor], updates: [StateUpdate], settled: [Tensor: WeightMask] = [:], schedule: Schedule,
+        batch: Int,
+        cacheBytes: Int
+    ) {
+        var simplifier = Simplifier()
+        let applications = applications(of: simplifier.simplify(outputs + updates.map(\.value)))
+        multiplyAdds = applications.reduce(0) { $0 + ($1.multiplyAdds(batch: batch)?.live ?? 0) }
+        exps = applications.reduce(0) { sum, application in
+            guard let function = (application.node.operation as? Elementwise)?.function, function.isTranscendental
+            else {
+                return sum
+            }
+            return sum + application.node.types[0].shape.count.resolved(batch: batch) * application.times
+        }
+        var live: [String: Int] = [:]
+        for (state, mask) in settled {
+            if let label = state.placeholder?.label {
+                live[label] = mask.liveCount(shape: state.shape.resolved(batch: batch))
+            }
+        }
+        bytes = schedule.bytesBeyond(cache: cacheBytes, batch: batch, live: live)
+    }
+
+    /// The sum of the three times, as if none went on beside another.
+    public func seconds(at rates: FloorRates) -> Double {
+        Double(multiplyAdds) / rates.multiplyAdds + Double(exps) / rates.exps + Double(bytes) / rates.bytes
+    }
+}
+
+extension Schedule {
+    /// - Parameter live: how many elements of some states exist, by name.
+    fileprivate func bytesBeyond(cache: Int, batch: Int, live: [String: Int]) -> Int {
+        func size(_ value: Int) -> Int { values[value].type.byteCount(batch: batch) }
+        func outlivesStep(_ value: Int) -> Bool {
+            if case .temporary = values[value].storage { false } else { true }
+        }
+        func moved(_ elements: Int, of value: Int) -> Int {
+            var elements = min(elements, values[value].type.shape.count.resolved(batch: batch))
+            if case .state(let name) = values[value].storage, let live = live[name] { elements = min(elements, live) }
+            return elements * values[value].type.element.byteCount
+        }
+        var total = 0
+        var (fetched, stored) = (Set<Int>(), Set<Int>())
+        for group in groups {
+            let (reads, writes) = group.touched(batch: batch)
+            for (value, elements) in reads + writes where size(value) > cache { total += moved(elements, of: value) }
+            fetched.formUnion(reads.map(\.value).filter { outlivesStep($0) && size($0) <= cache })
+            stored.formUnion(writes.map(\.value).filter { outlivesStep($0) && size($0) <= cache })
+        }
+        let together =
+            fetched.union(stored).union(values.indices.filter { outlivesStep($0) && size($0) > cache })
+            .reduce(0) { $0 + moved(.max, of: $1) } + MemoryPlan(self, batch: batch).byteCount
+        if together > cache {
+            total += (Array(fetched) + Array(stored)).reduce(0) { $0 + moved(.max, of: $1) }
+        }
+        return total
+    }
+}
+
+extension Group {
+    /// The values that a group reads and writes, each once, and how many elements of each: of a view, those in it.
+    fileprivate func touched(batch: Int) -> (
+        reads: [(value: Int, elements: Int)], writes: [(value: Int, elements: Int)]
+    ) {
+        typealias Walk = (operands: [Operand], extents: [Extent])
+        func elements(_ walks: [Walk], _ whole: [Int]) -> [(value: Int, elements: Int)] {
+            var counts: [Int: Int] = [:]
+            for walk in walks {
+                for operand in Set(walk.operands) {
+                    guard let value = operand.value else { continue }
+                    // Along axes of stride zero elements repeat.
+                    counts[value, default: 0] += zip(walk.extents, operand.strides).filter { $0.1 != 0 }.reduce(1) {
+                        $0 * $1.0.resolved(batch: batch)
+                    }
+                }
+            }
+            for value in whole { counts[value] = .max }
+            return counts.map { (value: $0.key, elements: $0.value) }
+        }
+        switch kind {
+        case .elementwise(let g):
+            return (elements([(g.inputs, g.iteration)], []), elements([(g.outputs, g.iteration)], []))
+        case .reduction(let g):
+            let all = g.kept + g.reduced
+            return (
+                elements([(g.inputs, all), (g.epilogueInputs, g.kept)], []),
+                elements([(g.stored, all), (g.outputs, g.kept)], [])
+            )
+        case .product(let g):
+            let degrees = g.mask?.runtimeDegrees.map { [$0.input, $0.output] } ?? []
+            return (
+                elements(
+                    [
+                        ([g.a], g.batch + [g.m, g.k]), ([g.b], g.batch + [g.k, g.n]),
+                        (g.epilogueInputs, g.batch + [g.m, g.n]),
+                    ], degrees), elements([(g.outputs, g.batch + [g.m, g.n])], [])
+            )
+        case .convolution(let g):
+            func axes(_ channels: Int, _ spatial: [Int]) -> [Extent] {
+                [g.batch, Extent(channels)] + spatial.map { Extent($0) }
+            }
+            let x = axes(g.geometry.inputChannels, g.geometry.input)
+            let y = axes(g.geometry.outputChannels, g.geometry.output)
+            let weight = g.geometry.weightShape.map { Extent($0) }
+            return (
+                elements(
+                    [
+                        ([g.a], g.role == .forward ? x : y), ([g.b], g.role == .weightGradient ? x : weight),
+                        (g.epilogueInputs, g.shape),
+                    ], []), elements([(g.outputs, g.shape)], [])
+            )
+        case .operation, .loop: return (elements([], reads), elements([], writes))
+        }
+    }
+}
