@@ -5,8 +5,10 @@ import PackageDescription
 let package = Package(
     name: "Martlet",
     products: [
+        // One import for a program of one's own, or the rooms one by one.
+        .library(name: "Martlet", targets: ["Martlet"]),
         .library(
-            name: "Martlet",
+            name: "MartletRooms",
             targets: [
                 "Graph", "Compiler", "CPU", "OpenCL", "Layers", "Distributions", "Bijectors", "Likelihood", "Models",
                 "Datasets", "Training", "Lab",
@@ -57,6 +59,7 @@ let package = Package(
             name: "Lab",
             dependencies: ["Training", .product(name: "ArgumentParser", package: "swift-argument-parser")],
             path: "Sources/Lab"),
+        .target(name: "Martlet", dependencies: ["Lab", "Models"], path: "Sources/Martlet"),
         // 7: experiments, workloads and the program
         .target(name: "Experiments", dependencies: ["Lab", "Models"], path: "experiments"),
         .target(
@@ -73,13 +76,13 @@ let package = Package(
         .testTarget(
             name: "BijectorsTests", dependencies: ["Bijectors", "Models", "Datasets", "CPU", "OpenCL"],
             exclude: ["Goldens"]),
-        .testTarget(name: "ModelsTests", dependencies: ["Models"]),
+        .testTarget(name: "ModelsTests", dependencies: ["Models", "Compiler"]),
         .testTarget(name: "BackendTests", dependencies: ["CPU", "OpenCL", "Datasets"], exclude: ["Goldens"]),
         .testTarget(name: "DatasetsTests", dependencies: ["Datasets"]),
-        .testTarget(name: "TrainingTests", dependencies: ["Training", "CPU", "OpenCL"]),
+        .testTarget(name: "TrainingTests", dependencies: ["Training", "Models", "CPU", "OpenCL"]),
         .testTarget(name: "CPUTests", dependencies: ["CPU", "CPUKernels", "Kernels"]),
         .testTarget(name: "OpenCLTests", dependencies: ["OpenCL", "CPU", "SanitizerOptions"]),
-        .testTarget(name: "CommandLineTests", dependencies: ["martlet", "Datasets", "Graph"]),
+        .testTarget(name: "CommandLineTests", dependencies: ["martlet", "Lab", "Datasets", "Graph"]),
     ],
     swiftLanguageModes: [.v6],
     cLanguageStandard: .gnu2x

@@ -77,12 +77,19 @@ public enum Bench {
         public let per_second: Double
         /// Bytes on the device: states, fed buffers and everything planned.
         public let peak_bytes: Int
+        /// Where the floor was asked for: the least time that the step's work takes at this machine's rates of the same minute, what it
+        /// is made of, and the median over it.
+        public var floor_ms: Double?
+        public var over_floor: Double?
+        public var work: StepWork?
+        public var rates: FloorRates?
     }
 
     /// - Parameter settings: `key=value`s to change in the workload's configuration, for series; what is timed is then no longer
     ///   the peer's workload.
     public static func run(
-        _ workload: Workload, _ what: String, device: any Device, seconds: Double, settings: [String] = []
+        _ workload: Workload, _ what: String, device: any Device, seconds: Double, settings: [String] = [],
+        withFloor: Bool = false
     ) throws -> Row {
         switch workload.kind {
         case .product(let m, let k, let n):
@@ -90,13 +97,14 @@ public enum Bench {
         case .model(let make):
             var model = try make()
             for setting in settings { try model.configuration.set(setting) }
-            return try Self.model(workload.name, model, what, device, seconds)
+            return try Self.model(workload.name, model, what, device, seconds, withFloor)
         }
     }
 
     /// A model's training step on one resident batch (forward, backward, optimizer), or a batch drawn.
     private static func model(
-        _ name: String, _ workload: Workload.Model, _ what: String, _ device: any Device, _ seconds: Double
+        _ name: String, _ workload: Workload.Model, _ what: String, _ device: any Device, _ seconds: Double,
+        _ withFloor: Bool
     ) throws -> Row {
         let (configuration, examples, sampleBatch) = (workload.configuration, workload.examples, workload.sampleBatch)
         let run = try Run(configuration, examples: examples, device: device)
@@ -128,10 +136,23 @@ public enum Bench {
             feeds[name] = .device(buffer)
             bytes += buffer.byteCount
         }
-        return try time(
+        var row = try time(
             name, what, device, batch: batch, parameters: parameterCount, seconds, least: 3,
             bytes: executable.plannedBytes + run.states.byteCount + bytes
         ) { _ = try executable.run(feeds, batch: batch) }
+        if withFloor { try addFloor(to: &row, program, batch, device) }
+        return row
+    }
+
+    /// Measures the rates right behind the step, as a shared machine is another one a minute later.
+    private static func addFloor(to row: inout Row, _ program: TrainingProgram, _ batch: Int, _ device: any Device) throws
+    {
+        let rates = try FloorRates.measure(on: device)
+        let work = program.work(batch: batch, cacheBytes: FloorRates.sharedCacheBytes ?? 32 << 20)
+        let floor = work.seconds(at: rates) * 1e3
+        row.floor_ms = (floor * 1000).rounded() / 1000
+        row.over_floor = (row.median_ms / floor * 1000).rounded() / 1000
+        (row.work, row.rates) = (work, rates)
     }
 
     /// A plain float32 product `m x k x n`; the second operand counts as the parameters.

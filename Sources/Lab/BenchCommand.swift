@@ -17,6 +17,11 @@ struct BenchCommand: ParsableCommand {
     @Option(
         name: .customLong("set"), help: "key=value: changes a workload's setting, such as batch or hidden, for series.")
     var settings: [String] = []
+    @Flag(
+        help:
+            "Print beside each training step its floor: live multiply-adds over this machine's rate of a product, exps over its rate of exps, bytes beyond a cache over its rate of a triad, all measured in the same minute."
+    )
+    var floor = false
     @Flag(help: "Print JSON lines.") var json = false
 
     func run() throws {
@@ -37,13 +42,15 @@ struct BenchCommand: ParsableCommand {
         }
         for workload in chosen {
             for activity in workload.activities where wanted.contains(activity) {
-                let row = try Bench.run(workload, activity, device: device, seconds: seconds, settings: settings)
+                let row = try Bench.run(workload, activity, device: device, seconds: seconds, settings: settings, withFloor: floor)
                 if json {
                     try printJSON(row)
                 } else {
                     print(
                         "\(row.workload) \(row.what): \(fixed(row.median_ms, 3)) ms (least \(fixed(row.min_ms, 3)), \(row.runs) runs), \(fixed(row.per_second, 1)) a second, \(bytes(row.peak_bytes))"
-                    )
+                            + (row.floor_ms.map {
+                                "; floor \(fixed($0, 3)) ms, \(fixed(row.over_floor ?? 0, 2)) times that"
+                            } ?? ""))
                 }
             }
         }

@@ -38,10 +38,19 @@ public struct ModelDescription: Encodable, Sendable {
 }
 
 extension LikelihoodModel {
-    /// The model in numbers. Layers are found by one walk over the graph of an example, so that what costs something is listed,
-    /// whatever it is made of.
+    /// The model in numbers. Layers are found by one walk over the graph of an example, which asks every operation what it costs: a
+    /// dense, masked, convolutional or recurrent layer, attention, and what an author made up, alike.
     public func describe() throws -> ModelDescription {
+        let names = Dictionary(uniqueKeysWithValues: namedParameters().map { ($0.parameter.label, $0.name) })
         var result = ModelDescription()
+        result.layers = contractions(of: try describedGraph(makeInput(), makeContext())).map { found in
+            let label = found.weight?.placeholder?.label
+            let name = label.map { names[$0] ?? $0 } ?? found.operation
+            return ModelDescription.Layer(
+                name: name.hasSuffix(".weight") ? String(name.dropLast(7)) : name, shape: found.shape,
+                multiplyAdds: found.dense, liveMultiplyAdds: found.live, inputDegrees: found.degrees?.input,
+                outputDegrees: found.degrees?.output, isStrict: found.degrees?.isStrict)
+        }
         annotate(&result)
         return result
     }

@@ -28,6 +28,8 @@ public struct TrainingProgram {
     public let schedule: Schedule
     /// The names of everything that a step has to be fed.
     public var inputs: [String] { schedule.inputs.map { schedule.values[$0].label } }
+    /// What the schedule was compiled from, for counts of its work.
+    private let graph: (loss: Tensor, updates: [StateUpdate], settled: [Tensor: WeightMask])
     /// Names and shapes of the states beside the parameters.
     public let optimizerStates: [(name: String, shape: [Int])]
 
@@ -83,6 +85,14 @@ public struct TrainingProgram {
             if let mask = parameter.mask { for state in own { settled[state] = mask } }
         }
         optimizerStates = states.map { (name: $0.0, shape: $0.1) }
+        graph = (loss, updates, settled)
         schedule = try compile([loss], updates: updates, settled: settled)
+    }
+
+    /// What no program of the same step is spared: the algorithm's live multiply-adds, exps, and bytes that do not fit a cache.
+    public func work(batch: Int, cacheBytes: Int) -> StepWork {
+        StepWork(
+            [graph.loss], updates: graph.updates, settled: graph.settled, schedule: schedule, batch: batch,
+            cacheBytes: cacheBytes)
     }
 }

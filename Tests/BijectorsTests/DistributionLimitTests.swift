@@ -3,6 +3,7 @@ import CPU
 import Compiler
 import Graph
 import Layers
+import Models
 import Testing
 
 @testable import Distributions

@@ -5,6 +5,7 @@ import Datasets
 import Graph
 import Layers
 import Models
+import Likelihood
 import Testing
 
 @testable import Distributions
@@ -138,7 +139,7 @@ import Testing
         let x = Tensor.input("x", [.batch, Extent(d)])
         let values = Values(shape: [batch, d], elements: (0..<batch * d).map { Double(($0 * 7 + $0 / 3) % levels) })
         for noise in [
-            UniformDequantization() as any Dequantization,
+            UniformDequantization(levels: levels) as any Dequantization,
             VariationalDequantization(variables: d, levels: levels, hidden: [6]),
         ] {
             var bound: [String: Values] = ["x": values]
@@ -149,7 +150,7 @@ import Testing
                 bound[parameter.label] = HostArray(start, shape: parameter.shape).values
             }
             for (name, feed) in RandomSource.feeds(seed: 5, examples: Array(0..<batch)) { bound[name] = feed.values }
-            let (y, log) = noise.dequantize(x, RandomSource())
+            let (y, log) = noise.dequantize(x, Context())
             let found = try Interpreter(batch: batch, bound).run([y, log])
             for (a, b) in zip(found[0].elements, values.elements) { #expect(a >= b && a < b + 1) }
             // E[1 / q] over draws of q is the volume of the cube.

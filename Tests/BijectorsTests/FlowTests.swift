@@ -198,7 +198,7 @@ private func states(_ flow: Flow, _ device: any Device, noise: Double = 0.3) thr
             #expect(throws: GraphError.self) {
                 try compile([flow.bijector.inverse(.input("z", [.batch, 36]), Context()).value])
             }
-            #expect(throws: GraphError.self) { try flow.prove() }
+            #expect(throws: GraphError.self) { try flow.proveStructure() }
         }
     }
 
@@ -213,7 +213,7 @@ private func states(_ flow: Flow, _ device: any Device, noise: Double = 0.3) thr
             (Sylvester(3, .orthogonal(columns: 2)), [1]),
         ]
         // More latents, or a larger image, than the levels of a flow have.
-        let glow = Flow.glow(channels: 1, height: 4, width: 4, levels: 2, steps: 1, hidden: 2).bijector
+        let glow = Flow.glow(channels: 1, height: 4, width: 4, scales: 2, steps: 1, hidden: 2).bijector
         for count in [15, 20] {
             #expect(throws: GraphError.self) {
                 try compile([glow.inverse(.input("z", [.batch, Extent(count)]), Context()).value])
@@ -274,7 +274,7 @@ private func states(_ flow: Flow, _ device: any Device, noise: Double = 0.3) thr
             .half(keepsSecond: false), AffineTransformer(),
             conditioner: ConvolutionNetwork(channels: [2, 4], kernels: [3], startsAtIdentity: false))
         let chain = Chain([Squeeze(), coupling])
-        let flow = Flow.glow(channels: 1, height: 8, width: 8, levels: 2, steps: 1, hidden: 4)
+        let flow = Flow.glow(channels: 1, height: 8, width: 8, scales: 2, steps: 1, hidden: 4)
         let inverses: [(any Bijector, Shape)] = [
             (Inverted(chain), [.batch, 4, 4, 4]), (Chain([chain, Inverted(chain)]), [.batch, 1, 8, 8]),
             (Inverted(Inverted(Inverted(chain))), [.batch, 4, 4, 4]), (Inverted(flow.bijector), [.batch, 64]),

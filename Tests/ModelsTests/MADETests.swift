@@ -2,6 +2,7 @@ import Compiler
 import Distributions
 import Graph
 import Layers
+import Likelihood
 import Testing
 
 @testable import Models
@@ -12,13 +13,13 @@ import Testing
         for (name, parameter) in model.namedParameters() {
             var values = parameter.initialValue(named: name, seed: seed).values
             for i in values.elements.indices { values.elements[i] *= scale }
-            result[name] = values
+            result[parameter.label] = values
         }
         return result
     }
 
     /// exp(log p) summed over every input of a discrete model.
-    private func total(_ model: MADE, _ orders: ModelOrders, levels: Int, extra: [String: Values] = [:]) throws
+    private func total(_ model: MADE, levels: Int, extra: [String: Values] = [:]) throws
         -> Double
     {
         let d = model.variableCount
@@ -32,52 +33,40 @@ import Testing
             }
         }
         let x = Tensor.input("x", [.batch, Extent(d)])
-        let logp = model.logProbability(x, orders)
+        let logp = model.logProbability(x)
         let bound = bindings(model).merging(extra) { a, _ in a }.merging(["x": inputs]) { a, _ in a }
         return try Interpreter(batch: count, bound).run(logp).elements.reduce(0) { $0 + Math.exp($1) }
     }
 
     @Test(arguments: [false, true]) func bernoulliSumsToOne(direct: Bool) throws {
         let sampler = MaskSampler(variables: 10, hidden: [13, 11], ordering: .random, seed: 5)
-        let (order, hidden) = sampler.mask(0)
-        let orders = ModelOrders.constant(order: order, hidden: hidden)
-        let model = MADE(variables: 10, hidden: [13, 11], hasDirectConnections: direct, orders: orders)
-        #expect(abs(try total(model, orders, levels: 2) - 1) < 1e-9)
-        #expect(try model.proveAutoregressive(orders).dependencies?.present == 45)
+        let model = MADE([10], masks: sampler, hasDirectConnections: direct)
+        #expect(abs(try total(model, levels: 2) - 1) < 1e-9)
+        #expect(try model.proveAutoregressive().dependencies?.present == 45)
     }
 
     @Test func ordersKnownAtRunTimeSumToOne() throws {
         let sampler = MaskSampler(variables: 10, hidden: [9, 8], isOrderAgnostic: true, drawsDegrees: true, seed: 7)
-        let order = Tensor.input("degrees.0", [10], .int32)
-        let hidden = [Tensor.input("degrees.1", [9], .int32), .input("degrees.2", [8], .int32)]
-        let orders = ModelOrders.runtime(order: order, hidden: hidden)
-        let model = MADE(variables: 10, hidden: [9, 8], hasDirectConnections: true, orders: orders)
-        #expect(try model.proveAutoregressive(orders).isSymbolic)
+        let model = MADE([10], masks: sampler, hasDirectConnections: true, cycle: nil)
+        #expect(try model.proveAutoregressive().isSymbolic)
         for k in 0..<3 {
-            let mask = sampler.mask(k)
-            var extra: [String: Values] = [:]
-            for (index, degrees) in ([mask.order] + mask.hidden).enumerated() {
-                extra["degrees.\(index)"] = Values(shape: [degrees.count], elements: degrees.map { Double($0) })
-            }
-            #expect(abs(try total(model, orders, levels: 2, extra: extra) - 1) < 1e-9)
+            let extra = model.feeds(step: k).mapValues { $0.values }
+            #expect(extra["degrees.0"]?.elements == sampler.order(model.cycle.map { k % $0 } ?? k).index.map { Double($0) })
+            #expect(abs(try total(model, levels: 2, extra: extra) - 1) < 1e-9)
         }
     }
 
     @Test func categoricalSumsToOne() throws {
         let sampler = MaskSampler(variables: 5, hidden: [17], ordering: .given([2, 0, 4, 1, 3]))
-        let (order, hidden) = sampler.mask(0)
-        let orders = ModelOrders.constant(order: order, hidden: hidden)
-        let model = MADE(variables: 5, hidden: [17], conditional: Categorical(levels: 4), orders: orders)
-        #expect(abs(try total(model, orders, levels: 4) - 1) < 1e-9)
-        #expect(throws: Never.self) { try model.proveAutoregressive(orders) }
+        let model = MADE([5], conditional: Categorical(levels: 4), masks: sampler)
+        #expect(abs(try total(model, levels: 4) - 1) < 1e-9)
+        #expect(throws: Never.self) { try model.proveAutoregressive() }
     }
 
     @Test func mixtureIntegratesToOne() throws {
-        let (order, hidden) = MaskSampler(variables: 2, hidden: [9]).mask(0)
-        let orders = ModelOrders.constant(order: order, hidden: hidden)
         let model = MADE(
-            variables: 2, hidden: [9], conditional: MixtureOfGaussians(components: 3), activation: .tanh, orders: orders
-        )
+            [2], conditional: MixtureOfGaussians(components: 3), masks: MaskSampler(variables: 2, hidden: [9]),
+            activation: .tanh)
         let side = 200
         let width = 24.0
         var grid = Values(shape: [side * side, 2])
@@ -86,7 +75,7 @@ import Testing
             grid.elements[i * 2 + 1] = (Double(i / side) + 0.5) / Double(side) * width - width / 2
         }
         let x = Tensor.input("x", [.batch, 2])
-        let logp = model.logProbability(x, orders)
+        let logp = model.logProbability(x)
         let values = try Interpreter(batch: side * side, bindings(model, scale: 1).merging(["x": grid]) { a, _ in a })
             .run(logp)
         let cell = (width / Double(side)) * (width / Double(side))
@@ -94,8 +83,7 @@ import Testing
     }
 
     @Test func parametersAreNamedAsInPyTorch() {
-        let (order, hidden) = MaskSampler(variables: 4, hidden: [6, 5]).mask(0)
-        let model = MADE(variables: 4, hidden: [6, 5], orders: .constant(order: order, hidden: hidden))
+        let model = MADE([4], masks: MaskSampler(variables: 4, hidden: [6, 5]))
         #expect(
             model.namedParameters().map(\.name) == [
                 "layers.0.weight", "layers.0.bias", "layers.1.weight", "layers.1.bias", "layers.2.weight",
@@ -111,12 +99,11 @@ import Testing
             case "categorical": Categorical(levels: 3)
             default: MixtureOfGaussians(components: 2)
             }
-        let (order, hidden) = MaskSampler(variables: 7, hidden: [12, 9], ordering: .random).mask(0)
-        let orders = ModelOrders.constant(order: order, hidden: hidden)
-        let model = MADE(variables: 7, hidden: [12, 9], conditional: conditional, orders: orders)
+        let model = MADE(
+            [7], conditional: conditional, masks: MaskSampler(variables: 7, hidden: [12, 9], ordering: .random))
         let x = Tensor.input("x", [.batch, 7])
-        let (drawn, parameters) = model.draw(x, orders, RandomSource())
-        let index = Order(index: order.map { $0 - 1 })
+        let (drawn, parameters) = model.draw(x)
+        let index = model.order
         let program = try SamplingProgram(variable: x, drawn: drawn, order: index, outputs: [parameters])
         var bound = bindings(model)
         for (name, feed) in RandomSource.feeds(seed: 42, examples: [0, 1, 2, 3, 4]) { bound[name] = feed.values }
@@ -135,8 +122,9 @@ import Testing
     /// Degrees for another number of layers than there are.
     @Test func degreesForEveryHiddenLayer() async {
         await #expect(processExitsWith: .failure) {
-            _ = MADE(
-                variables: 3, hidden: [3], orders: .constant(order: [1, 2, 3], hidden: [[1, 1, 2], [1, 1, 2]]))
+            let model = MADE([3], masks: MaskSampler(variables: 3, hidden: [3]))
+            let orders = ModelOrders.constant(order: .natural(3), hidden: [[0, 0, 1], [0, 0, 1]])
+            _ = model.conditionalParameters(model.makeInput(), Context(orders: orders))
         }
     }
 }

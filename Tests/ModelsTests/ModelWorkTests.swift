@@ -3,6 +3,7 @@ import Compiler
 import Distributions
 import Graph
 import Layers
+import Likelihood
 import Testing
 
 @testable import Models
@@ -16,7 +17,7 @@ import Testing
                 name, parameter in
                 let count = parameter.shape.reduce(1, *)
                 let live = (0..<count).count { parameter.mask?.isDead($0, shape: parameter.shape) != true }
-                return (name, Work(dense: count, live: live))
+                return (parameter.label, Work(dense: count, live: live))
             })
     }
 
@@ -28,36 +29,41 @@ import Testing
     @Test func inverseAutoregressiveFlow() throws {
         let flow = Inverted(
             Autoregressive(.natural(5), AffineTransformer(.standardize), hidden: [7, 6], startsAtIdentity: false))
-        flow.namedParameters()
-        let found = contractions(of: [flow.inverse(.input("z", [.batch, 5]), Pass()).value])
+        let found = contractions(of: [flow.inverse(.input("z", [.batch, 5]), Context()).value])
         let expected = matrices(flow)
         #expect(listed(found) == expected)
         #expect(found.allSatisfy { $0.live < $0.dense && $0.degrees != nil } && found.count == 3)
         #expect(found.map(\.degrees?.isStrict) == [false, false, true])
         // Its density takes a pass for every variable; the first one, which reads none, too.
-        let density = contractions(of: [flow.forward(.input("x", [.batch, 5]), Pass()).value])
+        let density = contractions(of: [flow.forward(.input("x", [.batch, 5]), Context()).value])
         #expect(listed(density) == expected.mapValues { $0 * 5 })
     }
 
     /// Encoder, what comes out of it, the flow between and the decoder, for one draw and for three.
     @Test func autoencoder() throws {
-        let vae = VAE(variables: 6, latents: 4, hidden: [9, 8], posterior: .iaf(layers: 2, hidden: [7]))
+        let vae = try VAE([6]) {
+            $0.latents = 4
+            $0.hidden = [9, 8]
+            $0.posterior = "iaf:2"
+            $0.iafHidden = [7]
+        }
         let x = Tensor.input("x", [.batch, 6])
         let expected = matrices(vae)
-        #expect(listed(contractions(of: [vae.logWeights(x, draws: 1, RandomSource())])) == expected)
-        let three = listed(contractions(of: [vae.logWeights(x, draws: 3, RandomSource())]))
-        for (name, work) in expected {
+        #expect(listed(contractions(of: [vae.logWeights(x, draws: 1, Context())])) == expected)
+        let three = listed(contractions(of: [vae.logWeights(x, draws: 3, Context())]))
+        for (name, parameter) in vae.namedParameters() {
+            guard let work = expected[parameter.label] else { continue }
             let isOnce =
                 name.hasPrefix("encoder") || name.hasPrefix("mean") || name.hasPrefix("logDeviation")
                 || name.hasPrefix("context")
-            #expect(three[name] == work * (isOnce ? 1 : 3), "\(name)")
+            #expect(three[parameter.label] == work * (isOnce ? 1 : 3), "\(name)")
         }
     }
 
     /// Convolutions at every position, and the matrices of the 1x1 convolutions too.
     @Test(arguments: [false, true]) func glow(decomposed: Bool) {
         let flow = Flow.glow(
-            channels: 1, height: 4, width: 6, levels: 1, steps: 1, hidden: 5, decomposed: decomposed)
+            channels: 1, height: 4, width: 6, scales: 1, steps: 1, hidden: 5, decomposed: decomposed)
         let found = contractions(of: [flow.logProbability(Tensor.input("x", flow.shape))])
         #expect(found.filter { $0.shape.count == 4 }.map(\.shape) == [[5, 2, 3, 3], [5, 5, 1, 1], [4, 5, 3, 3]])
         #expect(found.filter { $0.shape.count == 4 }.map(\.dense) == [5 * 2 * 9, 5 * 5, 4 * 5 * 9].map { $0 * 6 })
@@ -66,11 +72,15 @@ import Testing
     }
 
     /// Dense layers at every position, and what attention multiplies with itself.
-    @Test func transformer() {
-        let model = ImageTransformer(shape: [1, 3, 4], width: 6, heads: 2, blocks: 2)
+    @Test func transformer() throws {
+        let model = try ImageTransformer([1, 3, 4]) {
+            $0.width = 6
+            $0.heads = 2
+            $0.blocks = 2
+        }
         let x = Tensor.input("x", [.batch, 12])
-        let found = contractions(of: [model.conditionalParameters(x, ForwardContext())])
-        for (name, work) in matrices(model) where name != "places" {
+        let found = contractions(of: [model.conditionalParameters(x, Context())])
+        for (name, work) in matrices(model) where name != model.positionEmbedding.label {
             #expect(found.first { $0.weight?.placeholder?.label == name }?.work == work * 12, "\(name)")
         }
         let attention = found.filter { $0.weight == nil }
@@ -81,13 +91,16 @@ import Testing
 
     /// What a model says it costs is what its sampler computes.
     @Test func sampler() throws {
-        let orders = ModelOrders.constant(order: [3, 1, 5, 2, 4], hidden: [[1, 2, 3, 4, 1, 2], [1, 4, 2, 3]])
-        let model = MADE(variables: 5, hidden: [6, 4], hasDirectConnections: true, orders: orders)
+        let model = try MADE([5]) {
+            $0.hidden = [6, 4]
+            $0.ordering = "2,0,4,1,3"
+            $0.direct = true
+        }
         let x = Tensor.input("x", [.batch, 5])
-        let (drawn, parameters) = model.draw(x, orders, RandomSource())
+        let (drawn, parameters) = model.draw(x)
         let program = try SamplingProgram(
-            variable: x, drawn: drawn, order: Order(index: [2, 0, 4, 1, 3]), outputs: [parameters])
-        let found = contractions(of: [model.logProbability(x, orders)])
+            variable: x, drawn: drawn, order: model.order, outputs: [parameters])
+        let found = contractions(of: [model.logProbability(x)])
         #expect(found.reduce(0) { $0 + $1.live } == program.multiplyAdds)
         #expect(listed(found) == matrices(model))
     }

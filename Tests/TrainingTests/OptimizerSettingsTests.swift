@@ -3,6 +3,8 @@ import Datasets
 import FoundationEssentials
 import Graph
 import Layers
+import Likelihood
+import Models
 import Testing
 
 @testable import Training
@@ -131,7 +133,7 @@ import Testing
             let run = try Run(configuration, examples: ExampleShape([4]), device: CPUDevice(threads: 1))
             try run.initialize()
             let before = -Estimate(try run.logProbability(data.valid)).mean
-            let trainer = try Trainer(run, dataset: data, folder: nil)
+            let trainer = try Trainer(run, train: data[.train], valid: data[.valid], folder: nil)
             try trainer.start()
             _ = try trainer.train()
             return (before - trainer.bestValidation, try run.makeTrainingProgram().optimizerStates.map(\.name))
@@ -146,8 +148,8 @@ import Testing
     @Test func ownRulesAreInNoFile() throws {
         let own = RunConfiguration(MADE.Settings()) { $0.optimizer = .own(Lion(beta1: 0.9, beta2: 0.99)) }
         var changed = own
-        try changed.set("rate=0.5")
-        #expect(changed.rate == 0.5 && changed.optimizer == own.optimizer)
+        try changed.set("learningRate=0.5")
+        #expect(changed.learningRate == 0.5 && changed.optimizer == own.optimizer)
         #expect(
             own.optimizer != .own(Lion(beta1: 0.5, beta2: 0.99)) && own.optimizer != .own(SGD())
                 && own.optimizer != .sgd)

@@ -3,6 +3,7 @@ import Compiler
 import Distributions
 import Graph
 import Layers
+import Likelihood
 import Models
 import Testing
 
@@ -10,8 +11,6 @@ import Testing
 
 private struct Scale: Module {
     let weight = Parameter([3], .constant(1))
-
-    init() { namedParameters() }
 }
 
 private struct Pair: Module {
@@ -24,16 +23,17 @@ private struct TwoFlows: Module {
     let posterior = Flow.maf(variables: 2, layers: 2, hidden: [4])
 }
 
-/// Parameters are told apart by their names: two of one name would share one state.
+/// Names of parameters are paths in the module that is asked, and do not depend on who was asked before.
 @Suite struct ParameterTests {
-    @Test func partsOfOneKindHaveParametersOfTheirOwn() throws {
+    @Test func namesArePaths() throws {
         let pair = Pair(first: Scale(), second: Scale())
+        // A part that is asked first, and a tensor that is made first, change nothing.
+        #expect(pair.second.namedParameters().map(\.name) == ["weight"])
+        _ = pair.first.weight.tensor
         #expect(pair.namedParameters().map(\.name) == ["first.weight", "second.weight"])
-        // Asked again, the part knows the name that it has in the whole.
-        #expect(pair.second.namedParameters().map(\.name) == ["second.weight"])
-        #expect(pair.first.weight.tensor.placeholder?.label == "first.weight")
+        #expect(pair.second.namedParameters().map(\.name) == ["weight"])
         let shared = Scale()
-        #expect(Pair(first: shared, second: shared).namedParameters().map(\.name) == ["weight"])
+        #expect(Pair(first: shared, second: shared).namedParameters().map(\.name) == ["first.weight"])
 
         let flows = TwoFlows()
         let parameters = flows.namedParameters()
@@ -44,28 +44,48 @@ private struct TwoFlows: Module {
         #expect(Set(program.optimizerStates.map(\.name)).count == 2 * parameters.count)
     }
 
-    /// A name of a part that stands alone is as it was: files know it.
-    @Test func namesStayWhereNothingCollides() {
-        struct Model: Module { let part = Scale() }
-        #expect(Model().namedParameters().map(\.name) == ["weight"])
+    /// A property may leave itself out of names; names that are then the same are refused where they would share a state.
+    @Test func propertiesMayLeaveThemselvesOut() throws {
+        struct Plain: Module {
+            let part = Scale()
+            func name(ofProperty property: String) -> String { "" }
+        }
+        #expect(Plain().namedParameters().map(\.name) == ["weight"])
+    }
+
+    /// Files of runs from before names were paths in the whole model: parts had named themselves.
+    @Test func formerNamesAreRead() {
+        let names = FormerNames(["bijector.layers.0.weight", "base.layers.0.weight", "dequantization.bijector.bias"])
+        let file = [
+            "bijector.layers.0.weight": 1, "layers.0.weight": 2, "bijector.bias": 3, "optimizer.layers.0.weight.first": 4,
+            "best.bijector.bias": 5, "average.bijector.layers.0.weight": 6,
+        ]
+        #expect(
+            names.today(file) == [
+                "bijector.layers.0.weight": 1, "base.layers.0.weight": 2, "dequantization.bijector.bias": 3,
+                "optimizer.base.layers.0.weight.first": 4, "best.dequantization.bijector.bias": 5,
+                "average.bijector.layers.0.weight": 6,
+            ])
+        let today = ["bijector.layers.0.weight": 1, "base.layers.0.weight": 2, "dequantization.bijector.bias": 3]
+        #expect(names.today(today) == today)
     }
 
     /// What `inspect` counts of a flow of images: its networks are convolutions.
-    @Test func convolutionsOfFlowsAreCounted() {
-        let flow = Flow.glow(channels: 1, height: 4, width: 6, levels: 1, steps: 1, hidden: 5)
-        let layers = FlowModel(flow).describe().layers.filter { $0.shape.count == 4 }
+    @Test func convolutionsOfFlowsAreCounted() throws {
+        let flow = Flow.glow(channels: 1, height: 4, width: 6, scales: 1, steps: 1, hidden: 5)
+        let layers = try flow.describe().layers.filter { $0.shape.count == 4 }
         #expect(layers.map(\.shape) == [[5, 2, 3, 3], [5, 5, 1, 1], [4, 5, 3, 3]])
         // Two by three positions.
         #expect(layers.map(\.multiplyAdds) == [5 * 2 * 9, 5 * 5, 4 * 5 * 9].map { $0 * 6 })
         for decomposed in [false, true] {
             let flow = Flow.glow(
-                channels: 1, height: 4, width: 6, levels: 1, steps: 1, hidden: 5, decomposed: decomposed)
-            let matrices = FlowModel(flow).describe().layers.filter { $0.shape == [4, 4] }
+                channels: 1, height: 4, width: 6, scales: 1, steps: 1, hidden: 5, decomposed: decomposed)
+            let matrices = try flow.describe().layers.filter { $0.shape == [4, 4] }
             #expect(matrices.map(\.multiplyAdds).max() == 16 * 6)
         }
         let vector = Flow.realNVP(variables: 6, layers: 1, hidden: [5])
-        #expect(FlowModel(vector).describe().layers.map(\.multiplyAdds) == [6 * 5, 5 * 12])
-        #expect(FlowModel(vector).describe().layers.map(\.liveMultiplyAdds) == [3 * 5, 5 * 6])
+        #expect(try vector.describe().layers.map(\.multiplyAdds) == [6 * 5, 5 * 12])
+        #expect(try vector.describe().layers.map(\.liveMultiplyAdds) == [3 * 5, 5 * 6])
     }
 
     @Test func twoOfOneNameAreRefused() throws {

@@ -3,6 +3,8 @@ import Compiler
 import Datasets
 import Distributions
 import Graph
+import Layers
+import Likelihood
 import Models
 import Testing
 
@@ -20,7 +22,7 @@ import Testing
         // Larger weights than those that training starts from, so that the conditionals differ from one half.
         for (name, parameter) in run.parameters {
             let values = parameter.initialValue(named: name, seed: 4).floats.map { $0 * 4 }
-            try run.states.set(name, HostArray(values, shape: parameter.shape))
+            try run.states.set(parameter, HostArray(values, shape: parameter.shape))
         }
         return run
     }
@@ -53,12 +55,9 @@ import Testing
             #expect(same.count >= 99, "\(device.summary)")
             // Logits against the full pass on the same pixels.
             let x = compiled.examples
-            let model = try #require(run.model as? MADEModel)
-            let mask = model.masks.mask(0)
+            let model = try #require(run.model as? MADE)
             let full = try run.device.load(
-                compile([model.made.conditionalParameters(run.x, .constant(order: mask.order, hidden: mask.hidden))]),
-                maximumBatch: 100,
-                states: run.states.buffers)
+                compile([model.conditionalParameters(run.x, Context())]), maximumBatch: 100, states: run.states.buffers)
             let logits = try full.run(["x": .host(x)], batch: 100)[0].floats
             let largest = max(1, logits.map { abs($0) }.max()!)
             let worst = zip(compiled.outputs[0].floats, logits).map { abs($0 - $1) }.max()!
@@ -137,14 +136,14 @@ import Testing
         }
         var logs: [Double]
         if agnostic {
-            let model = try #require(run.model as? MADEModel)
+            let model = try #require(run.model as? MADE)
             let base = model.masks.mask(0)
             let sequence = (0..<8).sorted {
-                (observed[$0] ? 0 : 1, base.order[$0]) < (observed[$1] ? 0 : 1, base.order[$1])
+                (observed[$0] ? 0 : 1, base.order.index[$0]) < (observed[$1] ? 0 : 1, base.order.index[$1])
             }
-            let order = Order.sequence(sequence).index.map { $0 + 1 }
+            let orders = ModelOrders.constant(order: .sequence(sequence), hidden: base.hidden)
             let executable = try run.device.load(
-                compile([model.made.logProbability(run.x, .constant(order: order, hidden: base.hidden))]),
+                compile([model.logProbability(run.x, Context(orders: orders))]),
                 maximumBatch: counts.count,
                 states: run.states.buffers)
             logs = try executable.run(["x": .host(HostArray(rows, shape: [counts.count, 8]))], batch: counts.count)[0]
@@ -212,9 +211,9 @@ import Testing
                 })
             let run = try Run(settings, examples: ExampleShape([2]), device: CPUDevice(threads: 1))
             let rows = HostArray((0..<200).map { Float($0 % 17) / 4 - 2 }, shape: [100, 2])
-            try run.initialize(rows)
-            let loss = try (run.model as! FlowModel).objective(run.x, RandomSource()).loss
-            let slopes = try gradients(of: loss, with: run.model.module.parameters.map(\.tensor))
+            try run.initialize(Examples(rows))
+            let loss = run.model.objective(run.x, run.model.makeContext(.train))
+            let slopes = try gradients(of: loss, with: run.model.parameters.map(\.tensor))
             let found = try run.device.load(compile(slopes), maximumBatch: 100, states: run.states.buffers)
                 .run(["x": .host(rows)], batch: 100)
             #expect(found.allSatisfy { $0.floats.allSatisfy(\.isFinite) }, "\(flow)")
@@ -227,11 +226,11 @@ import Testing
             #expect(try deviation(0.01) < 0.5 * deviation(1), "\(flow)")
             // Latents that are no numbers are refused; here a scale of exp(1e30).
             guard flow == "realnvp" else { continue }
-            for (name, parameter) in run.parameters {
+            for (_, parameter) in run.parameters {
                 let ones = [Float](repeating: 1, count: parameter.shape.reduce(1, *))
-                try run.states.set(name, HostArray(ones, shape: parameter.shape))
+                try run.states.set(parameter, HostArray(ones, shape: parameter.shape))
             }
-            #expect(throws: UsageError.self) { try run.encode(HostArray([1, 1e30] as [Float], shape: [1, 2])) }
+            #expect(throws: UsageError.self) { try run.encode(Examples([[1, 1e30]])) }
         }
     }
 
@@ -368,8 +367,10 @@ import Testing
             let naive = try reference.sample(count: 20, options).examples
             options.isNaive = false
             let full = try reference.device.load(
-                compile([try #require(reference.model as? CausalTask).parameters(reference.x)]), maximumBatch: 20,
-                states: reference.states.buffers)
+                compile([
+                    try #require(reference.model as? any AutoregressiveModel).conditionalParameters(
+                        reference.x, reference.model.makeContext())
+                ]), maximumBatch: 20, states: reference.states.buffers)
             for device in try samplingDevices() {
                 let compiled = try makeRun(device).sample(count: 20, options)
                 func same(_ other: HostArray) -> Int {

@@ -2,6 +2,7 @@ import CPU
 import Compiler
 import Datasets
 import Graph
+import Likelihood
 import Models
 import OpenCL
 import Testing
@@ -67,7 +68,7 @@ private func settings(
             try run.initialize()
             var steps = 0
             let trainer = try Trainer(
-                run, dataset: data, folder: folder,
+                run, train: data[.train], valid: data[.valid], folder: folder,
                 report: { report in
                     guard report.validation == nil else { return }
                     steps += 1
@@ -175,7 +176,7 @@ private func settings(
         let run = try Run(configuration, examples: ExampleShape([data.variableCount]), device: device)
         try run.initialize()
         let before = -Estimate(try run.logProbability(data.valid)).mean
-        let trainer = try Trainer(run, dataset: data, folder: RunFolder(try temporaryFolder()))
+        let trainer = try Trainer(run, train: data[.train], valid: data[.valid], folder: RunFolder(try temporaryFolder()))
         try trainer.start()
         _ = try trainer.train()
         #expect(trainer.bestValidation < before - 0.5, "\(optimizer.name)")
@@ -190,7 +191,7 @@ private func settings(
                 $0.optimizer = .sgd
             }, examples: ExampleShape([data.variableCount]), device: device)
         try run.initialize()
-        let trainer = try Trainer(run, dataset: data, folder: RunFolder(try temporaryFolder()))
+        let trainer = try Trainer(run, train: data[.train], valid: data[.valid], folder: RunFolder(try temporaryFolder()))
         try trainer.start()
         let error = #expect(throws: NonFiniteError.self) { try trainer.train() }
         #expect(error?.description.contains("first produced by") == true)
@@ -204,10 +205,10 @@ private func settings(
                 $0.masks = "3"
                 $0.orderAgnostic = true
             }) { $0.epochs = 20 }, examples: ExampleShape([data.variableCount]), device: device)
-        #expect(try (run.model as? MADEModel)?.proof().isSymbolic == true)
+        #expect(try (run.model as? MADE)?.proveAutoregressive().isSymbolic == true)
         try run.initialize()
         let before = -Estimate(try run.logProbability(data.valid)).mean
-        let trainer = try Trainer(run, dataset: data, folder: RunFolder(try temporaryFolder()))
+        let trainer = try Trainer(run, train: data[.train], valid: data[.valid], folder: RunFolder(try temporaryFolder()))
         try trainer.start()
         _ = try trainer.train()
         #expect(trainer.bestValidation < before - 0.5)
@@ -286,7 +287,7 @@ private func settings(
         let (data, device) = (try tinyData(), try CPUDevice(threads: 1))
         let run = try Run(preset, examples: ExampleShape([data.variableCount]), device: device)
         try run.initialize()
-        let trainer = try Trainer(run, dataset: data, folder: folder)
+        let trainer = try Trainer(run, train: data[.train], valid: data[.valid], folder: folder)
         try trainer.start()
         let (arrays, metadata) = try SafeTensors.read(folder.state)
         let wrong = [("stepInEpoch", "-5"), ("metricsLength", "-1"), ("step", "\(Int.max)"), ("epoch", "1.5")]
