@@ -4,7 +4,7 @@ public struct Dependencies {
     public let batch: Int
     /// Inputs before users.
     public let nodes: [Node]
-    private var facts: [Tensor: Facts] = [:]
+    private var knownValues: [Tensor: KnownValues] = [:]
     private var relations: [Tensor: [Relation]] = [:]
     /// The outputs that were asked for, and what they are with every scan written out.
     private let written: [Tensor: Tensor]
@@ -22,8 +22,8 @@ public struct Dependencies {
                 let context = RelationContext(
                     inputs: node.inputs, inputShapes: node.inputs.map { $0.shape.resolved(batch: batch) },
                     outputShape: node.types[index].shape.resolved(batch: batch), output: index,
-                    facts: node.inputs.map { facts[$0] }, batch: batch)
-                if let known = node.operation.facts(context) { facts[Tensor(node, index)] = known }
+                    knownValues: node.inputs.map { knownValues[$0] }, batch: batch)
+                if let known = node.operation.knownValues(context) { knownValues[Tensor(node, index)] = known }
                 let rules = node.operation.relations(context)
                 // An input without a rule would count as one that nothing reads.
                 guard rules.count == node.inputs.count else {
@@ -41,7 +41,7 @@ public struct Dependencies {
     public func count(_ tensor: Tensor) -> Int { tensor.shape.count.resolved(batch: batch) }
 
     /// Elements whose values do not vary.
-    public func facts(_ tensor: Tensor) -> Facts? { facts[written[tensor] ?? tensor] }
+    public func knownValues(_ tensor: Tensor) -> KnownValues? { knownValues[written[tensor] ?? tensor] }
 
     /// One relation for each input of the tensor's node.
     public func relations(_ tensor: Tensor) -> [Relation] { relations[written[tensor] ?? tensor] ?? [] }

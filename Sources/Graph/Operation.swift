@@ -21,7 +21,7 @@ public protocol Operation: Sendable {
     func relations(_ context: RelationContext) -> [Relation]
 
     /// What is known of the output's values without running, from what is known of the inputs'.
-    func facts(_ context: RelationContext) -> Facts?
+    func knownValues(_ context: RelationContext) -> KnownValues?
 
     /// The meaning, in double precision. `elements` limits the work to some flat output elements, for the operations
     /// that can be computed element by element; the others compute everything.
@@ -29,7 +29,7 @@ public protocol Operation: Sendable {
 }
 
 extension Operation {
-    public func facts(_ context: RelationContext) -> Facts? { nil }
+    public func knownValues(_ context: RelationContext) -> KnownValues? { nil }
 }
 
 extension Operation where Self: Hashable {

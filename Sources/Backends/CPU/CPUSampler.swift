@@ -108,7 +108,7 @@ final class CPUSampler: SamplingExecutable {
 
     private func keep<T>(_ values: [T]) -> UnsafePointer<T> { UnsafePointer(tables.keep(values)) }
 
-    private static func fill(_ buffer: CPUBuffer, _ known: Facts, _ element: ElementType, _ lanes: Int) {
+    private static func fill(_ buffer: CPUBuffer, _ known: KnownValues, _ element: ElementType, _ lanes: Int) {
         let bytes = HostArray(
             Values(shape: [known.values.count], elements: known.values.map { $0.isNaN ? 0 : $0 }), as: element)
         bytes.withUnsafeBytes { source in

@@ -161,7 +161,7 @@ struct SamplerBuilder {
             SamplingProgram.Value(
                 count: tensor.shape.count.resolved(batch: 1), element: tensor.elementType,
                 isShared: !tensor.shape.isBatched,
-                storage: storage, known: tensor == variable ? nil : dependencies.facts(tensor),
+                storage: storage, known: tensor == variable ? nil : dependencies.knownValues(tensor),
                 label: tensor.placeholder?.label ?? tensor.node.operation.name))
         valueOf[tensor] = values.count - 1
         return values.count - 1
@@ -210,7 +210,8 @@ struct SamplerBuilder {
                 for p in c * width..<(c + 1) * width where array[p] != array[p - width] { return true }
                 return false
             }
-            return differs(levels[tensor]) || differs(needed[tensor]) || differs(dependencies.facts(tensor)?.isKnown)
+            return differs(levels[tensor]) || differs(needed[tensor])
+                || differs(dependencies.knownValues(tensor)?.isKnown)
         }
         let starts = (0..<channels).filter { c in
             c == 0 || kinds.map { $0[c] != $0[c - 1] } == true || tensors.contains { differs($0, c) }
@@ -264,17 +265,17 @@ struct SamplerBuilder {
         while !isComplete {
             isComplete = true
             for node in nodes where !apart.contains(Tensor(node)) {
-                guard let facts = dependencies.facts(Tensor(node)) else { continue }
+                guard let knownValues = dependencies.knownValues(Tensor(node)) else { continue }
                 let isAbsent = node.inputs.contains { input in
                     guard case .tensor(let base) = fusion.view(input).base,
                         base == variable || !(base.node.operation is Placeholder || base.node.operation is Constant)
                     else { return false }
-                    let (late, own, isRead) = (levels[input], dependencies.facts(input)?.isKnown, needed[input])
+                    let (late, own, isRead) = (levels[input], dependencies.knownValues(input)?.isKnown, needed[input])
                     return results.contains { result in
                         guard result != Tensor(node) else { return false }
-                        let (level, known) = (levels[result], dependencies.facts(result)?.isKnown)
-                        return facts.isKnown.indices.contains { e in
-                            facts.isKnown[e] && known?[e] != true && own?[e] != true
+                        let (level, known) = (levels[result], dependencies.knownValues(result)?.isKnown)
+                        return knownValues.isKnown.indices.contains { e in
+                            knownValues.isKnown[e] && known?[e] != true && own?[e] != true
                                 && (isRead?[e] != true || late?[e] ?? -1 > level?[e] ?? -1)
                         }
                     }
@@ -293,7 +294,7 @@ struct SamplerBuilder {
         let result = Tensor(anchor)
         let all = (isRead(result, outside: cluster) ? [result] : []) + stored
         // The epilogue joins its anchor where both can be computed at the same step.
-        let together = all.allSatisfy { dependencies.facts($0) == nil && levels[$0] == levels[result] }
+        let together = all.allSatisfy { dependencies.knownValues($0) == nil && levels[$0] == levels[result] }
         let kinds = try channelKinds(anchor)
         let isWhole = kinds == nil && !(anchor.operation is Graph.Reduction)
         let prepared = try (anchor.operation as? Graph.Reduction).map { try prepare($0, anchor, cluster) }
@@ -379,7 +380,7 @@ struct SamplerBuilder {
         _ tensors: [Tensor], _ cluster: Cluster, _ layout: SamplerLayout, target: SamplingProgram.Table? = nil
     ) {
         let target = target ?? layout.target
-        let analyses = tensors.map { (levels[$0], needed[$0], dependencies.facts($0)?.isKnown) }
+        let analyses = tensors.map { (levels[$0], needed[$0], dependencies.knownValues($0)?.isKnown) }
         var bySteps = [[Int32]](repeating: [], count: stepCount)
         for (p, place) in target.positions.enumerated() {
             let place = Int(place)

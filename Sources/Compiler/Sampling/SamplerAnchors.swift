@@ -74,15 +74,15 @@ extension SamplerBuilder {
             case .value(let left) = x.source, case .value(let right) = y.source
         else { throw unsupported(node) }
         // What is structurally zero on either side is not visited.
-        let facts = (dependencies.facts(node.inputs[0]), dependencies.facts(node.inputs[1]))
+        let known = (dependencies.knownValues(node.inputs[0]), dependencies.knownValues(node.inputs[1]))
         var rows = [[segment(0, k, a.stride, b.stride)]]
         var row = [Int32](repeating: 0, count: count)
-        if facts.0 != nil || facts.1 != nil {
+        if known.0 != nil || known.1 != nil {
             rows = []
             for e in 0..<count {
                 let (r, i, j) = (e / (m * n), e / n % m, e % n)
                 var live: [Range<Int>] = []
-                for t in 0..<k where facts.0?[(r * m + i) * k + t] != 0 && facts.1?[(r * k + t) * n + j] != 0 {
+                for t in 0..<k where known.0?[(r * m + i) * k + t] != 0 && known.1?[(r * k + t) * n + j] != 0 {
                     if let last = live.last, last.upperBound == t {
                         live[live.count - 1] = last.lowerBound..<t + 1
                     } else {

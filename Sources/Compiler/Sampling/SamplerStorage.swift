@@ -105,7 +105,8 @@ extension SamplingProgram.Storage {
     /// Positions that works write take the slots of a ring in the order in which they are written: as many as are written
     /// from a position's own step until its last use. What is there from the start has slots of its own.
     init(
-        _ shape: (channels: Int, positions: Int), _ life: SamplingProgram.Lifetimes, _ known: Facts?, isWhole: Bool
+        _ shape: (channels: Int, positions: Int), _ life: SamplingProgram.Lifetimes, _ known: KnownValues?,
+        isWhole: Bool
     ) {
         let (channels, positions) = shape
         self.channels = channels
@@ -138,9 +139,9 @@ extension SamplingProgram.Storage {
     }
 }
 
-extension Facts {
-    fileprivate func moved(_ storage: SamplingProgram.Storage) -> Facts {
-        var result = Facts(
+extension KnownValues {
+    fileprivate func moved(_ storage: SamplingProgram.Storage) -> KnownValues {
+        var result = KnownValues(
             isKnown: [Bool](repeating: false, count: storage.slotCount * storage.channels),
             values: [Double](repeating: 0, count: storage.slotCount * storage.channels))
         for e in isKnown.indices where isKnown[e] {

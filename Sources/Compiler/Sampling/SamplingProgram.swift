@@ -24,7 +24,7 @@ public struct SamplingProgram: Sendable {
         public var isShared: Bool
         public var storage: Storage
         /// Elements of a temporary that are there from the start, because they never vary; no work writes them.
-        public var known: Facts?
+        public var known: KnownValues?
         public var label: String
     }
 
