@@ -90,9 +90,10 @@ static void finish_sorted_gradient(
             write_line(j, output_line(j, batch, m), lines, p->n);
             continue;
         }
-        // Columns that are settled in all of these rows are left out at both ends; the last row has most live ones.
-        int64_t low = p->settled ? p->n : 0, high = p->settled ? 0 : p->n;
-        for (int64_t n = 0; p->settled && n < p->mask->extents[m0 + row + count - 1]; n++) {
+        // Columns that are dead in all of these rows are left out at both ends where they stay zero; the last row has most live
+        // ones.
+        int64_t low = p->deadStayZero ? p->n : 0, high = p->deadStayZero ? 0 : p->n;
+        for (int64_t n = 0; p->deadStayZero && n < p->mask->extents[m0 + row + count - 1]; n++) {
             low = minimum(low, j->column_order[n]);
             high = maximum(high, j->column_order[n] + 1);
         }
@@ -104,8 +105,8 @@ static void finish_sorted_gradient(
     if (p->directC) martlet_stream_end();
 }
 
-// The same for one whose columns are in order: dead tiles are zero, or skipped where they are settled. What was written to the
-// output itself wants its zeros only.
+// The same for one whose columns are in order: dead tiles are made zero, or skipped where they stay zero anyway. Of what was
+// written to the output itself only the dead elements are made zero.
 static void finish_gradient(
     const product_job *j, int64_t batch, float *block, int64_t stride, int64_t m0, int64_t rows, int64_t n0,
     int64_t columns, char *work) {
@@ -122,7 +123,7 @@ static void finish_gradient(
         for (int64_t column = 0; column < columns; column += tile) {
             const int64_t end = minimum(column + tile, columns);
             const int state = martlet_mask_tile(p->mask, m, m + rp.height, n0 + column, n0 + end);
-            const int is_done = direct ? state > 0 : state == 0 && p->settled;
+            const int is_done = direct ? state > 0 : state == 0 && p->deadStayZero;
             if (state == 1 || (state == 0 && !direct && !is_done)) {
                 martlet_mask_clear_tile(p->mask, lines + column, stride, m, m + rp.height, n0 + column, n0 + end);
             }

@@ -5,11 +5,11 @@ import Graph
 /// - Parameters:
 ///   - outputs: what a run hands back.
 ///   - updates: states that a run replaces; they are written in place where no later group reads the old value.
-///   - settled: states that are zero wherever the given mask of a weight is, and stay so (masked weights and their
+///   - maskedStates: states that are zero wherever the given mask of a weight is, and stay so (masked weights and their
 ///     moments): an update fused with the weight gradient may then skip dead tiles.
 /// - Throws: `GraphError` if a tensor is invalid, or an update does not fit its state.
 public func compile(
-    _ outputs: [Tensor], updates: [StateUpdate] = [], settled: [Tensor: WeightMask] = [:]
+    _ outputs: [Tensor], updates: [StateUpdate] = [], maskedStates: [Tensor: WeightMask] = [:]
 ) throws(GraphError) -> Schedule {
     for tensor in outputs + updates.map(\.value) { _ = try tensor.validated() }
     for update in updates where update.state.type != update.value.type || update.state.placeholder?.role != .state {
@@ -21,10 +21,10 @@ public func compile(
     var simplifier = Simplifier()
     var sections = Sections()
     let simplified = sections.split(
-        simplifier.simplify(outputs + updates.map(\.value) + updates.map(\.state) + Array(settled.keys)))
+        simplifier.simplify(outputs + updates.map(\.value) + updates.map(\.state) + Array(maskedStates.keys)))
     let states = Array(simplified[outputs.count + updates.count..<outputs.count + 2 * updates.count])
-    let settledStates = Dictionary(
-        zip(simplified.suffix(settled.count), settled.values), uniquingKeysWith: { a, _ in a })
+    let simplifiedMaskedStates = Dictionary(
+        zip(simplified.suffix(maskedStates.count), maskedStates.values), uniquingKeysWith: { a, _ in a })
     // A state that is handed back, or that another state takes over, means its value before the run.
     func kept(_ tensor: Tensor) -> Tensor {
         let view = View.of(tensor) { $0.placeholder != nil }
@@ -34,7 +34,8 @@ public func compile(
     let returned = simplified.prefix(outputs.count).map(kept)
     let values = zip(states, simplified[outputs.count...]).map { $0 == $1 ? $1 : kept($1) }
     var builder = ScheduleBuilder(
-        outputs: returned, updates: Array(zip(states, values)), settled: settledStates, halves: sections.halves)
+        outputs: returned, updates: Array(zip(states, values)), maskedStates: simplifiedMaskedStates,
+        halves: sections.halves)
     let schedule = try builder.build()
     try schedule.checkOrder()
     if debugLevel >= 1 {
@@ -59,7 +60,7 @@ private func nearestFirst(_ tensors: [Tensor]) -> [Tensor] {
 struct ScheduleBuilder {
     private let outputs: [Tensor]
     private let updates: [(state: Tensor, value: Tensor)]
-    private let settled: [Tensor: WeightMask]
+    private let maskedStates: [Tensor: WeightMask]
     private let fusion: Fusion
     private let readers: [Tensor: Set<Int>]
     private var schedule = Schedule()
@@ -76,11 +77,11 @@ struct ScheduleBuilder {
     }
 
     init(
-        outputs: [Tensor], updates: [(Tensor, Tensor)], settled: [Tensor: WeightMask], halves: [Tensor: [Tensor]]
+        outputs: [Tensor], updates: [(Tensor, Tensor)], maskedStates: [Tensor: WeightMask], halves: [Tensor: [Tensor]]
     ) {
         self.outputs = outputs
         self.updates = updates.map { (state: $0.0, value: $0.1) }
-        self.settled = settled
+        self.maskedStates = maskedStates
         fusion = Fusion(outputs + nearestFirst(updates.map(\.1)), halves: halves, savesMemory: true)
         readers = fusion.readers
         order = ClusterOrder(fusion, updates: self.updates)
@@ -417,13 +418,13 @@ struct ScheduleBuilder {
         let (back, stored) = epilogue(cluster)
         let degrees = anchor.inputs.count == 4 ? (input: value(anchor.inputs[2]), output: value(anchor.inputs[3])) : nil
         let program = back.program(stored.tensors)
-        let settled =
+        let staysZero =
             role == .weightGradient && leavesDeadZeros(.dense(masked.mask), program, back.operands, stored.tensors)
         append(
             .product(
                 ProductGroup(
                     m: extents.m, n: extents.n, k: extents.k, a: a, b: b,
-                    mask: ProductGroup.Mask(masked.mask, role, runtimeDegrees: degrees, deadOutputsAreSettled: settled),
+                    mask: ProductGroup.Mask(masked.mask, role, runtimeDegrees: degrees, deadOutputsStayZero: staysZero),
                     epilogueInputs: back.operands, epilogue: program, outputs: stored.operands)), cluster)
     }
 
@@ -442,15 +443,15 @@ struct ScheduleBuilder {
                     epilogue: back.program(stored.tensors), outputs: stored.operands)), cluster)
     }
 
-    /// Whether an epilogue that updates settled states in place writes zeros wherever the gradient and the states are zero.
+    /// Whether an epilogue that updates masked states in place writes zeros wherever the gradient and the states are zero.
     private func leavesDeadZeros(_ mask: WeightMask, _ program: Program, _ operands: [Operand], _ stored: [Tensor])
         -> Bool
     {
         let states = stored.compactMap { order.inPlace[$0] }
-        guard !stored.isEmpty, states.count == stored.count, states.allSatisfy({ settled[$0] == mask }) else {
+        guard !stored.isEmpty, states.count == stored.count, states.allSatisfy({ maskedStates[$0] == mask }) else {
             return false
         }
-        let zeroValues = Set(settled.filter { $0.value == mask }.keys.compactMap { valueOf[$0] })
+        let zeroValues = Set(maskedStates.filter { $0.value == mask }.keys.compactMap { valueOf[$0] })
         // Whatever the other operands are; three different draws settle it.
         return [0.25, 1.5, 3.0].allSatisfy { draw in
             let inputs =

@@ -242,16 +242,16 @@ public struct ProductGroup: Sendable {
         public var runtimeDegrees: (input: Int, output: Int)?
         /// Dead elements of the outputs already hold what the epilogue would write (a weight that is zero, and its
         /// moments), so that whole dead tiles of a weight gradient may be left untouched.
-        public var deadOutputsAreSettled: Bool
+        public var deadOutputsStayZero: Bool
 
         public init(
             _ structure: MaskStructure, _ role: Role, runtimeDegrees: (input: Int, output: Int)? = nil,
-            deadOutputsAreSettled: Bool = false
+            deadOutputsStayZero: Bool = false
         ) {
             self.structure = structure
             self.role = role
             self.runtimeDegrees = runtimeDegrees
-            self.deadOutputsAreSettled = deadOutputsAreSettled
+            self.deadOutputsStayZero = deadOutputsStayZero
         }
     }
 

@@ -58,7 +58,7 @@ public struct TrainingProgram {
             grads = grads.map { $0 * factor }
         }
         var updates = others
-        var settled: [Tensor: WeightMask] = [:]
+        var maskedStates: [Tensor: WeightMask] = [:]
         var states: [(String, [Int])] = []
         for ((name, parameter), gradient) in zip(parameters, grads) {
             let p = parameter.tensor
@@ -80,9 +80,9 @@ public struct TrainingProgram {
                 states.append(("average.\(name)", parameter.shape))
                 own.append(average)
             }
-            if let mask = parameter.mask { for state in own { settled[state] = mask } }
+            if let mask = parameter.mask { for state in own { maskedStates[state] = mask } }
         }
         optimizerStates = states.map { (name: $0.0, shape: $0.1) }
-        schedule = try compile([loss], updates: updates, settled: settled)
+        schedule = try compile([loss], updates: updates, maskedStates: maskedStates)
     }
 }

@@ -22,7 +22,7 @@ import Testing
                     degrees.merge(
                         addProduct(
                             to: &s, name, role: role, mask: kind, inputs: inputs, outputs: outputs,
-                            settled: kind == .sorted && role == .weightGradient)
+                            staysZero: kind == .sorted && role == .weightGradient)
                     ) { $1 }
                 }
             }

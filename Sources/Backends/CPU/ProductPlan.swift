@@ -206,7 +206,7 @@ final class BoundProduct: BoundGroup {
         value.level = plan.context.level.kernels
         value.mask = plan.mask?.pointer
         value.role = (group.mask?.role ?? .forward).kernels
-        value.settled = group.mask?.deadOutputsAreSettled ?? false ? 1 : 0
+        value.deadStayZero = group.mask?.deadOutputsStayZero ?? false ? 1 : 0
         value.inputDegrees = runtime.map { Int32($0.input) } ?? -1
         value.outputDegrees = runtime.map { Int32($0.output) } ?? -1
         value.epilogue = UnsafePointer(plan.epilogue.pointer)

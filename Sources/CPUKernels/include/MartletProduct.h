@@ -45,7 +45,7 @@ typedef struct {
     martlet_mask *_Nullable mask;
     martlet_role role;
     /// Dead elements of the outputs need not be written.
-    int32_t settled;
+    int32_t deadStayZero;
     /// The values that hold degrees, or -1.
     int32_t inputDegrees, outputDegrees;
     const martlet_program *_Nullable epilogue;
