@@ -480,7 +480,7 @@ void martlet_product_run(const martlet_product *p, const martlet_context *contex
     j.column_blocks = divide_up(p->n, p->columnBlock);
     j.shared_a = (float *)(void *)context->shared;
     float *const rank = j.shared_a + (p->sharesA ? round_up(p->m * p->k, 16) : 0);
-    j.shared_b = p->keepsB ? p->kept : rank + (p->permuted ? round_up(p->k, 16) : 0);
+    j.shared_b = p->keepsPackedB ? p->packedB : rank + (p->permuted ? round_up(p->k, 16) : 0);
     if (p->permuted) {
         martlet_set_inner_rank(&j, (int32_t *)(void *)rank);
         for (j.batch = 0; j.batch < batches; j.batch++) {

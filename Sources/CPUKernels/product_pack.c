@@ -185,7 +185,7 @@ void martlet_pack_shared(const product_job *j) {
         const int64_t pieces = pieces_of_a(p, p->rowBlock, j->level->tile_rows);
         martlet_product_pieces(j, j->row_blocks * divide_up(p->k, p->depthBlock) * pieces, pack_shared_a);
     }
-    if (p->isKept) return;
+    if (p->packedBIsCurrent) return;
     if (p->sharesB && p->b.strides[p->batchRank + 1] == 1) {
         martlet_product_pieces(j, divide_up(p->k, steps_of_a_piece), pack_shared_steps);
     } else if (p->sharesB) {

@@ -47,7 +47,7 @@ void martlet_product_plan(martlet_product *p, int32_t threads, int32_t permutes)
     // batch.
     const int64_t depth_blocks = divide_up(p->k, in_place ? 144 : 272);
     p->depthBlock = depth_blocks ? divide_up(p->k, depth_blocks) : 1;
-    p->keepsB = p->keepsB && !is_gradient && !p->directB && !p->inTwoPasses && batches == 1;
+    p->keepsPackedB = p->keepsPackedB && !is_gradient && !p->directB && !p->inTwoPasses && batches == 1;
     if (p->inTwoPasses) {
         martlet_two_pass_plan(p, threads);
         return;
@@ -90,11 +90,11 @@ void martlet_product_plan(martlet_product *p, int32_t threads, int32_t permutes)
     // Two workers pack a little a twice in less time than they hand their halves to each other.
     p->ownsA = whole_a && row_blocks == 1 && threads <= maximum_owners && p->m * p->k <= own_elements;
     p->sharesA = (sorts_a && is_gradient) || (whole_a && !p->ownsA);
-    p->sharesB = sorts_b || p->keepsB || (!p->directB && batches == 1 && (row_blocks > 1 || b_in_order));
+    p->sharesB = sorts_b || p->keepsPackedB || (!p->directB && batches == 1 && (row_blocks > 1 || b_in_order));
     const int64_t packed_bytes = p->sharesB ? all_panels * tile * p->k * 4 : 0;
-    p->keptBytes = p->keepsB ? packed_bytes : 0;
+    p->packedBBytes = p->keepsPackedB ? packed_bytes : 0;
     p->sharedBytes = (p->sharesA ? round_up(p->m * p->k, 16) * 4 : 0) + (p->permuted ? round_up(p->k, 16) * 4 : 0) +
-                     packed_bytes - p->keptBytes;
+                     packed_bytes - p->packedBBytes;
     int64_t floats = stores_directly(p) ? 0 : p->rowBlock * p->columnBlock;
     if (!p->sharesA && !p->directA) floats += packed_a_floats(p);
     if (!p->sharesB) floats += tile * p->depthBlock;

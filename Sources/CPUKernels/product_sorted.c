@@ -206,7 +206,7 @@ static void pack_panel(void *argument, int64_t index, int32_t worker) {
 
 void martlet_pack_sorted_b(product_job *j) {
     const martlet_product *p = j->p;
-    if (p->isKept) return;
+    if (p->packedBIsCurrent) return;
     if (p->b.strides[p->batchRank] == 1) {
         martlet_product_pieces(j, divide_up(p->n, j->level->tile_columns), pack_panel);
         return;

@@ -26,16 +26,16 @@ public func compile(
     let simplifiedMaskedStates = Dictionary(
         zip(simplified.suffix(maskedStates.count), maskedStates.values), uniquingKeysWith: { a, _ in a })
     // A state that is handed back, or that another state takes over, means its value before the run.
-    func kept(_ tensor: Tensor) -> Tensor {
+    func valueBeforeRun(_ tensor: Tensor) -> Tensor {
         let view = View.of(tensor) { $0.placeholder != nil }
         if case .tensor(let base) = view.base, states.contains(base) { return tensor.apply(.stopGradient) }
         return tensor
     }
-    let returned = simplified.prefix(outputs.count).map(kept)
-    let values = zip(states, simplified[outputs.count...]).map { $0 == $1 ? $1 : kept($1) }
+    let returned = simplified.prefix(outputs.count).map(valueBeforeRun)
+    let values = zip(states, simplified[outputs.count...]).map { $0 == $1 ? $1 : valueBeforeRun($1) }
     var builder = ScheduleBuilder(
         outputs: returned, updates: Array(zip(states, values)), maskedStates: simplifiedMaskedStates,
-        halves: sections.halves)
+        channelHalves: sections.channelHalves)
     let schedule = try builder.build()
     try schedule.checkOrder()
     if debugLevel >= 1 {
@@ -77,12 +77,13 @@ struct ScheduleBuilder {
     }
 
     init(
-        outputs: [Tensor], updates: [(Tensor, Tensor)], maskedStates: [Tensor: WeightMask], halves: [Tensor: [Tensor]]
+        outputs: [Tensor], updates: [(Tensor, Tensor)], maskedStates: [Tensor: WeightMask],
+        channelHalves: [Tensor: [Tensor]]
     ) {
         self.outputs = outputs
         self.updates = updates.map { (state: $0.0, value: $0.1) }
         self.maskedStates = maskedStates
-        fusion = Fusion(outputs + nearestFirst(updates.map(\.1)), halves: halves, savesMemory: true)
+        fusion = Fusion(outputs + nearestFirst(updates.map(\.1)), channelHalves: channelHalves, savesMemory: true)
         readers = fusion.readers
         order = ClusterOrder(fusion, updates: self.updates)
     }
@@ -365,15 +366,15 @@ struct ScheduleBuilder {
         let axes = keptAxes + reduction.axes
         var front = ProgramBuilder()
         if cluster.prologue.isEmpty { supply(input, &front, axes) }
-        let kept = targets(build(cluster.prologue, &front, cluster, axes: axes), axes: axes)
+        let storedInFront = targets(build(cluster.prologue, &front, cluster, axes: axes), axes: axes)
         let (back, stored) = epilogue(cluster)
         append(
             .reduction(
                 ReductionGroup(
                     kind: ReductionGroup.Kind(rawValue: reduction.kind.rawValue) ?? .sum,
-                    kept: keptAxes.map { input.shape[$0] },
-                    reduced: reduction.axes.map { input.shape[$0] }, inputs: front.operands,
-                    prologue: front.program([input] + kept.tensors), stored: kept.operands,
+                    keptExtents: keptAxes.map { input.shape[$0] },
+                    reducedExtents: reduction.axes.map { input.shape[$0] }, inputs: front.operands,
+                    prologue: front.program([input] + storedInFront.tensors), stored: storedInFront.operands,
                     epilogueInputs: back.operands, epilogue: back.program(stored.tensors), outputs: stored.operands)),
             cluster)
     }

@@ -106,14 +106,14 @@ struct Fusion {
     private(set) var recomputed = Set<Tensor>()
     private var clusterByID: [Int: Cluster] = [:]
     private var nextID = 0
-    private let halves: [Tensor: [Tensor]]
+    private let channelHalves: [Tensor: [Tensor]]
 
     /// - Parameters:
-    ///   - halves: what is read of results that are never read whole.
+    ///   - channelHalves: what is read of results that are never read whole.
     ///   - savesMemory: whether a group that reduces may store what it computes in front, and cheap functions are computed by every
     ///     reader.
-    init(_ outputs: [Tensor], halves: [Tensor: [Tensor]] = [:], savesMemory: Bool = false) {
-        self.halves = halves
+    init(_ outputs: [Tensor], channelHalves: [Tensor: [Tensor]] = [:], savesMemory: Bool = false) {
+        self.channelHalves = channelHalves
         let nodes = topologicalOrder(outputs)
         let returned = Set(outputs)
         for (rank, node) in nodes.enumerated() {
@@ -204,7 +204,7 @@ struct Fusion {
     }
 
     private mutating func anchor(_ node: Node, _ rank: Int) {
-        let results = halves[Tensor(node)] ?? [Tensor(node)]
+        let results = channelHalves[Tensor(node)] ?? [Tensor(node)]
         let cluster = make(anchor: node, results: results, shape: results[0].shape, rank: rank, reading: node.inputs)
         for tensor in node.types.indices.map({ Tensor(node, $0) }) + results { home[tensor] = cluster }
     }
@@ -312,13 +312,13 @@ struct Fusion {
                 readers[source.id, default: []].append((cluster, base, direct))
             }
         }
-        let kept = Set(outputs)
+        let returned = Set(outputs)
         for cluster in clusters where cluster.anchor == nil && cluster.copied == nil && cluster.prologue.isEmpty {
             guard let all = readers[cluster.id], let first = all.first,
                 all.allSatisfy({ $0.reader === first.reader && $0.direct && $0.tensor == first.tensor }),
                 first.reader.anchor?.operation is Reduction, first.reader.prologue.isEmpty,
                 first.reader.hasRoom(nodes: cluster.nodes.count, reading: cluster.reads),
-                !cluster.nodes.contains(where: { kept.contains(Tensor($0)) })
+                !cluster.nodes.contains(where: { returned.contains(Tensor($0)) })
             else { continue }
             first.reader.prologue = cluster.nodes
             for node in cluster.nodes { home[Tensor(node)] = first.reader }

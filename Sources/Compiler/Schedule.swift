@@ -184,35 +184,36 @@ public struct ElementwiseGroup: Sendable {
     }
 }
 
-/// For every index of `kept`: `(x, stored) = prologue(inputs)` over all of `reduced`, `r = reduce x`, then
+/// For every index of `keptExtents`: `(x, stored) = prologue(inputs)` over all of `reducedExtents`, `r = reduce x`, then
 /// `outputs = epilogue(r, epilogueInputs)`. The order of summation is a fixed tree that depends on the extents alone, and carried out
 /// with so much more precision than floats have that a sum of floats is rounded once.
 public struct ReductionGroup: Sendable {
     public enum Kind: String, Hashable, Sendable, CaseIterable { case sum, maximum, minimum }
 
     public var kind: Kind
-    public var kept: [Extent]
-    public var reduced: [Extent]
-    /// Over `kept + reduced`.
+    public var keptExtents: [Extent]
+    public var reducedExtents: [Extent]
+    /// Over `keptExtents + reducedExtents`.
     public var inputs: [Operand]
     /// Its first output is what is reduced, the others are written to `stored`.
     public var prologue: Program
-    /// Over `kept + reduced`. What holds for an elementwise group's outputs holds for them.
+    /// Over `keptExtents + reducedExtents`. What holds for an elementwise group's outputs holds for them.
     public var stored: [Operand]
-    /// Over `kept`.
+    /// Over `keptExtents`.
     public var epilogueInputs: [Operand]
     /// Register 0 is the reduced value; the others are `epilogueInputs`.
     public var epilogue: Program
-    /// Over `kept`.
+    /// Over `keptExtents`.
     public var outputs: [Operand]
 
     public init(
-        kind: Kind, kept: [Extent], reduced: [Extent], inputs: [Operand], prologue: Program, stored: [Operand] = [],
+        kind: Kind, keptExtents: [Extent], reducedExtents: [Extent], inputs: [Operand], prologue: Program,
+        stored: [Operand] = [],
         epilogueInputs: [Operand], epilogue: Program, outputs: [Operand]
     ) {
         self.kind = kind
-        self.kept = kept
-        self.reduced = reduced
+        self.keptExtents = keptExtents
+        self.reducedExtents = reducedExtents
         self.inputs = inputs
         self.prologue = prologue
         self.stored = stored

@@ -25,7 +25,7 @@ extension Group {
         let axes: [Extent] =
             switch kind {
             case .elementwise(let group): group.iteration
-            case .reduction(let group): group.kept + group.reduced
+            case .reduction(let group): group.keptExtents + group.reducedExtents
             case .product(let group): group.batch + [group.m, group.n, group.k]
             case .convolution(let group): group.shape
             case .operation: []

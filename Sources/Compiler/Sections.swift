@@ -7,7 +7,7 @@ import Graph
 /// the halves side by side, which are written where the reader finds them.
 struct Sections {
     /// The halves of a convolution's result. Nothing else reads that result.
-    private(set) var halves: [Tensor: [Tensor]] = [:]
+    private(set) var channelHalves: [Tensor: [Tensor]] = [:]
 
     /// The tensors that take the place of `outputs`.
     mutating func split(_ outputs: [Tensor]) -> [Tensor] {
@@ -44,7 +44,7 @@ struct Sections {
                 if source == tensor {
                     let whole = Tensor(node.operation, inputs, at: node.location)
                     parts = Self.slices(of: whole)
-                    halves[whole] = parts
+                    channelHalves[whole] = parts
                 } else {
                     let pieces = zip(node.inputs, inputs).map {
                         sources[$0] == source ? known[$0]! : Self.slices(of: $1)

@@ -47,8 +47,9 @@ extension Group {
         case .elementwise(let g): [(g.inputs, g.iteration), (g.outputs, g.iteration)]
         case .reduction(let g):
             [
-                (g.inputs, g.kept + g.reduced), (g.stored, g.kept + g.reduced), (g.epilogueInputs, g.kept),
-                (g.outputs, g.kept),
+                (g.inputs, g.keptExtents + g.reducedExtents), (g.stored, g.keptExtents + g.reducedExtents),
+                (g.epilogueInputs, g.keptExtents),
+                (g.outputs, g.keptExtents),
             ]
         case .product, .convolution, .operation, .loop: []
         }

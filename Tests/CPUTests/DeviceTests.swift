@@ -54,7 +54,7 @@ private struct Unknown: Operation {
         schedule.append(
             .reduction(
                 ReductionGroup(
-                    kind: .sum, kept: [3], reduced: [.batch],
+                    kind: .sum, keptExtents: [3], reducedExtents: [.batch],
                     inputs: [Operand(.value(y), strides: [1, 3], element: .float32)],
                     prologue: .identity, epilogueInputs: [], epilogue: .identity, outputs: [schedule.whole(total)])))
         return (schedule, x, total, y)

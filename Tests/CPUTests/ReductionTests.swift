@@ -27,7 +27,8 @@ import Testing
         schedule.append(
             .reduction(
                 ReductionGroup(
-                    kind: kind, kept: kept.map { Extent(shape[$0]) }, reduced: axes.map { Extent(shape[$0]) },
+                    kind: kind, keptExtents: kept.map { Extent(shape[$0]) },
+                    reducedExtents: axes.map { Extent(shape[$0]) },
                     inputs: [Operand(.value(x), strides: (kept + axes).map { strides[$0] }, element: element)],
                     prologue: prologue,
                     epilogueInputs: [], epilogue: epilogue, outputs: [schedule.whole(y)])))
@@ -122,7 +123,7 @@ import Testing
         schedule.append(
             .reduction(
                 ReductionGroup(
-                    kind: .sum, kept: [.batch], reduced: [37], inputs: [schedule.whole(x), byRow],
+                    kind: .sum, keptExtents: [.batch], reducedExtents: [37], inputs: [schedule.whole(x), byRow],
                     prologue: Program(
                         inputs: [.float32, .float32],
                         instructions: [.init(.subtract, [0, 1], .float32), .init(.exp, [2], .float32)], outputs: [3]),

@@ -60,7 +60,7 @@ final class PreparedMask {
 
 /// The packed form of a product's b that no run of its program changes, for every batch size: weights are packed again only where
 /// they were written since.
-final class KeptOperand {
+final class PackedOperand {
     private let source: CPUBuffer
     private var packed: CPUBuffer?
     private var version: Int?
@@ -88,9 +88,9 @@ struct ProductPlan: GroupPlan {
     let isDouble: Bool
     let context: PlanContext
     let mask: PreparedMask?
-    let kept: KeptOperand?
+    let packedB: PackedOperand?
 
-    var plannedBytes: Int { kept?.byteCount ?? 0 }
+    var plannedBytes: Int { packedB?.byteCount ?? 0 }
 
     init(_ group: ProductGroup, _ context: PlanContext) throws(CPUError) {
         let rank = group.batch.count + 2
@@ -106,7 +106,7 @@ struct ProductPlan: GroupPlan {
         self.context = context
         isDouble = group.a.element == .float64
         let changes = if case .runtime = group.mask?.structure { true } else { !group.n.isStatic || !group.k.isStatic }
-        kept = changes || isDouble ? nil : context.unwritten[group.b.value!].map(KeptOperand.init)
+        packedB = changes || isDouble ? nil : context.unwritten[group.b.value!].map(PackedOperand.init)
         epilogue = try context.compile(
             group.epilogue, inputs: [nil] + group.epilogueInputs.map(\.value), outputs: group.outputs.map(\.value))
         if let mask = group.mask {
@@ -217,18 +217,20 @@ final class BoundProduct: BoundGroup {
             sharedBytes = 0
             workBytes = Int(martlet_double_product_work(&value))
         } else {
-            value.keepsB = plan.kept == nil ? 0 : 1
+            value.keepsPackedB = plan.packedB == nil ? 0 : 1
             martlet_product_plan(&value, martlet_pool_threads(plan.context.pool), runtime == nil ? 0 : 1)
             sharedBytes = Int(value.sharedBytes)
             workBytes = Int(value.workBytes)
-            if value.keepsB != 0 { value.kept = try plan.kept?.memory(byteCount: Int(value.keptBytes)) }
+            if value.keepsPackedB != 0 { value.packedB = try plan.packedB?.memory(byteCount: Int(value.packedBBytes)) }
         }
         product = memory.keep([value])
     }
 
     func run(_ context: inout martlet_context, counts: UnsafeMutablePointer<Int64>) {
         guard plan.isDouble else {
-            if product.pointee.keepsB != 0, let kept = plan.kept { product.pointee.isKept = kept.isCurrent() ? 1 : 0 }
+            if product.pointee.keepsPackedB != 0, let packedB = plan.packedB {
+                product.pointee.packedBIsCurrent = packedB.isCurrent() ? 1 : 0
+            }
             martlet_product_run(product, &context, counts)
             return
         }

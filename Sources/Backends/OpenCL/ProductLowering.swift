@@ -237,7 +237,7 @@ struct ProductLowering {
     /// How the sorted columns of a product get back to their places.
     private enum ColumnOrder {
         /// They are in place.
-        case kept
+        case inPlace
         /// The product is written as it is sorted; another kernel puts rows in order.
         case secondPass
         /// A work-item makes whole rows and, if they are not, puts them in order.
@@ -250,7 +250,7 @@ struct ProductLowering {
             if mask.kind == 1, mask.role == 2, !mask.deadOutputsStayZero {
                 self = .wholeRows
             } else {
-                self = mask.nOrder == nil ? .kept : mask.role == 2 ? .scattered : .secondPass
+                self = mask.nOrder == nil ? .inPlace : mask.role == 2 ? .scattered : .secondPass
             }
         }
     }
@@ -292,7 +292,7 @@ struct ProductLowering {
         let isSlow =
             mask.kOrder != nil || mask.nOrder != nil || (mask.kind == 2 && mask.role != 2)
             || (b.strides[mAxis] != 1 && b.strides[nAxis] != 1)
-        let packsFirst = order != .kept || (isSlow && strips(most) > 1)
+        let packsFirst = order != .inPlace || (isSlow && strips(most) > 1)
 
         var lowered = LoweredGroup(scratch: [
             (aIsBatched ? zMost : 1) * ((m.resolved(batch: most) + 5) / 6) * 6 * kMost * 4

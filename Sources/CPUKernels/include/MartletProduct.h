@@ -53,10 +53,10 @@ typedef struct {
     const martlet_operand *_Nullable inputs;
     const martlet_operand *_Nullable outputs;
     /// Whether b changes from run to run only where the caller says so. The plan keeps it where b is packed for all workers: then the
-    /// caller provides `kept`, of `keptBytes`, and says before each run whether b lies in it as it is now.
-    int32_t keepsB, isKept;
-    float *_Nullable kept;
-    int64_t keptBytes;
+    /// caller provides `packedB`, of `packedBBytes`, and says before each run whether b lies in it as it is now.
+    int32_t keepsPackedB, packedBIsCurrent;
+    float *_Nullable packedB;
+    int64_t packedBBytes;
     /// Chosen by `martlet_product_plan`.
     int64_t rowBlock, columnBlock, depthBlock;
     /// Whether panels are packed once for all workers, and whether an operand is read, or the

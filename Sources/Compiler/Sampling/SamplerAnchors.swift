@@ -188,13 +188,14 @@ extension SamplerBuilder {
         let value: Int
         let offset: Int
         /// Of the input's axes that are kept, one for each axis of the result.
-        let kept: [Int]
+        let keptStrides: [Int]
         let offsets: [Int32]
 
         func anchor(_ layout: SamplerLayout) -> SamplingProgram.Anchor {
             .reduction(
                 SamplingProgram.Reduction(
-                    kind: kind, value: value, base: layout.table(offset: offset, strides: kept), offsets: offsets))
+                    kind: kind, value: value, base: layout.table(offset: offset, strides: keptStrides), offsets: offsets
+                ))
         }
     }
 
@@ -217,7 +218,7 @@ extension SamplerBuilder {
         }
         return PreparedReduction(
             kind: ReductionGroup.Kind(rawValue: reduction.kind.rawValue) ?? .sum, value: value(base), offset: offset,
-            kept: shape.indices.filter { !reduction.axes.contains($0) }.map { strides[$0] },
+            keptStrides: shape.indices.filter { !reduction.axes.contains($0) }.map { strides[$0] },
             offsets: affinePositions(
                 reduction.axes.map { shape[$0] }, offset: 0, strides: reduction.axes.map { strides[$0] }))
     }

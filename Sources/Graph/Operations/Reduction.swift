@@ -20,10 +20,10 @@ public struct Reduction: Operation, Hashable {
 
     /// For each input element, the output element that it is reduced into.
     private func targets(_ inputShape: [Int]) -> [Int32] {
-        let kept = inputShape.indices.filter { !axes.contains($0) }
-        let keptStrides = rowMajorStrides(kept.map { inputShape[$0] })
+        let keptAxes = inputShape.indices.filter { !axes.contains($0) }
+        let keptStrides = rowMajorStrides(keptAxes.map { inputShape[$0] })
         var strides = [Int](repeating: 0, count: inputShape.count)
-        for (position, axis) in kept.enumerated() { strides[axis] = keptStrides[position] }
+        for (position, axis) in keptAxes.enumerated() { strides[axis] = keptStrides[position] }
         return affinePositions(inputShape, offset: 0, strides: strides)
     }
 
