@@ -185,6 +185,6 @@ private struct Unknown: Operation {
                         iteration: [2, 2], inputs: [schedule.whole(from)], program: double,
                         outputs: [schedule.whole(to)])))
         }
-        #expect(try run(schedule, [:], level: .best)[0].floats == [4, 8, 12, 16])
+        #expect(try run(schedule, [:], instructionSet: .best)[0].floats == [4, 8, 12, 16])
     }
 }

@@ -67,8 +67,8 @@ final class CompiledProgram {
     /// - Parameters:
     ///   - inputs: the value that each input reads, if any; what an output writes directly must not be read afterwards.
     ///   - outputs: the value that each output writes, if any.
-    init(_ program: Program, inputs: [Int?], outputs: [Int?], level: VectorLevel) throws(CPUError) {
-        let builder = try ProgramBuilder(program, inputs: inputs, outputs: outputs, level: level)
+    init(_ program: Program, inputs: [Int?], outputs: [Int?], instructionSet: InstructionSet) throws(CPUError) {
+        let builder = try ProgramBuilder(program, inputs: inputs, outputs: outputs, instructionSet: instructionSet)
         pointer = .allocate(capacity: 1)
         let inputElements = keep(program.inputs.map { Int32($0.kernels.rawValue) })
         let constants = keep(program.constants.map(Self.bits))
@@ -125,7 +125,7 @@ private struct ProgramBuilder {
     var slotCount: Int
     var slotBytes: Int
 
-    init(_ program: Program, inputs: [Int?], outputs: [Int?], level: VectorLevel) throws(CPUError) {
+    init(_ program: Program, inputs: [Int?], outputs: [Int?], instructionSet: InstructionSet) throws(CPUError) {
         let fixed = program.inputs.count + program.constants.count
         guard inputs.count == program.inputs.count, outputs.count == program.outputs.count else {
             throw CPUError.invalidSchedule("a program's inputs and outputs do not match its group's operands")
@@ -217,7 +217,7 @@ private struct ProgramBuilder {
             var compiled = martlet_instruction()
             if entry.writer == nil {
                 compiled.kernel = martlet_find_kernel(
-                    level.kernels, entry.function, entry.from.kernels, entry.to.kernels)
+                    instructionSet.kernels, entry.function, entry.from.kernels, entry.to.kernels)
                 if compiled.kernel == nil {
                     throw CPUError.invalidSchedule("no kernel for \(entry.name) from \(entry.from) to \(entry.to)")
                 }

@@ -19,7 +19,9 @@ final class PreparedMask {
     let plain: UnsafeMutablePointer<martlet_plain_mask>
     private let memory = PlanMemory()
 
-    init(_ mask: ProductGroup.Mask, inputs: Int, outputs: Int, isDouble: Bool, level: VectorLevel) throws(CPUError) {
+    init(_ mask: ProductGroup.Mask, inputs: Int, outputs: Int, isDouble: Bool, instructionSet: InstructionSet)
+        throws(CPUError)
+    {
         var simple = martlet_plain_mask()
         var made: OpaquePointer?
         switch mask.structure {
@@ -31,13 +33,14 @@ final class PreparedMask {
             simple.strict = strict ? 1 : 0
             if !isDouble {
                 made = martlet_mask_create_constant(
-                    level.kernels, mask.role.kernels, Int64(inputs), Int64(outputs), input, output, strict ? 1 : 0)
+                    instructionSet.kernels, mask.role.kernels, Int64(inputs), Int64(outputs), input, output,
+                    strict ? 1 : 0)
             }
         case .runtime(let strict):
             simple.strict = strict ? 1 : 0
             if !isDouble {
                 made = martlet_mask_create_degrees(
-                    level.kernels, mask.role.kernels, Int64(inputs), Int64(outputs), strict ? 1 : 0)
+                    instructionSet.kernels, mask.role.kernels, Int64(inputs), Int64(outputs), strict ? 1 : 0)
             }
         case .matrix(let bits):
             let words = memory.keep(bits.words)
@@ -45,7 +48,8 @@ final class PreparedMask {
             simple.wordsPerRow = Int64(bits.wordsPerRow)
             if !isDouble {
                 made = martlet_mask_create_matrix(
-                    level.kernels, mask.role.kernels, Int64(inputs), Int64(outputs), words, Int64(bits.wordsPerRow))
+                    instructionSet.kernels, mask.role.kernels, Int64(inputs), Int64(outputs), words,
+                    Int64(bits.wordsPerRow))
             }
         }
         guard isDouble || made != nil else {
@@ -112,7 +116,8 @@ struct ProductPlan: GroupPlan {
         if let mask = group.mask {
             let (inputs, outputs) = try Self.layerShape(group, mask, context)
             self.mask = try PreparedMask(
-                mask, inputs: inputs, outputs: outputs, isDouble: group.a.element == .float64, level: context.level)
+                mask, inputs: inputs, outputs: outputs, isDouble: group.a.element == .float64,
+                instructionSet: context.instructionSet)
         } else {
             mask = nil
         }
@@ -203,7 +208,7 @@ final class BoundProduct: BoundGroup {
         value.b = kernels[1]
         value.batchRank = Int32(batchExtents.count)
         setExtents(&value.batchExtents, batchExtents)
-        value.level = plan.context.level.kernels
+        value.isa = plan.context.instructionSet.kernels
         value.mask = plan.mask?.pointer
         value.role = (group.mask?.role ?? .forward).kernels
         value.deadStayZero = group.mask?.deadOutputsStayZero ?? false ? 1 : 0
