@@ -20,7 +20,8 @@ public protocol Operation: Sendable {
     /// The dependency rule: which elements of each input an output's elements are computed from, one relation for every input.
     func relations(_ context: RelationContext) -> [Relation]
 
-    /// What is known of the output's values without running, from what is known of the inputs'.
+    /// What is known of the output's values without running, from what is known of the inputs'. A product, for example,
+    /// knows that an element is zero where one factor is.
     func knownValues(_ context: RelationContext) -> KnownValues?
 
     /// The meaning, in double precision. `elements` limits the work to some flat output elements, for the operations

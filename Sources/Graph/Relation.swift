@@ -55,7 +55,7 @@ public struct RelationContext: Sendable {
     public let outputShape: [Int]
     /// Which output of the operation is asked about.
     public let output: Int
-    /// KnownValues of each input; `nil` where every element varies.
+    /// What is known of each input's values; `nil` where every element varies.
     public let knownValues: [KnownValues?]
     public let batch: Int
 
