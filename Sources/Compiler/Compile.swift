@@ -5,8 +5,8 @@ import Graph
 /// - Parameters:
 ///   - outputs: what a run hands back.
 ///   - updates: states that a run replaces; they are written in place where no later group reads the old value.
-///   - maskedStates: states that are zero wherever the given mask of a weight is, and stay so (masked weights and their
-///     moments): an update fused with the weight gradient may then skip dead tiles.
+///   - maskedStates: the masks of states that are zero where the mask is dead, and stay zero there (masked weights and their
+///     moments). An update of such states that is fused with the weight gradient may skip dead tiles.
 /// - Throws: `GraphError` if a tensor is invalid, or an update does not fit its state.
 public func compile(
     _ outputs: [Tensor], updates: [StateUpdate] = [], maskedStates: [Tensor: WeightMask] = [:]
@@ -25,7 +25,7 @@ public func compile(
     let states = Array(simplified[outputs.count + updates.count..<outputs.count + 2 * updates.count])
     let simplifiedMaskedStates = Dictionary(
         zip(simplified.suffix(maskedStates.count), maskedStates.values), uniquingKeysWith: { a, _ in a })
-    // A state that is handed back, or that another state takes over, means its value before the run.
+    // Where a state is handed back, or becomes the new value of another state, its value before the run is meant.
     func valueBeforeRun(_ tensor: Tensor) -> Tensor {
         let view = View.of(tensor) { $0.placeholder != nil }
         if case .tensor(let base) = view.base, states.contains(base) { return tensor.apply(.stopGradient) }
@@ -45,8 +45,9 @@ public func compile(
     return schedule
 }
 
-/// Those that need fewest operations behind each other first. A gradient then updates its weights while it is in a cache, and its
-/// memory is free for the next: the last layer's come before those of the layers in front of it.
+/// Sorts tensors by the longest chain of operations that leads to each, shortest first. Of the updates of a training
+/// step the last layer's then come first: each gradient updates its weights while it is still in a cache, and its
+/// memory is free for the gradient of the layer in front.
 private func nearestFirst(_ tensors: [Tensor]) -> [Tensor] {
     var depth: [ObjectIdentifier: Int] = [:]
     func depthOf(_ tensor: Tensor) -> Int { depth[ObjectIdentifier(tensor.node)] ?? 0 }
@@ -66,7 +67,8 @@ struct ScheduleBuilder {
     private var schedule = Schedule()
     private var valueOf: [Tensor: Int] = [:]
     private let order: ClusterOrder
-    /// Values that are written straight into their parts of concatenations. Whoever else reads one reads it there.
+    /// Tensors that are written straight into their places in concatenations. Every other reader of such a tensor finds
+    /// it there.
     private var parts: [Tensor: [Part]] = [:]
 
     /// A place in a concatenation.
@@ -115,7 +117,8 @@ struct ScheduleBuilder {
         return schedule
     }
 
-    /// Finds what groups that can write anywhere compute for concatenations.
+    /// Finds the inputs of concatenations that can be written straight into the concatenation: those of groups with an
+    /// epilogue, which can write anywhere.
     private mutating func findParts() {
         var readers: [Tensor: [(cluster: Cluster, input: Tensor)]] = [:]
         for cluster in fusion.clusters {
@@ -125,7 +128,7 @@ struct ScheduleBuilder {
                 }
             }
         }
-        // Groups that write into a concatenation.
+        // The clusters that write into each concatenation.
         var writers: [Tensor: Set<Int>] = [:]
         for cluster in fusion.clusters {
             guard let anchor = cluster.anchor, let concatenate = anchor.operation as? Concatenate else { continue }
@@ -141,7 +144,8 @@ struct ScheduleBuilder {
                 start += input.shape[concatenate.axis].coefficient
             }
         }
-        // What lies in several has no one place to be read from.
+        // If others than concatenations read a part, it must lie in one concatenation, where they can all read it; and
+        // they must not write into that concatenation themselves.
         parts = parts.filter { part, places in
             guard let all = readers[part], all.count > places.count else { return true }
             guard places.count == 1, all.count(where: { writers[places[0].whole]!.contains($0.cluster.id) }) == 1 else {
@@ -151,7 +155,7 @@ struct ScheduleBuilder {
         }
     }
 
-    /// Whether a cluster finds what it reads of a part in the concatenation's memory. The concatenation itself need not.
+    /// Whether a cluster that reads a part of a concatenation can read it from the concatenation's memory.
     private func canRead(
         _ input: Tensor, of part: Tensor, in place: Part, _ cluster: Cluster
     ) -> Bool {
@@ -299,7 +303,7 @@ struct ScheduleBuilder {
         }
     }
 
-    /// The values of a loop's results that somebody reads.
+    /// The values of a loop's results; `nil` for a result that nothing reads.
     private mutating func readOutputs(of loop: Node, in cluster: Cluster) -> [Int?] {
         loop.types.indices.map { Tensor(loop, $0) }.map { isRead($0, outside: cluster) ? value($0) : nil }
     }
@@ -313,7 +317,7 @@ struct ScheduleBuilder {
         schedule.groups.append(Group(kind, label: label, location: cluster.anchor?.location ?? nodes.first?.location))
     }
 
-    /// Adds elementwise nodes to a program; returns the tensors that have to be stored.
+    /// Adds elementwise nodes to a program. Returns the tensors that have to be stored.
     private mutating func build(_ nodes: [Node], _ builder: inout ProgramBuilder, _ cluster: Cluster, axes: [Int]?)
         -> [Tensor]
     {
@@ -453,7 +457,7 @@ struct ScheduleBuilder {
             return false
         }
         let zeroValues = Set(maskedStates.filter { $0.value == mask }.keys.compactMap { valueOf[$0] })
-        // Whatever the other operands are; three different draws settle it.
+        // This must hold whatever the other operands are: three different sets of numbers stand for all.
         return [0.25, 1.5, 3.0].allSatisfy { draw in
             let inputs =
                 [0.0]

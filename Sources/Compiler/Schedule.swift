@@ -197,7 +197,7 @@ public struct ReductionGroup: Sendable {
     public var inputs: [Operand]
     /// Its first output is what is reduced, the others are written to `stored`.
     public var prologue: Program
-    /// Over `keptExtents + reducedExtents`. What holds for an elementwise group's outputs holds for them.
+    /// Over `keptExtents + reducedExtents`. Like an elementwise group's outputs they may update an input in place.
     public var stored: [Operand]
     /// Over `keptExtents`.
     public var epilogueInputs: [Operand]
@@ -241,8 +241,8 @@ public struct ProductGroup: Sendable {
         public var role: Role
         /// The values that hold the degrees of inputs and outputs, when they are known at run time only.
         public var runtimeDegrees: (input: Int, output: Int)?
-        /// Dead elements of the outputs already hold what the epilogue would write (a weight that is zero, and its
-        /// moments), so that whole dead tiles of a weight gradient may be left untouched.
+        /// Whether the dead elements of the outputs are zero already and the epilogue would write zeros there again, as
+        /// for masked weights and their moments. Whole dead tiles of a weight gradient may then be left untouched.
         public var deadOutputsStayZero: Bool
 
         public init(
@@ -294,7 +294,7 @@ public struct ProductGroup: Sendable {
 ///
 /// Operands by role: `forward` takes x and the weight, `inputGradient` dy and the weight, `weightGradient` dy and x.
 ///
-/// The channels of a forward result may be taken apart into two halves that the epilogue sees together, as a gate does.
+/// The channels of a forward result may be split into two halves that the epilogue reads together, as a gate does.
 public struct ConvolutionGroup: Sendable {
     public var role: Convolution.Role
     public var geometry: ConvolutionGeometry
@@ -304,8 +304,8 @@ public struct ConvolutionGroup: Sendable {
     public var a: Operand
     /// Over `[out, in / groups, kernel..]`, or `[batch, channels, spatial..]` for a weight gradient.
     public var b: Operand
-    /// 1, or 2 where the epilogue takes a channel of the first half and its like of the second half at once; only for `forward`
-    /// without groups.
+    /// 1, or 2 where the epilogue takes channel c of the first half and channel c of the second half at once; only for
+    /// `forward` without groups.
     public var sections: Int
     /// Over the axes of `shape`.
     public var epilogueInputs: [Operand]

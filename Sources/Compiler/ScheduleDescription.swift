@@ -20,7 +20,7 @@ extension Schedule: CustomStringConvertible {
 }
 
 extension Group {
-    /// How much it works on: `m x n x k` of a product, the axes of everything else.
+    /// The size of the group: `m x n x k` of a product, the extents of the axes of any other.
     public var extents: String {
         let axes: [Extent] =
             switch kind {
