@@ -7,8 +7,8 @@
 // With WHOLE_ROWS a work-item takes every live tile of its strips, one strip after the other, and then whole rows through
 // product_finish.cl: the way of a weight gradient whose columns are sorted.
 //
-// Macros: MASK, ROLE and orders as in mask.cl; DEAD_STAY_ZERO where dead tiles may be left alone; A_BATCHES where A has panels for
-// each batch; PACKED_B where B has been packed as well (then B_BATCHES like A_BATCHES), else those of pack_b.cl with
+// Macros: MASK, ROLE and orders as in mask.cl; DEAD_STAY_ZERO where dead tiles may be left alone; A_BATCHES where A has
+// panels for each batch; PACKED_B where B has been packed as well (then B_BATCHES like A_BATCHES), else those of pack_b.cl with
 // SOURCE_PARAMETERS and SOURCE_BASE(z); EPILOGUE_PARAMETERS and EPILOGUE_ARGUMENTS of the functions KERNEL_epilogue1 and
 // KERNEL_epilogue16(m, n, z, product, ..).
 

@@ -5,8 +5,8 @@ import Graph
 /// - Parameters:
 ///   - outputs: what a run hands back.
 ///   - updates: states that a run replaces; they are written in place where no later group reads the old value.
-///   - maskedStates: the masks of states that are zero where the mask is dead, and stay zero there (masked weights and their
-///     moments). An update of such states that is fused with the weight gradient may skip dead tiles.
+///   - maskedStates: the masks of states that are zero where the mask is dead, and stay zero there (masked weights and
+///     their moments). An update of such states that is fused with the weight gradient may skip dead tiles.
 /// - Throws: `GraphError` if a tensor is invalid, or an update does not fit its state.
 public func compile(
     _ outputs: [Tensor], updates: [StateUpdate] = [], maskedStates: [Tensor: WeightMask] = [:]
@@ -448,7 +448,8 @@ struct ScheduleBuilder {
                     epilogue: back.program(stored.tensors), outputs: stored.operands)), cluster)
     }
 
-    /// Whether an epilogue that updates masked states in place writes zeros wherever the gradient and the states are zero.
+    /// Whether an epilogue that updates masked states in place writes zeros wherever the gradient and the states are
+    /// zero.
     private func leavesDeadZeros(_ mask: WeightMask, _ program: Program, _ operands: [Operand], _ stored: [Tensor])
         -> Bool
     {

@@ -330,8 +330,8 @@ struct Fusion {
         clusters.removeAll { $0.anchor == nil && $0.copied == nil && $0.nodes.isEmpty }
     }
 
-    /// An elementwise cluster that a reduction reads among others becomes the front of that reduction's group and stores the
-    /// tensors that the others read, unless a cluster between the two would have to wait for both.
+    /// An elementwise cluster that a reduction reads among others becomes the front of that reduction's group and
+    /// stores the tensors that the others read, unless a cluster between the two would have to wait for both.
     private mutating func storeInReductions() {
         for reduction in clusters where reduction.anchor?.operation is Reduction && reduction.prologue.isEmpty {
             guard let input = reduction.anchor?.inputs.first, let cluster = home[input], cluster.anchor == nil,

@@ -2,8 +2,8 @@ import Graph
 
 /// A schedule that runs again and again: a scan or an iteration.
 ///
-/// The body's states are the carries from step to step; its inputs are the slices of the sequences, and the captures, which
-/// every step reads. Nothing leaves the device between steps.
+/// The body's states are the carries from step to step; its inputs are the slices of the sequences, and the captures,
+/// which every step reads. Nothing leaves the device between steps.
 public struct LoopGroup: Sendable {
     /// A result of the loop and the body's output that it is stacked from.
     public struct Stack: Sendable {
@@ -22,8 +22,8 @@ public struct LoopGroup: Sendable {
     public var isReversed: Bool
     /// The names of the carries among the states of body and condition.
     public var carries: [String]
-    /// Values of the outer schedule, in the order of the operation's operands: the first carries, the sequences that are
-    /// sliced along their first axis, and the captures.
+    /// Values of the outer schedule, in the order of the operation's operands: the first carries, the sequences that
+    /// are sliced along their first axis, and the captures.
     public var initial: [Int]
     public var sequences: [(value: Int, name: String)]
     public var captures: [(value: Int, name: String)]

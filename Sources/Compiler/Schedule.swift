@@ -184,9 +184,9 @@ public struct ElementwiseGroup: Sendable {
     }
 }
 
-/// For every index of `keptExtents`: `(x, stored) = prologue(inputs)` over all of `reducedExtents`, `r = reduce x`, then
-/// `outputs = epilogue(r, epilogueInputs)`. The order of summation is a fixed tree that depends on the extents alone, and carried out
-/// with so much more precision than floats have that a sum of floats is rounded once.
+/// For every index of `keptExtents`: `(x, stored) = prologue(inputs)` over all of `reducedExtents`, `r = reduce x`,
+/// then `outputs = epilogue(r, epilogueInputs)`. The order of summation is a fixed tree that depends on the extents
+/// alone, and carried out with so much more precision than floats have that a sum of floats is rounded once.
 public struct ReductionGroup: Sendable {
     public enum Kind: String, Hashable, Sendable, CaseIterable { case sum, maximum, minimum }
 

@@ -28,8 +28,8 @@ struct Sections {
         for tensor in nodes.map({ Tensor($0) }) where starts[tensor]?.count == 2 {
             guard let source = Self.source(of: tensor, ranks) else { continue }
             let chain = Self.chain(from: source, to: tensor)
-            // Where an elementwise function outside of the chain reads one of its tensors as a whole, that tensor is better
-            // computed as a whole.
+            // Where an elementwise function outside of the chain reads one of its tensors as a whole, that tensor is
+            // better computed as a whole.
             guard chain.allSatisfy({ sources[$0, default: source] == source }),
                 chain.allSatisfy({ (readers[$0] ?? []).isSubset(of: chain) })
             else { continue }

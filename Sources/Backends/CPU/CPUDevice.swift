@@ -9,7 +9,8 @@ import Synchronization
     import Musl
 #endif
 
-/// The vector instructions that the CPU kernels are compiled for; the widest that the processor has are chosen at run time.
+/// The vector instructions that the CPU kernels are compiled for; the widest that the processor has are chosen at run
+/// time.
 public enum InstructionSet: String, Sendable, CaseIterable {
     case portable, avx2, avx512
 
@@ -38,8 +39,8 @@ public enum InstructionSet: String, Sendable, CaseIterable {
 
 /// The processor: vector code on all cores.
 ///
-/// Results do not depend on the number of threads, to the bit; they may differ in the last bits between instruction sets.
-/// Subnormal numbers are taken for zero.
+/// Results do not depend on the number of threads, to the bit; they may differ in the last bits between instruction
+/// sets. Subnormal numbers are taken for zero.
 public final class CPUDevice: Device, @unchecked Sendable {
     public let threads: Int
     public let instructionSet: InstructionSet
@@ -50,14 +51,19 @@ public final class CPUDevice: Device, @unchecked Sendable {
     public var name: String { "cpu" }
 
     public var summary: String {
-        "\(processorName()), \(instructionSet == .portable ? "portable" : instructionSet == .avx2 ? "AVX2" : "AVX-512") vectors, "
-            + "\(threads) thread\(threads == 1 ? "" : "s")"
+        let vectors =
+            switch instructionSet {
+            case .portable: "portable"
+            case .avx2: "AVX2"
+            case .avx512: "AVX-512"
+            }
+        return "\(processorName()), \(vectors) vectors, \(threads) thread\(threads == 1 ? "" : "s")"
     }
 
     /// - Parameters:
     ///   - threads: as many as there are cores if absent.
-    ///   - instructionSet: the widest of the processor if absent, or the one that `MARTLET_VECTOR` names; in place of one that the
-    ///     processor does not have it takes the widest that it has.
+    ///   - instructionSet: the widest of the processor if absent, or the one that `MARTLET_VECTOR` names; in place of
+    ///     one that the processor does not have it takes the widest that it has.
     public init(threads: Int? = nil, instructionSet: InstructionSet? = nil) throws {
         let requested = threads ?? max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN))))
         guard (1...1024).contains(requested), let pool = martlet_pool_create(Int32(requested)) else {

@@ -19,8 +19,8 @@ struct ConvolutionTables {
     /// - Parameters:
     ///   - tile: rows of a tile at most; at most 64 where the mask tells channels apart.
     ///   - weightStrides: over `[out, in / groups, kernel..]`, in elements.
-    ///   - holdsBothHalves: whether a tile holds channels of the first half of the result, which its block counts, and their likes of the
-    ///     second half; without groups.
+    ///   - holdsBothHalves: whether a tile holds channels of the first half of the result, which its block counts, and
+    ///     their likes of the second half; without groups.
     init(
         _ walk: ConvolutionTaps, _ pass: ConvolutionTaps.Pass, tile: Int, weightStrides: [Int],
         holdsBothHalves: Bool = false
