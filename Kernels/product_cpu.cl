@@ -7,8 +7,8 @@
 // With WHOLE_ROWS a work-item takes every live tile of its strips, one strip after the other, and then whole rows through
 // product_finish.cl: the way of a weight gradient whose columns are sorted.
 //
-// Macros: MASK, ROLE and orders as in mask.cl; SETTLED where dead tiles may be left alone; A_BATCHES where A has panels for
-// each batch; PACKED_B where B has been packed as well (then B_BATCHES like A_BATCHES), else those of pack_b.cl with
+// Macros: MASK, ROLE and orders as in mask.cl; DEAD_STAY_ZERO where dead tiles may be left alone; A_BATCHES where A has
+// panels for each batch; PACKED_B where B has been packed as well (then B_BATCHES like A_BATCHES), else those of pack_b.cl with
 // SOURCE_PARAMETERS and SOURCE_BASE(z); EPILOGUE_PARAMETERS and EPILOGUE_ARGUMENTS of the functions KERNEL_epilogue1 and
 // KERNEL_epilogue16(m, n, z, product, ..).
 
@@ -88,7 +88,7 @@ void KERNEL(
     // Sorted rows live from some tile on: where the last does not, none does.
     int lives = 0;
     for (int t = 0; t < tiles; t++) lives |= TILE_LIVES(firstTile + t, nTile, (firstTile + t) * 6, 6, n0);
-#ifdef SETTLED
+#ifdef DEAD_STAY_ZERO
     if (!lives) return;
 #endif
     for (int interval = FIRST_INTERVAL(nTile); interval < LAST_INTERVAL(nTile); interval++) {
@@ -134,7 +134,7 @@ void KERNEL(
 #else
     for (int r = 0; r < rows; r++) {
         const int m = firstTile * 6 + r;
-#ifdef SETTLED
+#ifdef DEAD_STAY_ZERO
         if (!TILE_LIVES(firstTile + r / 6, nTile, m / 6 * 6, 6, n0)) continue;
 #endif
         for (int c = 0; c < 4; c++) {

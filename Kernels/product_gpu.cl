@@ -3,7 +3,7 @@
 // multiplied, the next is on its way into registers. Sums run over k in order.
 //
 // Macros: MASK, ROLE and orders as in mask.cl; TILE, DEPTH; UNIT_A where A's elements are neighbours along k (else its
-// loads run along m); UNIT_B where B's are neighbours along k (else its loads run along n); SETTLED;
+// loads run along m); UNIT_B where B's are neighbours along k (else its loads run along n); DEAD_STAY_ZERO;
 // A_PARAMETERS, A_BASE(z), A_STRIDE_M, A_STRIDE_K, the same for B; EPILOGUE_PARAMETERS and EPILOGUE_ARGUMENTS of the
 // function KERNEL_epilogue1(m, n, z, product, ..).
 
@@ -59,7 +59,7 @@ void KERNEL(
     const int m0 = mTile * TILE, n0 = nTile * TILE;
     // The same for every work-item of the group, as the barriers need.
     const int lives = TILE_LIVES(mTile, nTile, m0, TILE, n0);
-#ifdef SETTLED
+#ifdef DEAD_STAY_ZERO
     if (!lives) return;
 #endif
     __global const float* sourceA = a + A_BASE(z);

@@ -21,7 +21,7 @@ public enum Partition: Hashable, Sendable {
         }
     }
 
-    /// Why examples of a shape cannot be parted so.
+    /// Why examples of a shape cannot be parted in this way; `nil` where they can.
     func misfit(_ shape: [Int]) -> String? {
         switch self {
         case .half, .alternating: shape.isEmpty ? "an example without axes has no parts" : nil
@@ -32,7 +32,7 @@ public enum Partition: Hashable, Sendable {
         }
     }
 
-    /// For every element of an example of a shape whether it is kept.
+    /// Whether each element of an example is kept, in row-major order.
     public func kept(_ shape: [Int]) -> [Bool] {
         let count = shape.reduce(1, *)
         switch self {
@@ -84,7 +84,7 @@ public struct Coupling: Bijector {
         return Mapped(.select(mask, x, value), Tensor.select(mask, 0, log).summedOverEvent())
     }
 
-    /// The mistake of a partition that does not fit x.
+    /// A tensor that carries the mistake, where the partition does not fit x.
     private func misfit(_ x: Tensor) -> Tensor? {
         if x.error != nil { return x }
         return partition.misfit(Array(x.shape.resolved(batch: 1).dropFirst())).map {
@@ -135,7 +135,7 @@ public struct Coupling: Bijector {
             ]
         }
         let mask = keptMask(x)
-        // What is computed for kept elements is thrown away.
+        // `apply` throws the parameters of kept elements away: the claim replaces them by zeros.
         let used = parameters(x, mask, context).blocks(count, for: x).map { Tensor.select(mask, 0, $0) }
         return stray + [
             OrderClaim(

@@ -2,8 +2,9 @@ import Compiler
 import Graph
 import Layers
 
-/// What a coupling does around its network, as programs of their own: from x and the network's raw output to z and the
-/// log-determinant, the way back, and the gradients. They show what the compiler makes of a coupling and what it costs.
+/// The work of a coupling around its network, as a program of its own: forward from x and the network's raw output to z
+/// and the log-determinant, the inverse, or the gradients. It shows what the compiler makes of a coupling and what a
+/// coupling costs.
 public struct CouplingKernel {
     public enum Direction: String, Sendable, CaseIterable { case forward, inverse, backward }
 

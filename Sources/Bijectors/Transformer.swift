@@ -1,10 +1,11 @@
 import Graph
 
-/// An increasing function of one variable whose parameters a conditioner computes, for every element at once. It knows its
-/// derivative and its inverse; coupling and autoregressive bijectors are made of one and a conditioner.
+/// An increasing function of one variable, with its derivative and its inverse, that is applied to every element. Its
+/// parameters are computed by a conditioner; a coupling or autoregressive bijector is made of a transformer and a
+/// conditioner.
 public protocol Transformer: Sendable {
     var name: String { get }
-    /// Numbers that a conditioner computes for each element.
+    /// How many numbers a conditioner computes for each element.
     var parameterCount: Int { get }
     /// In words, for `inspect`: how the inverse is found.
     var inverseFormula: String { get }
@@ -15,14 +16,19 @@ public protocol Transformer: Sendable {
 }
 
 extension Transformer {
-    /// The claim that an element of z or of its log-derivative reads an element of x, or of the parameters, which is not its own; without
-    /// it the determinant is not the product of the derivatives. Nothing where no element does.
+    /// The claims that a transformer breaks by mixing elements; none where element i of z and of the log-derivative
+    /// reads only element i of x and of the parameters, as it has to: otherwise the determinant is not the product of
+    /// the derivatives.
     ///
-    /// Two claims are asked for, of elements that lie side by side: none reads one behind its own, and none one before.
+    /// The transformer is applied to a few elements side by side, at most two along each axis of x, which also stand
+    /// for its parameters. Two claims are tried: element i reads no element behind i, and element i reads no element
+    /// before i. A transformer that adds up its row, say, breaks both.
     func strayClaims(_ x: Tensor) -> [OrderClaim] {
         let shape = x.shape.dimensions.dropFirst().map { Extent(min($0.coefficient, 2)) }
         let count = shape.reduce(1) { $0 * $1.coefficient }
         let line = Tensor.ownVariable([.batch, Extent(count + 1)], x.elementType)
+        // A claim lets an element read what is drawn before its variable. For element i to read its own place in the
+        // line, the claim names the variable that is drawn next; hence one variable more than elements.
         func claim(_ start: Int, _ order: Order, _ variables: [Int32]) -> OrderClaim {
             let own = line.sliced(axis: 1, from: start, count: count).reshaped(Shape([.batch] + shape))
             let (z, log) = forward(own, [Tensor](repeating: own, count: parameterCount))

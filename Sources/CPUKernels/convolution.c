@@ -23,7 +23,7 @@ static void copy_plane(
         const int64_t low = minimum(c->window, maximum(0, -start));
         const int64_t high = maximum(low, minimum(c->window, present[0] - start));
         memset(target, 0, (size_t)low * sizeof(float));
-        j->level->copy_row(
+        j->isa->copy_row(
             target + low, source + ((start + low) * step[0] + phase[0]) * stride[0], stride[0] * step[0], high - low,
             c->window - low);
         return;
@@ -33,7 +33,7 @@ static void copy_plane(
         const int64_t high = maximum(low, minimum(c->window, present[0] - start));
         memset(target, 0, (size_t)(low * c->pitch[0]) * sizeof(float));
         if (high > low) {
-            j->level->copy_rows(
+            j->isa->copy_rows(
                 target + low * c->pitch[0], c->pitch[0],
                 source + ((start + low) * step[0] + phase[0]) * stride[0] + phase[1] * stride[1], step[0] * stride[0],
                 high - low, present[1], 1);
@@ -49,11 +49,11 @@ static void copy_plane(
         }
         const float *from = source + (at * step[0] + phase[0]) * stride[0] + phase[1] * stride[1] + phase[2] * stride[2];
         if (c->rank == 2) {
-            j->level->copy_row(target, from, stride[1] * step[1], present[1], c->pitch[0]);
+            j->isa->copy_row(target, from, stride[1] * step[1], present[1], c->pitch[0]);
             continue;
         }
         for (int64_t i = 0; i < present[1]; i++) {
-            j->level->copy_row(
+            j->isa->copy_row(
                 target + i * c->pitch[1], from + i * step[1] * stride[1], stride[2] * step[2], present[2], c->pitch[1]);
         }
         memset(target + present[1] * c->pitch[1], 0, (size_t)(c->pitch[0] - present[1] * c->pitch[1]) * sizeof(float));
@@ -83,7 +83,7 @@ static void see_pairs(
         const int64_t before = c->lineMasks ? (start + at) * pixels : 0;
         const int64_t behind = c->lineMasks ? (c->source[0] - start - at) * pixels : pixels;
         float *to = target + at * c->pitch[0];
-        j->level->pair_forms(
+        j->isa->pair_forms(
             pair_reach(c), to, c->phasePitch, source + (start + at) * stride[0] + least, stride[inner - 1], lines,
             -before - least, behind - least, joined * count, c->lineMasks, c->forms, c->formCount);
         if (c->rank == 3) see_nothing(to + lines * count, c, c->pitch[0] - lines * count);
@@ -124,7 +124,7 @@ slab_source martlet_convolution_source(
     const float *source = (const float *)(void *)j->context->values[c->planesIn.source] + c->planesIn.offset +
                           image * c->planesIn.strides[0];
     const int64_t start = first + c->leastShift[0];
-    if (c->isDirect && start >= 0 && last - 1 + c->greatestShift[0] < c->source[0] && pixels >= j->level->width) {
+    if (c->isDirect && start >= 0 && last - 1 + c->greatestShift[0] < c->source[0] && pixels >= j->isa->width) {
         return (slab_source){source + first * c->pitch[0], c->direct, 1};
     }
     // Zeros below an image are those above the next, which is copied after it.
@@ -263,7 +263,7 @@ static void run_tile(
                 fetch(j, image, block->first, block->rows, first, count);
             }
             martlet_convolution_fetch(ahead);
-            j->level->convolution_sums(
+            j->isa->convolution_sums(
                 block->rows, vectors, steps,
                 (const float *)(void *)j->context->shared + block->packed + start * block->rows, pixels,
                 offsets + block->firstStep + start, sums + block->first * stride, stride, start > 0, b == pass->firstBlock);
@@ -276,10 +276,10 @@ static void run_pass(
     const convolution_job *j, const martlet_convolution_pass *pass, const slab_source *source, int64_t pixels,
     float *sums, int64_t stride, slab_ahead *ahead, int64_t image, int64_t low) {
     const martlet_convolution *c = j->c;
-    const int64_t width = j->level->width, line = c->result[1] * c->result[2];
+    const int64_t width = j->isa->width, line = c->result[1] * c->result[2];
     int32_t vectors;
     for (int64_t at = 0; at < pixels; at += vectors * width) {
-        vectors = (int32_t)minimum(j->level->conv_vectors, divide_up(pixels - at, width));
+        vectors = (int32_t)minimum(j->isa->conv_vectors, divide_up(pixels - at, width));
         int64_t from = at;
         if (source->is_direct) {
             // What lies behind a plane that is read in place may be no memory: the last vectors then repeat some pixels.
@@ -301,7 +301,7 @@ static void compact_row(
     const int64_t counts[3] = {rows, pass->counts[1], pass->counts[2]};
     for (int a = 0; a < 3; a++) target += pass->phase[a] * stride[a];
     if (c->rank == 2 && c->resultStep[0] == 1 && c->resultStep[1] == 1) {
-        j->level->copy_rows(target, stride[0], sums, c->pitch[0], rows, counts[1], 0);
+        j->isa->copy_rows(target, stride[0], sums, c->pitch[0], rows, counts[1], 0);
         return;
     }
     for (int64_t m = 0; m < (inner == 0 ? 1 : counts[0]); m++) {
@@ -310,7 +310,7 @@ static void compact_row(
             float *to = target + m * c->resultStep[0] * stride[0] + i * c->resultStep[1] * stride[1];
             const int64_t step = c->resultStep[inner] * stride[inner];
             if (step == 1) {
-                j->level->copy_row(to, from, 1, counts[inner], counts[inner]);
+                j->isa->copy_row(to, from, 1, counts[inner], counts[inner]);
             } else {
                 for (int64_t p = 0; p < counts[inner]; p++) to[p * step] = from[p];
             }
@@ -321,20 +321,20 @@ static void compact_row(
 // A tile's pairs of results, from pair `at` of an image's slab on, from their four sums, which lie `between` apart, to their places
 // in a row of the result.
 static void place_pairs_of_image(
-    const martlet_convolution *c, const martlet_level_functions *level, const float *sums, int64_t between, int64_t at,
+    const martlet_convolution *c, const martlet_isa_functions *isa, const float *sums, int64_t between, int64_t at,
     int64_t pairs, float *target) {
     const int64_t present = c->result[c->rank - 1], lines = c->rank == 3 ? c->result[1] : 1;
     const int64_t pitch = c->pitch[c->rank - 2], all = c->pitch[0] / pitch;
     // Whole lines that lie behind one another are one.
     if (present == 2 * pitch && lines == all) {
-        level->pair_results(target + 2 * at, sums, between, 2 * pairs);
+        isa->pair_results(target + 2 * at, sums, between, 2 * pairs);
         return;
     }
     for (int64_t end = at + pairs, count; at < end; at += count, sums += count) {
         const int64_t number = at / pitch, first = at % pitch, line = number % all;
         count = minimum(pitch - first, end - at);
         if (line >= lines) continue;
-        level->pair_results(
+        isa->pair_results(
             target + (number / all * lines + line) * present + 2 * first, sums, between,
             minimum(2 * count, present - 2 * first));
     }
@@ -342,7 +342,7 @@ static void place_pairs_of_image(
 
 // The same where several images lie below one another, and their results `image_pitch` apart.
 static void place_pairs(
-    const martlet_convolution *c, const martlet_level_functions *level, const float *sums, int64_t between, int64_t at,
+    const martlet_convolution *c, const martlet_isa_functions *isa, const float *sums, int64_t between, int64_t at,
     int64_t pairs, float *target, int64_t image_pitch) {
     const int64_t whole = c->tall * c->pitch[0], live = c->slab * c->pitch[0];
     for (int64_t end = at + pairs, count; at < end; at += count, sums += count) {
@@ -350,7 +350,7 @@ static void place_pairs(
         count = minimum(whole - first, end - at);
         const int64_t present = minimum(count, live - first);
         if (present > 0) {
-            place_pairs_of_image(c, level, sums, between, first, present, target + at / whole * image_pitch);
+            place_pairs_of_image(c, isa, sums, between, first, present, target + at / whole * image_pitch);
         }
     }
 }
@@ -361,11 +361,11 @@ static int64_t run_pairs(
     const convolution_job *j, const float *base, const int32_t *offsets, int64_t images, int64_t rows, float *sums,
     float *target, int64_t pitch, int64_t image_pitch, slab_ahead *ahead, int64_t image, int64_t low) {
     const martlet_convolution *c = j->c;
-    const int64_t width = j->level->width, between = c->rows * c->sumPitch;
+    const int64_t width = j->isa->width, between = c->rows * c->sumPitch;
     const int64_t pixels = pass_span(c, &c->passes[0], (images - 1) * c->tall + rows);
     int32_t vectors;
     for (int64_t at = 0; at < pixels; at += vectors * width) {
-        vectors = (int32_t)minimum(j->level->conv_vectors, divide_up(pixels - at, width));
+        vectors = (int32_t)minimum(j->isa->conv_vectors, divide_up(pixels - at, width));
         const int64_t pairs = minimum(vectors * width, pixels - at);
         for (int64_t p = 0; p < MARTLET_PAIR_SUMS; p++) {
             run_tile(
@@ -373,7 +373,7 @@ static int64_t run_pairs(
                 p == MARTLET_PAIR_SUMS - 1 ? image : -1, low + 2 * at, 2 * pairs);
         }
         for (int64_t r = 0; r < c->rows; r++) {
-            place_pairs(c, j->level, sums + r * c->sumPitch, between, at, pairs, target + r * pitch, image_pitch);
+            place_pairs(c, j->isa, sums + r * c->sumPitch, between, at, pairs, target + r * pitch, image_pitch);
         }
     }
     int64_t products = 0;
@@ -419,7 +419,7 @@ static void run_slab(void *argument, int64_t index, int32_t worker) {
     // Small images, several together, are near enough.
     const int64_t next = source.is_direct || c->together > 1 ? c->images * c->slabCount : index + 1;
     slab_ahead ahead = martlet_convolution_ahead(
-        j, next / c->slabCount, next % c->slabCount, divide_up(least, j->level->conv_vectors * j->level->width) * c->blockCount);
+        j, next / c->slabCount, next % c->slabCount, divide_up(least, j->isa->conv_vectors * j->isa->width) * c->blockCount);
     // The sums of pairs are run together.
     const int64_t passes = is_paired(c) ? 0 : c->passCount;
     if (is_paired(c)) {
@@ -464,7 +464,7 @@ void martlet_convolution_pieces(const convolution_job *j, int64_t count, martlet
 
 void martlet_convolution_run(const martlet_convolution *c, const martlet_context *context, int64_t *counts) {
     if (c->rows == 0 || (c->images == 0 && !c->isWeightGradient)) return;
-    const convolution_job j = {c, context, martlet_level_table(c->level), counts};
+    const convolution_job j = {c, context, martlet_isa_table(c->isa), counts};
     if (c->isDouble) {
         martlet_convolution_double_run(&j);
     } else if (c->isWeightGradient) {

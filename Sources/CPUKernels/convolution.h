@@ -6,7 +6,7 @@
 typedef struct {
     const martlet_convolution *c;
     const martlet_context *context;
-    const martlet_level_functions *level;
+    const martlet_isa_functions *isa;
     int64_t *counts;
 } convolution_job;
 

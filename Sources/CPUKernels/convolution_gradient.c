@@ -13,7 +13,7 @@ static const int64_t chunk_pairs = 100;
 static const int64_t largest_part_floats = 4 << 20;
 
 static int64_t block_vectors(const convolution_job *j, const martlet_convolution_block *b) {
-    return divide_up(b->rows, j->level->width);
+    return divide_up(b->rows, j->isa->width);
 }
 
 // Blocks of one pass: where pairs of pixels share products, each of the four sums has its own steps.
@@ -29,16 +29,16 @@ static int64_t planes_of_a_piece(const martlet_convolution *c) { return maximum(
 
 // What that takes, as a vector of rows holds it; and row after row.
 static int64_t piece_floats(const martlet_convolution *c) {
-    return round_up(planes_of_a_piece(c) * c->kernelTaps * martlet_level_table(c->level)->width, 16);
+    return round_up(planes_of_a_piece(c) * c->kernelTaps * martlet_isa_table(c->isa)->width, 16);
 }
 
 void martlet_convolution_gradient_plan(martlet_convolution *c) {
-    const martlet_level_functions *level = martlet_level_table(c->level);
-    c->usesDots = !is_paired(c) && rows_per_group(c) * 4 <= level->width;
+    const martlet_isa_functions *isa = martlet_isa_table(c->isa);
+    c->usesDots = !is_paired(c) && rows_per_group(c) * 4 <= isa->width;
     c->partFloats = 0;
     for (int64_t b = 0; b < c->blockCount; b++) {
         martlet_convolution_block *block = &c->blocks[b];
-        const int64_t columns = c->usesDots ? block->rows : round_up(block->rows, level->width);
+        const int64_t columns = c->usesDots ? block->rows : round_up(block->rows, isa->width);
         block->packed = c->partFloats;
         c->partFloats += round_up(block->stepCount * columns, 16);
     }
@@ -49,7 +49,7 @@ void martlet_convolution_gradient_plan(martlet_convolution *c) {
     c->parts = maximum(1, minimum(units, minimum(16, maximum(2, most))));
     c->sharedBytes = c->parts * c->partFloats * 4;
     const int64_t pixels = maximum(chunk + c->extent[c->rank - 1], c->slab * c->pitch[0]) + 16;
-    const int64_t columns = c->usesDots ? 1 : level->gradient_vectors * level->width;
+    const int64_t columns = c->usesDots ? 1 : isa->gradient_vectors * isa->width;
     const int64_t transposed = c->usesDots ? pixels : (chunk + c->extent[c->rank - 1]) * columns * (is_paired(c) ? 3 : 1);
     const int64_t floats = c->together * source_floats(c) + round_up(transposed, 16);
     const int64_t finish = 2 * piece_floats(c) * 4 + (int64_t)c->epilogue->slotCount * c->epilogue->slotBytes;
@@ -82,12 +82,12 @@ static void add_tiles(
     const slab_job *s, const martlet_convolution_block *b, int64_t at, martlet_pixels pixels, const float *columns,
     const float *next_gradient, int64_t next_floats) {
     const convolution_job *j = s->j;
-    const int32_t vectors = (int32_t)block_vectors(j, b), height = vectors * j->level->width;
+    const int32_t vectors = (int32_t)block_vectors(j, b), height = vectors * j->isa->width;
     const int64_t image = j->c->rowsIn.strides[0], channel = j->c->rowsIn.strides[1];
     // What is read next lies behind these lines, or behind these images.
     const int64_t reach = pixels.lines == 1 ? pixels.length : pixels.lines * pixels.pitch;
     const int64_t next = s->images > 1 ? s->images * s->image_pitch : reach;
-    const int32_t most = j->level->gradient_rows(vectors);
+    const int32_t most = j->isa->gradient_rows(vectors);
     const int64_t tiles = divide_up(b->stepCount, most);
     for (int64_t t = 0; t < tiles; t++) {
         // Tiles of nearly equal height.
@@ -103,7 +103,7 @@ static void add_tiles(
                 fetch(next_gradient + r * channel + g * image, next_floats);
             }
         }
-        j->level->convolution_gradient(
+        j->isa->convolution_gradient(
             (int32_t)(last - first), vectors, rows, pixels, columns, s->sums + b->packed + first * height);
     }
 }
@@ -116,7 +116,7 @@ static void add_chunk(
     const convolution_job *j = s->j;
     const martlet_convolution *c = j->c;
     const martlet_convolution_block *b = s->block;
-    const int64_t height = block_vectors(j, b) * j->level->width;
+    const int64_t height = block_vectors(j, b) * j->isa->width;
     const int64_t image = c->rowsIn.strides[0], channel = c->rowsIn.strides[1];
     // A row of pairs whose last has one pixel is filled up with a pixel of zeros.
     const int64_t present = is_paired(c) ? c->result[c->rank - 1] : length;
@@ -125,7 +125,7 @@ static void add_chunk(
     for (int64_t i = 0; i < s->images; i++) {
         for (int64_t l = 0; l < (joined ? 1 : lines); l++) {
             float *target = s->scratch + (i * lines + l) * filled * height;
-            j->level->pack(
+            j->isa->pack(
                 target, from + i * image + l * line_stride, joined ? lines * present : present, pixel_stride, b->rows,
                 channel, (int32_t)height);
             if (filled > present) memset(target + present * height, 0, (size_t)height * sizeof(float));
@@ -146,7 +146,7 @@ static void add_chunk(
     for (int32_t sum = 0; sum < MARTLET_PAIR_SUMS; sum++) {
         const martlet_convolution_block *of_sum = b + sum * pass_blocks(c);
         if (of_sum->stepCount == 0) continue;
-        j->level->pair_columns(columns, s->scratch, sum, pairs, height);
+        j->isa->pair_columns(columns, s->scratch, sum, pairs, height);
         add_tiles(s, of_sum, at, pixels, columns, sum == 0 ? next : NULL, lines * line_stride);
     }
 }
@@ -190,12 +190,12 @@ static void add_slab_by_dots(const slab_job *s, int64_t rows) {
         memset(s->scratch, 0, (size_t)pixels * sizeof(float));
         for (int64_t m = 0; m < (inner == 0 ? 1 : counts[0]); m++) {
             for (int64_t i = 0; i < (inner == 2 ? counts[1] : 1); i++) {
-                j->level->copy_row(
+                j->isa->copy_row(
                     s->scratch + m * c->pitch[0] + i * c->pitch[1], from + m * stride[0] + i * stride[1], stride[inner],
                     counts[inner], counts[inner]);
             }
         }
-        j->level->convolution_dots(
+        j->isa->convolution_dots(
             (int32_t)s->block->stepCount, s->scratch, s->source->base, s->source->offsets + s->block->firstStep, pixels,
             s->sums + s->block->packed + r * s->block->stepCount);
     }
@@ -206,7 +206,7 @@ static int64_t slab_tiles(const convolution_job *j, int64_t rows) {
     const martlet_convolution *c = j->c;
     int64_t tiles = 0;
     for (int64_t b = 0; b < c->blockCount; b++) {
-        tiles += divide_up(c->blocks[b].stepCount, j->level->gradient_rows((int32_t)block_vectors(j, &c->blocks[b])));
+        tiles += divide_up(c->blocks[b].stepCount, j->isa->gradient_rows((int32_t)block_vectors(j, &c->blocks[b])));
     }
     return maximum(1, tiles * (rows * c->extent[1] * c->extent[2] / longest_chunk(c)));
 }
@@ -229,7 +229,7 @@ static void run_part(void *argument, int64_t part, int32_t worker) {
         const int64_t images = last_image - image, rows = last - first;
         slab_source source = {NULL, NULL, 0};
         for (int64_t i = images - 1; i >= 0; i--) {
-            source = martlet_convolution_source(j, image + i, 1, first, last, j->level->width, copy + i * source_floats(c));
+            source = martlet_convolution_source(j, image + i, 1, first, last, j->isa->width, copy + i * source_floats(c));
         }
         // Small images, several together, are near enough.
         const int64_t next = c->together == 1 && !source.is_direct && unit + 1 < end ? unit + 1 : c->images * c->slabCount;
@@ -261,7 +261,7 @@ static void add_parts(void *argument, int64_t index, int32_t worker) {
     const martlet_convolution *c = j->c;
     float *sums = (float *)(void *)j->context->shared;
     const int64_t first = index * floats_of_a_piece, count = minimum(floats_of_a_piece, c->partFloats - first);
-    for (int64_t part = 1; part < c->parts; part++) j->level->add_row(sums + first, sums + part * c->partFloats + first, count);
+    for (int64_t part = 1; part < c->parts; part++) j->isa->add_row(sums + first, sums + part * c->partFloats + first, count);
 }
 
 // The first of a block's steps that reads plane `plane` of its group, or a later one; steps are in the order of their planes.
@@ -282,7 +282,7 @@ static void place_sums(
     const convolution_job *j, const martlet_convolution_block *block, int64_t row, int64_t lanes, int64_t from, int64_t to,
     float *wide) {
     const martlet_convolution *c = j->c;
-    const int64_t width = j->level->width, planes = c->planes / c->groups;
+    const int64_t width = j->isa->width, planes = c->planes / c->groups;
     const int64_t next_row = c->usesDots ? block->stepCount : 1, next_step = c->usesDots ? 1 : round_up(block->rows, width);
     const float *sums = (const float *)(void *)j->context->shared + block->packed + row * next_row;
     const int64_t end = first_step(c, block, to);
@@ -310,14 +310,14 @@ static void finish_piece(void *argument, int64_t index, int32_t worker) {
     const convolution_job *j = argument;
     const martlet_convolution *c = j->c;
     float *wide = (float *)(void *)(j->context->work + worker * j->context->workBytes), *lines = wide + piece_floats(c);
-    const int64_t width = j->level->width, planes = planes_of_a_piece(c), pieces = pieces_of_rows(c);
+    const int64_t width = j->isa->width, planes = planes_of_a_piece(c), pieces = pieces_of_rows(c);
     const int64_t from = index % pieces * planes, to = minimum(from + planes, c->planes / c->groups);
     int64_t vector = index / pieces, b = 0;
     for (; vector >= block_vectors(j, &c->blocks[b]); b++) vector -= block_vectors(j, &c->blocks[b]);
     const int64_t row = vector * width, lanes = minimum(width, c->blocks[b].rows - row), count = (to - from) * c->kernelTaps;
     memset(wide, 0, (size_t)(count * width) * sizeof(float));
     for (int64_t i = b; i < c->blockCount; i += pass_blocks(c)) place_sums(j, &c->blocks[i], row, lanes, from, to, wide);
-    j->level->pack(lines, wide, lanes, 1, (int32_t)count, width, (int32_t)count);
+    j->isa->pack(lines, wide, lanes, 1, (int32_t)count, width, (int32_t)count);
     martlet_convolution_epilogue(
         j, 0, c->blocks[b].first + row, lanes, from * c->kernelTaps, to * c->kernelTaps, (const char *)lines, count,
         (char *)(lines + piece_floats(c)));

@@ -11,8 +11,8 @@ static int64_t slab_floats(const martlet_convolution *c) {
     return c->isDirect && !c->storesResult && !c->isWeightGradient ? 1 << 16 : 3 << 16;
 }
 
-int32_t martlet_convolution_block_rows(martlet_level level, int32_t is_weight_gradient) {
-    const martlet_level_functions *f = martlet_level_table(level);
+int32_t martlet_convolution_block_rows(martlet_isa isa, int32_t is_weight_gradient) {
+    const martlet_isa_functions *f = martlet_isa_table(isa);
     return is_weight_gradient ? f->gradient_vectors * f->width : f->conv_rows;
 }
 
@@ -61,15 +61,15 @@ static void lay_out_planes(martlet_convolution *c) {
 
 // What tiles take for a slab of so many positions, in vectors; what is left behind whole tiles takes longer than its share, and
 // what neighbouring slabs both read is copied twice.
-static double slab_cost(const martlet_convolution *c, const martlet_level_functions *level, int64_t slab) {
+static double slab_cost(const martlet_convolution *c, const martlet_isa_functions *isa, int64_t slab) {
     if (slab == 0) return 0;
-    const int64_t vectors = divide_up(slab * c->pitch[0], level->width), rest = vectors % level->conv_vectors;
-    const double again = (double)((c->greatestShift[0] - c->leastShift[0]) * c->pitch[0]) / level->width;
+    const int64_t vectors = divide_up(slab * c->pitch[0], isa->width), rest = vectors % isa->conv_vectors;
+    const double again = (double)((c->greatestShift[0] - c->leastShift[0]) * c->pitch[0]) / isa->width;
     return (double)vectors + (rest ? 0.3 : 0) + 0.1 * again;
 }
 
 static void choose_slabs(martlet_convolution *c, int32_t threads) {
-    const martlet_level_functions *level = martlet_level_table(c->level);
+    const martlet_isa_functions *isa = martlet_isa_table(c->isa);
     const int64_t copied = c->isDirect && !c->isWeightGradient ? 0 : c->planes * c->phases * c->pitch[0];
     const int64_t results = c->isWeightGradient || is_paired(c) ? 0 : c->rows * c->pitch[0];
     const int64_t floats = maximum(1, copied + results);
@@ -89,7 +89,7 @@ static void choose_slabs(martlet_convolution *c, int32_t threads) {
         const int64_t most = minimum(c->extent[0], c->slab + (is_paired(c) ? c->slab / 4 : 0));
         for (int64_t slab = most; slab > most / 2; slab--) {
             const int64_t whole = c->extent[0] / slab;
-            const double cost = (double)whole * slab_cost(c, level, slab) + slab_cost(c, level, c->extent[0] - whole * slab);
+            const double cost = (double)whole * slab_cost(c, isa, slab) + slab_cost(c, isa, c->extent[0] - whole * slab);
             if (cost < least) {
                 least = cost;
                 c->slab = slab;
@@ -102,8 +102,8 @@ static void choose_slabs(martlet_convolution *c, int32_t threads) {
 
 // How far rows and planes lie apart, for so many images together.
 static void choose_pitches(martlet_convolution *c, int64_t together) {
-    const martlet_level_functions *level = martlet_level_table(c->level);
-    const int64_t slack = maximum(level->conv_vectors, 1) * level->width, above = (together - 1) * c->tall;
+    const martlet_isa_functions *isa = martlet_isa_table(c->isa);
+    const int64_t slack = maximum(isa->conv_vectors, 1) * isa->width, above = (together - 1) * c->tall;
     c->together = together;
     // Vectors of forms are stored where lines of memory begin.
     c->phasePitch = round_up(c->head + (above + c->window) * c->pitch[0] + slack, is_paired(c) ? 16 : 1);
@@ -114,17 +114,17 @@ static void choose_pitches(martlet_convolution *c, int64_t together) {
 
 // Images of few pixels fill vectors better if they lie below one another in one plane.
 static void choose_together(martlet_convolution *c, int32_t threads) {
-    const martlet_level_functions *level = martlet_level_table(c->level);
+    const martlet_isa_functions *isa = martlet_isa_table(c->isa);
     choose_pitches(c, 1);
     const int is_plain = is_paired(c) || (c->phases == 1 && c->passCount == 1);
     if (c->isWeightGradient || c->isDirect || c->rank != 2 || c->slabCount > 1 || !is_plain) return;
     int64_t best = 1;
-    double least = 0.9 * (double)divide_up(c->images, threads) * slab_cost(c, level, c->slab);
+    double least = 0.9 * (double)divide_up(c->images, threads) * slab_cost(c, isa, c->slab);
     for (int64_t together = 2; together <= divide_up(c->images, threads); together++) {
         choose_pitches(c, together);
         if (source_floats(c) + sum_floats(c) + together * c->rows * c->compactPitch > slab_floats(c)) break;
         const double cost = (double)divide_up(divide_up(c->images, together), threads) *
-                            slab_cost(c, level, (together - 1) * c->tall + c->slab);
+                            slab_cost(c, isa, (together - 1) * c->tall + c->slab);
         if (cost >= least) continue;
         least = cost;
         best = together;
@@ -134,7 +134,7 @@ static void choose_together(martlet_convolution *c, int32_t threads) {
 }
 
 static void find_line_masks(martlet_convolution *c) {
-    const int64_t width = martlet_level_table(c->level)->width, count = c->pitch[0], pixels = c->source[1];
+    const int64_t width = martlet_isa_table(c->isa)->width, count = c->pitch[0], pixels = c->source[1];
     const int64_t total = c->source[0] * count;
     if (!is_paired(c) || c->rank != 2 || pixels != 2 * count || c->planesIn.strides[2] != pixels) c->lineMasks = NULL;
     if (c->lineMasks == NULL) return;

@@ -1,4 +1,4 @@
-// What the vector levels provide to the rest of the module.
+// What the instruction sets provide to the rest of the module.
 #pragma once
 
 #include <string.h>
@@ -9,7 +9,7 @@
 
 #include "CPUKernels.h"
 
-/// The widest tile of any level.
+/// The widest tile of any instruction set.
 enum { maximum_tile_columns = 32 };
 
 /// The pixels that a tile of a weight gradient walks: rows of some images.
@@ -52,7 +52,7 @@ typedef struct {
     martlet_lines ahead[maximum_lines];
 } martlet_tile;
 
-/// The functions that exist once for each vector level.
+/// The functions that exist once for each instruction set.
 typedef struct {
     const martlet_kernel *float_kernels;
     const martlet_kernel *integer_kernels;
@@ -112,13 +112,13 @@ typedef struct {
         int64_t high, int64_t count, const int32_t *masks, const martlet_pair_form *forms, int64_t form_count);
     void (*pair_results)(float *target, const float *sums, int64_t between, int64_t count);
     void (*pair_columns)(float *target, const float *source, int32_t sum, int64_t pairs, int64_t height);
-} martlet_level_functions;
+} martlet_isa_functions;
 
-extern const martlet_level_functions martlet_portable_functions;
-extern const martlet_level_functions martlet_avx2_functions;
-extern const martlet_level_functions martlet_avx512_functions;
+extern const martlet_isa_functions martlet_portable_functions;
+extern const martlet_isa_functions martlet_avx2_functions;
+extern const martlet_isa_functions martlet_avx512_functions;
 
-const martlet_level_functions *martlet_level_table(martlet_level level);
+const martlet_isa_functions *martlet_isa_table(martlet_isa isa);
 
 /// Lets others see what was streamed.
 static inline void martlet_stream_end(void) {

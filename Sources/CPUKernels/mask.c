@@ -254,13 +254,13 @@ static int32_t staircase_intervals(const martlet_mask *mask, int64_t n0, int64_t
 
 static void *allocate(size_t count, size_t size) { return calloc(count > 0 ? count : 1, size); }
 
-static martlet_mask *create(martlet_level level, martlet_role role, int64_t inputs, int64_t outputs) {
+static martlet_mask *create(martlet_isa isa, martlet_role role, int64_t inputs, int64_t outputs) {
     martlet_mask *mask = calloc(1, sizeof *mask);
     if (!mask) return NULL;
     mask->role = role;
     mask->inputs = inputs;
     mask->outputs = outputs;
-    mask->panel_columns = martlet_level_table(level)->tile_columns;
+    mask->panel_columns = martlet_isa_table(isa)->tile_columns;
     return mask;
 }
 
@@ -269,8 +269,8 @@ static int64_t panel_count(const martlet_mask *mask) {
 }
 
 martlet_mask *martlet_mask_create_degrees(
-    martlet_level level, martlet_role role, int64_t inputs, int64_t outputs, int32_t strict) {
-    martlet_mask *mask = create(level, role, inputs, outputs);
+    martlet_isa isa, martlet_role role, int64_t inputs, int64_t outputs, int32_t strict) {
+    martlet_mask *mask = create(isa, role, inputs, outputs);
     if (!mask) return NULL;
     mask->strict = strict;
     const size_t larger = (size_t)(inputs > outputs ? inputs : outputs);
@@ -329,9 +329,9 @@ void martlet_mask_set_degrees(martlet_mask *mask, const int32_t *input, const in
 }
 
 martlet_mask *martlet_mask_create_matrix(
-    martlet_level level, martlet_role role, int64_t inputs, int64_t outputs, const uint64_t *bits,
+    martlet_isa isa, martlet_role role, int64_t inputs, int64_t outputs, const uint64_t *bits,
     int64_t words_per_row) {
-    martlet_mask *mask = create(level, role, inputs, outputs);
+    martlet_mask *mask = create(isa, role, inputs, outputs);
     if (!mask) return NULL;
     mask->words_per_row = words_per_row;
     const size_t words = (size_t)(outputs * words_per_row);
@@ -384,9 +384,9 @@ static int64_t work_of(const martlet_mask *mask, int64_t tile_rows) {
 }
 
 martlet_mask *martlet_mask_create_constant(
-    martlet_level level, martlet_role role, int64_t inputs, int64_t outputs, const int32_t *input, const int32_t *output,
+    martlet_isa isa, martlet_role role, int64_t inputs, int64_t outputs, const int32_t *input, const int32_t *output,
     int32_t strict) {
-    martlet_mask *sorted = martlet_mask_create_degrees(level, role, inputs, outputs, strict);
+    martlet_mask *sorted = martlet_mask_create_degrees(isa, role, inputs, outputs, strict);
     if (!sorted) return NULL;
     martlet_mask_set_degrees(sorted, input, output);
     if (sorted->input_sorted && sorted->output_sorted) return sorted;
@@ -400,10 +400,10 @@ martlet_mask *martlet_mask_create_constant(
                 bits[o * words_per_row + (i >> 6)] |= (uint64_t)live << (i & 63);
             }
         }
-        plain = martlet_mask_create_matrix(level, role, inputs, outputs, bits, words_per_row);
+        plain = martlet_mask_create_matrix(isa, role, inputs, outputs, bits, words_per_row);
         free(bits);
     }
-    const int64_t tile_rows = martlet_level_table(level)->tile_rows;
+    const int64_t tile_rows = martlet_isa_table(isa)->tile_rows;
     // Sorting reads and writes what it sorts once more; for a weight gradient that is packed in any case.
     const int64_t gain = role == MARTLET_WEIGHT_GRADIENT ? 16 : 4;
     if (plain && gain * work_of(plain, tile_rows) <= (gain + 1) * work_of(sorted, tile_rows)) {

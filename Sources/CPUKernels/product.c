@@ -61,7 +61,7 @@ static float *output_line(const product_job *j, int64_t batch, int64_t m) {
 // A line of a result: `source`, or zeros.
 static void write_line(const product_job *j, float *target, const float *source, int64_t count) {
     if (j->p->m * j->p->n > cached_elements) {
-        j->level->stream(target, source, count);
+        j->isa->stream(target, source, count);
     } else if (source) {
         memcpy(target, source, (size_t)count * sizeof(float));
     } else {
@@ -90,9 +90,10 @@ static void finish_sorted_gradient(
             write_line(j, output_line(j, batch, m), lines, p->n);
             continue;
         }
-        // Columns that are settled in all of these rows are left out at both ends; the last row has most live ones.
-        int64_t low = p->settled ? p->n : 0, high = p->settled ? 0 : p->n;
-        for (int64_t n = 0; p->settled && n < p->mask->extents[m0 + row + count - 1]; n++) {
+        // Columns that are dead in all of these rows are left out at both ends where they stay zero; the last row has most live
+        // ones.
+        int64_t low = p->deadStayZero ? p->n : 0, high = p->deadStayZero ? 0 : p->n;
+        for (int64_t n = 0; p->deadStayZero && n < p->mask->extents[m0 + row + count - 1]; n++) {
             low = minimum(low, j->column_order[n]);
             high = maximum(high, j->column_order[n] + 1);
         }
@@ -104,17 +105,17 @@ static void finish_sorted_gradient(
     if (p->directC) martlet_stream_end();
 }
 
-// The same for one whose columns are in order: dead tiles are zero, or skipped where they are settled. What was written to the
-// output itself wants its zeros only.
+// The same for one whose columns are in order: dead tiles are made zero, or skipped where they stay zero anyway. Of what was
+// written to the output itself only the dead elements are made zero.
 static void finish_gradient(
     const product_job *j, int64_t batch, float *block, int64_t stride, int64_t m0, int64_t rows, int64_t n0,
     int64_t columns, char *work) {
     const martlet_product *p = j->p;
-    const int32_t tile = j->level->tile_columns;
+    const int32_t tile = j->isa->tile_columns;
     const int direct = stores_directly(p);
-    const int64_t count = row_panel_count(rows, j->level->tile_rows);
+    const int64_t count = row_panel_count(rows, j->isa->tile_rows);
     for (int64_t i = 0; i < count; i++) {
-        const row_panel rp = panel_of_rows(rows, j->level->tile_rows, i);
+        const row_panel rp = panel_of_rows(rows, j->isa->tile_rows, i);
         const int64_t m = m0 + rp.first;
         float *lines = block + rp.first * stride;
         // Neighbouring tiles that want the same are finished together.
@@ -122,7 +123,7 @@ static void finish_gradient(
         for (int64_t column = 0; column < columns; column += tile) {
             const int64_t end = minimum(column + tile, columns);
             const int state = martlet_mask_tile(p->mask, m, m + rp.height, n0 + column, n0 + end);
-            const int is_done = direct ? state > 0 : state == 0 && p->settled;
+            const int is_done = direct ? state > 0 : state == 0 && p->deadStayZero;
             if (state == 1 || (state == 0 && !direct && !is_done)) {
                 martlet_mask_clear_tile(p->mask, lines + column, stride, m, m + rp.height, n0 + column, n0 + end);
             }
@@ -198,7 +199,7 @@ static void run_tiles(
     const martlet_product *p = j->p;
     const int64_t a_row = p->a.strides[p->batchRank], a_inner = p->a.strides[p->batchRank + 1];
     const int masks_result = p->mask && p->role == MARTLET_WEIGHT_GRADIENT;
-    const row_panels panels = deal_rows(x->rows, j->level->tile_rows);
+    const row_panels panels = deal_rows(x->rows, j->isa->tile_rows);
     const tile_span span = span_of(j, column, halves);
     const int64_t first = column + span.first;
     martlet_tile t = {.k = to - from, .a_row = p->directA ? a_row : 1, .a_step = a_inner, .b = b + span.first, .b_step = b_step,
@@ -217,7 +218,7 @@ static void run_tiles(
         if (to == p->k) fetch_for_epilogue(x, rp.first, rp.height, first, span.live, &t);
         martlet_fetch_with(&x->next_b, &t);
         martlet_fetch_with(&x->next_a, &t);
-        j->level->tile(&t);
+        j->isa->tile(&t);
         x->executed += rp.height * span.live * (to - from);
     }
 }
@@ -227,7 +228,7 @@ static void run_tiles(
 static void look_for_b(block_job *x, int64_t next, int64_t from, int64_t to, int64_t tiles) {
     const product_job *j = x->j;
     const martlet_product *p = j->p;
-    const int64_t tile = j->level->tile_columns, inner = p->b.strides[p->batchRank];
+    const int64_t tile = j->isa->tile_columns, inner = p->b.strides[p->batchRank];
     x->next_b = (fetching){0};
     if (from >= to) return;
     if (p->sharesB) {
@@ -267,7 +268,7 @@ static void run_panel(
     block_job *x, int64_t panel, int64_t from, int64_t to, martlet_halves halves, int full, int accumulate) {
     const product_job *j = x->j;
     const martlet_product *p = j->p;
-    const int64_t tile = j->level->tile_columns, column = panel * tile, inner = p->b.strides[p->batchRank];
+    const int64_t tile = j->isa->tile_columns, column = panel * tile, inner = p->b.strides[p->batchRank];
     const int32_t width = panel_width(j, column);
     const tile_span span = span_of(j, column, halves);
     if (p->sharesB) {
@@ -334,7 +335,7 @@ static void place_of(const product_job *j, int64_t index, int64_t *row_block, in
 
 // The panel with which a block of columns begins; the longest are not the widest too.
 static int64_t first_panel(const product_job *j, int64_t column_block) {
-    const int64_t panels = divide_up(j->p->n, j->level->tile_columns), blocks = j->column_blocks;
+    const int64_t panels = divide_up(j->p->n, j->isa->tile_columns), blocks = j->column_blocks;
     return j->p->role == MARTLET_FORWARD ? martlet_share_start(panels, blocks, column_block)
                                          : panels - martlet_share_start(panels, blocks, blocks - column_block);
 }
@@ -343,7 +344,7 @@ static int64_t first_panel(const product_job *j, int64_t column_block) {
 static void run_block(void *argument, int64_t index, int32_t worker) {
     const product_job *j = argument;
     const martlet_product *p = j->p;
-    const int32_t tile = j->level->tile_columns;
+    const int32_t tile = j->isa->tile_columns;
     const int64_t blocks = j->row_blocks * j->column_blocks;
     int64_t row_block, column_block;
     place_of(j, index % blocks, &row_block, &column_block);
@@ -404,7 +405,7 @@ static void run_block(void *argument, int64_t index, int32_t worker) {
             run_thin(&x, first, panels, chunk_sums);
             continue;
         }
-        const int64_t row_panels = row_panel_count(x.rows, j->level->tile_rows);
+        const int64_t row_panels = row_panel_count(x.rows, j->isa->tile_rows);
         look_for_a(&x, panels * row_panels);
         for (int64_t panel = first; panel < first + panels; panel++) {
             // The next panel of this chunk, or the first of the next one.
@@ -458,7 +459,7 @@ void martlet_product_pieces(const product_job *j, int64_t count, martlet_task ta
 void martlet_product_run(const martlet_product *p, const martlet_context *context, int64_t *counts) {
     const int64_t batches = martlet_product_batches(p);
     if (p->m == 0 || p->n == 0 || batches == 0) return;
-    product_job j = {.p = p, .context = context, .level = martlet_level_table(p->level), .counts = counts};
+    product_job j = {.p = p, .context = context, .isa = martlet_isa_table(p->isa), .counts = counts};
     if (p->mask) {
         if (p->inputDegrees >= 0) {
             martlet_mask_set_degrees(
@@ -479,7 +480,7 @@ void martlet_product_run(const martlet_product *p, const martlet_context *contex
     j.column_blocks = divide_up(p->n, p->columnBlock);
     j.shared_a = (float *)(void *)context->shared;
     float *const rank = j.shared_a + (p->sharesA ? round_up(p->m * p->k, 16) : 0);
-    j.shared_b = p->keepsB ? p->kept : rank + (p->permuted ? round_up(p->k, 16) : 0);
+    j.shared_b = p->keepsPackedB ? p->packedB : rank + (p->permuted ? round_up(p->k, 16) : 0);
     if (p->permuted) {
         martlet_set_inner_rank(&j, (int32_t *)(void *)rank);
         for (j.batch = 0; j.batch < batches; j.batch++) {

@@ -6,7 +6,7 @@
 typedef struct {
     const martlet_product *p;
     const martlet_context *context;
-    const martlet_level_functions *level;
+    const martlet_isa_functions *isa;
     int64_t *counts;
     // Which workers have packed an operand of their own.
     int32_t *has_packed;
@@ -82,13 +82,13 @@ static inline row_panel panel_of_rows(int64_t rows, int32_t tile_rows, int64_t i
 
 /// Width of a packed panel of columns: the last may need one vector only.
 static inline int32_t panel_width(const product_job *j, int64_t column) {
-    const int32_t width = j->level->tile_columns;
+    const int32_t width = j->isa->tile_columns;
     return j->p->n - column <= width / 2 ? width / 2 : width;
 }
 
 /// Whether what is read of a panel of columns is all of it that there is.
 static inline int is_whole(const product_job *j, int64_t column, martlet_halves halves) {
-    return halves == BOTH_HALVES || (halves == LEFT_HALF && j->p->n - column <= j->level->tile_columns / 2);
+    return halves == BOTH_HALVES || (halves == LEFT_HALF && j->p->n - column <= j->isa->tile_columns / 2);
 }
 
 /// Zeros in some columns of sums.
@@ -100,7 +100,7 @@ static inline void martlet_clear_columns(float *sums, int64_t stride, int64_t ro
 static inline int martlet_stores_first(const product_job *j, int64_t panel) {
     const martlet_mask *mask = j->p->mask;
     const int32_t first = mask->panels[panel];
-    return first < mask->panels[panel + 1] && is_whole(j, panel * j->level->tile_columns, mask->intervals[first].halves);
+    return first < mask->panels[panel + 1] && is_whole(j, panel * j->isa->tile_columns, mask->intervals[first].halves);
 }
 
 /// The columns of a panel that a tile computes for some halves of it: the first, counted from that of the panel, how many the
@@ -110,7 +110,7 @@ typedef struct {
 } tile_span;
 
 static inline tile_span span_of(const product_job *j, int64_t column, martlet_halves halves) {
-    const int32_t half = j->level->tile_columns / 2;
+    const int32_t half = j->isa->tile_columns / 2;
     const tile_span span = {
         halves == RIGHT_HALF ? half : 0, is_whole(j, column, halves) ? panel_width(j, column) : half, 0};
     return (tile_span){span.first, span.width, (int32_t)minimum(span.width, j->p->n - column - span.first)};

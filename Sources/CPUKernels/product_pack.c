@@ -17,8 +17,8 @@ static void pack_a_piece(
     const martlet_product *p = j->p;
     const int64_t inner = p->a.strides[p->batchRank + 1], line = p->a.strides[p->batchRank];
     for (int64_t i = low; i < high; i++) {
-        const row_panel panel = panel_of_rows(rows, j->level->tile_rows, i);
-        j->level->pack(
+        const row_panel panel = panel_of_rows(rows, j->isa->tile_rows, i);
+        j->isa->pack(
             target + panel.first * depth + (from - start) * panel.height,
             base + from * inner + (first + panel.first) * line, to - from, inner, panel.height, line, panel.height);
     }
@@ -26,7 +26,7 @@ static void pack_a_piece(
 
 void martlet_pack_a(
     const product_job *j, float *target, const float *base, int64_t first, int64_t rows, int64_t start, int64_t depth) {
-    const int64_t count = row_panel_count(rows, j->level->tile_rows), end = start + depth;
+    const int64_t count = row_panel_count(rows, j->isa->tile_rows), end = start + depth;
     const int64_t step = j->p->a.strides[j->p->batchRank] == 1 ? steps_of_a_piece : depth;
     for (int64_t k = start; k < end; k += step) {
         pack_a_piece(j, target, base, first, rows, start, depth, 0, count, k, minimum(k + step, end));
@@ -36,16 +36,16 @@ void martlet_pack_a(
 void martlet_pack_b(
     const product_job *j, float *target, const float *base, int64_t index, int64_t start, int64_t depth) {
     const martlet_product *p = j->p;
-    const int64_t column = index * j->level->tile_columns;
-    const int32_t width = panel_width(j, column), live = (int32_t)minimum(j->level->tile_columns, p->n - column);
+    const int64_t column = index * j->isa->tile_columns;
+    const int32_t width = panel_width(j, column), live = (int32_t)minimum(j->isa->tile_columns, p->n - column);
     const int64_t inner = p->b.strides[p->batchRank], line = p->b.strides[p->batchRank + 1];
-    j->level->pack(target, base + start * inner + column * line, depth, inner, live, line, width);
+    j->isa->pack(target, base + start * inner + column * line, depth, inner, live, line, width);
 }
 
 void martlet_pack_live(
     const product_job *j, float *target, const float *base, int64_t index, int64_t start, int64_t end) {
     const martlet_product *p = j->p;
-    const int64_t tile = j->level->tile_columns;
+    const int64_t tile = j->isa->tile_columns;
     martlet_pack_b(j, target, base, index, start, end - start);
     if (mask_of_b(p)) martlet_mask_clear_panel(p->mask, target, index, start, end, panel_width(j, index * tile));
 }
@@ -68,7 +68,7 @@ int64_t martlet_sorted_lines_bytes(const martlet_product *p) {
 // Inner rows [from, to) of a weight gradient's b, with columns in the order of the mask.
 static void pack_gradient_b(const product_job *j, float *lines, int64_t from, int64_t to) {
     const martlet_product *p = j->p;
-    const int64_t tile = j->level->tile_columns, inner = p->b.strides[p->batchRank], line = p->b.strides[p->batchRank + 1];
+    const int64_t tile = j->isa->tile_columns, inner = p->b.strides[p->batchRank], line = p->b.strides[p->batchRank + 1];
     const float *base = martlet_product_base(j, &p->b, j->batch);
     const int64_t pitch = line_pitch(p->n);
     if (j->column_order) gather_lines(lines, pitch, base, inner, line, j->column_order, p->n, from, to);
@@ -76,7 +76,7 @@ static void pack_gradient_b(const product_job *j, float *lines, int64_t from, in
         const int32_t width = panel_width(j, column), live = (int32_t)minimum(tile, p->n - column);
         float *target = j->shared_b + column * p->k + from * width;
         if (j->column_order) {
-            j->level->pack(target, lines + column, to - from, pitch, live, 1, width);
+            j->isa->pack(target, lines + column, to - from, pitch, live, 1, width);
         } else {
             martlet_pack_b(j, target, base, column / tile, from, to - from);
         }
@@ -91,15 +91,15 @@ static void pack_gradient_a(const product_job *j, float *lines, int64_t start, i
     const int64_t pitch = line_pitch(p->m);
     if (j->row_order) gather_lines(lines, pitch, base, inner, line, j->row_order, p->m, from, to);
     for (int64_t m0 = 0; m0 < p->m; m0 += p->rowBlock) {
-        const int64_t rows = minimum(p->rowBlock, p->m - m0), panels = row_panel_count(rows, j->level->tile_rows);
+        const int64_t rows = minimum(p->rowBlock, p->m - m0), panels = row_panel_count(rows, j->isa->tile_rows);
         float *block = j->shared_a + p->m * start + m0 * depth;
         if (!j->row_order) {
             pack_a_piece(j, block, base, m0, rows, start, depth, 0, panels, from, to);
             continue;
         }
         for (int64_t i = 0; i < panels; i++) {
-            const row_panel rp = panel_of_rows(rows, j->level->tile_rows, i);
-            j->level->pack(
+            const row_panel rp = panel_of_rows(rows, j->isa->tile_rows, i);
+            j->isa->pack(
                 block + rp.first * depth + (from - start) * rp.height, lines + m0 + rp.first, to - from, pitch, rp.height, 1,
                 rp.height);
         }
@@ -129,13 +129,13 @@ static void pack_shared_a(void *argument, int64_t index, int32_t worker) {
     (void)worker;
     const product_job *j = argument;
     const martlet_product *p = j->p;
-    const int64_t pieces = pieces_of_a(p, p->rowBlock, j->level->tile_rows), piece = index % pieces;
+    const int64_t pieces = pieces_of_a(p, p->rowBlock, j->isa->tile_rows), piece = index % pieces;
     index /= pieces;
     const int64_t start = index / j->row_blocks * p->depthBlock, m0 = index % j->row_blocks * p->rowBlock;
     const int64_t depth = minimum(p->depthBlock, p->k - start), rows = minimum(p->rowBlock, p->m - m0);
     float *target = j->shared_a + p->m * start + m0 * depth;
     const float *base = martlet_product_base(j, &p->a, 0);
-    const int64_t panels = row_panel_count(rows, j->level->tile_rows);
+    const int64_t panels = row_panel_count(rows, j->isa->tile_rows);
     if (p->a.strides[p->batchRank] == 1) {
         const int64_t from = start + piece * steps_of_a_piece, to = minimum(from + steps_of_a_piece, start + depth);
         if (from < to) pack_a_piece(j, target, base, m0, rows, start, depth, 0, panels, from, to);
@@ -149,7 +149,7 @@ static void pack_shared_a(void *argument, int64_t index, int32_t worker) {
 static void pack_shared_panel(const product_job *j, int64_t index, int64_t start, int64_t end) {
     const martlet_product *p = j->p;
     const martlet_mask *mask = mask_of_b(p);
-    const int64_t column = index * j->level->tile_columns;
+    const int64_t column = index * j->isa->tile_columns;
     const int32_t width = panel_width(j, column);
     float *target = j->shared_b + column * p->k;
     const float *base = martlet_product_base(j, &p->b, 0);
@@ -173,7 +173,7 @@ static void pack_shared_panels(void *argument, int64_t index, int32_t worker) {
 static void pack_shared_steps(void *argument, int64_t index, int32_t worker) {
     (void)worker;
     const product_job *j = argument;
-    const int64_t panels = divide_up(j->p->n, j->level->tile_columns), from = index * steps_of_a_piece;
+    const int64_t panels = divide_up(j->p->n, j->isa->tile_columns), from = index * steps_of_a_piece;
     for (int64_t panel = 0; panel < panels; panel++) {
         pack_shared_panel(j, panel, from, minimum(from + steps_of_a_piece, j->p->k));
     }
@@ -182,14 +182,14 @@ static void pack_shared_steps(void *argument, int64_t index, int32_t worker) {
 void martlet_pack_shared(const product_job *j) {
     const martlet_product *p = j->p;
     if (p->sharesA) {
-        const int64_t pieces = pieces_of_a(p, p->rowBlock, j->level->tile_rows);
+        const int64_t pieces = pieces_of_a(p, p->rowBlock, j->isa->tile_rows);
         martlet_product_pieces(j, j->row_blocks * divide_up(p->k, p->depthBlock) * pieces, pack_shared_a);
     }
-    if (p->isKept) return;
+    if (p->packedBIsCurrent) return;
     if (p->sharesB && p->b.strides[p->batchRank + 1] == 1) {
         martlet_product_pieces(j, divide_up(p->k, steps_of_a_piece), pack_shared_steps);
     } else if (p->sharesB) {
-        martlet_product_pieces(j, divide_up(p->n, j->level->tile_columns), pack_shared_panels);
+        martlet_product_pieces(j, divide_up(p->n, j->isa->tile_columns), pack_shared_panels);
     }
 }
 

@@ -20,15 +20,15 @@ enum {
 };
 
 void martlet_product_plan(martlet_product *p, int32_t threads, int32_t permutes) {
-    const martlet_level_functions *level = martlet_level_table(p->level);
-    const int64_t tile = level->tile_columns, batches = martlet_product_batches(p);
+    const martlet_isa_functions *isa = martlet_isa_table(p->isa);
+    const int64_t tile = isa->tile_columns, batches = martlet_product_batches(p);
     p->permuted = p->mask && (permutes || martlet_mask_column_order(p->mask) || martlet_mask_inner_order(p->mask) ||
                               martlet_mask_row_order(p->mask));
     const int is_gradient = p->role == MARTLET_WEIGHT_GRADIENT;
     const int sorts_a =
         p->permuted && (permutes || (is_gradient ? martlet_mask_row_order(p->mask) : martlet_mask_inner_order(p->mask)));
     const int sorts_b = is_gradient ? permutes || martlet_mask_column_order(p->mask) : p->permuted;
-    const int64_t all_panels = divide_up(maximum(p->n, 1), tile), row_panels = divide_up(maximum(p->m, 1), level->tile_rows);
+    const int64_t all_panels = divide_up(maximum(p->n, 1), tile), row_panels = divide_up(maximum(p->m, 1), isa->tile_rows);
     p->inTwoPasses = p->permuted && !is_gradient &&
                      (all_panels * tile * p->k > whole_b_elements || row_panels < 2 * threads || p->k == 0);
     const int64_t a_row = p->a.strides[p->batchRank], a_inner = p->a.strides[p->batchRank + 1];
@@ -36,7 +36,7 @@ void martlet_product_plan(martlet_product *p, int32_t threads, int32_t permutes)
     const int64_t b_inner = p->b.strides[p->batchRank];
     const int in_rows = p->b.strides[p->batchRank + 1] == 1;
     // What is used once only is not worth packing.
-    p->thin = !p->mask && in_rows && p->m <= level->tile_rows;
+    p->thin = !p->mask && in_rows && p->m <= isa->tile_rows;
     // Panels that are not whole are packed; where they are many among few, so are all.
     const int b_lies_well = in_rows && lies_well(b_inner) && (p->n % tile == 0 || all_panels > narrow_panels);
     // A panel with dead elements is packed in any case, in one run then.
@@ -47,7 +47,7 @@ void martlet_product_plan(martlet_product *p, int32_t threads, int32_t permutes)
     // batch.
     const int64_t depth_blocks = divide_up(p->k, in_place ? 144 : 272);
     p->depthBlock = depth_blocks ? divide_up(p->k, depth_blocks) : 1;
-    p->keepsB = p->keepsB && !is_gradient && !p->directB && !p->inTwoPasses && batches == 1;
+    p->keepsPackedB = p->keepsPackedB && !is_gradient && !p->directB && !p->inTwoPasses && batches == 1;
     if (p->inTwoPasses) {
         martlet_two_pass_plan(p, threads);
         return;
@@ -65,7 +65,7 @@ void martlet_product_plan(martlet_product *p, int32_t threads, int32_t permutes)
     if (p->permuted) {
         // The epilogue wants whole rows, to put their columns in order.
         columns = all_panels;
-        rows = maximum(1, minimum((1 << 18) / (all_panels * tile * level->tile_rows), divide_up(row_panels, wanted)));
+        rows = maximum(1, minimum((1 << 18) / (all_panels * tile * isa->tile_rows), divide_up(row_panels, wanted)));
     } else if (row_panels > (p->k <= shallow ? 8 : 24)) {
         // Much result for little depth, or many rows: long rows for the epilogue, and shared panels.
         columns = minimum(all_panels, (p->k <= shallow ? 1024 : 512) / tile);
@@ -75,7 +75,7 @@ void martlet_product_plan(martlet_product *p, int32_t threads, int32_t permutes)
         rows = row_panels;
         columns = minimum(512 / tile, divide_up(all_panels, divide_up(2 * threads, batches)));
     }
-    p->rowBlock = minimum(p->m, rows * level->tile_rows);
+    p->rowBlock = minimum(p->m, rows * isa->tile_rows);
     if (p->rowBlock < 1) p->rowBlock = 1;
     // Blocks of nearly equal size.
     columns = divide_up(all_panels, divide_up(all_panels, columns));
@@ -90,11 +90,11 @@ void martlet_product_plan(martlet_product *p, int32_t threads, int32_t permutes)
     // Two workers pack a little a twice in less time than they hand their halves to each other.
     p->ownsA = whole_a && row_blocks == 1 && threads <= maximum_owners && p->m * p->k <= own_elements;
     p->sharesA = (sorts_a && is_gradient) || (whole_a && !p->ownsA);
-    p->sharesB = sorts_b || p->keepsB || (!p->directB && batches == 1 && (row_blocks > 1 || b_in_order));
+    p->sharesB = sorts_b || p->keepsPackedB || (!p->directB && batches == 1 && (row_blocks > 1 || b_in_order));
     const int64_t packed_bytes = p->sharesB ? all_panels * tile * p->k * 4 : 0;
-    p->keptBytes = p->keepsB ? packed_bytes : 0;
+    p->packedBBytes = p->keepsPackedB ? packed_bytes : 0;
     p->sharedBytes = (p->sharesA ? round_up(p->m * p->k, 16) * 4 : 0) + (p->permuted ? round_up(p->k, 16) * 4 : 0) +
-                     packed_bytes - p->keptBytes;
+                     packed_bytes - p->packedBBytes;
     int64_t floats = stores_directly(p) ? 0 : p->rowBlock * p->columnBlock;
     if (!p->sharesA && !p->directA) floats += packed_a_floats(p);
     if (!p->sharesB) floats += tile * p->depthBlock;

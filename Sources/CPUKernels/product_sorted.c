@@ -19,18 +19,18 @@ void martlet_pack_sorted_rows(
     const martlet_product *p = j->p;
     const int64_t line = p->a.strides[p->batchRank], inner = p->a.strides[p->batchRank + 1];
     const int64_t pitch = line_pitch(p->depthBlock);
-    for (int64_t i = 0; i < row_panel_count(rows, j->level->tile_rows); i++) {
-        const row_panel rp = panel_of_rows(rows, j->level->tile_rows, i);
+    for (int64_t i = 0; i < row_panel_count(rows, j->isa->tile_rows); i++) {
+        const row_panel rp = panel_of_rows(rows, j->isa->tile_rows, i);
         const float *source = base + (first + rp.first) * line;
         float *panel = target + rp.first * depth + (from - start) * rp.height;
         if (!j->inner_order) {
-            j->level->pack(panel, source + from * inner, to - from, inner, rp.height, line, rp.height);
+            j->isa->pack(panel, source + from * inner, to - from, inner, rp.height, line, rp.height);
             continue;
         }
         for (int32_t r = 0; r < rp.height; r++) {
             martlet_gather(lines + r * pitch, source + r * line, j->inner_order, inner, from, to);
         }
-        j->level->pack(panel, lines, to - from, 1, rp.height, pitch, rp.height);
+        j->isa->pack(panel, lines, to - from, 1, rp.height, pitch, rp.height);
     }
 }
 
@@ -39,7 +39,7 @@ static void pack_rows(void *argument, int64_t index, int32_t worker) {
     const product_job *j = argument;
     const martlet_product *p = j->p;
     float *lines = (float *)(void *)(j->context->work + worker * j->context->workBytes);
-    const row_panel rp = panel_of_rows(p->m, j->level->tile_rows, index);
+    const row_panel rp = panel_of_rows(p->m, j->isa->tile_rows, index);
     const float *base = martlet_product_base(j, &p->a, j->batch);
     for (int64_t start = 0; start < p->k; start += p->depthBlock) {
         const int64_t depth = minimum(p->depthBlock, p->k - start);
@@ -65,10 +65,10 @@ static int64_t run_tiles(
     const product_job *j, const float *b, int64_t column, int64_t start, int64_t from, int64_t to, martlet_halves halves,
     int64_t first_row, int64_t last_row, int accumulate, fetching *ahead) {
     const martlet_product *p = j->p;
-    const int32_t tile = j->level->tile_columns, width = panel_width(j, column);
+    const int32_t tile = j->isa->tile_columns, width = panel_width(j, column);
     const tile_span span = span_of(j, column, halves);
     const int64_t depth = minimum(p->depthBlock, p->k - start), stride = round_up(p->n, tile);
-    const row_panels panels = deal_rows(p->m, j->level->tile_rows);
+    const row_panels panels = deal_rows(p->m, j->isa->tile_rows);
     int64_t executed = 0;
     martlet_tile t = {.k = to - from, .a_row = 1, .b = b + span.first, .b_step = width, .stride = stride,
                       .columns = span.width, .live = span.width, .accumulate = accumulate ? TILE_ADDS : TILE_STORES};
@@ -79,27 +79,27 @@ static int64_t run_tiles(
         t.c = j->raw + rp.first * stride + column + span.first;
         t.ahead_count = 0;
         martlet_fetch_with(ahead, &t);
-        j->level->tile(&t);
+        j->isa->tile(&t);
         executed += rp.height * span.live * (to - from);
     }
     return executed;
 }
 
 static void clear_columns(const product_job *j, int64_t column, int64_t columns, int64_t first_row, int64_t last_row) {
-    const int64_t stride = round_up(j->p->n, j->level->tile_columns);
+    const int64_t stride = round_up(j->p->n, j->isa->tile_columns);
     martlet_clear_columns(j->raw + first_row * stride + column, stride, last_row - first_row, columns);
 }
 
 // A panel of columns, packed over the whole inner axis in the order of the mask; dead elements of its live ranges are zero.
 static void pack_columns(const product_job *j, float *packed, int64_t panel) {
     const martlet_product *p = j->p;
-    const int64_t tile = j->level->tile_columns, column = panel * tile, live = minimum(tile, p->n - column);
+    const int64_t tile = j->isa->tile_columns, column = panel * tile, live = minimum(tile, p->n - column);
     const int64_t line = p->b.strides[p->batchRank + 1];
     const int32_t width = panel_width(j, column);
     const float *base = martlet_product_base(j, &p->b, j->batch);
     const float *lines[maximum_tile_columns];
     for (int64_t c = 0; c < live; c++) lines[c] = base + in_order(j->column_order, column + c) * line;
-    j->level->pack_in_order(packed, lines, j->inner_rank, p->k, (int32_t)live, line, width);
+    j->isa->pack_in_order(packed, lines, j->inner_rank, p->k, (int32_t)live, line, width);
     martlet_mask_clear_panel(p->mask, packed, panel, 0, p->k, width);
 }
 
@@ -108,8 +108,8 @@ static void run_columns(void *argument, int64_t index, int32_t worker) {
     const product_job *j = argument;
     const martlet_product *p = j->p;
     const martlet_mask *mask = p->mask;
-    const int64_t tile = j->level->tile_columns, panels = divide_up(p->n, tile), together = p->columnBlock / tile;
-    const int64_t row_panels = row_panel_count(p->m, j->level->tile_rows);
+    const int64_t tile = j->isa->tile_columns, panels = divide_up(p->n, tile), together = p->columnBlock / tile;
+    const int64_t row_panels = row_panel_count(p->m, j->isa->tile_rows);
     // The longest columns come first.
     const int32_t threads = martlet_pool_threads(j->context->pool);
     const int64_t pieces = divide_up(panels, together);
@@ -165,7 +165,7 @@ static void live_columns(const product_job *j, int64_t k, int64_t *low, int64_t 
 static void pack_chunk(void *argument, int64_t index, int32_t worker) {
     const product_job *j = argument;
     const martlet_product *p = j->p;
-    const int64_t tile = j->level->tile_columns, inner = p->b.strides[p->batchRank], stride = p->b.strides[p->batchRank + 1];
+    const int64_t tile = j->isa->tile_columns, inner = p->b.strides[p->batchRank], stride = p->b.strides[p->batchRank + 1];
     const float *base = martlet_product_base(j, &p->b, j->batch);
     const int64_t first = index * rows_of_a_piece, end = minimum(j->depth, first + rows_of_a_piece);
     const int64_t pitch = line_pitch(p->n);
@@ -191,7 +191,7 @@ static void pack_chunk(void *argument, int64_t index, int32_t worker) {
     for (int64_t panel = lowest / tile; panel * tile < highest; panel++) {
         const int64_t column = panel * tile;
         const int32_t width = panel_width(j, column);
-        j->level->pack(
+        j->isa->pack(
             j->shared_b + panel * tile * j->panel_depth + first * width, lines + column, end - first, pitch,
             (int32_t)minimum(tile, p->n - column), 1, width);
     }
@@ -201,14 +201,14 @@ static void pack_panel(void *argument, int64_t index, int32_t worker) {
     (void)worker;
     const product_job *j = argument;
     if (j->p->mask->panels[index] == j->p->mask->panels[index + 1]) return;
-    pack_columns(j, j->shared_b + index * j->level->tile_columns * j->p->k, index);
+    pack_columns(j, j->shared_b + index * j->isa->tile_columns * j->p->k, index);
 }
 
 void martlet_pack_sorted_b(product_job *j) {
     const martlet_product *p = j->p;
-    if (p->isKept) return;
+    if (p->packedBIsCurrent) return;
     if (p->b.strides[p->batchRank] == 1) {
-        martlet_product_pieces(j, divide_up(p->n, j->level->tile_columns), pack_panel);
+        martlet_product_pieces(j, divide_up(p->n, j->isa->tile_columns), pack_panel);
         return;
     }
     j->start = 0;
@@ -221,8 +221,8 @@ static void run_chunk(void *argument, int64_t index, int32_t worker) {
     const product_job *j = argument;
     const martlet_product *p = j->p;
     const martlet_mask *mask = p->mask;
-    const int64_t tile = j->level->tile_columns, panels = divide_up(p->n, tile);
-    const int64_t row_panels = row_panel_count(p->m, j->level->tile_rows);
+    const int64_t tile = j->isa->tile_columns, panels = divide_up(p->n, tile);
+    const int64_t row_panels = row_panel_count(p->m, j->isa->tile_rows);
     const int64_t first_row = index % j->row_blocks * p->rowBlock, last_row = minimum(first_row + p->rowBlock, row_panels);
     const int64_t first_panel = index / j->row_blocks * panels_of_a_piece;
     // This piece's share of the next chunk.
@@ -237,8 +237,8 @@ static void run_chunk(void *argument, int64_t index, int32_t worker) {
         const int32_t first = mask->panels[panel], last = mask->panels[panel + 1], width = panel_width(j, column);
         const int stores = martlet_stores_first(j, panel);
         if (!stores && j->start == 0) {
-            const row_panel low = panel_of_rows(p->m, j->level->tile_rows, first_row);
-            const row_panel high = panel_of_rows(p->m, j->level->tile_rows, last_row - 1);
+            const row_panel low = panel_of_rows(p->m, j->isa->tile_rows, first_row);
+            const row_panel high = panel_of_rows(p->m, j->isa->tile_rows, last_row - 1);
             clear_columns(j, column, tile, low.first, high.first + high.height);
         }
         // Dead elements were packed as zeros.
@@ -279,21 +279,21 @@ void martlet_finish_sorted(
 // The second pass: some rows of the product.
 static void finish_rows(void *argument, int64_t index, int32_t worker) {
     const product_job *j = argument;
-    const int64_t stride = round_up(j->p->n, j->level->tile_columns), row = index * rows_of_a_finish;
+    const int64_t stride = round_up(j->p->n, j->isa->tile_columns), row = index * rows_of_a_finish;
     martlet_finish_sorted(
         j, j->batch, j->raw + row * stride, stride, row, minimum(rows_of_a_finish, j->p->m - row),
         j->context->work + worker * j->context->workBytes);
 }
 
 int64_t martlet_sorted_work_bytes(const martlet_product *p) {
-    const int64_t lines = martlet_level_table(p->level)->tile_rows * line_pitch(p->depthBlock);
+    const int64_t lines = martlet_isa_table(p->isa)->tile_rows * line_pitch(p->depthBlock);
     return maximum(4 * maximum(lines, rows_of_a_piece * line_pitch(p->n)), martlet_finish_bytes(p));
 }
 
 void martlet_two_pass_plan(martlet_product *p, int32_t threads) {
-    const martlet_level_functions *level = martlet_level_table(p->level);
-    const int64_t tile = level->tile_columns, wide = round_up(p->n, tile);
-    const int64_t row_panels = row_panel_count(p->m, level->tile_rows);
+    const martlet_isa_functions *isa = martlet_isa_table(p->isa);
+    const int64_t tile = isa->tile_columns, wide = round_up(p->n, tile);
+    const int64_t row_panels = row_panel_count(p->m, isa->tile_rows);
     // Panels of rows that a piece of the chunked form takes.
     p->rowBlock = row_panels > 0 ? divide_up(row_panels, divide_up(row_panels, 32)) : 1;
     // Panels of columns that are packed together and take a chunk of a in turn.
@@ -308,7 +308,7 @@ void martlet_two_pass_plan(martlet_product *p, int32_t threads) {
 
 static void run_batch(product_job *j) {
     const martlet_product *p = j->p;
-    const int64_t tile = j->level->tile_columns, row_panels = row_panel_count(p->m, j->level->tile_rows);
+    const int64_t tile = j->isa->tile_columns, row_panels = row_panel_count(p->m, j->isa->tile_rows);
     martlet_product_pieces(j, row_panels, pack_rows);
     if (p->k == 0) {
         clear_columns(j, 0, round_up(p->n, tile), 0, p->m);
@@ -330,9 +330,9 @@ void martlet_two_pass_run(product_job *j, int64_t batches) {
     const martlet_product *p = j->p;
     j->shared_a = (float *)(void *)j->context->shared;
     j->raw = j->shared_a + round_up(p->m * p->k, 16);
-    j->shared_b = j->raw + p->m * round_up(p->n, j->level->tile_columns);
-    const int64_t chunk = p->b.strides[p->batchRank] != 1 ? round_up(p->n, j->level->tile_columns) * p->depthBlock : 0;
+    j->shared_b = j->raw + p->m * round_up(p->n, j->isa->tile_columns);
+    const int64_t chunk = p->b.strides[p->batchRank] != 1 ? round_up(p->n, j->isa->tile_columns) * p->depthBlock : 0;
     martlet_set_inner_rank(j, (int32_t *)(void *)(j->shared_b + chunk));
-    j->row_blocks = divide_up(row_panel_count(p->m, j->level->tile_rows), p->rowBlock);
+    j->row_blocks = divide_up(row_panel_count(p->m, j->isa->tile_rows), p->rowBlock);
     for (j->batch = 0; j->batch < batches; j->batch++) run_batch(j);
 }

@@ -24,7 +24,7 @@ typedef union {
 typedef struct {
     const martlet_reduction *r;
     const martlet_context *context;
-    const martlet_level_functions *level;
+    const martlet_isa_functions *isa;
     partial *partials;
     char *result;
     int64_t row_extent, row_blocks;
@@ -76,9 +76,9 @@ static partial reduce_line(const job *j, const char *source, int64_t count) {
     if (r->element == MARTLET_FLOAT32) {
         const float *x = (const float *)(const void *)source;
         if (r->kind == MARTLET_SUM) {
-            total.real = j->level->sum_line(x, count);
+            total.real = j->isa->sum_line(x, count);
         } else {
-            total.real = j->level->extreme_of_line(x, count, r->kind != MARTLET_MAXIMUM_OF);
+            total.real = j->isa->extreme_of_line(x, count, r->kind != MARTLET_MAXIMUM_OF);
         }
         return total;
     }
@@ -259,9 +259,9 @@ static void run_columns(void *argument, int64_t index, int32_t worker) {
             if (r->element == MARTLET_FLOAT32) {
                 const float *lines = (const float *)(const void *)x;
                 if (r->kind == MARTLET_SUM) {
-                    j->level->add_rows(&sums[0].real, lines, rows, stride, columns);
+                    j->isa->add_rows(&sums[0].real, lines, rows, stride, columns);
                 } else {
-                    j->level->extreme_of_rows(
+                    j->isa->extreme_of_rows(
                         &sums[0].real, lines, rows, stride, columns, r->kind != MARTLET_MAXIMUM_OF);
                 }
                 continue;
@@ -349,7 +349,7 @@ void martlet_reduction_plan(martlet_reduction *r) {
 
 void martlet_reduction_run(const martlet_reduction *r, const martlet_context *context) {
     if (r->keptCount == 0) return;
-    job j = {.r = r, .context = context, .level = martlet_level_table(context->level), .result = context->shared};
+    job j = {.r = r, .context = context, .isa = martlet_isa_table(context->isa), .result = context->shared};
     j.partials = (partial *)(void *)(context->shared + (r->keptCount * 8 + 63) / 64 * 64);
     j.row_extent = r->keptRank > 0 ? r->extents[r->keptRank - 1] : 1;
     int64_t elements = r->keptCount;

@@ -82,7 +82,7 @@ static void extreme_of_rows(
     }
 }
 
-#define LEVEL_FUNCTIONS                                                                                   \
+#define ISA_FUNCTIONS                                                                                     \
     {                                                                                                     \
         .float_kernels = float_kernels, .integer_kernels = integer_kernels, .tile_rows = TILE_ROWS,       \
         .tile_columns = TILE_VECTORS * WIDTH, .tile = tile, .pack = pack, .pack_in_order = pack_in_order, \

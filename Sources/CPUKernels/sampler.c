@@ -25,7 +25,7 @@ static inline float total(const float *s, int64_t stride) { return (s[0] + s[str
 static void packed_sums(
     const martlet_sampler *s, const martlet_lane_work *w, int64_t p, int64_t channel, int64_t rows, int64_t first,
     int64_t count, float *result) {
-    const martlet_level_functions *f = martlet_level_table(s->level);
+    const martlet_isa_functions *f = martlet_isa_table(s->isa);
     const martlet_lane_segment *from = w->segments + w->rowStart[w->row[p]], *to = w->segments + w->rowStart[w->row[p] + 1];
     enum { BLOCKS = 2, CHANNELS = BLOCKS * MARTLET_LANE_BLOCK };
     for (int64_t r = 0; r < rows; r += CHANNELS) {
@@ -56,7 +56,7 @@ static void sums_of_products(
         packed_sums(s, w, p, channel, rows, first, count, result);
         return;
     }
-    const martlet_level_functions *f = martlet_level_table(s->level);
+    const martlet_isa_functions *f = martlet_isa_table(s->isa);
     int32_t a = w->a, b = w->b;
     int64_t aBase = w->aBase[p] + channel * w->aChannelStride, bBase = w->bBase[p] + channel * w->bChannelStride;
     int64_t aStride = w->aStride, bStride = w->bStride, aNext = w->aChannelStride, bNext = w->bChannelStride;

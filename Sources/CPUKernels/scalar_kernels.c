@@ -175,9 +175,9 @@ static int is_comparison(martlet_function function) {
 }
 
 martlet_kernel martlet_find_kernel(
-    martlet_level level, martlet_function function, martlet_element from, martlet_element to) {
+    martlet_isa isa, martlet_function function, martlet_element from, martlet_element to) {
     if (function == MARTLET_CAST) return conversions[from][to];
-    const martlet_level_functions *vectors = martlet_level_table(level);
+    const martlet_isa_functions *vectors = martlet_isa_table(isa);
     // Of a kernel's types the result's is what remains to be checked.
     martlet_element expected = is_comparison(function) ? MARTLET_BOOL : from;
     if (function == MARTLET_UNIFORM_FROM_BITS || function == MARTLET_NORMAL_FROM_BITS) expected = MARTLET_FLOAT32;

@@ -1,10 +1,10 @@
 import Graph
 
-/// In which order clusters run, and which new values of states are written where the old ones lay: every read comes after its
-/// write, and every overwriting of a state after the last read of what it held.
+/// In which order clusters run, and which new values of states are written over the old ones. Every read of a tensor
+/// comes after the tensor is written, and every write over a state after the last read of the state's old value.
 struct ClusterOrder {
     let clusters: [Cluster]
-    /// The states of the values that are written straight into them.
+    /// For each new value that is written over a state, the state.
     let inPlace: [Tensor: Tensor]
 
     init(_ fusion: Fusion, updates: [(state: Tensor, value: Tensor)] = []) {
@@ -22,7 +22,8 @@ struct ClusterOrder {
                 if base.placeholder?.role == .state { stateReaders[base, default: []].insert(cluster.id) }
             }
         }
-        // From the writer on: an update is read by few, while all that was computed lies before its readers.
+        // The search goes forward from an update's writer: few clusters come after it, while most of the graph comes
+        // before the readers of its state.
         func reaches(_ from: Int, _ targets: Set<Int>) -> Bool {
             var stack = Array(after[from] ?? [])
             var seen = Set<Int>()
@@ -53,8 +54,8 @@ struct ClusterOrder {
         var order: [Cluster] = []
         func isReady(_ cluster: Cluster) -> Bool { (before[cluster.id] ?? []).isSubset(of: done) }
         while !remaining.isEmpty {
-            // A reduction of what was computed last finds it in a cache. The graph is acyclic and each added edge was checked, so some
-            // cluster is always ready.
+            // A reduction of the last cluster's result finds it in a cache, and comes next. The graph is acyclic and
+            // each added edge was checked, so some cluster is always ready.
             let next =
                 remaining.firstIndex {
                     guard let last = order.last, after[last.id]?.contains($0.id) == true else { return false }

@@ -67,7 +67,7 @@ public func compareGroups(
                 index: index, label: group.label, location: group.location, largestDifference: difference,
                 largestValue: largest))
     }
-    // Both from the same start, each on its own.
+    // Both devices run the whole schedule from the same states, each with its own intermediate results.
     for (id, array) in initial {
         try first.write(array, to: id, batch: batch)
         try second.write(array, to: id, batch: batch)

@@ -5,11 +5,11 @@ import Graph
 /// - Parameters:
 ///   - outputs: what a run hands back.
 ///   - updates: states that a run replaces; they are written in place where no later group reads the old value.
-///   - settled: states that are zero wherever the given mask of a weight is, and stay so (masked weights and their
-///     moments): an update fused with the weight gradient may then skip dead tiles.
+///   - maskedStates: the masks of states that are zero where the mask is dead, and stay zero there (masked weights and
+///     their moments). An update of such states that is fused with the weight gradient may skip dead tiles.
 /// - Throws: `GraphError` if a tensor is invalid, or an update does not fit its state.
 public func compile(
-    _ outputs: [Tensor], updates: [StateUpdate] = [], settled: [Tensor: WeightMask] = [:]
+    _ outputs: [Tensor], updates: [StateUpdate] = [], maskedStates: [Tensor: WeightMask] = [:]
 ) throws(GraphError) -> Schedule {
     for tensor in outputs + updates.map(\.value) { _ = try tensor.validated() }
     for update in updates where update.state.type != update.value.type || update.state.placeholder?.role != .state {
@@ -21,20 +21,21 @@ public func compile(
     var simplifier = Simplifier()
     var sections = Sections()
     let simplified = sections.split(
-        simplifier.simplify(outputs + updates.map(\.value) + updates.map(\.state) + Array(settled.keys)))
+        simplifier.simplify(outputs + updates.map(\.value) + updates.map(\.state) + Array(maskedStates.keys)))
     let states = Array(simplified[outputs.count + updates.count..<outputs.count + 2 * updates.count])
-    let settledStates = Dictionary(
-        zip(simplified.suffix(settled.count), settled.values), uniquingKeysWith: { a, _ in a })
-    // A state that is handed back, or that another state takes over, means its value before the run.
-    func kept(_ tensor: Tensor) -> Tensor {
+    let simplifiedMaskedStates = Dictionary(
+        zip(simplified.suffix(maskedStates.count), maskedStates.values), uniquingKeysWith: { a, _ in a })
+    // Where a state is handed back, or becomes the new value of another state, its value before the run is meant.
+    func valueBeforeRun(_ tensor: Tensor) -> Tensor {
         let view = View.of(tensor) { $0.placeholder != nil }
         if case .tensor(let base) = view.base, states.contains(base) { return tensor.apply(.stopGradient) }
         return tensor
     }
-    let returned = simplified.prefix(outputs.count).map(kept)
-    let values = zip(states, simplified[outputs.count...]).map { $0 == $1 ? $1 : kept($1) }
+    let returned = simplified.prefix(outputs.count).map(valueBeforeRun)
+    let values = zip(states, simplified[outputs.count...]).map { $0 == $1 ? $1 : valueBeforeRun($1) }
     var builder = ScheduleBuilder(
-        outputs: returned, updates: Array(zip(states, values)), settled: settledStates, halves: sections.halves)
+        outputs: returned, updates: Array(zip(states, values)), maskedStates: simplifiedMaskedStates,
+        channelHalves: sections.channelHalves)
     let schedule = try builder.build()
     try schedule.checkOrder()
     if debugLevel >= 1 {
@@ -44,8 +45,9 @@ public func compile(
     return schedule
 }
 
-/// Those that need fewest operations behind each other first. A gradient then updates its weights while it is in a cache, and its
-/// memory is free for the next: the last layer's come before those of the layers in front of it.
+/// Sorts tensors by the longest chain of operations that leads to each, shortest first. Of the updates of a training
+/// step the last layer's then come first: each gradient updates its weights while it is still in a cache, and its
+/// memory is free for the gradient of the layer in front.
 private func nearestFirst(_ tensors: [Tensor]) -> [Tensor] {
     var depth: [ObjectIdentifier: Int] = [:]
     func depthOf(_ tensor: Tensor) -> Int { depth[ObjectIdentifier(tensor.node)] ?? 0 }
@@ -59,13 +61,14 @@ private func nearestFirst(_ tensors: [Tensor]) -> [Tensor] {
 struct ScheduleBuilder {
     private let outputs: [Tensor]
     private let updates: [(state: Tensor, value: Tensor)]
-    private let settled: [Tensor: WeightMask]
+    private let maskedStates: [Tensor: WeightMask]
     private let fusion: Fusion
     private let readers: [Tensor: Set<Int>]
     private var schedule = Schedule()
     private var valueOf: [Tensor: Int] = [:]
     private let order: ClusterOrder
-    /// Values that are written straight into their parts of concatenations. Whoever else reads one reads it there.
+    /// Tensors that are written straight into their places in concatenations. Every other reader of such a tensor finds
+    /// it there.
     private var parts: [Tensor: [Part]] = [:]
 
     /// A place in a concatenation.
@@ -76,12 +79,13 @@ struct ScheduleBuilder {
     }
 
     init(
-        outputs: [Tensor], updates: [(Tensor, Tensor)], settled: [Tensor: WeightMask], halves: [Tensor: [Tensor]]
+        outputs: [Tensor], updates: [(Tensor, Tensor)], maskedStates: [Tensor: WeightMask],
+        channelHalves: [Tensor: [Tensor]]
     ) {
         self.outputs = outputs
         self.updates = updates.map { (state: $0.0, value: $0.1) }
-        self.settled = settled
-        fusion = Fusion(outputs + nearestFirst(updates.map(\.1)), halves: halves, savesMemory: true)
+        self.maskedStates = maskedStates
+        fusion = Fusion(outputs + nearestFirst(updates.map(\.1)), channelHalves: channelHalves, savesMemory: true)
         readers = fusion.readers
         order = ClusterOrder(fusion, updates: self.updates)
     }
@@ -113,7 +117,8 @@ struct ScheduleBuilder {
         return schedule
     }
 
-    /// Finds what groups that can write anywhere compute for concatenations.
+    /// Finds the inputs of concatenations that can be written straight into the concatenation: those of groups with an
+    /// epilogue, which can write anywhere.
     private mutating func findParts() {
         var readers: [Tensor: [(cluster: Cluster, input: Tensor)]] = [:]
         for cluster in fusion.clusters {
@@ -123,7 +128,7 @@ struct ScheduleBuilder {
                 }
             }
         }
-        // Groups that write into a concatenation.
+        // The clusters that write into each concatenation.
         var writers: [Tensor: Set<Int>] = [:]
         for cluster in fusion.clusters {
             guard let anchor = cluster.anchor, let concatenate = anchor.operation as? Concatenate else { continue }
@@ -139,7 +144,8 @@ struct ScheduleBuilder {
                 start += input.shape[concatenate.axis].coefficient
             }
         }
-        // What lies in several has no one place to be read from.
+        // If others than concatenations read a part, it must lie in one concatenation, where they can all read it; and
+        // they must not write into that concatenation themselves.
         parts = parts.filter { part, places in
             guard let all = readers[part], all.count > places.count else { return true }
             guard places.count == 1, all.count(where: { writers[places[0].whole]!.contains($0.cluster.id) }) == 1 else {
@@ -149,7 +155,7 @@ struct ScheduleBuilder {
         }
     }
 
-    /// Whether a cluster finds what it reads of a part in the concatenation's memory. The concatenation itself need not.
+    /// Whether a cluster that reads a part of a concatenation can read it from the concatenation's memory.
     private func canRead(
         _ input: Tensor, of part: Tensor, in place: Part, _ cluster: Cluster
     ) -> Bool {
@@ -297,7 +303,7 @@ struct ScheduleBuilder {
         }
     }
 
-    /// The values of a loop's results that somebody reads.
+    /// The values of a loop's results; `nil` for a result that nothing reads.
     private mutating func readOutputs(of loop: Node, in cluster: Cluster) -> [Int?] {
         loop.types.indices.map { Tensor(loop, $0) }.map { isRead($0, outside: cluster) ? value($0) : nil }
     }
@@ -311,7 +317,7 @@ struct ScheduleBuilder {
         schedule.groups.append(Group(kind, label: label, location: cluster.anchor?.location ?? nodes.first?.location))
     }
 
-    /// Adds elementwise nodes to a program; returns the tensors that have to be stored.
+    /// Adds elementwise nodes to a program. Returns the tensors that have to be stored.
     private mutating func build(_ nodes: [Node], _ builder: inout ProgramBuilder, _ cluster: Cluster, axes: [Int]?)
         -> [Tensor]
     {
@@ -364,15 +370,15 @@ struct ScheduleBuilder {
         let axes = keptAxes + reduction.axes
         var front = ProgramBuilder()
         if cluster.prologue.isEmpty { supply(input, &front, axes) }
-        let kept = targets(build(cluster.prologue, &front, cluster, axes: axes), axes: axes)
+        let storedInFront = targets(build(cluster.prologue, &front, cluster, axes: axes), axes: axes)
         let (back, stored) = epilogue(cluster)
         append(
             .reduction(
                 ReductionGroup(
                     kind: ReductionGroup.Kind(rawValue: reduction.kind.rawValue) ?? .sum,
-                    kept: keptAxes.map { input.shape[$0] },
-                    reduced: reduction.axes.map { input.shape[$0] }, inputs: front.operands,
-                    prologue: front.program([input] + kept.tensors), stored: kept.operands,
+                    keptExtents: keptAxes.map { input.shape[$0] },
+                    reducedExtents: reduction.axes.map { input.shape[$0] }, inputs: front.operands,
+                    prologue: front.program([input] + storedInFront.tensors), stored: storedInFront.operands,
                     epilogueInputs: back.operands, epilogue: back.program(stored.tensors), outputs: stored.operands)),
             cluster)
     }
@@ -417,13 +423,13 @@ struct ScheduleBuilder {
         let (back, stored) = epilogue(cluster)
         let degrees = anchor.inputs.count == 4 ? (input: value(anchor.inputs[2]), output: value(anchor.inputs[3])) : nil
         let program = back.program(stored.tensors)
-        let settled =
+        let staysZero =
             role == .weightGradient && leavesDeadZeros(.dense(masked.mask), program, back.operands, stored.tensors)
         append(
             .product(
                 ProductGroup(
                     m: extents.m, n: extents.n, k: extents.k, a: a, b: b,
-                    mask: ProductGroup.Mask(masked.mask, role, runtimeDegrees: degrees, deadOutputsAreSettled: settled),
+                    mask: ProductGroup.Mask(masked.mask, role, runtimeDegrees: degrees, deadOutputsStayZero: staysZero),
                     epilogueInputs: back.operands, epilogue: program, outputs: stored.operands)), cluster)
     }
 
@@ -442,16 +448,17 @@ struct ScheduleBuilder {
                     epilogue: back.program(stored.tensors), outputs: stored.operands)), cluster)
     }
 
-    /// Whether an epilogue that updates settled states in place writes zeros wherever the gradient and the states are zero.
+    /// Whether an epilogue that updates masked states in place writes zeros wherever the gradient and the states are
+    /// zero.
     private func leavesDeadZeros(_ mask: WeightMask, _ program: Program, _ operands: [Operand], _ stored: [Tensor])
         -> Bool
     {
         let states = stored.compactMap { order.inPlace[$0] }
-        guard !stored.isEmpty, states.count == stored.count, states.allSatisfy({ settled[$0] == mask }) else {
+        guard !stored.isEmpty, states.count == stored.count, states.allSatisfy({ maskedStates[$0] == mask }) else {
             return false
         }
-        let zeroValues = Set(settled.filter { $0.value == mask }.keys.compactMap { valueOf[$0] })
-        // Whatever the other operands are; three different draws settle it.
+        let zeroValues = Set(maskedStates.filter { $0.value == mask }.keys.compactMap { valueOf[$0] })
+        // This must hold whatever the other operands are: three different sets of numbers stand for all.
         return [0.25, 1.5, 3.0].allSatisfy { draw in
             let inputs =
                 [0.0]

@@ -2,10 +2,10 @@ import Graph
 
 /// A convolution, or its input gradient, as sums over shifted planes: what kernels of every backend walk.
 ///
-/// Axes are three, the first ones first and those that are missing of extent one. A result position is
-/// `m * resultStep + pass.phase`; at a tap it reads source position `(m + tap.shift) * sourceStep + tap.phase`. A strided
-/// convolution reads its source in phases; a strided input gradient (a transposed convolution) has one pass for each phase
-/// of its result, and each pass meets only the taps that reach it.
+/// There are always three axes: the convolution's own, and then axes of extent one. A result position is
+/// `m * resultStep + pass.phase`; at a tap it reads source position `(m + tap.shift) * sourceStep + tap.phase`. A
+/// strided convolution reads its source in phases; a strided input gradient (a transposed convolution) has one pass for each
+/// phase of its result, and each pass meets only the taps that reach it.
 public struct ConvolutionTaps: Sendable {
     public struct Tap: Sendable, Hashable {
         /// Its place in the kernel.

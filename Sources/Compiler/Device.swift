@@ -50,10 +50,10 @@ public protocol Executable: AnyObject {
 }
 
 extension Executable {
-    /// Zeros in what a group is the first to write, for whoever looks at it group by group: of a concatenation, a group may write a
-    /// part, and the rest is what other values left in that memory.
+    /// Fills the temporaries that a group is the first to write with zeros, for comparisons group by group: the group
+    /// may write only its part of a concatenation, and the rest would be what other values left in that memory.
     ///
-    /// - Parameter written: what groups before it have written; what this one writes is added.
+    /// - Parameter written: the values that earlier groups have written; those that this one writes are added.
     public func clearFirstWrites(of group: Int, written: inout Set<Int>, batch: Int) throws {
         for id in schedule.groups[group].writes where written.insert(id).inserted {
             guard case .temporary = schedule.values[id].storage else { continue }
@@ -113,7 +113,7 @@ public struct MemoryPlan: Sendable {
         // Largest first, each at the lowest place that is free for the whole of its life.
         var offsets: [Int: Int] = [:]
         var total = 0
-        // By where they start.
+        // Sorted by `start`.
         var placed: [(first: Int, last: Int, start: Int, end: Int)] = []
         let sizes = first.keys.map { (value: $0, size: size($0)) }
         for (value, size) in sizes.sorted(by: { ($1.size, $0.value) < ($0.size, $1.value) }) {

@@ -32,13 +32,13 @@ public struct StepWork: Hashable, Sendable, Codable {
     /// Temporaries that fit the cache move no bytes, nor does what happens inside a loop.
     ///
     /// - Parameters:
-    ///   - outputs, updates, settled: as `compile` was given them. Of settled states (masked weights and their moments) only live
+    ///   - outputs, updates, maskedStates: as `compile` was given them. Of maskedStates states (masked weights and their moments) only live
     ///     elements are moved.
     ///   - schedule: what `compile` made of them.
     ///   - batch: how many examples a step has.
     ///   - cacheBytes: the size of the cache that the processors share.
     public init(
-        _ outputs: [Tensor], updates: [StateUpdate], settled: [Tensor: WeightMask] = [:], schedule: Schedule,
+        _ outputs: [Tensor], updates: [StateUpdate], maskedStates: [Tensor: WeightMask] = [:], schedule: Schedule,
         batch: Int,
         cacheBytes: Int
     ) {
@@ -53,7 +53,7 @@ public struct StepWork: Hashable, Sendable, Codable {
             return sum + application.node.types[0].shape.count.resolved(batch: batch) * application.times
         }
         var live: [String: Int] = [:]
-        for (state, mask) in settled {
+        for (state, mask) in maskedStates {
             if let label = state.placeholder?.label {
                 live[label] = mask.liveCount(shape: state.shape.resolved(batch: batch))
             }

@@ -7,17 +7,17 @@ final class Cluster {
     let anchor: Node?
     /// Elementwise nodes, inputs before users.
     var nodes: [Node] = []
-    /// Elementwise nodes in front of a reduction; what others read of them is stored on the way.
+    /// Elementwise nodes in front of a reduction; the tensors that other clusters read are stored on the way.
     var prologue: [Node] = []
     /// A view that is copied out as it is.
     var copied: Tensor?
-    /// What the anchor computes, in the registers in which the nodes find it.
+    /// The tensors that the anchor computes, one for each of the first registers: its result, or the halves of it.
     let results: [Tensor]
     /// The iteration space of `nodes`.
     let shape: Shape
-    /// What the nodes read from outside of the cluster.
+    /// The tensors that the nodes read from outside of the cluster.
     var reads = Set<Tensor>()
-    /// How many nodes of other clusters it computes again at most.
+    /// The most nodes of other clusters that this cluster computes again.
     var recomputedCount = 0
     /// Every cluster that must run before this one.
     var ancestors = ClusterSet()
@@ -32,7 +32,8 @@ final class Cluster {
         self.rank = rank
     }
 
-    /// A device takes so many operands in one kernel. Every node may turn out to be read by others, so nodes count too.
+    /// The most nodes and reads of a cluster, as a kernel can take only so many operands. Nodes count as well because
+    /// other clusters may turn out to read any of them, which makes it an output.
     static let limit = (nodes: 56, reads: 40)
 
     /// Whether the cluster can take more nodes that read `more`.
@@ -51,8 +52,8 @@ final class Cluster {
     }
 }
 
-/// Clusters by their numbers. What a cluster waits for is joined with what others wait for at every node that is placed, so a
-/// deep graph needs sets that are joined sixty-four clusters at a time.
+/// A set of clusters by their numbers, one bit each. The sets of clusters that others wait for are united at every node
+/// that is placed, which has to be fast in a deep graph: a union takes sixty-four clusters at a time.
 struct ClusterSet {
     private var words: [UInt64] = []
 
@@ -95,25 +96,25 @@ struct ClusterSet {
 
 /// Assigns every node that computes something to a cluster.
 ///
-/// An elementwise node joins the cluster of a producer when nothing else it reads has to wait for that cluster; what is
-/// joined never goes through memory. Movement belongs to no cluster: it is folded into the operands of its readers, or
-/// copied where no affine view can express it.
+/// An elementwise node joins the cluster that computes one of its inputs if its other inputs need not wait for that
+/// cluster. It then reads that input from a register. Movement belongs to no cluster: it is folded into the operands of
+/// its readers, or copied where no affine view can express it.
 struct Fusion {
     private(set) var clusters: [Cluster] = []
     /// The cluster that computes a tensor.
     private(set) var home: [Tensor: Cluster] = [:]
-    /// Tensors that no group stores: whoever reads one computes it again from what it reads anyway.
+    /// Tensors that no group stores: every reader computes them again from tensors that it reads anyway.
     private(set) var recomputed = Set<Tensor>()
     private var clusterByID: [Int: Cluster] = [:]
     private var nextID = 0
-    private let halves: [Tensor: [Tensor]]
+    private let channelHalves: [Tensor: [Tensor]]
 
     /// - Parameters:
-    ///   - halves: what is read of results that are never read whole.
-    ///   - savesMemory: whether a group that reduces may store what it computes in front, and cheap functions are computed by every
-    ///     reader.
-    init(_ outputs: [Tensor], halves: [Tensor: [Tensor]] = [:], savesMemory: Bool = false) {
-        self.halves = halves
+    ///   - channelHalves: the two halves of each convolution's result that is read half by half (`Sections`).
+    ///   - savesMemory: whether a reduction's group may store the tensors in front of the reduction, and every reader
+    ///     of a cheap function computes it again.
+    init(_ outputs: [Tensor], channelHalves: [Tensor: [Tensor]] = [:], savesMemory: Bool = false) {
+        self.channelHalves = channelHalves
         let nodes = topologicalOrder(outputs)
         let returned = Set(outputs)
         for (rank, node) in nodes.enumerated() {
@@ -121,7 +122,7 @@ struct Fusion {
             case is Placeholder, is Constant, is Position: break
             case is Broadcast, is Transpose, is Slice: break
             case is Reshape:
-                // A reshape of elements that do not lie evenly needs them copied first.
+                // A reshape that no strides describe needs its input copied first.
                 if case .tensor(Tensor(node)) = view(Tensor(node)).base { copy(node.inputs[0], rank) }
             case is Elementwise: place(node, rank)
             case is Reduction, is Pad, is Concatenate: anchor(node, rank)
@@ -136,7 +137,7 @@ struct Fusion {
                 for input in node.inputs { store(input, rank) }
                 anchor(node, rank)
             }
-            // What is handed back needs memory of its own before anything else reads it through a view.
+            // An output needs memory of its own before anything else reads it through a view.
             for index in node.types.indices where returned.contains(Tensor(node, index)) {
                 store(Tensor(node, index), rank)
             }
@@ -148,24 +149,25 @@ struct Fusion {
         }
     }
 
-    /// Whether a tensor has memory of its own, or is computed.
+    /// Whether a cluster computes a tensor, or it is an input, a state or a constant.
     func isComputed(_ tensor: Tensor) -> Bool {
         home[tensor] != nil || tensor.node.operation is Placeholder || tensor.node.operation is Constant
     }
 
-    /// The view that a tensor is of what is computed or given.
+    /// The view that a tensor is of one that `isComputed`.
     ///
     /// - Parameter memory: where a tensor lies, if not in memory of its own.
     func view(_ tensor: Tensor, memory: (Tensor) -> View? = { _ in nil }) -> View {
         let view = View.of(tensor, isStored: isComputed, memory: memory)
-        // Memory that something on the way was given since may lie so that no view of it will do; what it was copied from does.
+        // A tensor on the way may have been copied since, to memory of which this tensor is no view. It is then a view
+        // of the tensor that was copied.
         if view.base == .tensor(tensor), !isComputed(tensor) {
             return .of(tensor, isStored: isOriginal, memory: memory)
         }
         return view
     }
 
-    /// The view that a copied tensor is of other memory than its own.
+    /// The view that is read to make the copy of a tensor.
     func source(ofCopy copied: Tensor) -> View {
         let view = View.of(copied) { $0 != copied && isComputed($0) }
         return view.base == .tensor(copied) ? .of(copied) { $0 != copied && isOriginal($0) } : view
@@ -192,7 +194,7 @@ struct Fusion {
         return cluster
     }
 
-    /// Returns whether the cluster has to wait for more than before.
+    /// Lets a cluster wait for those that compute `inputs`. Returns whether it has to wait for more than before.
     @discardableResult private func addAncestors(of inputs: [Tensor], to cluster: Cluster) -> Bool {
         var isMore = false
         for input in inputs {
@@ -204,7 +206,7 @@ struct Fusion {
     }
 
     private mutating func anchor(_ node: Node, _ rank: Int) {
-        let results = halves[Tensor(node)] ?? [Tensor(node)]
+        let results = channelHalves[Tensor(node)] ?? [Tensor(node)]
         let cluster = make(anchor: node, results: results, shape: results[0].shape, rank: rank, reading: node.inputs)
         for tensor in node.types.indices.map({ Tensor(node, $0) }) + results { home[tensor] = cluster }
     }
@@ -214,7 +216,7 @@ struct Fusion {
         let cluster = make(anchor: nil, shape: tensor.shape, rank: rank, reading: [tensor])
         cluster.copied = tensor
         home[tensor] = cluster
-        // Whoever read the view before reads this memory from now on.
+        // Clusters that read the view before read this memory from now on, and have to wait for it.
         var new = cluster.ancestors
         new.insert(cluster.id)
         for reader in clusters
@@ -225,7 +227,7 @@ struct Fusion {
         }
     }
 
-    /// Gives a tensor that is a mere view memory of its own.
+    /// Gives a tensor that is only a view memory of its own.
     private mutating func store(_ tensor: Tensor, _ rank: Int) {
         if !isComputed(tensor) { copy(tensor, rank) }
     }
@@ -238,6 +240,7 @@ struct Fusion {
         }
     }
 
+    /// Adds an elementwise node to the cluster of one of its inputs, or makes one for it.
     private mutating func place(_ node: Node, _ rank: Int) {
         if node.isCounted { return }
         var candidates: [Cluster] = []
@@ -291,8 +294,8 @@ struct Fusion {
         replace(cluster, by: target)
     }
 
-    /// Whether `reader` finds something of a cluster at other places than its own element: by its anchor, or through a view. What
-    /// the cluster computes then has to be in memory before the reader starts.
+    /// Whether `reader` reads other elements of a cluster's tensors than the one that it computes: by its anchor, or
+    /// through a view. The cluster's tensors then have to be in memory before the reader starts.
     private func readsMemory(of cluster: Cluster, _ reader: Cluster) -> Bool {
         (reader.anchor?.inputs ?? []).contains { source($0) === cluster }
             || reader.nodes.contains { $0.inputs.contains { home[$0] !== cluster && source($0) === cluster } }
@@ -312,13 +315,13 @@ struct Fusion {
                 readers[source.id, default: []].append((cluster, base, direct))
             }
         }
-        let kept = Set(outputs)
+        let returned = Set(outputs)
         for cluster in clusters where cluster.anchor == nil && cluster.copied == nil && cluster.prologue.isEmpty {
             guard let all = readers[cluster.id], let first = all.first,
                 all.allSatisfy({ $0.reader === first.reader && $0.direct && $0.tensor == first.tensor }),
                 first.reader.anchor?.operation is Reduction, first.reader.prologue.isEmpty,
                 first.reader.hasRoom(nodes: cluster.nodes.count, reading: cluster.reads),
-                !cluster.nodes.contains(where: { kept.contains(Tensor($0)) })
+                !cluster.nodes.contains(where: { returned.contains(Tensor($0)) })
             else { continue }
             first.reader.prologue = cluster.nodes
             for node in cluster.nodes { home[Tensor(node)] = first.reader }
@@ -327,8 +330,8 @@ struct Fusion {
         clusters.removeAll { $0.anchor == nil && $0.copied == nil && $0.nodes.isEmpty }
     }
 
-    /// An elementwise cluster that a reduction reads among others becomes the front of that reduction's group and stores what
-    /// the others read, unless something between the two would have to wait for both.
+    /// An elementwise cluster that a reduction reads among others becomes the front of that reduction's group and
+    /// stores the tensors that the others read, unless a cluster between the two would have to wait for both.
     private mutating func storeInReductions() {
         for reduction in clusters where reduction.anchor?.operation is Reduction && reduction.prologue.isEmpty {
             guard let input = reduction.anchor?.inputs.first, let cluster = home[input], cluster.anchor == nil,
@@ -344,12 +347,13 @@ struct Fusion {
         }
     }
 
-    /// Finds cheap functions of what all of their readers read anyway, or may read instead, such as the `1 - y * y` that the gradient
-    /// of a tanh wants: computing them again costs less than writing and reading them.
+    /// Finds cheap functions that every reader can compute again from tensors that it reads anyway, or may read
+    /// instead. Where `y = tanh(x)`, for example, gradients read `1 - y * y`: computing it again from y costs less than
+    /// writing and reading it.
     private mutating func recompute(_ outputs: [Tensor]) {
         var reads: [Int: Set<Tensor>] = [:]
         var readers: [Tensor: [Cluster]] = [:]
-        // What is handed back, or read through a view or by an anchor, has to lie in memory.
+        // Outputs, and tensors that are read through a view or by an anchor, have to lie in memory.
         var needsMemory = Set(outputs)
         for cluster in clusters {
             let inputs = Set(inputs(of: cluster))
@@ -367,7 +371,7 @@ struct Fusion {
             for node in (cluster.prologue + cluster.nodes).reversed() {
                 let tensor = Tensor(node)
                 guard let all = readers[tensor], !needsMemory.contains(tensor) else { continue }
-                // Reading something else that lies in memory anyway is as good as reading the tensor.
+                // Reading another tensor that lies in memory anyway costs no more than reading this one.
                 let instead = (tensor.node.inputs + tensor.node.inputs.flatMap(\.node.inputs)).filter {
                     needsMemory.contains($0) && home[$0] === cluster && $0.type == tensor.type
                 }
@@ -389,7 +393,7 @@ struct Fusion {
                 }
                 readers[tensor] = nil
             }
-            // What only the readers wanted is theirs to compute.
+            // The cluster itself drops the nodes that only the readers used.
             var used = Set(cluster.anchor?.inputs ?? [])
             func unusedRemoved(_ nodes: [Node]) -> [Node] {
                 var result: [Node] = []
@@ -405,7 +409,8 @@ struct Fusion {
         clusters.removeAll { $0.anchor == nil && $0.copied == nil && $0.nodes.isEmpty }
     }
 
-    /// Whether a few cheap functions lead from `given` to a tensor, none of them stored on the way; adds those that do to `inner`.
+    /// Whether at most four cheap functions, whose results are not stored, compute a tensor from `given`; adds their
+    /// results to `inner`.
     private func isCheap(
         _ tensor: Tensor, from given: Set<Tensor>, _ inner: inout Set<Tensor>, isStored: (Tensor) -> Bool
     ) -> Bool {
@@ -422,7 +427,7 @@ struct Fusion {
         return true
     }
 
-    /// Takes a cluster whose nodes are now another's out of the clusters and of everything that waits for it.
+    /// Removes a cluster whose nodes have moved to `target`. Clusters that waited for it wait for `target`.
     private mutating func replace(_ cluster: Cluster, by target: Cluster) {
         clusters.removeAll { $0 === cluster }
         clusterByID[cluster.id] = nil
@@ -447,11 +452,11 @@ struct Fusion {
         return result
     }
 
-    /// Every tensor that a cluster's nodes take, its own included.
+    /// Every tensor that a cluster's nodes read, those that the cluster itself computes included.
     func inputs(of cluster: Cluster) -> [Tensor] {
         let own = (cluster.prologue + cluster.nodes).flatMap(\.inputs)
         if let copied = cluster.copied {
-            // What the view is of, not the memory that it is being given.
+            // The memory that is copied, not the copy's own.
             if case .tensor(let base) = source(ofCopy: copied).base {
                 return [base]
             }
@@ -460,8 +465,9 @@ struct Fusion {
         return ((cluster.anchor?.inputs ?? []) + own).flatMap { leaves(of: $0, readBy: cluster) }
     }
 
-    /// What a cluster reads in order to have a tensor: it, or what it computes it from again. What is counted may be computed from
-    /// positions that another cluster was given to store.
+    /// The tensors that a cluster reads in order to have `tensor`: `tensor` itself, or those from which it computes
+    /// `tensor` again. Counted tensors are listed along with those from which they are counted, as another cluster may
+    /// store any of them.
     private func leaves(of tensor: Tensor, readBy cluster: Cluster) -> [Tensor] {
         let isCounted = tensor.node.operation is Elementwise && tensor.node.isCounted
         guard isCounted || recomputed.contains(tensor) && home[tensor] !== cluster else { return [tensor] }

@@ -2,8 +2,8 @@ import Graph
 
 /// A schedule that runs again and again: a scan or an iteration.
 ///
-/// The body's states are what is carried from step to step; its inputs are the slices of the sequences and what every step
-/// reads. Nothing leaves the device between steps.
+/// The body's states are the carries from step to step; its inputs are the slices of the sequences, and the captures,
+/// which every step reads. Nothing leaves the device between steps.
 public struct LoopGroup: Sendable {
     /// A result of the loop and the body's output that it is stacked from.
     public struct Stack: Sendable {
@@ -11,10 +11,10 @@ public struct LoopGroup: Sendable {
         public var output: Int
     }
 
-    /// What the loop means.
+    /// The `Scan` or the `Iterate` that the loop runs.
     public var operation: any Operation
     public var body: Schedule
-    /// Hands back a bool: whether to take another step.
+    /// Computes a bool: whether to take another step.
     public var condition: Schedule?
     /// How many steps, at most.
     public var limit: Int
@@ -22,16 +22,18 @@ public struct LoopGroup: Sendable {
     public var isReversed: Bool
     /// The names of the carries among the states of body and condition.
     public var carries: [String]
-    /// Values of the outer schedule, in the order of the operation's operands: what the carries start with, what is sliced
-    /// along its first axis, and what every step reads.
+    /// Values of the outer schedule, in the order of the operation's operands: the first carries, the sequences that
+    /// are sliced along their first axis, and the captures.
     public var initial: [Int]
     public var sequences: [(value: Int, name: String)]
     public var captures: [(value: Int, name: String)]
-    /// Where results go that somebody reads: what the carries end with, what each step hands back, the carries before each step, and
-    /// how many steps were taken.
+    /// Values of the outer schedule that take the last carries; `nil` for those that nothing reads.
     public var final: [Int?]
+    /// The outputs of every step that are read.
     public var stacked: [Stack]
+    /// Values of the outer schedule that take the carries before each step; `nil` for those that nothing reads.
     public var history: [Int?]
+    /// The value that takes the number of steps, if it is read.
     public var count: Int?
 
     public var reads: [Int] { initial + sequences.map(\.value) + captures.map(\.value) }
@@ -76,7 +78,7 @@ public struct LoopGroup: Sendable {
     }
 }
 
-/// The carries of a body as states, which a step replaces in place where it can.
+/// The carries of a loop's body as states, so that a step writes new carries over the old ones where it can.
 private struct Carried {
     let placeholders: [Tensor]
     let states: [Tensor]

@@ -1,8 +1,8 @@
 import Graph
 
-/// For schedules, whose operands are affine views.
+/// The builder for schedules, whose operands are affine views.
 typealias ProgramBuilder = AnyProgramBuilder<Operand>
-/// For samplers, whose operands are tables.
+/// The builder for samplers, whose operands are tables.
 typealias SamplerProgramBuilder = AnyProgramBuilder<SamplingProgram.Operand>
 
 /// What a program builder has to know of an operand.

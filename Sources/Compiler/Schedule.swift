@@ -184,35 +184,36 @@ public struct ElementwiseGroup: Sendable {
     }
 }
 
-/// For every index of `kept`: `(x, stored) = prologue(inputs)` over all of `reduced`, `r = reduce x`, then
-/// `outputs = epilogue(r, epilogueInputs)`. The order of summation is a fixed tree that depends on the extents alone, and carried out
-/// with so much more precision than floats have that a sum of floats is rounded once.
+/// For every index of `keptExtents`: `(x, stored) = prologue(inputs)` over all of `reducedExtents`, `r = reduce x`,
+/// then `outputs = epilogue(r, epilogueInputs)`. The order of summation is a fixed tree that depends on the extents
+/// alone, and carried out with so much more precision than floats have that a sum of floats is rounded once.
 public struct ReductionGroup: Sendable {
     public enum Kind: String, Hashable, Sendable, CaseIterable { case sum, maximum, minimum }
 
     public var kind: Kind
-    public var kept: [Extent]
-    public var reduced: [Extent]
-    /// Over `kept + reduced`.
+    public var keptExtents: [Extent]
+    public var reducedExtents: [Extent]
+    /// Over `keptExtents + reducedExtents`.
     public var inputs: [Operand]
     /// Its first output is what is reduced, the others are written to `stored`.
     public var prologue: Program
-    /// Over `kept + reduced`. What holds for an elementwise group's outputs holds for them.
+    /// Over `keptExtents + reducedExtents`. Like an elementwise group's outputs they may update an input in place.
     public var stored: [Operand]
-    /// Over `kept`.
+    /// Over `keptExtents`.
     public var epilogueInputs: [Operand]
     /// Register 0 is the reduced value; the others are `epilogueInputs`.
     public var epilogue: Program
-    /// Over `kept`.
+    /// Over `keptExtents`.
     public var outputs: [Operand]
 
     public init(
-        kind: Kind, kept: [Extent], reduced: [Extent], inputs: [Operand], prologue: Program, stored: [Operand] = [],
+        kind: Kind, keptExtents: [Extent], reducedExtents: [Extent], inputs: [Operand], prologue: Program,
+        stored: [Operand] = [],
         epilogueInputs: [Operand], epilogue: Program, outputs: [Operand]
     ) {
         self.kind = kind
-        self.kept = kept
-        self.reduced = reduced
+        self.keptExtents = keptExtents
+        self.reducedExtents = reducedExtents
         self.inputs = inputs
         self.prologue = prologue
         self.stored = stored
@@ -240,18 +241,18 @@ public struct ProductGroup: Sendable {
         public var role: Role
         /// The values that hold the degrees of inputs and outputs, when they are known at run time only.
         public var runtimeDegrees: (input: Int, output: Int)?
-        /// Dead elements of the outputs already hold what the epilogue would write (a weight that is zero, and its
-        /// moments), so that whole dead tiles of a weight gradient may be left untouched.
-        public var deadOutputsAreSettled: Bool
+        /// Whether the dead elements of the outputs are zero already and the epilogue would write zeros there again, as
+        /// for masked weights and their moments. Whole dead tiles of a weight gradient may then be left untouched.
+        public var deadOutputsStayZero: Bool
 
         public init(
             _ structure: MaskStructure, _ role: Role, runtimeDegrees: (input: Int, output: Int)? = nil,
-            deadOutputsAreSettled: Bool = false
+            deadOutputsStayZero: Bool = false
         ) {
             self.structure = structure
             self.role = role
             self.runtimeDegrees = runtimeDegrees
-            self.deadOutputsAreSettled = deadOutputsAreSettled
+            self.deadOutputsStayZero = deadOutputsStayZero
         }
     }
 
@@ -293,7 +294,7 @@ public struct ProductGroup: Sendable {
 ///
 /// Operands by role: `forward` takes x and the weight, `inputGradient` dy and the weight, `weightGradient` dy and x.
 ///
-/// The channels of a forward result may be taken apart into two halves that the epilogue sees together, as a gate does.
+/// The channels of a forward result may be split into two halves that the epilogue reads together, as a gate does.
 public struct ConvolutionGroup: Sendable {
     public var role: Convolution.Role
     public var geometry: ConvolutionGeometry
@@ -303,8 +304,8 @@ public struct ConvolutionGroup: Sendable {
     public var a: Operand
     /// Over `[out, in / groups, kernel..]`, or `[batch, channels, spatial..]` for a weight gradient.
     public var b: Operand
-    /// 1, or 2 where the epilogue takes a channel of the first half and its like of the second half at once; only for `forward`
-    /// without groups.
+    /// 1, or 2 where the epilogue takes channel c of the first half and channel c of the second half at once; only for
+    /// `forward` without groups.
     public var sections: Int
     /// Over the axes of `shape`.
     public var epilogueInputs: [Operand]

@@ -20,12 +20,12 @@ extension Schedule: CustomStringConvertible {
 }
 
 extension Group {
-    /// How much it works on: `m x n x k` of a product, the axes of everything else.
+    /// The size of the group: `m x n x k` of a product, the extents of the axes of any other.
     public var extents: String {
         let axes: [Extent] =
             switch kind {
             case .elementwise(let group): group.iteration
-            case .reduction(let group): group.kept + group.reduced
+            case .reduction(let group): group.keptExtents + group.reducedExtents
             case .product(let group): group.batch + [group.m, group.n, group.k]
             case .convolution(let group): group.shape
             case .operation: []

@@ -1,13 +1,18 @@
 import Graph
 
-/// Convolutions whose channels are two halves that go separate ways, such as the gate `tanh(a) * sigmoid(b)` or the scale and shift
-/// of a coupling: what is computed from the halves can then follow in the convolution's own group.
+/// Splits convolutions whose channels are two halves that go separate ways, such as the gate `tanh(a) * sigmoid(b)` or
+/// the scale and shift of a coupling. The functions of both halves can then follow in the convolution's own group, and
+/// the convolution's result is never written to memory as a whole.
 ///
-/// Elementwise functions between such a convolution and the slices are computed half by half. Whoever reads one whole reads
-/// the halves side by side, which are written where the reader finds them.
+/// For example, where `[a, b]` are the halves of `convolution(x) + bias`, the slices move in front of the addition:
+///
+///     before: y = convolution(x) + bias;  a = first half of y;  b = second half of y
+///     after:  p, q = convolution(x);      a = p + first half of bias;  b = q + second half of bias
+///
+/// A reader of all of y, if there is one, reads the concatenation of a and b instead.
 struct Sections {
-    /// The halves of a convolution's result. Nothing else reads that result.
-    private(set) var halves: [Tensor: [Tensor]] = [:]
+    /// The two halves of each split convolution's result. All readers read a half, none the result as a whole.
+    private(set) var channelHalves: [Tensor: [Tensor]] = [:]
 
     /// The tensors that take the place of `outputs`.
     mutating func split(_ outputs: [Tensor]) -> [Tensor] {
@@ -16,14 +21,15 @@ struct Sections {
         for node in nodes {
             if let half = Self.half(node) { starts[node.inputs[0], default: []].insert(half) }
         }
-        // Each tensor that is computed half by half, with the convolution that it comes from.
+        // The convolution that each tensor comes from, of the tensors that are computed half by half.
         var sources: [Tensor: Tensor] = [:]
         let ranks = Dictionary(uniqueKeysWithValues: nodes.enumerated().map { (Tensor($1), $0) })
         let readers = Self.elementwiseReaders(nodes)
         for tensor in nodes.map({ Tensor($0) }) where starts[tensor]?.count == 2 {
             guard let source = Self.source(of: tensor, ranks) else { continue }
             let chain = Self.chain(from: source, to: tensor)
-            // A function of the whole had better stay where the whole is computed.
+            // Where an elementwise function outside of the chain reads one of its tensors as a whole, that tensor is
+            // better computed as a whole.
             guard chain.allSatisfy({ sources[$0, default: source] == source }),
                 chain.allSatisfy({ (readers[$0] ?? []).isSubset(of: chain) })
             else { continue }
@@ -44,7 +50,7 @@ struct Sections {
                 if source == tensor {
                     let whole = Tensor(node.operation, inputs, at: node.location)
                     parts = Self.slices(of: whole)
-                    halves[whole] = parts
+                    channelHalves[whole] = parts
                 } else {
                     let pieces = zip(node.inputs, inputs).map {
                         sources[$0] == source ? known[$0]! : Self.slices(of: $1)
@@ -61,7 +67,7 @@ struct Sections {
         return outputs.map { replaced[$0]! }
     }
 
-    /// Which half of the channels a node is, `nil` for everything else.
+    /// Which half of its input's channels a node slices out, 0 or 1; `nil` for every other node.
     private static func half(_ node: Node) -> Int? {
         guard let slice = node.operation as? Slice else { return nil }
         let shape = node.inputs[0].shape
@@ -80,7 +86,7 @@ struct Sections {
         }
     }
 
-    /// The elementwise functions of each tensor as a whole.
+    /// For each tensor the results of the elementwise functions that read all of it.
     private static func elementwiseReaders(_ nodes: [Node]) -> [Tensor: Set<Tensor>] {
         var readers: [Tensor: Set<Tensor>] = [:]
         for node in nodes where node.operation is Elementwise {
@@ -105,7 +111,7 @@ struct Sections {
         return found.max { ranks[$0]! < ranks[$1]! }
     }
 
-    /// What is computed from `source` on the way to a tensor, both included.
+    /// The tensors between `source` and `tensor`, both included, that elementwise functions compute from `source`.
     private static func chain(from source: Tensor, to tensor: Tensor) -> Set<Tensor> {
         var leads: [Tensor: Bool] = [source: true]
         func visit(_ next: Tensor) -> Bool {

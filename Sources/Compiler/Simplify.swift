@@ -56,7 +56,7 @@ struct Simplifier {
         return share(Tensor(product, factors, at: inputs[0].location))
     }
 
-    /// A simpler tensor equal to the node's only output.
+    /// A simpler tensor equal to the node's only output, `nil` if there is none.
     static func shorten(_ node: Node, _ inputs: [Tensor]) -> Tensor? {
         switch node.operation {
         case let e as Elementwise: shorten(e, node, inputs)
@@ -80,7 +80,8 @@ struct Simplifier {
         }
     }
 
-    /// Movement of a counted tensor, carried out on what it is counted from: computing again is cheaper than fetching.
+    /// The movement of a tensor that is counted (computed from positions and single constants), carried out on the
+    /// tensors that it is counted from: computing an element where it is wanted is cheaper than fetching it.
     private static func move(_ tensor: Tensor, by movement: Node) -> Tensor {
         guard tensor.node.operation is Elementwise else {
             return Tensor(movement.operation, [tensor], at: movement.location)
@@ -97,7 +98,7 @@ struct Simplifier {
             e.evaluate(
                 operands, outputs: &result, elements: nil,
                 context: EvaluationContext(batch: 1, inputTypes: inputs.map(\.elementType)))
-            // Folding in double precision must not say more than the working type can.
+            // Folded in double precision, and rounded to the working type as on a device.
             let value = type.element == .float32 ? Double(Float(result[0].elements[0])) : result[0].elements[0]
             return Tensor.scalar(value, type.element).broadcast(to: type.shape)
         }
@@ -124,8 +125,8 @@ struct Simplifier {
         }
     }
 
-    /// The sum of two tensors that are zero but for neighbouring pieces of one axis (what the gradients of slices come to): the
-    /// pieces side by side.
+    /// The sum of two tensors that were padded with zeros, where their contents are neighbours along one axis: the
+    /// concatenation of the contents. Such sums are the gradients of slices.
     private static func joinPadded(_ first: Tensor, _ second: Tensor) -> Tensor? {
         guard let a = first.node.operation as? Pad, let b = second.node.operation as? Pad, a.fill == 0, b.fill == 0,
             first.node !== second.node,
@@ -137,7 +138,7 @@ struct Simplifier {
             b.low[axis] == a.low[axis] + left.shape[axis].coefficient,
             left.shape.removing(axes: [axis]) == right.shape.removing(axes: [axis])
         else { return nil }
-        // A chain of slices is joined piece by piece; its parts stay in one concatenation.
+        // More than two pieces are joined one after another; all stay in one concatenation.
         let parts = [left, right].flatMap { part in
             (part.node.operation as? Concatenate)?.axis == axis ? part.node.inputs : [part]
         }

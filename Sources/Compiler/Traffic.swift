@@ -40,15 +40,16 @@ extension Schedule {
 }
 
 extension Group {
-    /// What an elementwise group or a reduction reads and writes, with the axes it is walked along; nothing for other groups,
-    /// which read their operands more than once.
+    /// The operands of an elementwise group or a reduction, with the extents over which they are read or written; empty
+    /// for other groups, which read their operands more than once.
     fileprivate var walks: [(operands: [Operand], extents: [Extent])] {
         switch kind {
         case .elementwise(let g): [(g.inputs, g.iteration), (g.outputs, g.iteration)]
         case .reduction(let g):
             [
-                (g.inputs, g.kept + g.reduced), (g.stored, g.kept + g.reduced), (g.epilogueInputs, g.kept),
-                (g.outputs, g.kept),
+                (g.inputs, g.keptExtents + g.reducedExtents), (g.stored, g.keptExtents + g.reducedExtents),
+                (g.epilogueInputs, g.keptExtents),
+                (g.outputs, g.keptExtents),
             ]
         case .product, .convolution, .operation, .loop: []
         }

@@ -1,6 +1,7 @@
 import Graph
 
-/// How the elements of a tensor are found in another tensor's memory, or counted without any: movement that costs nothing.
+/// How the elements of a tensor are found in another tensor's memory, or computed from their positions without any
+/// memory. Broadcasts, transposes, slices and most reshapes are views, and cost nothing.
 struct View {
     enum Base: Hashable {
         case tensor(Tensor)
@@ -21,11 +22,11 @@ struct View {
 }
 
 extension View {
-    /// The view that a tensor is of something else; `nil` if it has to be computed or copied itself.
+    /// The view that a tensor is of another one, or of itself if it has to be computed or copied.
     ///
     /// - Parameters:
     ///   - isStored: tensors that lie in memory; movement is followed no further than to one of them.
-    ///   - memory: where one of them lies, if not in memory of its own.
+    ///   - memory: where such a tensor lies, if not in memory of its own.
     static func of(_ tensor: Tensor, isStored: (Tensor) -> Bool, memory: (Tensor) -> View? = { _ in nil }) -> View {
         let own = View(base: .tensor(tensor), offset: [], strides: tensor.shape.strides)
         if isStored(tensor) { return memory(tensor) ?? own }
@@ -67,7 +68,7 @@ extension View {
     /// Strides of a strided array under another shape, `nil` if the elements do not lie on one stride for each new axis.
     static func reshapedStrides(_ from: Shape, _ strides: [Extent], to: Shape) -> [Extent]? {
         if from.count == 0 { return to.strides }
-        // Axes of extent one say nothing.
+        // Strides of axes of extent one are never used.
         let old = zip(from.dimensions, strides).filter { !$0.0.isOne }
         var result = [Extent](repeating: 0, count: to.rank)
         let new = (0..<to.rank).filter { !to[$0].isOne }

@@ -41,7 +41,8 @@ public struct ConditionalParameters: Sendable {
     }
 }
 
-/// Why a model is not autoregressive: an element that reads what it must not, and the way it comes by it.
+/// Why a model is not autoregressive: an element that reads a variable that it must not read, and the path between the
+/// two.
 public struct DependencyLeak: Error, Sendable, CustomStringConvertible {
     /// `logits[5] depends on x[5] through ...`
     public let description: String
@@ -51,7 +52,7 @@ public struct DependencyLeak: Error, Sendable, CustomStringConvertible {
 
 /// A proof that every conditional reads only variables that come before its own.
 public struct AutoregressiveProof: Sendable {
-    /// How the mask's degrees were known: compared as numbers, or as graph values.
+    /// Whether degrees were compared as graph values, being known only at run time, instead of as numbers.
     public let isSymbolic: Bool
     public let variableCount: Int
     public let parameterCount: Int
@@ -70,7 +71,7 @@ public struct AutoregressiveProof: Sendable {
     public init(
         _ parameters: [ConditionalParameters], of x: Tensor, order: Order, degrees: Tensor? = nil
     ) throws {
-        // A leak's way leads through the steps of scans.
+        // With scans written out, the path of a leak names their steps.
         let written = unrolled(parameters.map(\.tensor))
         let parameters = zip(parameters, written).map {
             ConditionalParameters($0.name, $1, variables: $0.variables)
@@ -89,7 +90,8 @@ public struct AutoregressiveProof: Sendable {
                     "\(p.name) has \(size(p.tensor)) elements an example, but variables were named for \(p.variables.count)",
                 location: p.tensor.location)
         }
-        // Before the rules of one example are read, so that both need not be held at once.
+        // Checked before the rules of one example are read, so that the rules of one and of two examples are not held
+        // at once.
         try Self.refuseMixedExamples(parameters, x)
         let single = try Dependencies(outputs)
         if let degrees {
@@ -222,7 +224,7 @@ public struct AutoregressiveProof: Sendable {
         }
     }
 
-    // MARK: the way of a leak
+    // MARK: the path of a leak
 
     private static func leak(
         _ p: ConditionalParameters, _ element: Int, _ x: Tensor, _ dependencies: Dependencies,

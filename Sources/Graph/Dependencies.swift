@@ -1,13 +1,13 @@
-/// What the elements of a graph's tensors are computed from, read off the operations' dependency rules without running
-/// anything. Exact up to numerical cancellation.
+/// Which elements each element of a graph's tensors is computed from, read off the operations' dependency rules without
+/// running anything. Exact up to numerical cancellation.
 public struct Dependencies {
     public let batch: Int
     /// Inputs before users.
     public let nodes: [Node]
-    private var facts: [Tensor: Facts] = [:]
+    private var knownValues: [Tensor: KnownValues] = [:]
     private var relations: [Tensor: [Relation]] = [:]
-    /// The outputs that were asked for, and what they are with every scan written out.
-    private let written: [Tensor: Tensor]
+    /// For each output that was asked for, the same tensor in the graph whose scans are written out step by step.
+    private let unrolledOutputs: [Tensor: Tensor]
 
     /// Reads the rules of every node that `outputs` reach, with `batch` examples in the batch.
     /// - Throws: `GraphError` if the graph is invalid, or an operation has no rule for some of its inputs.
@@ -15,15 +15,15 @@ public struct Dependencies {
         for output in outputs { _ = try output.validated() }
         self.batch = batch
         let unrolled = Graph.unrolled(outputs)
-        written = Dictionary(zip(outputs, unrolled), uniquingKeysWith: { first, _ in first })
+        unrolledOutputs = Dictionary(zip(outputs, unrolled), uniquingKeysWith: { first, _ in first })
         nodes = topologicalOrder(unrolled)
         for node in nodes {
             for index in node.types.indices {
                 let context = RelationContext(
                     inputs: node.inputs, inputShapes: node.inputs.map { $0.shape.resolved(batch: batch) },
                     outputShape: node.types[index].shape.resolved(batch: batch), output: index,
-                    facts: node.inputs.map { facts[$0] }, batch: batch)
-                if let known = node.operation.facts(context) { facts[Tensor(node, index)] = known }
+                    knownValues: node.inputs.map { knownValues[$0] }, batch: batch)
+                if let known = node.operation.knownValues(context) { knownValues[Tensor(node, index)] = known }
                 let rules = node.operation.relations(context)
                 // An input without a rule would count as one that nothing reads.
                 guard rules.count == node.inputs.count else {
@@ -40,11 +40,11 @@ public struct Dependencies {
 
     public func count(_ tensor: Tensor) -> Int { tensor.shape.count.resolved(batch: batch) }
 
-    /// Elements whose values do not vary.
-    public func facts(_ tensor: Tensor) -> Facts? { facts[written[tensor] ?? tensor] }
+    /// The elements of a tensor whose values never vary; `nil` if there are none.
+    public func knownValues(_ tensor: Tensor) -> KnownValues? { knownValues[unrolledOutputs[tensor] ?? tensor] }
 
     /// One relation for each input of the tensor's node.
-    public func relations(_ tensor: Tensor) -> [Relation] { relations[written[tensor] ?? tensor] ?? [] }
+    public func relations(_ tensor: Tensor) -> [Relation] { relations[unrolledOutputs[tensor] ?? tensor] ?? [] }
 
     /// Carries a value along every dependency: `seeds` says what some tensors' elements start with, every other element is
     /// the combination of what it reads.
@@ -53,7 +53,7 @@ public struct Dependencies {
         degrees: ((_ input: [V], _ inDegrees: Tensor, _ outDegrees: Tensor, _ strict: Bool, _ width: Int) -> [V])? = nil
     ) -> [Tensor: [V]] {
         var values = seeds
-        // A name is one value, whichever nodes stand for it.
+        // Placeholders of one name have one value, even if they are several nodes.
         for tensor in nodes.map({ Tensor($0) }) where seeds[tensor] == nil && tensor.placeholder != nil {
             values[tensor] = seeds.first { $0.key.placeholder == tensor.placeholder }?.value
         }
@@ -76,7 +76,7 @@ public struct Dependencies {
                 if let result { values[tensor] = result }
             }
         }
-        for (output, unrolled) in written where output != unrolled { values[output] = values[unrolled] }
+        for (output, unrolled) in unrolledOutputs where output != unrolled { values[output] = values[unrolled] }
         return values
     }
 
@@ -118,7 +118,7 @@ public struct Dependencies {
     /// Which elements of every tensor the marked elements of some tensors are computed from.
     public func reach(_ seeds: [Tensor: [Bool]]) -> [Tensor: [Bool]] {
         var marks = Dictionary(
-            seeds.map { (written[$0] ?? $0, $1) }, uniquingKeysWith: { a, b in zip(a, b).map { $0 || $1 } })
+            seeds.map { (unrolledOutputs[$0] ?? $0, $1) }, uniquingKeysWith: { a, b in zip(a, b).map { $0 || $1 } })
         for node in nodes.reversed() {
             for index in node.types.indices {
                 let tensor = Tensor(node, index)

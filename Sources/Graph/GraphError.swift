@@ -2,7 +2,7 @@
 public struct SourceLocation: Hashable, Sendable, CustomStringConvertible {
     public let file: String
     public let line: UInt
-    /// Whether it is in what models are written with, and so not where an author wrote one.
+    /// Whether the line is one of the modules `Graph` and `Layers`, not of a model's author.
     let isInside: Bool
 
     public init(_ file: StaticString, _ line: UInt) {
@@ -38,13 +38,14 @@ public struct GraphError: Error, Hashable, Sendable, CustomStringConvertible {
 func literalText(_ value: Double) -> String { Int(exactly: value).map { "\($0)" } ?? "\(value)" }
 
 extension Tensor {
-    /// A tensor that carries a mistake, so that it is reported like any other of a graph; that of x if it has one itself.
+    /// A tensor that carries a mistake, which is then reported like any other of a graph. If x carries one, it is that
+    /// of x.
     package static func misuse(_ operation: String, _ message: String, of x: Tensor) -> Tensor {
         Tensor(Node(Misuse(name: operation, message: message), [x], at: x.location))
     }
 
-    /// This tensor, or a mistake where its examples are not of a shape. Broadcasting would hide it: what widens x, or repeats its
-    /// numbers, is another map or another density than the one that is known for examples of that shape.
+    /// This tensor if its examples have the shape `example`, else a tensor that carries the mistake. Broadcasting would
+    /// hide the mistake: it would repeat numbers of x, and give another map or another density than the one meant.
     package func examples(of example: [Int], for operation: String) -> Tensor {
         if shape.rank > 0, shape == Shape([shape[0]] + example.map { Extent($0) }) { return self }
         let described = (["batch"] + example.map(\.description)).joined(separator: ", ")
@@ -52,7 +53,7 @@ extension Tensor {
     }
 }
 
-/// Stands where a layer or a bijector does not fit what it is applied to.
+/// Takes the place of a layer or a bijector that does not fit the tensor that it is applied to.
 private struct Misuse: Operation {
     let name: String
     let message: String

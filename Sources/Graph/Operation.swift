@@ -20,8 +20,9 @@ public protocol Operation: Sendable {
     /// The dependency rule: which elements of each input an output's elements are computed from, one relation for every input.
     func relations(_ context: RelationContext) -> [Relation]
 
-    /// What is known of the output's values without running, from what is known of the inputs'.
-    func facts(_ context: RelationContext) -> Facts?
+    /// What is known of the output's values without running, from what is known of the inputs'. A product, for example,
+    /// knows that an element is zero where one factor is.
+    func knownValues(_ context: RelationContext) -> KnownValues?
 
     /// The cost rule: the multiply-adds of one application to `batch` examples. `nil` for what sums no products (elementwise functions,
     /// movement, reductions) and where nobody knows.
@@ -33,7 +34,7 @@ public protocol Operation: Sendable {
 }
 
 extension Operation {
-    public func facts(_ context: RelationContext) -> Facts? { nil }
+    public func knownValues(_ context: RelationContext) -> KnownValues? { nil }
     public func multiplyAdds(_ inputs: [TensorType], _ outputs: [TensorType], batch: Int) -> Work? { nil }
 }
 

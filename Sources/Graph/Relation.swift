@@ -25,7 +25,7 @@ public enum Relation: Sendable {
 }
 
 /// What is known of a tensor's elements without running the program: which never vary, and their values.
-public struct Facts: Sendable, Equatable {
+public struct KnownValues: Sendable, Equatable {
     public var isKnown: [Bool]
     /// Meaningful where `isKnown`.
     public var values: [Double]
@@ -45,7 +45,7 @@ public struct Facts: Sendable, Equatable {
     public var isConstant: Bool { isKnown.allSatisfy { $0 } }
 
     /// `nil` where nothing is known, so that the common case costs nothing.
-    var simplified: Facts? { isKnown.contains(true) ? self : nil }
+    var simplified: KnownValues? { isKnown.contains(true) ? self : nil }
 }
 
 /// The operands of an operation as its dependency rule sees them.
@@ -55,16 +55,18 @@ public struct RelationContext: Sendable {
     public let outputShape: [Int]
     /// Which output of the operation is asked about.
     public let output: Int
-    /// Facts of each input; `nil` where every element varies.
-    public let facts: [Facts?]
+    /// What is known of each input's values; `nil` where every element varies.
+    public let knownValues: [KnownValues?]
     public let batch: Int
 
-    public init(inputs: [Tensor], inputShapes: [[Int]], outputShape: [Int], output: Int, facts: [Facts?], batch: Int) {
+    public init(
+        inputs: [Tensor], inputShapes: [[Int]], outputShape: [Int], output: Int, knownValues: [KnownValues?], batch: Int
+    ) {
         self.inputs = inputs
         self.inputShapes = inputShapes
         self.outputShape = outputShape
         self.output = output
-        self.facts = facts
+        self.knownValues = knownValues
         self.batch = batch
     }
 

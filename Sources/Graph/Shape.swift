@@ -13,7 +13,7 @@ public enum ElementType: String, Hashable, Sendable, CaseIterable {
 
     public var isFloatingPoint: Bool { self == .float32 || self == .float64 }
 
-    /// Whether a number is one of the type's; those with a fraction take any, rounded.
+    /// Whether the type has a number; floating-point types take any, rounded.
     func holds(_ value: Double) -> Bool {
         switch self {
         case .float32, .float64: true

@@ -1,4 +1,4 @@
-/// What is known of a tensor before it is computed.
+/// The shape of a tensor and the type of its elements.
 public struct TensorType: Hashable, Sendable, CustomStringConvertible {
     public var shape: Shape
     public var element: ElementType
@@ -26,8 +26,8 @@ public final class Node: Sendable {
     public init(_ operation: any Operation, _ inputs: [Tensor], at location: SourceLocation?) {
         self.operation = operation
         self.inputs = inputs
-        // What operations and layers are made of, and operators, which cannot be asked where they stand, belong to the line of the
-        // latest operand.
+        // A node that an operation or a layer makes inside, or an operator (which cannot tell the line on which it is
+        // written), belongs to the line of the latest operand that an author wrote.
         var place = location
         if location?.isInside != false {
             for input in inputs {

@@ -50,7 +50,8 @@ extension Tensor: ExpressibleByFloatLiteral, ExpressibleByIntegerLiteral {
         return Tensor(Elementwise(function), operands.map { $0.broadcast(to: shape) }, at: location)
     }
 
-    /// A literal in the type of the tensor beside it, or the mistake that it is not one of that type's numbers.
+    /// A literal in the type of the tensor beside it, or a tensor that carries the mistake if that type does not hold
+    /// the literal.
     private static func literal(_ value: Double, beside model: Tensor, of function: ElementwiseFunction) -> Tensor {
         let type = model.elementType
         guard !type.holds(value) else { return .scalar(value, type) }
@@ -60,8 +61,8 @@ extension Tensor: ExpressibleByFloatLiteral, ExpressibleByIntegerLiteral {
             of: model)
     }
 
-    /// Arithmetic on literals alone gives a literal: Swift may take those of `x * -2` or `x * (0.5 * y)`, y a `Double`, for tensors,
-    /// and what they make has to suit any x.
+    /// Arithmetic on literals alone gives a literal. In `x * (0.5 * y)`, y a `Double`, Swift may make a tensor of each
+    /// of 0.5 and y, and their product still has to take the element type of x.
     private static func literal(_ function: ElementwiseFunction, _ operands: [Tensor]) -> Tensor? {
         let values = operands.compactMap(\.scalarConstant)
         guard values.count == operands.count, let type = operands.first?.elementType, type.isFloatingPoint else {

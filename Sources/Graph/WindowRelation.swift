@@ -89,7 +89,7 @@ public struct WindowRelation: Sendable {
 
     func gather<V>(_ source: [V], into target: inout [V], none: V, combine: (inout V, V) -> Void) {
         for n in 0..<batch {
-            // What the channels of an input class hold together, position by position.
+            // The values of all channels of an input class combined, position by position.
             let planes = inputMembers.map { members in
                 var plane = [V](repeating: none, count: inputCount)
                 for channel in members {

@@ -26,7 +26,7 @@ struct UnknownCase: Error, CustomStringConvertible {
         let name = arguments.dropFirst().first ?? "cpu"
         let cpu = try CPUDevice(
             threads: arguments.dropFirst(2).first.flatMap { Int($0) },
-            level: arguments.dropFirst(3).first.flatMap { VectorLevel(rawValue: $0) })
+            instructionSet: arguments.dropFirst(3).first.flatMap { InstructionSet(rawValue: $0) })
         let device: any Device = name == "cpu" ? cpu : try OpenCLDevice.named(name)
         print(device.summary)
         switch what {

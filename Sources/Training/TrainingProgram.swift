@@ -29,7 +29,7 @@ public struct TrainingProgram {
     /// The names of everything that a step has to be fed.
     public var inputs: [String] { schedule.inputs.map { schedule.values[$0].label } }
     /// What the schedule was compiled from, for counts of its work.
-    private let graph: (loss: Tensor, updates: [StateUpdate], settled: [Tensor: WeightMask])
+    private let graph: (loss: Tensor, updates: [StateUpdate], maskedStates: [Tensor: WeightMask])
     /// Names and shapes of the states beside the parameters.
     public let optimizerStates: [(name: String, shape: [Int])]
 
@@ -60,7 +60,7 @@ public struct TrainingProgram {
             grads = grads.map { $0 * factor }
         }
         var updates = others
-        var settled: [Tensor: WeightMask] = [:]
+        var maskedStates: [Tensor: WeightMask] = [:]
         var states: [(String, [Int])] = []
         for ((name, parameter), gradient) in zip(parameters, grads) {
             let p = parameter.tensor
@@ -82,17 +82,17 @@ public struct TrainingProgram {
                 states.append(("average.\(name)", parameter.shape))
                 own.append(average)
             }
-            if let mask = parameter.mask { for state in own { settled[state] = mask } }
+            if let mask = parameter.mask { for state in own { maskedStates[state] = mask } }
         }
         optimizerStates = states.map { (name: $0.0, shape: $0.1) }
-        graph = (loss, updates, settled)
-        schedule = try compile([loss], updates: updates, settled: settled)
+        graph = (loss, updates, maskedStates)
+        schedule = try compile([loss], updates: updates, maskedStates: maskedStates)
     }
 
     /// What no program of the same step is spared: the algorithm's live multiply-adds, exps, and bytes that do not fit a cache.
     public func work(batch: Int, cacheBytes: Int) -> StepWork {
         StepWork(
-            [graph.loss], updates: graph.updates, settled: graph.settled, schedule: schedule, batch: batch,
+            [graph.loss], updates: graph.updates, maskedStates: graph.maskedStates, schedule: schedule, batch: batch,
             cacheBytes: cacheBytes)
     }
 }

@@ -21,14 +21,14 @@ import Testing
             "x": HostArray(values, shape: [rows, 2]),
             "w": HostArray([Float](repeating: 1, count: 8) + [Float](repeating: fraction, count: 8), shape: [2, 8]),
         ]
-        let executables = try [VectorLevel.portable, .best].map {
-            try CPUDevice(threads: 1, level: $0).load(schedule, maximumBatch: rows, states: [:])
+        let executables = try [InstructionSet.portable, .best].map {
+            try CPUDevice(threads: 1, instructionSet: $0).load(schedule, maximumBatch: rows, states: [:])
         }
         let (groups, _) = try compareGroups(executables[0], executables[1], feeds: feeds, batch: rows)
         return try #require(groups.first { $0.label.contains("matmul") })
     }
 
-    @Test(.enabled(if: VectorLevel.best != .portable)) func conditionsMayDifferWhereTheirNumbersDo() throws {
+    @Test(.enabled(if: InstructionSet.best != .portable)) func conditionsMayDifferWhereTheirNumbersDo() throws {
         for writesNumbers in [true, false] {
             #expect(try compare(onThreshold: 0, writesNumbers: writesNumbers).relativeDifference == 0)
         }

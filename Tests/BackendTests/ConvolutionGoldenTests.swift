@@ -33,7 +33,7 @@ import Testing
                     operands[1], stride: stride, padding: padding, dilation: dilation, groups: groups)
             outputs += [y] + (try gradients(of: (y * operands[2]).sum(), with: Array(operands[..<2])))
         }
-        var devices: [any Device] = try VectorLevel.available.map { try CPUDevice(threads: 2, level: $0) }
+        var devices: [any Device] = try InstructionSet.available.map { try CPUDevice(threads: 2, instructionSet: $0) }
         devices += KernelFamily.allCases.compactMap { try? OpenCLDevice.named("opencl", kernels: $0) }
         let schedule = try compile(outputs)
         for device in devices {

@@ -131,7 +131,7 @@ import Testing
     }
 
     @Test func processorAgreesWithTheDefinition() throws {
-        let devices = try VectorLevel.available.map { try CPUDevice(threads: 2, level: $0) }
+        let devices = try InstructionSet.available.map { try CPUDevice(threads: 2, instructionSet: $0) }
         var g = Generator(state: 11)
         for index in 0..<200 {
             let configuration = Self.configuration(&g, largest: index % 10 == 0 ? 75 : 12)
@@ -144,13 +144,14 @@ import Testing
     }
 
     /// In which of a schedule's convolutions neighbouring pixels share products.
-    private static func pairs(_ schedule: Schedule, _ level: VectorLevel) -> [Convolution.Role: Bool] {
+    private static func pairs(_ schedule: Schedule, _ instructionSet: InstructionSet) -> [Convolution.Role: Bool] {
         var result: [Convolution.Role: Bool] = [:]
         for case .convolution(let group) in schedule.groups.map(\.kind) {
             let walk = ConvolutionTaps(group.geometry, group.mask, isTransposed: group.role == .inputGradient)
             let strides = [Int](repeating: 1, count: group.geometry.kernel.count + 2)
             let tables = ConvolutionTables(
-                walk, level: level, weightStrides: group.role == .weightGradient ? nil : strides, sharesProducts: true)
+                walk, instructionSet: instructionSet, weightStrides: group.role == .weightGradient ? nil : strides,
+                sharesProducts: true)
             result[group.role] = !tables.forms.isEmpty
         }
         return result
@@ -201,14 +202,14 @@ import Testing
     }
 
     @Test func pairsAgreeWithTheDefinition() throws {
-        let devices = try VectorLevel.available.map { try CPUDevice(threads: 2, level: $0) }
+        let devices = try InstructionSet.available.map { try CPUDevice(threads: 2, instructionSet: $0) }
         var g = Generator(state: 31)
         var paired: [Convolution.Role: Int] = [:]
         for index in 0..<100 {
             let configuration = Self.pairedConfiguration(&g)
             let schedule = try check([configuration], seed: UInt64(index + 1), devices: devices, element: .float32)
-            for level in VectorLevel.available {
-                for case (let role, true) in Self.pairs(schedule, level) { paired[role, default: 0] += 1 }
+            for instructionSet in InstructionSet.available {
+                for case (let role, true) in Self.pairs(schedule, instructionSet) { paired[role, default: 0] += 1 }
             }
         }
         // Many do, for every width of vectors.
@@ -220,7 +221,7 @@ import Testing
     /// Images of few pixels, which are walked several together: against the definition, and every image's result is that of the image
     /// alone, to the bit, whatever numbers its neighbours have.
     @Test func smallImagesAgreeWithTheDefinition() throws {
-        let devices = try VectorLevel.available.map { try CPUDevice(threads: 2, level: $0) }
+        let devices = try InstructionSet.available.map { try CPUDevice(threads: 2, instructionSet: $0) }
         var g = Generator(state: 41)
         for index in 0..<60 {
             let batch = g.next(2...11)
@@ -267,7 +268,7 @@ import Testing
     /// Where pairs of pixels share products, a masked result still has nothing to do with what its taps do not reach: the bits stay when
     /// that changes, to whatever number.
     @Test func pairsKeepMasksExact() throws {
-        for level in VectorLevel.available {
+        for instructionSet in InstructionSet.available {
             for (kernel, padding, width, inputs, outputs) in [
                 ([3, 3], [(1, 1), (1, 1)], 28, 64, 64), ([1, 2], [(0, 0), (1, 0)], 33, 128, 256),
                 ([3, 7], [(1, 1), (3, 3)], 17, 64, 64),
@@ -280,8 +281,9 @@ import Testing
                     padding: padding.map { (before: $0.0, after: $0.1) },
                     mask: mask)
                 let schedule = try compile([y])
-                #expect(Self.pairs(schedule, level) == [.forward: true])
-                let executable = try CPUDevice(threads: 2, level: level).load(schedule, maximumBatch: 1, states: [:])
+                #expect(Self.pairs(schedule, instructionSet) == [.forward: true])
+                let executable = try CPUDevice(threads: 2, instructionSet: instructionSet).load(
+                    schedule, maximumBatch: 1, states: [:])
                 var g = Generator(state: 3)
                 let weight = HostArray(g.values([outputs, inputs] + kernel), as: .float32)
                 let values = g.values([1, inputs, 3, width])
@@ -315,7 +317,7 @@ import Testing
     /// Gates that are part of their convolution's group, with halves that fill no tile, what is computed between the two, and whoever
     /// reads both halves together; an input's gradient reads what the group has written.
     @Test func gatesAgreeWithTheDefinition() throws {
-        var devices: [any Device] = try VectorLevel.available.map { try CPUDevice(threads: 2, level: $0) }
+        var devices: [any Device] = try InstructionSet.available.map { try CPUDevice(threads: 2, instructionSet: $0) }
         devices += [KernelFamily.gpu, .cpu].compactMap { try? OpenCLDevice.named("opencl", kernels: $0) }
         let double = [try CPUDevice(threads: 2)]
         var g = Generator(state: 21)

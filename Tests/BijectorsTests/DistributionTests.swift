@@ -75,7 +75,7 @@ import Testing
         try [Float](repeating: 0, count: 2).withUnsafeBytes { try logits.write($0) }
         let found = try device.load(
             compile([mixture.logProbability(x), Uniform(0, 1).logProbability(x)]), maximumBatch: 3,
-            states: ["logits": logits]
+            states: [mixture.logits.label: logits]
         ).run(["x": .host(HostArray([Float.nan, 3, 0.5], shape: [3, 1]))], batch: 3)
         for logs in found.map(\.floats) {
             #expect(logs[0].isNaN)
@@ -211,7 +211,7 @@ import Testing
                 DiscretizedLogisticMixture(levels: 16, components: 2).sample(parameters, random),
                 CoupledLogisticMixture(levels: 16, components: 2).sample(coupled, random),
             ]),
-            maximumBatch: 1, states: ["logits": logits]
+            maximumBatch: 1, states: [mixture.logits.label: logits]
         ).run(feeds, batch: 1)
         for x in found.flatMap(\.floats) { #expect(x.isNaN) }
     }

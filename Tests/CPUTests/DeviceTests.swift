@@ -54,7 +54,7 @@ private struct Unknown: Operation {
         schedule.append(
             .reduction(
                 ReductionGroup(
-                    kind: .sum, kept: [3], reduced: [.batch],
+                    kind: .sum, keptExtents: [3], reducedExtents: [.batch],
                     inputs: [Operand(.value(y), strides: [1, 3], element: .float32)],
                     prologue: .identity, epilogueInputs: [], epilogue: .identity, outputs: [schedule.whole(total)])))
         return (schedule, x, total, y)
@@ -185,6 +185,6 @@ private struct Unknown: Operation {
                         iteration: [2, 2], inputs: [schedule.whole(from)], program: double,
                         outputs: [schedule.whole(to)])))
         }
-        #expect(try run(schedule, [:], level: .best)[0].floats == [4, 8, 12, 16])
+        #expect(try run(schedule, [:], instructionSet: .best)[0].floats == [4, 8, 12, 16])
     }
 }

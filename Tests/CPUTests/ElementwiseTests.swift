@@ -45,7 +45,9 @@ import Testing
 
     /// What one kernel does in one pass has the bits of its steps one after the other, whichever operands are the same
     /// everywhere.
-    @Test(arguments: VectorLevel.available) func joinedStepsRoundLikeSingleOnes(level: VectorLevel) throws {
+    @Test(arguments: InstructionSet.available) func joinedStepsRoundLikeSingleOnes(instructionSet: InstructionSet)
+        throws
+    {
         // Inputs a, b, c, then r and s; constant 1.25.
         let real = { (function: ElementwiseFunction, operands: [Int]) in
             Program.Instruction(function, operands, .float32)
@@ -62,7 +64,7 @@ import Testing
             ],
         ]
         var generator = Generator(5)
-        let device = try CPUTests.device(level)
+        let device = try CPUTests.device(instructionSet)
         for instructions in programs {
             for (rows, columns) in [(1, 1), (3, 37), (5, 700)] {
                 for scalars in ["", "0", "1", "012"] {
@@ -169,7 +171,7 @@ import Testing
     }
 
     /// Inputs and results that are handed on several times, over rows that lie apart.
-    @Test(arguments: VectorLevel.available) func outputsOfTheSameRegister(level: VectorLevel) throws {
+    @Test(arguments: InstructionSet.available) func outputsOfTheSameRegister(instructionSet: InstructionSet) throws {
         for (rows, columns, pitch) in [(90, 700, 701), (300, 37, 50), (60, 100, 128)] {
             var schedule = Schedule()
             let x = schedule.input([Extent(rows), Extent(pitch)])
@@ -187,13 +189,15 @@ import Testing
             var generator = Generator(3)
             try check(
                 schedule, [x: HostArray(generator.floats(rows * pitch), shape: [rows, pitch])], tolerance: 0,
-                levels: [level])
+                instructionSets: [instructionSet])
         }
     }
 
     /// The update of the optimizer Adam, which runs as one instruction, over rows that follow one another or lie apart (then
     /// operands are copied into a chunk first), and whichever side its factors stand on.
-    @Test(arguments: VectorLevel.available, [false, true]) func momentsStep(level: VectorLevel, turned: Bool) throws {
+    @Test(arguments: InstructionSet.available, [false, true]) func momentsStep(
+        instructionSet: InstructionSet, turned: Bool
+    ) throws {
         func both(_ a: Int, _ b: Int) -> [Int] { turned ? [b, a] : [a, b] }
         // registers: w m v g rate root | 0.9 0.1 0.999 0.001 1e-8 | ..
         let program = Program(
@@ -208,7 +212,7 @@ import Testing
                 .init(.divide, [18, 21], .float32), .init(.subtract, [0, 22], .float32),
             ], outputs: [23, 13, 17])
         let compiled = try CompiledProgram(
-            program, inputs: [0, 1, 2, 3, 4, 5], outputs: [0, 1, 2], level: level)
+            program, inputs: [0, 1, 2, 3, 4, 5], outputs: [0, 1, 2], instructionSet: instructionSet)
         #expect(compiled.pointer.pointee.instructionCount == 3, "the moments, which the third writes, and the step")
         for (rows, columns, pitch) in [(1, 40_000, 40_000), (300, 37, 50), (90, 700, 701), (1, 1, 1), (5, 1, 3)] {
             var schedule = Schedule()
@@ -238,14 +242,14 @@ import Testing
                     states[2]: HostArray(generator.floats(count).map { abs($0) }, shape: [rows, pitch]),
                     gradient: HostArray(generator.floats(count), shape: [rows, pitch]),
                     factors[0]: HostArray([0.125] as [Float]), factors[1]: HostArray([1.5] as [Float]),
-                ], tolerance: 1e-5, levels: [level])
+                ], tolerance: 1e-5, instructionSets: [instructionSet])
         }
     }
 
     /// What follows the product of a layer that is trained, which runs as one instruction: a rectified sum and the condition under
     /// which its gradient passes. Biases come along rows, down columns or as one number, on either side.
-    @Test(arguments: VectorLevel.available, [[0, 1], [1, 0], [0, 0]] as [[Extent]])
-    func rectifiedSum(level: VectorLevel, bias: [Extent]) throws {
+    @Test(arguments: InstructionSet.available, [[0, 1], [1, 0], [0, 0]] as [[Extent]])
+    func rectifiedSum(instructionSet: InstructionSet, bias: [Extent]) throws {
         for turned in [false, true] {
             let program = Program(
                 inputs: [.float32, .float32], constants: [.init(0, .float32)],
@@ -253,7 +257,8 @@ import Testing
                     .init(.add, turned ? [1, 0] : [0, 1], .float32), .init(.relu, [3], .float32),
                     .init(.less, [2, 4], .bool),
                 ], outputs: [4, 5])
-            let compiled = try CompiledProgram(program, inputs: [0, 1], outputs: [2, 3], level: level)
+            let compiled = try CompiledProgram(
+                program, inputs: [0, 1], outputs: [2, 3], instructionSet: instructionSet)
             #expect(
                 compiled.pointer.pointee.instructionCount == 2, "the sum, which the second writes, and the condition")
             for (rows, columns, pitch) in [(1, 40_000, 40_000), (300, 37, 50), (90, 700, 701), (1, 1, 1), (5, 1, 3)] {
@@ -279,13 +284,13 @@ import Testing
                 if columns > 1 { (values[1], values[pitch - 1]) = (.nan, -.infinity) }
                 try check(
                     schedule, [x: HostArray(values, shape: [rows, pitch]), b: HostArray(biases)], tolerance: 0,
-                    levels: [level])
+                    instructionSets: [instructionSet])
             }
         }
     }
 
     /// Adam (Kingma & Ba 2015) as one program over four states, all written in place, twice.
-    @Test(arguments: VectorLevel.available) func adamInPlace(level: VectorLevel) throws {
+    @Test(arguments: InstructionSet.available) func adamInPlace(instructionSet: InstructionSet) throws {
         let count = 40_000
         var schedule = Schedule()
         let states = ["w", "m", "v"].map { schedule.add([Extent(count)], .float32, .state($0)) }
@@ -323,7 +328,7 @@ import Testing
                 states[2]: HostArray(generator.floats(count).map { abs($0) }),
                 gradient: HostArray(generator.floats(count)),
                 rate: HostArray([0.125] as [Float]),
-            ], tolerance: 1e-5, levels: [level])
+            ], tolerance: 1e-5, instructionSets: [instructionSet])
     }
 
     /// An input that is also the output of an earlier instruction's value must be read before it is overwritten.

@@ -9,7 +9,7 @@ import Testing
 @Suite struct FunctionTests {
     /// One function over whole arrays.
     private func apply(
-        _ function: ElementwiseFunction, _ arrays: [HostArray], to element: ElementType, level: VectorLevel
+        _ function: ElementwiseFunction, _ arrays: [HostArray], to element: ElementType, instructionSet: InstructionSet
     ) throws -> HostArray {
         var schedule = Schedule()
         let inputs = arrays.map { schedule.input(Shape($0.shape), $0.type) }
@@ -22,7 +22,8 @@ import Testing
                         inputs: arrays.map(\.type),
                         instructions: [.init(function, Array(arrays.indices), element)], outputs: [arrays.count]),
                     outputs: [schedule.whole(output)])))
-        return try run(schedule, Dictionary(uniqueKeysWithValues: zip(inputs, arrays)), level: level)[0]
+        return try run(schedule, Dictionary(uniqueKeysWithValues: zip(inputs, arrays)), instructionSet: instructionSet)[
+            0]
     }
 
     /// Floats spread over all exponents, both signs, with the special values.
@@ -71,9 +72,9 @@ import Testing
         (.stopGradient, 0),
     ]
 
-    @Test(arguments: bounds, VectorLevel.available)
-    func unary(_ bound: (ElementwiseFunction, Double), level: VectorLevel) throws {
-        let found = try apply(bound.0, [HostArray(Self.spread)], to: .float32, level: level).floats
+    @Test(arguments: bounds, InstructionSet.available)
+    func unary(_ bound: (ElementwiseFunction, Double), instructionSet: InstructionSet) throws {
+        let found = try apply(bound.0, [HostArray(Self.spread)], to: .float32, instructionSet: instructionSet).floats
         var worst = 0.0
         var place: Float = 0
         for (x, y) in zip(Self.spread, found) {
@@ -86,8 +87,8 @@ import Testing
 
     @Test(
         arguments: [ElementwiseFunction.add, .subtract, .multiply, .divide, .power, .maximum, .minimum],
-        VectorLevel.available)
-    func binary(_ function: ElementwiseFunction, level: VectorLevel) throws {
+        InstructionSet.available)
+    func binary(_ function: ElementwiseFunction, instructionSet: InstructionSet) throws {
         var generator = Generator(9)
         let special: [Float] = [
             0, -0.0, 1, -1, .infinity, -.infinity, .nan, 2, -2, 3, -3, 0.5, -0.5, 1e30, 1e-30, 7, 2.5,
@@ -106,7 +107,8 @@ import Testing
             a.append(exp(Float.random(in: -8..<8, using: &generator)))
             b.append(Float.random(in: -12..<12, using: &generator))
         }
-        let found = try apply(function, [HostArray(a), HostArray(b)], to: .float32, level: level).floats
+        let found = try apply(function, [HostArray(a), HostArray(b)], to: .float32, instructionSet: instructionSet)
+            .floats
         for index in a.indices {
             let exact = evaluate(function, [Double(a[index]), Double(b[index])])
             let error = ulps(found[index], exact)
@@ -115,37 +117,45 @@ import Testing
         }
     }
 
-    @Test(arguments: VectorLevel.available)
-    func comparisonsAndSelection(level: VectorLevel) throws {
+    @Test(arguments: InstructionSet.available)
+    func comparisonsAndSelection(instructionSet: InstructionSet) throws {
         let special: [Float] = [0, -0.0, 1, -1, .infinity, -.infinity, .nan, 2, 2, -1, 3]
         let a = special.flatMap { x in special.map { _ in x } }
         let b = special.flatMap { _ in special }
         for function in [ElementwiseFunction.less, .lessEqual, .equal] {
-            let found = try apply(function, [HostArray(a), HostArray(b)], to: .bool, level: level).doubles
+            let found = try apply(function, [HostArray(a), HostArray(b)], to: .bool, instructionSet: instructionSet)
+                .doubles
             #expect(found == zip(a, b).map { evaluate(function, [Double($0), Double($1)]) })
             let integers = (a.map { $0.isFinite ? Int32($0) : 9 }, b.map { $0.isFinite ? Int32($0) : 9 })
-            let whole = try apply(function, [HostArray(integers.0), HostArray(integers.1)], to: .bool, level: level)
-                .doubles
+            let whole = try apply(
+                function, [HostArray(integers.0), HostArray(integers.1)], to: .bool, instructionSet: instructionSet
+            )
+            .doubles
             #expect(whole == zip(integers.0, integers.1).map { evaluate(function, [Double($0), Double($1)]) })
         }
         #expect(
-            try apply(.isFinite, [HostArray(special)], to: .bool, level: level).doubles == [
+            try apply(.isFinite, [HostArray(special)], to: .bool, instructionSet: instructionSet).doubles == [
                 1, 1, 1, 1, 0, 0, 0, 1, 1, 1, 1,
             ])
         let conditions = a.indices.map { $0 % 3 == 0 }
         let chosen = try apply(
-            .select, [HostArray(conditions), HostArray(a), HostArray(b)], to: .float32, level: level)
+            .select, [HostArray(conditions), HostArray(a), HostArray(b)], to: .float32, instructionSet: instructionSet)
         #expect(chosen.bytes == HostArray(a.indices.map { conditions[$0] ? a[$0] : b[$0] }).bytes)
         for function in [ElementwiseFunction.logicalAnd, .logicalOr] {
             let flags = ([true, true, false, false], [true, false, true, false])
-            let found = try apply(function, [HostArray(flags.0), HostArray(flags.1)], to: .bool, level: level).bytes
+            let found = try apply(
+                function, [HostArray(flags.0), HostArray(flags.1)], to: .bool, instructionSet: instructionSet
+            ).bytes
             #expect(found == (function == .logicalAnd ? [1, 0, 0, 0] : [1, 1, 1, 0]))
         }
-        #expect(try apply(.logicalNot, [HostArray([true, false])], to: .bool, level: level).bytes == [0, 1])
+        #expect(
+            try apply(.logicalNot, [HostArray([true, false])], to: .bool, instructionSet: instructionSet).bytes == [
+                0, 1,
+            ])
     }
 
-    @Test(arguments: VectorLevel.available)
-    func integersWrapAround(level: VectorLevel) throws {
+    @Test(arguments: InstructionSet.available)
+    func integersWrapAround(instructionSet: InstructionSet) throws {
         let edge: [Int32] = [0, 1, -1, .max, .min, 7, -7, 46341, 65536, 123_456_789]
         let a = edge.flatMap { x in edge.map { _ in x } }
         let b = edge.flatMap { _ in edge }
@@ -155,44 +165,51 @@ import Testing
             (.maximum, { max($0, $1) }), (.minimum, { min($0, $1) }),
         ]
         for (function, expected) in cases {
-            let found = try apply(function, [HostArray(a), HostArray(b)], to: .int32, level: level).integers
+            let found = try apply(function, [HostArray(a), HostArray(b)], to: .int32, instructionSet: instructionSet)
+                .integers
             #expect(found == zip(a, b).map(expected), "\(function.name)")
         }
-        #expect(try apply(.negate, [HostArray(edge)], to: .int32, level: level).integers == edge.map { 0 &- $0 })
         #expect(
-            try apply(.absolute, [HostArray(edge)], to: .int32, level: level).integers
+            try apply(.negate, [HostArray(edge)], to: .int32, instructionSet: instructionSet).integers
+                == edge.map { 0 &- $0 })
+        #expect(
+            try apply(.absolute, [HostArray(edge)], to: .int32, instructionSet: instructionSet).integers
                 == edge.map { $0 < 0 ? 0 &- $0 : $0 })
-        #expect(try apply(.sign, [HostArray(edge)], to: .int32, level: level).integers == edge.map { $0.signum() })
+        #expect(
+            try apply(.sign, [HostArray(edge)], to: .int32, instructionSet: instructionSet).integers
+                == edge.map { $0.signum() })
     }
 
-    @Test(arguments: VectorLevel.available)
-    func conversions(level: VectorLevel) throws {
+    @Test(arguments: InstructionSet.available)
+    func conversions(instructionSet: InstructionSet) throws {
         let numbers: [Double] = [0, 1, 2.75, 3, 200, 17.5, 99]
         for from in ElementType.allCases {
             let source = HostArray(
                 Values(shape: [numbers.count], elements: from == .bool ? numbers.map { $0 != 0 ? 1 : 0 } : numbers),
                 as: from)
             for to in ElementType.allCases {
-                let found = try apply(.cast(to), [source], to: to, level: level).doubles
+                let found = try apply(.cast(to), [source], to: to, instructionSet: instructionSet).doubles
                 #expect(found == source.doubles.map { evaluate(.cast(to), [$0]) }, "\(from) to \(to)")
             }
         }
         let odd: [Float] = [-2.75, .nan, 1e20, -1e20, -0.5]
         #expect(
-            try apply(.cast(.int32), [HostArray(odd)], to: .int32, level: level).integers == [-2, 0, .max, .min, 0])
+            try apply(.cast(.int32), [HostArray(odd)], to: .int32, instructionSet: instructionSet).integers == [
+                -2, 0, .max, .min, 0,
+            ])
     }
 
     @Test func doublesAreDouble() throws {
         let x = Self.spread.map { Double($0) * (1 + 1e-12) }
         for (function, _) in Self.bounds {
-            let found = try apply(function, [HostArray(x)], to: .float64, level: .best).doubles
+            let found = try apply(function, [HostArray(x)], to: .float64, instructionSet: .best).doubles
             for (a, b) in zip(found, x.map({ evaluate(function, [$0]) })) where !(a.isNaN && b.isNaN) && a != b {
                 #expect(abs(a - b) <= 1e-14 * abs(b) + .leastNormalMagnitude, "\(function.name)")
             }
         }
         let y = x.indices.map { Double($0 % 17) - 8 }
         for function in [ElementwiseFunction.add, .multiply, .power, .maximum] {
-            let found = try apply(function, [HostArray(x), HostArray(y)], to: .float64, level: .best).doubles
+            let found = try apply(function, [HostArray(x), HostArray(y)], to: .float64, instructionSet: .best).doubles
             for index in x.indices {
                 let exact = evaluate(function, [x[index], y[index]])
                 #expect(found[index] == exact || (found[index].isNaN && exact.isNaN))
@@ -221,8 +238,8 @@ import Testing
                         Operand(.position, offset: [4], strides: [1, 0], element: .int32),
                         Operand(.position, strides: [0, 1], element: .int32),
                     ], program: program, outputs: [bits, uniform, normal].map { schedule.whole($0) })))
-        for level in VectorLevel.available {
-            let found = try run(schedule, [:], level: level)
+        for instructionSet in InstructionSet.available {
+            let found = try run(schedule, [:], instructionSet: instructionSet)
             for example in 0..<5 {
                 for variable in 0..<333 {
                     let word = philox(

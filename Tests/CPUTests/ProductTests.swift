@@ -214,8 +214,8 @@ import Testing
     }
 
     /// A weight gradient that ends in an update of a weight and its momentum, in place; dead entries rest at zero.
-    @Test(arguments: [MaskKind.sorted, .twice, .unsorted, .blocks, .runtime], VectorLevel.available)
-    func updatesInPlace(kind: MaskKind, level: VectorLevel) throws {
+    @Test(arguments: [MaskKind.sorted, .twice, .unsorted, .blocks, .runtime], InstructionSet.available)
+    func updatesInPlace(kind: MaskKind, instructionSet: InstructionSet) throws {
         let layer = (inputs: 150, outputs: 120, rows: 40)
         var generator = Generator(77)
         let input = degrees(layer.inputs, kind, &generator)
@@ -229,9 +229,9 @@ import Testing
         let isLive = { (o: Int, i: Int) in structure.isLive(output: o, input: i) ?? (input[i] < output[o]) }
         let c = Self.product(.weightGradient, inputs: layer.inputs, outputs: layer.outputs, rows: layer.rows)
         var results: [[HostArray]] = []
-        for settled in [false, true] {
+        for staysZero in [false, true] {
             var (schedule, values) = schedule(
-                c, mask: ProductGroup.Mask(structure, .weightGradient, deadOutputsAreSettled: settled),
+                c, mask: ProductGroup.Mask(structure, .weightGradient, deadOutputsStayZero: staysZero),
                 degrees: kind == .runtime ? (layer.inputs, layer.outputs) : nil)
             let weight = schedule.add([120, 150], .float32, .state("weight"))
             let momentum = schedule.add([120, 150], .float32, .state("momentum"))
@@ -258,9 +258,9 @@ import Testing
                 for o in 0..<120 { for i in 0..<150 where !isLive(o, i) { start[o * 150 + i] = 0 } }
                 feeds[state] = HostArray(start, shape: [120, 150])
             }
-            if settled { generator = Generator(77) }
-            try check(schedule, feeds, tolerance: 2e-6, levels: [level])
-            results.append(try run(schedule, feeds, level: level))
+            if staysZero { generator = Generator(77) }
+            try check(schedule, feeds, tolerance: 2e-6, instructionSets: [instructionSet])
+            results.append(try run(schedule, feeds, instructionSet: instructionSet))
             let weights = results.last![0].floats
             for o in 0..<120 { for i in 0..<150 where !isLive(o, i) { #expect(weights[o * 150 + i] == 0) } }
         }
@@ -449,12 +449,14 @@ import Testing
     }
 
     /// An example's result is the same to the bit in every batch.
-    @Test(arguments: [MaskKind?.none, .sorted, .unsorted], VectorLevel.available)
-    func resultsDoNotDependOnTheBatch(kind: MaskKind?, level: VectorLevel) throws {
-        for transposed in [false, true] { try compareBatches(transposed: transposed, kind: kind, level: level) }
+    @Test(arguments: [MaskKind?.none, .sorted, .unsorted], InstructionSet.available)
+    func resultsDoNotDependOnTheBatch(kind: MaskKind?, instructionSet: InstructionSet) throws {
+        for transposed in [false, true] {
+            try compareBatches(transposed: transposed, kind: kind, instructionSet: instructionSet)
+        }
     }
 
-    private func compareBatches(transposed: Bool, kind: MaskKind?, level: VectorLevel) throws {
+    private func compareBatches(transposed: Bool, kind: MaskKind?, instructionSet: InstructionSet) throws {
         let (inputs, outputs) = (450, 128)
         var generator = Generator(51)
         let weights = generator.floats(inputs * outputs)
@@ -473,7 +475,7 @@ import Testing
                 values[0]: HostArray(Array(x[..<(rows * inputs)])), values[1]: HostArray(weights),
                 values[2]: HostArray([Float](repeating: 0.5, count: outputs)),
             ]
-            let result = try run(schedule, feeds, level: level)[0].floats
+            let result = try run(schedule, feeds, instructionSet: instructionSet)[0].floats
             if let first { #expect(Array(first[..<result.count]) == result) } else { first = result }
         }
     }

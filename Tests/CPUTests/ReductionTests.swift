@@ -27,7 +27,8 @@ import Testing
         schedule.append(
             .reduction(
                 ReductionGroup(
-                    kind: kind, kept: kept.map { Extent(shape[$0]) }, reduced: axes.map { Extent(shape[$0]) },
+                    kind: kind, keptExtents: kept.map { Extent(shape[$0]) },
+                    reducedExtents: axes.map { Extent(shape[$0]) },
                     inputs: [Operand(.value(x), strides: (kept + axes).map { strides[$0] }, element: element)],
                     prologue: prologue,
                     epilogueInputs: [], epilogue: epilogue, outputs: [schedule.whole(y)])))
@@ -70,7 +71,7 @@ import Testing
 
     @Test func integersWrapAround() throws {
         let (schedule, x) = reduce(.sum, [3], axes: [0], element: .int32, squares: false)
-        let result = try run(schedule, [x: HostArray([.max, 1, 5] as [Int32])], level: .best)
+        let result = try run(schedule, [x: HostArray([.max, 1, 5] as [Int32])], instructionSet: .best)
         #expect(result[0].integers == [.min + 5])
     }
 
@@ -79,7 +80,7 @@ import Testing
             let (schedule, x) = reduce(kind, [30, 70], axes: [axis], squares: false)
             var values = [Float](repeating: 1, count: 2100)
             values[13 * 70 + 22] = .nan
-            let result = try run(schedule, [x: HostArray(values, shape: [30, 70])], level: .best)[0].floats
+            let result = try run(schedule, [x: HostArray(values, shape: [30, 70])], instructionSet: .best)[0].floats
             for (index, value) in result.enumerated() { #expect(value.isNaN == (index == (axis == 0 ? 22 : 13))) }
         }
     }
@@ -94,8 +95,9 @@ import Testing
         ] {
             let (schedule, x) = reduce(.sum, shape, axes: axes, squares: false)
             var bits: Set<UInt32> = []
-            for level in VectorLevel.available {
-                let result = try run(schedule, [x: HostArray(values, shape: shape)], level: level)[0].floats[0]
+            for instructionSet in InstructionSet.available {
+                let result = try run(schedule, [x: HostArray(values, shape: shape)], instructionSet: instructionSet)[0]
+                    .floats[0]
                 #expect(abs(Double(result) / exact - 1) < 1e-7)
                 bits.insert(result.bitPattern)
             }
@@ -103,8 +105,9 @@ import Testing
         }
         // By columns: the sum over the rows of [1e5, 10].
         let (schedule, x) = reduce(.sum, [100_000, 10], axes: [0], squares: false)
-        for level in VectorLevel.available {
-            let result = try run(schedule, [x: HostArray(values, shape: [100_000, 10])], level: level)[0].floats
+        for instructionSet in InstructionSet.available {
+            let result = try run(
+                schedule, [x: HostArray(values, shape: [100_000, 10])], instructionSet: instructionSet)[0].floats
             for column in 0..<10 {
                 let exact = stride(from: column, to: 1_000_000, by: 10).reduce(0) { $0 + Double(values[$1]) }
                 #expect(abs(Double(result[column]) / exact - 1) < 2e-7)
@@ -122,7 +125,7 @@ import Testing
         schedule.append(
             .reduction(
                 ReductionGroup(
-                    kind: .sum, kept: [.batch], reduced: [37], inputs: [schedule.whole(x), byRow],
+                    kind: .sum, keptExtents: [.batch], reducedExtents: [37], inputs: [schedule.whole(x), byRow],
                     prologue: Program(
                         inputs: [.float32, .float32],
                         instructions: [.init(.subtract, [0, 1], .float32), .init(.exp, [2], .float32)], outputs: [3]),

@@ -54,8 +54,8 @@ struct Reference {
                 write(evaluate(g.program, g.inputs.map { read($0, index) }), g.outputs, index)
             }
         case .reduction(let g):
-            let reduced = indices(g.reduced)
-            for kept in indices(g.kept) {
+            let reduced = indices(g.reducedExtents)
+            for kept in indices(g.keptExtents) {
                 let terms = reduced.map { inner in
                     let results = evaluate(g.prologue, g.inputs.map { read($0, kept + inner) })
                     write(Array(results.dropFirst()), g.stored, kept + inner)

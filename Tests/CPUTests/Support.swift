@@ -56,17 +56,23 @@ extension Program {
 private let devices = [1, 2].map { threads in
     Result {
         try Dictionary(
-            uniqueKeysWithValues: VectorLevel.available.map { ($0, try CPUDevice(threads: threads, level: $0)) })
+            uniqueKeysWithValues: InstructionSet.available.map {
+                ($0, try CPUDevice(threads: threads, instructionSet: $0))
+            })
     }
 }
 
-func device(_ level: VectorLevel, threads: Int = 2) throws -> CPUDevice { try devices[threads - 1].get()[level]! }
+func device(_ instructionSet: InstructionSet, threads: Int = 2) throws -> CPUDevice {
+    try devices[threads - 1].get()[instructionSet]!
+}
 
 /// Runs a schedule whose values are fed by number, with two threads and with one, which must agree to the bit.
-func run(_ schedule: Schedule, _ feeds: [Int: HostArray], batch: Int = 1, level: VectorLevel) throws -> [HostArray] {
+func run(_ schedule: Schedule, _ feeds: [Int: HostArray], batch: Int = 1, instructionSet: InstructionSet) throws
+    -> [HostArray]
+{
     var named: [String: Feed] = [:]
     var results: [[HostArray]] = []
-    for device in try [device(level), device(level, threads: 1)] {
+    for device in try [device(instructionSet), device(instructionSet, threads: 1)] {
         var states: [String: any DeviceBuffer] = [:]
         for (value, array) in feeds {
             switch schedule.values[value].storage {
@@ -88,11 +94,12 @@ func run(_ schedule: Schedule, _ feeds: [Int: HostArray], batch: Int = 1, level:
 /// Runs a schedule and compares every output with the reference: |a - b| <= tolerance * max(1, largest |b|).
 func check(
     _ schedule: Schedule, _ feeds: [Int: HostArray], batch: Int = 1, tolerance: Double = 1e-5,
-    levels: [VectorLevel] = VectorLevel.available, sourceLocation: Testing.SourceLocation = #_sourceLocation
+    instructionSets: [InstructionSet] = InstructionSet.available,
+    sourceLocation: Testing.SourceLocation = #_sourceLocation
 ) throws {
     let reference = Reference(schedule, batch: batch, inputs: feeds)
-    for level in levels {
-        let results = try run(schedule, feeds, batch: batch, level: level)
+    for instructionSet in instructionSets {
+        let results = try run(schedule, feeds, batch: batch, instructionSet: instructionSet)
         for (output, result) in zip(schedule.outputs, results) {
             let expected = reference.values[output]!
             let scale = expected.reduce(1) { $1.isFinite ? max($0, abs($1)) : $0 }
@@ -104,7 +111,7 @@ func check(
             }
             #expect(
                 worst <= tolerance * scale,
-                "\(level), output \(output): \(result.doubles[place]) at \(place) instead of \(expected[place])",
+                "\(instructionSet), output \(output): \(result.doubles[place]) at \(place) instead of \(expected[place])",
                 sourceLocation: sourceLocation)
         }
     }

@@ -14,10 +14,10 @@ func numbers(_ count: Int, seed: UInt64) -> [Double] {
 @Suite struct CompileTests {
     /// A schedule computes what the graph says, for several batch sizes from one compilation.
     private func check(
-        _ outputs: [Tensor], updates: [StateUpdate] = [], settled: [Tensor: WeightMask] = [:], groups: Int? = nil,
+        _ outputs: [Tensor], updates: [StateUpdate] = [], maskedStates: [Tensor: WeightMask] = [:], groups: Int? = nil,
         sourceLocation: Testing.SourceLocation = #_sourceLocation
     ) throws {
-        let schedule = try compile(outputs, updates: updates, settled: settled)
+        let schedule = try compile(outputs, updates: updates, maskedStates: maskedStates)
         if let groups {
             #expect(schedule.groups.count == groups, "\(schedule.groups.map(\.label))", sourceLocation: sourceLocation)
         }
@@ -29,7 +29,7 @@ func numbers(_ count: Int, seed: UInt64) -> [Double] {
                 bindings[placeholder.label] = Values(
                     shape: shape, elements: numbers(shape.reduce(1, *), seed: UInt64(seed + 1)))
             }
-            for (tensor, mask) in settled {
+            for (tensor, mask) in maskedStates {
                 let shape = tensor.shape.resolved(batch: 1)
                 for e in 0..<shape.reduce(1, *) where mask.isDead(e, shape: shape) {
                     bindings[tensor.placeholder!.label]!.elements[e] = 0
@@ -192,20 +192,20 @@ func numbers(_ count: Int, seed: UInt64) -> [Double] {
         let parameters = weights + biases
         let grads = try gradients(of: loss, with: parameters)
         var updates: [StateUpdate] = []
-        var settled: [Tensor: WeightMask] = [:]
+        var maskedStates: [Tensor: WeightMask] = [:]
         for (index, (p, g)) in zip(parameters, grads).enumerated() {
             let (m, v) = (Tensor.state("m\(index)", p.shape), Tensor.state("v\(index)", p.shape))
             let (m1, v1) = (m * 0.9 + g * 0.1, v.absolute() * 0.99 + g * g * 0.01)
             updates += [StateUpdate(m, m1), StateUpdate(v, v1), StateUpdate(p, p - m1 * 0.01 / (v1.sqrt() + 1e-8))]
-            if index < 2 { for t in [m, v, p] { settled[t] = .dense(masks[index]) } }
+            if index < 2 { for t in [m, v, p] { maskedStates[t] = .dense(masks[index]) } }
         }
-        try check([loss], updates: updates, settled: settled)
-        let schedule = try compile([loss], updates: updates, settled: settled)
+        try check([loss], updates: updates, maskedStates: maskedStates)
+        let schedule = try compile([loss], updates: updates, maskedStates: maskedStates)
         // Two layers forward, the loss in two reductions, two weight gradients, one input gradient, two bias gradients: neither
         // the optimizer nor the scalar 1 / batch adds a group.
         #expect(schedule.groups.count == 9, "\(schedule.groups.map(\.label))")
         let skipping = schedule.groups.filter {
-            if case .product(let g) = $0.kind { g.mask?.deadOutputsAreSettled == true } else { false }
+            if case .product(let g) = $0.kind { g.mask?.deadOutputsStayZero == true } else { false }
         }
         #expect(skipping.count == 2)
     }

@@ -59,12 +59,12 @@ import Testing
     private let x = Tensor.input("x", [.batch, 6])
 
     private func work(
-        _ outputs: [Tensor], _ updates: [StateUpdate] = [], settled: [Tensor: WeightMask] = [:], batch: Int = 10,
+        _ outputs: [Tensor], _ updates: [StateUpdate] = [], maskedStates: [Tensor: WeightMask] = [:], batch: Int = 10,
         cacheBytes: Int = 1 << 30
     ) throws -> StepWork {
         StepWork(
-            outputs, updates: updates, settled: settled,
-            schedule: try compile(outputs, updates: updates, settled: settled), batch: batch, cacheBytes: cacheBytes)
+            outputs, updates: updates, maskedStates: maskedStates,
+            schedule: try compile(outputs, updates: updates, maskedStates: maskedStates), batch: batch, cacheBytes: cacheBytes)
     }
 
     /// A masked layer and its gradient: live weights meet every row three times, less the gradient of x, which nobody asks for.
@@ -111,8 +111,8 @@ import Testing
         let square = Tensor.state("square", [10, 10])
         let change = [StateUpdate(square, square * 0.5)]
         #expect(try work([], change, cacheBytes: 200).bytes == 2 * 400)
-        #expect(try work([], change, settled: [square: mask], cacheBytes: 200).bytes == 2 * 40)
-        #expect(try work([], change, settled: [square: mask], cacheBytes: 100).bytes == 2 * 40)
+        #expect(try work([], change, maskedStates: [square: mask], cacheBytes: 200).bytes == 2 * 40)
+        #expect(try work([], change, maskedStates: [square: mask], cacheBytes: 100).bytes == 2 * 40)
     }
 
     /// A value that is larger than the cache goes through memory for every group.

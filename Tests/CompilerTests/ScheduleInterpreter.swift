@@ -59,8 +59,8 @@ struct ScheduleInterpreter {
         case .elementwise(let g):
             for i in indices(g.iteration) { write(g.outputs, i, g.program.evaluate(g.inputs.map { read($0, i) })) }
         case .reduction(let g):
-            for i in indices(g.kept) {
-                let terms = indices(g.reduced).map { j in
+            for i in indices(g.keptExtents) {
+                let terms = indices(g.reducedExtents).map { j in
                     let results = g.prologue.evaluate(g.inputs.map { read($0, i + j) })
                     write(g.stored, i + j, Array(results.dropFirst()))
                     return results[0]

@@ -144,8 +144,8 @@ import Testing
             }
         }
         let place = Tensor.iota(x.shape, axis: 1)
-        let facts = try Dependencies([place]).facts(place)
-        #expect(facts?.values == [0, 1, 2, 3])
+        let knownValues = try Dependencies([place]).knownValues(place)
+        #expect(knownValues?.values == [0, 1, 2, 3])
     }
 
     @Test func provesOrdersKnownAtRunTime() throws {

@@ -22,7 +22,7 @@ import Testing
                     degrees.merge(
                         addProduct(
                             to: &s, name, role: role, mask: kind, inputs: inputs, outputs: outputs,
-                            settled: kind == .sorted && role == .weightGradient)
+                            staysZero: kind == .sorted && role == .weightGradient)
                     ) { $1 }
                 }
             }
@@ -149,19 +149,22 @@ import Testing
         var s = Schedule()
         let x = s.input("x", [.batch, 40])
         let long = s.input("long", [.batch, 9000])
-        func add(_ kind: ReductionGroup.Kind, _ input: Int, kept: [Extent], reduced: [Extent], strides: [Extent]) {
-            let y = s.output(Shape(kept))
+        func add(
+            _ kind: ReductionGroup.Kind, _ input: Int, keptExtents: [Extent], reducedExtents: [Extent],
+            strides: [Extent]
+        ) {
+            let y = s.output(Shape(keptExtents))
             s.add(
                 .reduction(
                     ReductionGroup(
-                        kind: kind, kept: kept, reduced: reduced,
+                        kind: kind, keptExtents: keptExtents, reducedExtents: reducedExtents,
                         inputs: [Operand(.value(input), strides: strides, element: .float32)], prologue: .identity(),
                         epilogueInputs: [], epilogue: .identity(), outputs: [s.whole(y)])))
         }
-        add(.sum, x, kept: [.batch], reduced: [40], strides: [40, 1])
-        add(.maximum, x, kept: [40], reduced: [.batch], strides: [1, 40])
-        add(.minimum, x, kept: [], reduced: [.batch, 40], strides: [40, 1])
-        add(.sum, long, kept: [], reduced: [.batch, 9000], strides: [9000, 1])
+        add(.sum, x, keptExtents: [.batch], reducedExtents: [40], strides: [40, 1])
+        add(.maximum, x, keptExtents: [40], reducedExtents: [.batch], strides: [1, 40])
+        add(.minimum, x, keptExtents: [], reducedExtents: [.batch, 40], strides: [40, 1])
+        add(.sum, long, keptExtents: [], reducedExtents: [.batch, 9000], strides: [9000, 1])
         return s
     }
 }

@@ -15,7 +15,7 @@ enum MaskKind: CaseIterable {
 @discardableResult
 func addProduct(
     to s: inout Schedule, _ name: String, role: ProductGroup.Role, mask kind: MaskKind, inputs: Int, outputs: Int,
-    settled: Bool = false
+    staysZero: Bool = false
 ) -> [String: HostArray] {
     var dice = Dice(7)
     var input = dice.integers(inputs, below: max(2, inputs / 2))
@@ -47,7 +47,7 @@ func addProduct(
         case .runtimeStrict: .runtime(strict: true)
         }
     let mask = structure.map {
-        ProductGroup.Mask($0, role, runtimeDegrees: runtime, deadOutputsAreSettled: settled)
+        ProductGroup.Mask($0, role, runtimeDegrees: runtime, deadOutputsStayZero: staysZero)
     }
     let (ins, outs) = (Extent(inputs), Extent(outputs))
     // The product's shape and operands by role: [m, k] and [k, n].
@@ -72,7 +72,7 @@ func addProduct(
     let y = s.output([m, n])
     var epilogueInputs: [Operand] = []
     var epilogue = Program.identity()
-    if settled {
+    if staysZero {
         // The output starts as zeros, as a weight's moments do.
         s.add(
             .elementwise(
@@ -121,15 +121,15 @@ extension ProductGroup.Role {
         }
     }
 
-    /// Dead tiles may be left alone when they are settled; dead elements of live tiles must still be zero.
+    /// Dead tiles may be left alone when they stay zero; dead elements of live tiles must still be zero.
     @Test(arguments: KernelFamily.allCases)
-    func settledWeightGradient(family: KernelFamily) throws {
+    func weightGradientWhoseDeadOutputsStayZero(family: KernelFamily) throws {
         var s = Schedule()
         var degrees: [String: HostArray] = [:]
         for kind in [MaskKind.sorted, .permuted, .matrix, .runtime] {
             degrees.merge(
                 addProduct(
-                    to: &s, "\(kind)", role: .weightGradient, mask: kind, inputs: 150, outputs: 140, settled: true)
+                    to: &s, "\(kind)", role: .weightGradient, mask: kind, inputs: 150, outputs: 140, staysZero: true)
             ) { $1 }
         }
         try expectMatch(s, family, feeds: randomFeeds(s, batch: 9).merging(degrees) { $1 }, batches: [9])
@@ -207,7 +207,7 @@ extension ProductGroup.Role {
             degrees.merge(
                 addProduct(
                     to: &schedule, "\(kind)", role: role, mask: kind, inputs: 1024, outputs: 1024,
-                    settled: role == .weightGradient)
+                    staysZero: role == .weightGradient)
             ) { $1 }
         }
         let loaded = try Devices.of(family).load(schedule, maximumBatch: 4, states: [:])

@@ -18,7 +18,7 @@ import Testing
         s.add(
             .reduction(
                 ReductionGroup(
-                    kind: kind, kept: kept, reduced: axes.map { shape[$0] },
+                    kind: kind, keptExtents: kept, reducedExtents: axes.map { shape[$0] },
                     inputs: [
                         Operand(.value(x), strides: (keptAxes + axes).map { strides[$0] }, element: .float32)
                     ],
@@ -76,7 +76,8 @@ import Testing
                 s.add(
                     .reduction(
                         ReductionGroup(
-                            kind: kind, kept: [3], reduced: [41], inputs: [s.whole(x)], prologue: .identity(),
+                            kind: kind, keptExtents: [3], reducedExtents: [41], inputs: [s.whole(x)],
+                            prologue: .identity(),
                             epilogueInputs: [], epilogue: .identity(), outputs: [s.whole(y)])))
                 var values = (0..<123).map { Float($0) }
                 values[41 + place] = .nan
@@ -90,7 +91,7 @@ import Testing
         s.add(
             .reduction(
                 ReductionGroup(
-                    kind: .sum, kept: [4], reduced: [0], inputs: [s.whole(x)], prologue: .identity(),
+                    kind: .sum, keptExtents: [4], reducedExtents: [0], inputs: [s.whole(x)], prologue: .identity(),
                     epilogueInputs: [],
                     epilogue: .identity(), outputs: [s.whole(y)])))
         try expectMatch(s, family, feeds: ["x": HostArray([Float](), shape: [4, 0])], batches: [1])
@@ -105,7 +106,8 @@ import Testing
             s.add(
                 .reduction(
                     ReductionGroup(
-                        kind: kind, kept: [.batch], reduced: [100], inputs: [s.whole(x)], prologue: .identity(.int32),
+                        kind: kind, keptExtents: [.batch], reducedExtents: [100], inputs: [s.whole(x)],
+                        prologue: .identity(.int32),
                         epilogueInputs: [], epilogue: .identity(.int32), outputs: [s.whole(y)])))
         }
         try expectMatch(s, family, batches: [5], tolerance: 0)

@@ -57,8 +57,8 @@ struct Reference {
     }
 
     private mutating func run(_ g: ReductionGroup) {
-        let reduced = indices(g.reduced)
-        for kept in indices(g.kept) {
+        let reduced = indices(g.reducedExtents)
+        for kept in indices(g.keptExtents) {
             var result: Double = g.kind == .sum ? 0 : g.kind == .maximum ? -.infinity : .infinity
             for r in reduced {
                 let results = Self.evaluate(g.prologue, g.inputs.map { load($0, kept + r) })

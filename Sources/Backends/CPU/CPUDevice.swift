@@ -9,11 +9,12 @@ import Synchronization
     import Musl
 #endif
 
-/// How wide the vectors of the CPU kernels are.
-public enum VectorLevel: String, Sendable, CaseIterable {
+/// The vector instructions that the CPU kernels are compiled for; the widest that the processor has are chosen at run
+/// time.
+public enum InstructionSet: String, Sendable, CaseIterable {
     case portable, avx2, avx512
 
-    var kernels: martlet_level {
+    var kernels: martlet_isa {
         switch self {
         case .portable: MARTLET_PORTABLE
         case .avx2: MARTLET_AVX2
@@ -22,27 +23,27 @@ public enum VectorLevel: String, Sendable, CaseIterable {
     }
 
     /// The widest that this processor has.
-    public static var best: VectorLevel {
-        switch martlet_best_level() {
+    public static var best: InstructionSet {
+        switch martlet_best_isa() {
         case MARTLET_AVX512: .avx512
         case MARTLET_AVX2: .avx2
         default: .portable
         }
     }
 
-    /// The levels that this processor can run.
-    public static var available: [VectorLevel] {
-        allCases.filter { $0.kernels.rawValue <= martlet_best_level().rawValue }
+    /// Those that this processor can run.
+    public static var available: [InstructionSet] {
+        allCases.filter { $0.kernels.rawValue <= martlet_best_isa().rawValue }
     }
 }
 
 /// The processor: vector code on all cores.
 ///
-/// Results do not depend on the number of threads, to the bit; they may differ in the last bits between vector levels.
-/// Subnormal numbers are taken for zero.
+/// Results do not depend on the number of threads, to the bit; they may differ in the last bits between instruction
+/// sets. Subnormal numbers are taken for zero.
 public final class CPUDevice: Device, @unchecked Sendable {
     public let threads: Int
-    public let level: VectorLevel
+    public let instructionSet: InstructionSet
     let pool: OpaquePointer
     /// One program at a time uses the pool.
     let lock = Mutex(())
@@ -50,23 +51,30 @@ public final class CPUDevice: Device, @unchecked Sendable {
     public var name: String { "cpu" }
 
     public var summary: String {
-        "\(processorName()), \(level == .portable ? "portable" : level == .avx2 ? "AVX2" : "AVX-512") vectors, "
-            + "\(threads) thread\(threads == 1 ? "" : "s")"
+        let vectors =
+            switch instructionSet {
+            case .portable: "portable"
+            case .avx2: "AVX2"
+            case .avx512: "AVX-512"
+            }
+        return "\(processorName()), \(vectors) vectors, \(threads) thread\(threads == 1 ? "" : "s")"
     }
 
     /// - Parameters:
     ///   - threads: as many as there are cores if absent.
-    ///   - level: the widest vectors of the processor if absent, or those that `MARTLET_VECTOR` names; a level that the
-    ///     processor does not have falls back to the widest that it has.
-    public init(threads: Int? = nil, level: VectorLevel? = nil) throws {
+    ///   - instructionSet: the widest of the processor if absent, or the one that `MARTLET_VECTOR` names; in place of
+    ///     one that the processor does not have it takes the widest that it has.
+    public init(threads: Int? = nil, instructionSet: InstructionSet? = nil) throws {
         let requested = threads ?? max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN))))
         guard (1...1024).contains(requested), let pool = martlet_pool_create(Int32(requested)) else {
             throw CPUError.noThreads(requested: requested)
         }
         self.pool = pool
         self.threads = requested
-        let wanted = level ?? getenv("MARTLET_VECTOR").flatMap { VectorLevel(rawValue: String(cString: $0)) } ?? .best
-        self.level = VectorLevel.available.contains(wanted) ? wanted : .best
+        let wanted =
+            instructionSet ?? getenv("MARTLET_VECTOR").flatMap { InstructionSet(rawValue: String(cString: $0)) }
+            ?? .best
+        self.instructionSet = InstructionSet.available.contains(wanted) ? wanted : .best
     }
 
     deinit { martlet_pool_destroy(pool) }

@@ -127,7 +127,7 @@ public final class CPUExecutable: Executable {
         martlet_context(
             pool: device.pool, values: UnsafePointer(table), shared: shared.pointer.assumingMemoryBound(to: CChar.self),
             work: work.pointer.assumingMemoryBound(to: CChar.self), workBytes: Int64(workBytes),
-            level: device.level.kernels)
+            isa: device.instructionSet.kernels)
     }
 
     private func check(batch: Int) throws {

@@ -76,7 +76,7 @@ final class CPUSampler: SamplingExecutable {
             let compiled = try CompiledProgram(
                 work.program, inputs: [Int?](repeating: nil, count: work.program.inputs.count),
                 outputs: work.outputs.map { $0 },
-                level: device.level)
+                instructionSet: device.instructionSet)
             programs.append(compiled)
             slotBytes = max(
                 slotBytes, Int(compiled.pointer.pointee.slotCount) * Int(compiled.pointer.pointee.slotBytes))
@@ -100,7 +100,7 @@ final class CPUSampler: SamplingExecutable {
                 group: keep(program.groups.flatMap { $0 }),
                 groupStart: keep(groupStart), lanes: Int64(lanes),
                 stepCost: Int64(total / max(1, program.stepCount)), workBytes: Int64(workBytes),
-                work: scratch.pointer.assumingMemoryBound(to: CChar.self), level: device.level.kernels))
+                work: scratch.pointer.assumingMemoryBound(to: CChar.self), isa: device.instructionSet.kernels))
         places = program.results.map { $0.places.map { keep($0) } }
     }
 
@@ -108,7 +108,7 @@ final class CPUSampler: SamplingExecutable {
 
     private func keep<T>(_ values: [T]) -> UnsafePointer<T> { UnsafePointer(tables.keep(values)) }
 
-    private static func fill(_ buffer: CPUBuffer, _ known: Facts, _ element: ElementType, _ lanes: Int) {
+    private static func fill(_ buffer: CPUBuffer, _ known: KnownValues, _ element: ElementType, _ lanes: Int) {
         let bytes = HostArray(
             Values(shape: [known.values.count], elements: known.values.map { $0.isNaN ? 0 : $0 }), as: element)
         bytes.withUnsafeBytes { source in

@@ -67,8 +67,8 @@ final class CompiledProgram {
     /// - Parameters:
     ///   - inputs: the value that each input reads, if any; what an output writes directly must not be read afterwards.
     ///   - outputs: the value that each output writes, if any.
-    init(_ program: Program, inputs: [Int?], outputs: [Int?], level: VectorLevel) throws(CPUError) {
-        let builder = try ProgramBuilder(program, inputs: inputs, outputs: outputs, level: level)
+    init(_ program: Program, inputs: [Int?], outputs: [Int?], instructionSet: InstructionSet) throws(CPUError) {
+        let builder = try ProgramBuilder(program, inputs: inputs, outputs: outputs, instructionSet: instructionSet)
         pointer = .allocate(capacity: 1)
         let inputElements = keep(program.inputs.map { Int32($0.kernels.rawValue) })
         let constants = keep(program.constants.map(Self.bits))
@@ -125,7 +125,7 @@ private struct ProgramBuilder {
     var slotCount: Int
     var slotBytes: Int
 
-    init(_ program: Program, inputs: [Int?], outputs: [Int?], level: VectorLevel) throws(CPUError) {
+    init(_ program: Program, inputs: [Int?], outputs: [Int?], instructionSet: InstructionSet) throws(CPUError) {
         let fixed = program.inputs.count + program.constants.count
         guard inputs.count == program.inputs.count, outputs.count == program.outputs.count else {
             throw CPUError.invalidSchedule("a program's inputs and outputs do not match its group's operands")
@@ -136,7 +136,7 @@ private struct ProgramBuilder {
         }
         // Registers of the schedule to registers of the kernels: some instructions only rename.
         var renamed = Array(0..<fixed)
-        var kept: [Step] = []
+        var steps: [Step] = []
         for instruction in program.instructions {
             guard instruction.operands.allSatisfy({ renamed.indices.contains($0) }),
                 instruction.operands.count == instruction.function.operandCount
@@ -153,42 +153,42 @@ private struct ProgramBuilder {
                     throw CPUError.invalidSchedule("no kernel for \(instruction.function.name)")
                 }
                 let from = program.element(of: instruction.operands[instruction.function == .select ? 1 : 0])
-                kept.append(
+                steps.append(
                     Step(
                         name: instruction.function.name, function: function, operands: operands, from: from,
                         to: instruction.element))
-                renamed.append(fixed + kept.count - 1)
+                renamed.append(fixed + steps.count - 1)
             }
         }
-        guard fixed + kept.count <= Int(MARTLET_MAXIMUM_REGISTERS) else {
+        guard fixed + steps.count <= Int(MARTLET_MAXIMUM_REGISTERS) else {
             throw CPUError.invalidSchedule(
-                "a program of \(fixed + kept.count) registers (at most \(MARTLET_MAXIMUM_REGISTERS))")
+                "a program of \(fixed + steps.count) registers (at most \(MARTLET_MAXIMUM_REGISTERS))")
         }
         guard program.outputs.allSatisfy({ renamed.indices.contains($0) }) else {
             throw CPUError.invalidSchedule("a program's output is not a register")
         }
         outputRegisters = program.outputs.map { renamed[$0] }
-        Self.join(&kept, outputs: &outputRegisters, fixed: fixed)
-        Self.joinMoments(&kept, outputs: &outputRegisters, fixed: fixed)
+        Self.join(&steps, outputs: &outputRegisters, fixed: fixed)
+        Self.joinMoments(&steps, outputs: &outputRegisters, fixed: fixed)
         let zeros = program.constants.indices.filter { program.constants[$0].value == 0 }.map { inputs.count + $0 }
-        Self.joinCondition(&kept, fixed: fixed, zeros: zeros)
+        Self.joinCondition(&steps, fixed: fixed, zeros: zeros)
 
-        let reads = kept.reduce(0) { $0 + $1.operands.count }
+        let reads = steps.reduce(0) { $0 + $1.operands.count }
         guard reads <= Int(MARTLET_MAXIMUM_READS) else {
             throw CPUError.invalidSchedule("a program that reads \(reads) registers (at most \(MARTLET_MAXIMUM_READS))")
         }
 
-        var lastUse = [Int](repeating: -1, count: fixed + kept.count)
-        for (index, entry) in kept.enumerated() {
+        var lastUse = [Int](repeating: -1, count: fixed + steps.count)
+        for (index, entry) in steps.enumerated() {
             for operand in entry.operands { lastUse[operand] = index }
         }
-        for register in outputRegisters { lastUse[register] = kept.count }
+        for register in outputRegisters { lastUse[register] = steps.count }
 
         // An output is written where it is made, unless an input of the same value is still to be read.
-        var direct = [Int](repeating: -1, count: kept.count)
+        var direct = [Int](repeating: -1, count: steps.count)
         for (output, register) in outputRegisters.enumerated() where register >= fixed {
             let index = register - fixed
-            let made = (kept[index].writer ?? register) - fixed
+            let made = (steps[index].writer ?? register) - fixed
             let isRead = inputs.indices.contains {
                 inputs[$0] != nil && inputs[$0] == outputs[output] && lastUse[$0] > made
             }
@@ -197,9 +197,9 @@ private struct ProgramBuilder {
 
         slotCount = inputs.count
         var free: [Int] = []
-        var slots = [Int](repeating: 0, count: fixed + kept.count)
+        var slots = [Int](repeating: 0, count: fixed + steps.count)
         var widest = program.inputs.map(\.byteCount).max() ?? 1
-        for (index, entry) in kept.enumerated() {
+        for (index, entry) in steps.enumerated() {
             let register = fixed + index
             widest = max(widest, entry.to.byteCount)
             // Chosen before the operands are freed: a kernel that widens must not overtake its source.
@@ -217,7 +217,7 @@ private struct ProgramBuilder {
             var compiled = martlet_instruction()
             if entry.writer == nil {
                 compiled.kernel = martlet_find_kernel(
-                    level.kernels, entry.function, entry.from.kernels, entry.to.kernels)
+                    instructionSet.kernels, entry.function, entry.from.kernels, entry.to.kernels)
                 if compiled.kernel == nil {
                     throw CPUError.invalidSchedule("no kernel for \(entry.name) from \(entry.from) to \(entry.to)")
                 }

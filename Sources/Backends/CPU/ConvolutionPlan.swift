@@ -14,11 +14,11 @@ struct ConvolutionTables {
     private(set) var pairSteps: [martlet_pair_step] = []
 
     /// - Parameters:
-    ///   - level: whose tiles decide how many channels a block has.
+    ///   - instructionSet: whose tiles decide how many channels a block has.
     ///   - weightStrides: over `[out, in / groups, kernel..]`; `nil` for a weight gradient.
     ///   - sharesProducts: whether pairs of pixels may share products where that pays.
-    init(_ walk: ConvolutionTaps, level: VectorLevel, weightStrides: [Int]?, sharesProducts: Bool) {
-        let blockRows = Int(martlet_convolution_block_rows(level.kernels, weightStrides == nil ? 1 : 0))
+    init(_ walk: ConvolutionTaps, instructionSet: InstructionSet, weightStrides: [Int]?, sharesProducts: Bool) {
+        let blockRows = Int(martlet_convolution_block_rows(instructionSet.kernels, weightStrides == nil ? 1 : 0))
         let positions = walk.geometry.kernel.reduce([[]]) { heads, extent in
             heads.flatMap { head in (0..<extent).map { head + [$0] } }
         }
@@ -195,7 +195,7 @@ final class BoundConvolution: BoundGroup {
         let b = ResolvedOperand(group.b, batch: batch)
         let planes = isGradient ? b : a
         let tables = ConvolutionTables(
-            walk, level: plan.context.level, weightStrides: isGradient ? nil : b.strides,
+            walk, instructionSet: plan.context.instructionSet, weightStrides: isGradient ? nil : b.strides,
             sharesProducts: !plan.isDouble && planes.strides.last == 1)
 
         // Behind the rows: spatial axes, or the planes and taps of a row of weights.
@@ -210,7 +210,7 @@ final class BoundConvolution: BoundGroup {
         }
 
         var value = martlet_convolution()
-        value.level = plan.context.level.kernels
+        value.isa = plan.context.instructionSet.kernels
         value.isWeightGradient = isGradient ? 1 : 0
         value.isDouble = plan.isDouble ? 1 : 0
         value.rank = Int32(group.geometry.kernel.count)

@@ -30,7 +30,7 @@ struct PlanContext {
     /// Constants, and the states that the program does not write, by value: what is derived from them can be kept from run to run.
     let unwritten: [Int: CPUBuffer]
 
-    var level: VectorLevel { device.level }
+    var instructionSet: InstructionSet { device.instructionSet }
     var pool: OpaquePointer { device.pool }
 
     func unsupported(_ reason: String) -> CPUError {
@@ -40,7 +40,7 @@ struct PlanContext {
     /// Compiles a program; a kernel that is missing is reported with the group's name.
     func compile(_ program: Program, inputs: [Int?], outputs: [Int?]) throws(CPUError) -> CompiledProgram {
         do throws(CPUError) {
-            return try CompiledProgram(program, inputs: inputs, outputs: outputs, level: level)
+            return try CompiledProgram(program, inputs: inputs, outputs: outputs, instructionSet: instructionSet)
         } catch {
             if case .invalidSchedule(let reason) = error { throw unsupported(reason) }
             throw error

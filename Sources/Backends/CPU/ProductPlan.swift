@@ -19,7 +19,9 @@ final class PreparedMask {
     let plain: UnsafeMutablePointer<martlet_plain_mask>
     private let memory = PlanMemory()
 
-    init(_ mask: ProductGroup.Mask, inputs: Int, outputs: Int, isDouble: Bool, level: VectorLevel) throws(CPUError) {
+    init(_ mask: ProductGroup.Mask, inputs: Int, outputs: Int, isDouble: Bool, instructionSet: InstructionSet)
+        throws(CPUError)
+    {
         var simple = martlet_plain_mask()
         var made: OpaquePointer?
         switch mask.structure {
@@ -31,13 +33,14 @@ final class PreparedMask {
             simple.strict = strict ? 1 : 0
             if !isDouble {
                 made = martlet_mask_create_constant(
-                    level.kernels, mask.role.kernels, Int64(inputs), Int64(outputs), input, output, strict ? 1 : 0)
+                    instructionSet.kernels, mask.role.kernels, Int64(inputs), Int64(outputs), input, output,
+                    strict ? 1 : 0)
             }
         case .runtime(let strict):
             simple.strict = strict ? 1 : 0
             if !isDouble {
                 made = martlet_mask_create_degrees(
-                    level.kernels, mask.role.kernels, Int64(inputs), Int64(outputs), strict ? 1 : 0)
+                    instructionSet.kernels, mask.role.kernels, Int64(inputs), Int64(outputs), strict ? 1 : 0)
             }
         case .matrix(let bits):
             let words = memory.keep(bits.words)
@@ -45,7 +48,8 @@ final class PreparedMask {
             simple.wordsPerRow = Int64(bits.wordsPerRow)
             if !isDouble {
                 made = martlet_mask_create_matrix(
-                    level.kernels, mask.role.kernels, Int64(inputs), Int64(outputs), words, Int64(bits.wordsPerRow))
+                    instructionSet.kernels, mask.role.kernels, Int64(inputs), Int64(outputs), words,
+                    Int64(bits.wordsPerRow))
             }
         }
         guard isDouble || made != nil else {
@@ -60,7 +64,7 @@ final class PreparedMask {
 
 /// The packed form of a product's b that no run of its program changes, for every batch size: weights are packed again only where
 /// they were written since.
-final class KeptOperand {
+final class PackedOperand {
     private let source: CPUBuffer
     private var packed: CPUBuffer?
     private var version: Int?
@@ -88,9 +92,9 @@ struct ProductPlan: GroupPlan {
     let isDouble: Bool
     let context: PlanContext
     let mask: PreparedMask?
-    let kept: KeptOperand?
+    let packedB: PackedOperand?
 
-    var plannedBytes: Int { kept?.byteCount ?? 0 }
+    var plannedBytes: Int { packedB?.byteCount ?? 0 }
 
     init(_ group: ProductGroup, _ context: PlanContext) throws(CPUError) {
         let rank = group.batch.count + 2
@@ -106,13 +110,14 @@ struct ProductPlan: GroupPlan {
         self.context = context
         isDouble = group.a.element == .float64
         let changes = if case .runtime = group.mask?.structure { true } else { !group.n.isStatic || !group.k.isStatic }
-        kept = changes || isDouble ? nil : context.unwritten[group.b.value!].map(KeptOperand.init)
+        packedB = changes || isDouble ? nil : context.unwritten[group.b.value!].map(PackedOperand.init)
         epilogue = try context.compile(
             group.epilogue, inputs: [nil] + group.epilogueInputs.map(\.value), outputs: group.outputs.map(\.value))
         if let mask = group.mask {
             let (inputs, outputs) = try Self.layerShape(group, mask, context)
             self.mask = try PreparedMask(
-                mask, inputs: inputs, outputs: outputs, isDouble: group.a.element == .float64, level: context.level)
+                mask, inputs: inputs, outputs: outputs, isDouble: group.a.element == .float64,
+                instructionSet: context.instructionSet)
         } else {
             mask = nil
         }
@@ -203,10 +208,10 @@ final class BoundProduct: BoundGroup {
         value.b = kernels[1]
         value.batchRank = Int32(batchExtents.count)
         setExtents(&value.batchExtents, batchExtents)
-        value.level = plan.context.level.kernels
+        value.isa = plan.context.instructionSet.kernels
         value.mask = plan.mask?.pointer
         value.role = (group.mask?.role ?? .forward).kernels
-        value.settled = group.mask?.deadOutputsAreSettled ?? false ? 1 : 0
+        value.deadStayZero = group.mask?.deadOutputsStayZero ?? false ? 1 : 0
         value.inputDegrees = runtime.map { Int32($0.input) } ?? -1
         value.outputDegrees = runtime.map { Int32($0.output) } ?? -1
         value.epilogue = UnsafePointer(plan.epilogue.pointer)
@@ -217,18 +222,20 @@ final class BoundProduct: BoundGroup {
             sharedBytes = 0
             workBytes = Int(martlet_double_product_work(&value))
         } else {
-            value.keepsB = plan.kept == nil ? 0 : 1
+            value.keepsPackedB = plan.packedB == nil ? 0 : 1
             martlet_product_plan(&value, martlet_pool_threads(plan.context.pool), runtime == nil ? 0 : 1)
             sharedBytes = Int(value.sharedBytes)
             workBytes = Int(value.workBytes)
-            if value.keepsB != 0 { value.kept = try plan.kept?.memory(byteCount: Int(value.keptBytes)) }
+            if value.keepsPackedB != 0 { value.packedB = try plan.packedB?.memory(byteCount: Int(value.packedBBytes)) }
         }
         product = memory.keep([value])
     }
 
     func run(_ context: inout martlet_context, counts: UnsafeMutablePointer<Int64>) {
         guard plan.isDouble else {
-            if product.pointee.keepsB != 0, let kept = plan.kept { product.pointee.isKept = kept.isCurrent() ? 1 : 0 }
+            if product.pointee.keepsPackedB != 0, let packedB = plan.packedB {
+                product.pointee.packedBIsCurrent = packedB.isCurrent() ? 1 : 0
+            }
             martlet_product_run(product, &context, counts)
             return
         }

@@ -10,8 +10,8 @@ struct ReductionPlan: GroupPlan {
     let context: PlanContext
 
     init(_ group: ReductionGroup, _ context: PlanContext) throws(CPUError) {
-        try context.check(group.inputs + group.stored, rank: group.kept.count + group.reduced.count)
-        try context.check(group.epilogueInputs + group.outputs, rank: group.kept.count)
+        try context.check(group.inputs + group.stored, rank: group.keptExtents.count + group.reducedExtents.count)
+        try context.check(group.epilogueInputs + group.outputs, rank: group.keptExtents.count)
         guard !group.prologue.outputs.isEmpty else {
             throw CPUError.invalidSchedule("'\(context.group.label)' reduces nothing")
         }
@@ -39,46 +39,47 @@ final class BoundReduction: BoundGroup {
         let group = plan.group
         let inputs = (group.inputs + group.stored).map { ResolvedOperand($0, batch: batch) }
         let after = (group.outputs + group.epilogueInputs).map { ResolvedOperand($0, batch: batch) }
-        let keptCount = group.kept.count
+        let keptRank = group.keptExtents.count
         // Kept axes are walked together by the inputs, by what is stored and by the epilogue's operands.
-        let kept = ResolvedAxes(
-            group.kept.map { $0.resolved(batch: batch) },
-            inputs.map { Array($0.strides[..<keptCount]) } + after.map(\.strides))
-        let reduced = ResolvedAxes(
-            group.reduced.map { $0.resolved(batch: batch) }, inputs.map { Array($0.strides[keptCount...]) })
-        guard kept.extents.count + reduced.extents.count <= Int(MARTLET_MAXIMUM_RANK) else {
+        let keptAxes = ResolvedAxes(
+            group.keptExtents.map { $0.resolved(batch: batch) },
+            inputs.map { Array($0.strides[..<keptRank]) } + after.map(\.strides))
+        let reducedAxes = ResolvedAxes(
+            group.reducedExtents.map { $0.resolved(batch: batch) }, inputs.map { Array($0.strides[keptRank...]) })
+        guard keptAxes.extents.count + reducedAxes.extents.count <= Int(MARTLET_MAXIMUM_RANK) else {
             throw plan.context.unsupported("more than \(MARTLET_MAXIMUM_RANK) axes that cannot be joined")
         }
         let units = { (axes: ResolvedAxes) -> Int in
             inputs.indices.count { axes.strides[$0].last.map { abs($0) == 1 } ?? false }
         }
-        let byColumns = !kept.extents.isEmpty && !reduced.extents.isEmpty && units(kept) > units(reduced)
+        let byColumns =
+            !keptAxes.extents.isEmpty && !reducedAxes.extents.isEmpty && units(keptAxes) > units(reducedAxes)
 
         let kernelInputs = inputs.enumerated().map { index, operand in
             var operand = operand
-            operand.strides = kept.strides[index] + reduced.strides[index]
+            operand.strides = keptAxes.strides[index] + reducedAxes.strides[index]
             return operand.kernels
         }
         let kernelAfter = after.enumerated().map { index, operand in
             var operand = operand
-            operand.strides = kept.strides[inputs.count + index]
+            operand.strides = keptAxes.strides[inputs.count + index]
             return operand.kernels
         }
         // The reduced values lie contiguously in the order of the kept axes.
         var result = martlet_operand()
         result.source = Int32(MARTLET_SOURCE_WORK)
         result.element = Int32(plan.element.kernels.rawValue)
-        var contiguous = [Int](repeating: 1, count: kept.extents.count)
+        var contiguous = [Int](repeating: 1, count: keptAxes.extents.count)
         for axis in contiguous.indices.dropLast().reversed() {
-            contiguous[axis] = contiguous[axis + 1] * kept.extents[axis + 1]
+            contiguous[axis] = contiguous[axis + 1] * keptAxes.extents[axis + 1]
         }
         setExtents(&result.strides, contiguous)
 
         var epilogue = martlet_nest(
-            program: plan.epilogue.pointer, rank: Int32(kept.extents.count), extents: martlet_nest.noExtents,
+            program: plan.epilogue.pointer, rank: Int32(keptAxes.extents.count), extents: martlet_nest.noExtents,
             inputs: memory.keep([result] + kernelAfter[group.outputs.count...]),
             outputs: memory.keep(Array(kernelAfter[..<group.outputs.count])))
-        setExtents(&epilogue.extents, kept.extents)
+        setExtents(&epilogue.extents, keptAxes.extents)
         let kind =
             switch group.kind {
             case .sum: MARTLET_SUM
@@ -86,13 +87,14 @@ final class BoundReduction: BoundGroup {
             case .minimum: MARTLET_MINIMUM_OF
             }
         var value = martlet_reduction(
-            kind: kind, element: Int32(plan.element.kernels.rawValue), keptRank: Int32(kept.extents.count),
-            reducedRank: Int32(reduced.extents.count), extents: martlet_nest.noExtents, prologue: plan.prologue.pointer,
+            kind: kind, element: Int32(plan.element.kernels.rawValue), keptRank: Int32(keptAxes.extents.count),
+            reducedRank: Int32(reducedAxes.extents.count), extents: martlet_nest.noExtents,
+            prologue: plan.prologue.pointer,
             inputs: memory.keep(Array(kernelInputs.prefix(group.inputs.count))),
             stored: memory.keep(Array(kernelInputs.dropFirst(group.inputs.count))), epilogue: epilogue,
             byColumns: byColumns ? 1 : 0, keptCount: 0,
             outerReduced: 0, segments: 0, segmentLength: 0, rowBlock: 0, sharedBytes: 0, workBytes: 0)
-        setExtents(&value.extents, kept.extents + reduced.extents)
+        setExtents(&value.extents, keptAxes.extents + reducedAxes.extents)
         martlet_reduction_plan(&value)
         reduction = memory.keep([value])
     }

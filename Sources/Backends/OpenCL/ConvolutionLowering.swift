@@ -175,7 +175,7 @@ struct ConvolutionLowering {
             let pixels = group.batch * Extent(pass.counts.reduce(1, *))
             let tile = tileSize(columns: pixels, lowering)
             let tables = ConvolutionTables(
-                walk, pass, tile: tile, weightStrides: strides, hasHalves: group.sections == 2)
+                walk, pass, tile: tile, weightStrides: strides, holdsBothHalves: group.sections == 2)
             var own =
                 macros + epilogueMacros(epilogue) + [
                     ("SUMS", "1"), ("TILE", "\(tile)"), ("DEPTH", tile == 128 ? "8" : "16"),

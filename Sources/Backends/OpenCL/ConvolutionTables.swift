@@ -19,13 +19,14 @@ struct ConvolutionTables {
     /// - Parameters:
     ///   - tile: rows of a tile at most; at most 64 where the mask tells channels apart.
     ///   - weightStrides: over `[out, in / groups, kernel..]`, in elements.
-    ///   - hasHalves: whether a tile holds channels of the first half of the result, which its block counts, and their likes of the
-    ///     second half; without groups.
+    ///   - holdsBothHalves: whether a tile holds channels of the first half of the result, which its block counts, and
+    ///     their likes of the second half; without groups.
     init(
-        _ walk: ConvolutionTaps, _ pass: ConvolutionTaps.Pass, tile: Int, weightStrides: [Int], hasHalves: Bool = false
+        _ walk: ConvolutionTaps, _ pass: ConvolutionTaps.Pass, tile: Int, weightStrides: [Int],
+        holdsBothHalves: Bool = false
     ) {
-        let rowsPerGroup = hasHalves ? walk.rows / 2 : walk.rowsPerGroup
-        let tile = hasHalves ? tile / 2 : tile
+        let rowsPerGroup = holdsBothHalves ? walk.rows / 2 : walk.rowsPerGroup
+        let tile = holdsBothHalves ? tile / 2 : tile
         let kernel = walk.geometry.kernel
         let tapStrides = Array(weightStrides.dropFirst(2))
         let places = pass.taps.map { tap in
@@ -45,7 +46,7 @@ struct ConvolutionTables {
                 // Each row of the tile and its channel.
                 let rows = (first..<last).flatMap { channel in
                     let local = channel - first
-                    if !hasHalves { return [(local, channel)] }
+                    if !holdsBothHalves { return [(local, channel)] }
                     return (0..<2).map { (local / 2 * 4 + $0 * 2 + local % 2, channel + $0 * rowsPerGroup) }
                 }
                 // Without channel masks the tiles of a group read the same.

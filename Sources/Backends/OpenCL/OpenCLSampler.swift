@@ -16,7 +16,7 @@ final class OpenCLSampler: SamplingExecutable {
     private let laneValues: Set<Int>
     private let compiled: CompiledProgram
     private let kernel: cl_kernel
-    private var kept: [OpenCLBuffer] = []
+    private var retained: [OpenCLBuffer] = []
     private let prelude: (any Executable)?
 
     init(
@@ -94,7 +94,7 @@ final class OpenCLSampler: SamplingExecutable {
         let tables = try OpenCLBuffer(device, byteCount: layout.words.count * 4, zeroed: false)
         try HostArray(layout.words).withUnsafeBytes { try tables.write($0) }
         plannedBytes += tables.byteCount
-        kept = [block, tables]
+        retained = [block, tables]
         var library = KernelLibrary()
         if layout.usesRandom { library.useRandom() }
         library.addOnce(try layout.source())

@@ -197,7 +197,7 @@ struct ProductLowering {
         ]
         if a.strides[nAxis] == 1 { macros.append(("UNIT_A", "1")) }
         if b.strides[mAxis] == 1 { macros.append(("UNIT_B", "1")) }
-        if mask.isSettled { macros.append(("SETTLED", "1")) }
+        if mask.deadOutputsStayZero { macros.append(("DEAD_STAY_ZERO", "1")) }
         if lowering.device.countsTiles { macros.append(("COUNT_TILES", "1")) }
         let orders = [("K_ORDER", mask.kOrder), ("N_ORDER", mask.nOrder), ("M_ORDER", mask.mOrder)]
         let text = with(
@@ -237,20 +237,20 @@ struct ProductLowering {
     /// How the sorted columns of a product get back to their places.
     private enum ColumnOrder {
         /// They are in place.
-        case kept
+        case inPlace
         /// The product is written as it is sorted; another kernel puts rows in order.
         case secondPass
         /// A work-item makes whole rows and, if they are not, puts them in order.
         case wholeRows
-        /// Each goes to its place. Only so can the settled part of a weight gradient be left alone.
+        /// Each goes to its place. Only so can the dead part of a weight gradient be left alone.
         case scattered
 
         init(_ mask: ProductMask) {
             // Rows far apart are slow to write block by block, so a staircase's gradient is written row by row in any case.
-            if mask.kind == 1, mask.role == 2, !mask.isSettled {
+            if mask.kind == 1, mask.role == 2, !mask.deadOutputsStayZero {
                 self = .wholeRows
             } else {
-                self = mask.nOrder == nil ? .kept : mask.role == 2 ? .scattered : .secondPass
+                self = mask.nOrder == nil ? .inPlace : mask.role == 2 ? .scattered : .secondPass
             }
         }
     }
@@ -292,7 +292,7 @@ struct ProductLowering {
         let isSlow =
             mask.kOrder != nil || mask.nOrder != nil || (mask.kind == 2 && mask.role != 2)
             || (b.strides[mAxis] != 1 && b.strides[nAxis] != 1)
-        let packsFirst = order != .kept || (isSlow && strips(most) > 1)
+        let packsFirst = order != .inPlace || (isSlow && strips(most) > 1)
 
         var lowered = LoweredGroup(scratch: [
             (aIsBatched ? zMost : 1) * ((m.resolved(batch: most) + 5) / 6) * 6 * kMost * 4
@@ -382,7 +382,7 @@ struct ProductLowering {
         let places = mask.nPlace.map { [$0] } ?? []
         var macros = b
         if aIsBatched { macros.append(("A_BATCHES", "1")) }
-        if mask.isSettled { macros.append(("SETTLED", "1")) }
+        if mask.deadOutputsStayZero { macros.append(("DEAD_STAY_ZERO", "1")) }
         if lowering.device.countsTiles { macros.append(("COUNT_TILES", "1")) }
 
         let nOrder = order == .scattered ? mask.nOrder : nil

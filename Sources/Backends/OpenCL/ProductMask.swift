@@ -8,7 +8,7 @@ struct ProductMask {
     var kind = 0
     /// 0 forward, 1 input gradient, 2 weight gradient.
     var role = 0
-    var isSettled = false
+    var deadOutputsStayZero = false
     /// The tables, in the order of MASK_PARAMETERS.
     var tables: [LaunchArgument] = []
     /// The places of the sorted positions along each axis of the product, where they are not their own.
@@ -52,7 +52,7 @@ extension ProductMask {
     ) throws {
         guard let mask = group.mask else { return }
         role = mask.role == .forward ? 0 : mask.role == .inputGradient ? 1 : 2
-        isSettled = mask.deadOutputsAreSettled && mask.role == .weightGradient
+        deadOutputsStayZero = mask.deadOutputsStayZero && mask.role == .weightGradient
         let (outExtent, inExtent) =
             switch mask.role {
             case .forward: (group.n, group.k)

@@ -14,8 +14,8 @@ struct ReductionLowering {
     /// Elements of the innermost reduced axis in one block.
     static let blockLength = 1024
 
-    private let kept: LoopNest
-    private let reduced: LoopNest
+    private let keptNest: LoopNest
+    private let reducedNest: LoopNest
     private let inputs: [OperandText]
     private let stored: [OperandText]
     private let epilogueInputs: [OperandText]
@@ -28,42 +28,42 @@ struct ReductionLowering {
         self.group = group
         self.family = family
         self.device = device
-        let keptRank = group.kept.count
+        let keptRank = group.keptExtents.count
         let before = group.inputs + group.stored
-        kept = LoopNest(
-            group.kept,
+        keptNest = LoopNest(
+            group.keptExtents,
             before.map { Array($0.strides.prefix(keptRank)) } + (group.epilogueInputs + group.outputs).map(\.strides))
-        reduced = LoopNest(group.reduced, before.map { Array($0.strides.dropFirst(keptRank)) })
-        let (kept, reduced) = (kept, reduced)
-        let whole = before.indices.map { kept.strides[$0] + reduced.strides[$0] }
+        reducedNest = LoopNest(group.reducedExtents, before.map { Array($0.strides.dropFirst(keptRank)) })
+        let (keptNest, reducedNest) = (keptNest, reducedNest)
+        let whole = before.indices.map { keptNest.strides[$0] + reducedNest.strides[$0] }
         inputs = group.inputs.enumerated().map { OperandText(name: "i\($0)", operand: $1, strides: whole[$0]) }
         stored = group.stored.enumerated().map {
             OperandText(name: "s\($0)", operand: $1, strides: whole[group.inputs.count + $0])
         }
         epilogueInputs = group.epilogueInputs.enumerated().map {
-            OperandText(name: "e\($0)", operand: $1, strides: kept.strides[before.count + $0])
+            OperandText(name: "e\($0)", operand: $1, strides: keptNest.strides[before.count + $0])
         }
         outputs = group.outputs.enumerated().map {
             OperandText(
-                name: "o\($0)", operand: $1, strides: kept.strides[before.count + group.epilogueInputs.count + $0])
+                name: "o\($0)", operand: $1, strides: keptNest.strides[before.count + group.epilogueInputs.count + $0])
         }
     }
 
     /// Whether the innermost reduced axis is walked in memory order; otherwise neighbouring results are neighbours.
     private var isRow: Bool {
-        let reducedAxis = kept.rank + reduced.rank - 1
+        let reducedAxis = keptNest.rank + reducedNest.rank - 1
         if inputs.contains(where: { $0.strides[reducedAxis] == 1 }) { return true }
-        return !inputs.contains { $0.strides[kept.rank - 1] == 1 }
+        return !inputs.contains { $0.strides[keptNest.rank - 1] == 1 }
     }
 
     private var blocks: @Sendable (Int) -> Int {
-        let (inner, outer) = (reduced.inner, reduced.outerCount)
+        let (inner, outer) = (reducedNest.inner, reducedNest.outerCount)
         return { outer.resolved(batch: $0) * ((inner.resolved(batch: $0) + Self.blockLength - 1) / Self.blockLength) }
     }
 
     /// Segments of the reduced elements for a batch: more than one where few results are made of many elements.
     private var segments: @Sendable (Int) -> Int {
-        let (count, total, blocks) = (kept.count, reduced.count, blocks)
+        let (count, total, blocks) = (keptNest.count, reducedNest.count, blocks)
         let isGPU = family == .gpu
         let lanes = isRow ? 1 : isGPU ? 32 : 16
         return { batch in
@@ -82,12 +82,14 @@ struct ReductionLowering {
         var list = ParameterList()
         for operand in inputs { operand.addParameters(to: &list, isOutput: false) }
         for operand in stored { operand.addParameters(to: &list, isOutput: true) }
-        for axis in 0..<kept.rank { list.integer("n\(axis)", .extent(kept.extents[axis])) }
-        for axis in 0..<reduced.rank { list.integer("n\(kept.rank + axis)", .extent(reduced.extents[axis])) }
-        list.integer("results", .extent(kept.count))
+        for axis in 0..<keptNest.rank { list.integer("n\(axis)", .extent(keptNest.extents[axis])) }
+        for axis in 0..<reducedNest.rank {
+            list.integer("n\(keptNest.rank + axis)", .extent(reducedNest.extents[axis]))
+        }
+        list.integer("results", .extent(keptNest.count))
         if twoStage {
             var second = ParameterList()
-            let count = kept.count
+            let count = keptNest.count
             list.integer("segments", .integer(segments))
             list.pointer(elementStorage(element), "partial", .scratch(0))
             second.integer("results", .extent(count))
@@ -111,14 +113,14 @@ struct ReductionLowering {
     private func addEpilogueParameters(to list: inout ParameterList, sizes: Bool) {
         for operand in epilogueInputs { operand.addParameters(to: &list, isOutput: false) }
         for operand in outputs { operand.addParameters(to: &list, isOutput: true) }
-        if sizes { for axis in 0..<kept.rank { list.integer("n\(axis)", .extent(kept.extents[axis])) } }
+        if sizes { for axis in 0..<keptNest.rank { list.integer("n\(axis)", .extent(keptNest.extents[axis])) } }
     }
 
     private func launch(
         _ text: String, _ list: ParameterList, segments: @escaping @Sendable (Int) -> Int,
         _ library: inout KernelLibrary
     ) throws -> Launch {
-        let count = kept.count
+        let count = keptNest.count
         let name = library.add(text, prefix: "reduce")
         switch family {
         case .gpu:
@@ -130,7 +132,7 @@ struct ReductionLowering {
         case .cpu:
             let lanes = isRow ? 1 : 16
             let workers = device.computeUnits * 4
-            let total = reduced.count
+            let total = reducedNest.count
             return Launch(
                 kernel: name, arguments: list.arguments,
                 groups: { batch in
@@ -145,7 +147,7 @@ struct ReductionLowering {
     private var shape: (results: Int, elements: Int) {
         if !isRow { return (32, 8) }
         // Short rows, where their length is known, leave most of a large group idle.
-        if reduced.count.isStatic, reduced.count.coefficient <= 64 { return (8, 32) }
+        if reducedNest.count.isStatic, reducedNest.count.coefficient <= 64 { return (8, 32) }
         return (1, 256)
     }
 
@@ -199,7 +201,7 @@ struct ReductionLowering {
     private func accumulate(
         width: Int, along axis: Int, into target: String, indent: String, storingIf condition: String? = nil
     ) throws -> String {
-        let innermost = kept.rank + reduced.rank - 1
+        let innermost = keptNest.rank + reducedNest.rank - 1
         var text = ""
         var names: [String] = []
         for (index, operand) in inputs.enumerated() {
@@ -224,7 +226,7 @@ struct ReductionLowering {
 
     /// The epilogue for the result in `total`, at positions `<name>_e` with `width` results along the innermost kept axis.
     private func epilogue(width: Int, indent: String) throws -> String {
-        let axis = kept.rank - 1
+        let axis = keptNest.rank - 1
         var text = ""
         var names = ["total"]
         let writer = ProgramText(program: group.epilogue, width: width)
@@ -248,7 +250,7 @@ struct ReductionLowering {
         return text
     }
 
-    private var keptIndices: [(axis: Int, index: String)] { (0..<kept.rank).map { ($0, "x\($0)") } }
+    private var keptIndices: [(axis: Int, index: String)] { (0..<keptNest.rank).map { ($0, "x\($0)") } }
 
     private func secondText(_ list: ParameterList) throws -> String {
         """
@@ -264,7 +266,7 @@ struct ReductionLowering {
                     \(merge("total", "next"))
                 }
         \(round("total", indent: "        "))
-        \(decode("result", kept.extents, to: "x", innermost: nil))
+        \(decode("result", keptNest.extents, to: "x", innermost: nil))
         \(try epilogue(width: 1, indent: "        "))
             }
         }
@@ -280,9 +282,10 @@ struct ReductionLowering {
 
     /// The share of one segment of the blocks, and the bounds `j .. stop` of block `block` on the innermost axis.
     private var segmentBounds: String {
-        let inner = "n\(kept.rank + reduced.rank - 1)"
+        let inner = "n\(keptNest.rank + reducedNest.rank - 1)"
         let outer =
-            reduced.rank == 1 ? "1" : (0..<reduced.rank - 1).map { "n\(kept.rank + $0)" }.joined(separator: " * ")
+            reducedNest.rank == 1
+            ? "1" : (0..<reducedNest.rank - 1).map { "n\(keptNest.rank + $0)" }.joined(separator: " * ")
         return """
             const int perRow = (\(inner) + \(Self.blockLength - 1)) / \(Self.blockLength);
             const int blocks = perRow * (\(outer));
@@ -290,16 +293,16 @@ struct ReductionLowering {
     }
 
     private func blockPositions(_ indent: String, keptNames: Bool) -> String {
-        let inner = "n\(kept.rank + reduced.rank - 1)"
+        let inner = "n\(keptNest.rank + reducedNest.rank - 1)"
         var text = """
                     const int row = block / perRow;
                     int j = (block - row * perRow) * \(Self.blockLength);
                     const int stop = min(j + \(Self.blockLength), \(inner));
-            \(decode("row", Array(reduced.extents.dropLast()), to: "x", innermost: nil, first: kept.rank))
+            \(decode("row", Array(reducedNest.extents.dropLast()), to: "x", innermost: nil, first: keptNest.rank))
 
             """
         for operand in inputs + stored {
-            text += basePosition(operand, axes: kept.rank + reduced.rank - 1, indent: indent)
+            text += basePosition(operand, axes: keptNest.rank + reducedNest.rank - 1, indent: indent)
         }
         return text
     }
@@ -329,7 +332,7 @@ struct ReductionLowering {
 
     /// A work-item takes whole rows: sixteen running sums, a tree over them, and the tail of each block beside.
     private func cpuRowText(_ list: ParameterList, twoStage: Bool) throws -> String {
-        let axis = kept.rank + reduced.rank - 1
+        let axis = keptNest.rank + reducedNest.rank - 1
         let vector = !ProgramText.usesRandom(group.prologue)
         return """
             __kernel __attribute__((reqd_work_group_size(1, 1, 1)))
@@ -339,7 +342,7 @@ struct ReductionLowering {
                 const int share = (results + (int)get_num_groups(0) - 1) / (int)get_num_groups(0);
                 const int last = min(results, (int)(get_group_id(0) + 1) * share);
                 for (int result = get_group_id(0) * share; result < last; result++) {
-            \(decode("result", kept.extents, to: "x", innermost: nil))
+            \(decode("result", keptNest.extents, to: "x", innermost: nil))
             \(declare("sums", 16, indent: "        "))
             \(declare("tail", indent: "        "))
                     for (int block = firstBlock; block < lastBlock; block++) {
@@ -369,8 +372,8 @@ struct ReductionLowering {
                 \(type(1)) lanes[16];
                 vstore16(sums, 0, lanes);
         \(hasRests ? "        float lanes_rest[16];\n        vstore16(sums_rest, 0, lanes_rest);" : "")
-                for (int apart = 8; apart > 0; apart >>= 1) {
-                    for (int lane = 0; lane < apart; lane++) { \(merge("lanes[lane]", "lanes[lane + apart]")) }
+                for (int distance = 8; distance > 0; distance >>= 1) {
+                    for (int lane = 0; lane < distance; lane++) { \(merge("lanes[lane]", "lanes[lane + distance]")) }
                 }
                 \(type(1)) total = lanes[0];
         \(hasRests ? "        float total_rest = lanes_rest[0];" : "")
@@ -379,7 +382,7 @@ struct ReductionLowering {
 
     /// A work-item takes sixteen neighbouring results and walks the reduced axes in order.
     private func cpuColumnText(_ list: ParameterList, twoStage: Bool) throws -> String {
-        let axis = kept.rank - 1
+        let axis = keptNest.rank - 1
         let vector = !ProgramText.usesRandom(group.prologue) && !ProgramText.usesRandom(group.epilogue)
         func loop(width: Int) throws -> String {
             """
@@ -407,7 +410,7 @@ struct ReductionLowering {
                 const int last = min(results, (int)(get_group_id(0) + 1) * share);
                 int result = get_group_id(0) * share;
                 while (result < last) {
-            \(decode("result", kept.extents, to: "x", innermost: nil))
+            \(decode("result", keptNest.extents, to: "x", innermost: nil))
             \(vector ? """
                     if (result + 16 <= last && x\(axis) + 16 <= n\(axis)) \(try loop(width: 16))
                     else
@@ -422,7 +425,7 @@ struct ReductionLowering {
     /// A work-group takes some neighbouring results; its work-items share the reduced elements and meet in a tree.
     private func gpuText(_ list: ParameterList, twoStage: Bool) throws -> String {
         let (lanes, sharers) = shape
-        let innermost = kept.rank + reduced.rank - 1
+        let innermost = keptNest.rank + reducedNest.rank - 1
         var text = """
             __kernel __attribute__((reqd_work_group_size(\(lanes), \(sharers), 1)))
             void KERNEL(\(list.declaration)) {
@@ -433,13 +436,13 @@ struct ReductionLowering {
                 const int lane = get_local_id(0), sharer = get_local_id(1);
                 const int wanted = get_group_id(0) * \(lanes) + lane;
                 const int result = min(wanted, results - 1);
-            \(decode("result", kept.extents, to: "x", innermost: nil))
+            \(decode("result", keptNest.extents, to: "x", innermost: nil))
             \(declare("part", indent: "    "))
                 for (int block = firstBlock; block < lastBlock; block++) {
                     const int row = block / perRow;
                     const int start = (block - row * perRow) * \(Self.blockLength);
                     const int stop = min(start + \(Self.blockLength), n\(innermost));
-            \(decode("row", Array(reduced.extents.dropLast()), to: "x", innermost: nil, first: kept.rank))
+            \(decode("row", Array(reducedNest.extents.dropLast()), to: "x", innermost: nil, first: keptNest.rank))
 
             """
         for operand in inputs + stored { text += basePosition(operand, axes: innermost, indent: "        ") }
@@ -450,10 +453,10 @@ struct ReductionLowering {
                 }
                 shared[sharer * \(lanes) + lane] = part;
             \(hasRests ? "    shared_rest[sharer * \(lanes) + lane] = part_rest;" : "")
-                for (int apart = \(sharers / 2); apart > 0; apart >>= 1) {
+                for (int distance = \(sharers / 2); distance > 0; distance >>= 1) {
                     barrier(CLK_LOCAL_MEM_FENCE);
-                    if (sharer < apart) {
-                        const int low = sharer * \(lanes) + lane, high = (sharer + apart) * \(lanes) + lane;
+                    if (sharer < distance) {
+                        const int low = sharer * \(lanes) + lane, high = (sharer + distance) * \(lanes) + lane;
                         \(merge("shared[low]", "shared[high]"))
                     }
                 }

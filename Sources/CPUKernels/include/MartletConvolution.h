@@ -61,7 +61,7 @@ typedef struct {
 } martlet_convolution_pass;
 
 typedef struct {
-    martlet_level level;
+    martlet_isa isa;
     int32_t isWeightGradient, isDouble;
     /// Axes that the convolution has; those behind are of extent one.
     int32_t rank;
@@ -121,7 +121,7 @@ typedef struct {
 } martlet_convolution;
 
 /// Channels that a block may have, at most: of a result, or of a weight gradient.
-int32_t martlet_convolution_block_rows(martlet_level level, int32_t is_weight_gradient);
+int32_t martlet_convolution_block_rows(martlet_isa isa, int32_t is_weight_gradient);
 
 /// Chooses the blocking; `copied` and `direct` have room for every step. Blocks depend on the number of threads, results do
 /// not.

@@ -66,7 +66,7 @@ typedef void (*martlet_kernel)(
 /// The kernel of a function whose operands (the values, for a select) are of type `from` and whose result is of type `to`;
 /// NULL where there is none.
 martlet_kernel _Nullable martlet_find_kernel(
-    martlet_level level, martlet_function function, martlet_element from, martlet_element to);
+    martlet_isa isa, martlet_function function, martlet_element from, martlet_element to);
 
 typedef struct {
     /// NULL for a register that a later instruction writes beside its own.
@@ -139,7 +139,7 @@ typedef struct {
     /// `workBytes` of scratch memory for each worker.
     char *_Nonnull work;
     int64_t workBytes;
-    martlet_level level;
+    martlet_isa isa;
 } martlet_context;
 
 void martlet_nest_run(const martlet_nest *_Nonnull nest, const martlet_context *_Nonnull context);

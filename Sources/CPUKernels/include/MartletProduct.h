@@ -18,19 +18,19 @@ typedef struct martlet_mask martlet_mask;
 
 /// A mask by degrees, to be set by `martlet_mask_set_degrees`. NULL when memory is short.
 martlet_mask *_Nullable martlet_mask_create_degrees(
-    martlet_level level, martlet_role role, int64_t inputs, int64_t outputs, int32_t strict);
+    martlet_isa isa, martlet_role role, int64_t inputs, int64_t outputs, int32_t strict);
 /// Sorts both sides and derives what is live: input i of output o where input[i] <= output[o], or < if strict. Does nothing
 /// when the degrees are those of the last call.
 void martlet_mask_set_degrees(
     martlet_mask *_Nonnull mask, const int32_t *_Nonnull input, const int32_t *_Nonnull output);
 /// Any 0/1 matrix, one bit an element, rows of 64-bit words.
 martlet_mask *_Nullable martlet_mask_create_matrix(
-    martlet_level level, martlet_role role, int64_t inputs, int64_t outputs, const uint64_t *_Nonnull bits,
+    martlet_isa isa, martlet_role role, int64_t inputs, int64_t outputs, const uint64_t *_Nonnull bits,
     int64_t words_per_row);
 /// A mask by constant degrees: sorted, or as it lies where tiles find hardly more to do than if it were sorted (runs of ascending
 /// or descending degrees).
 martlet_mask *_Nullable martlet_mask_create_constant(
-    martlet_level level, martlet_role role, int64_t inputs, int64_t outputs, const int32_t *_Nonnull input,
+    martlet_isa isa, martlet_role role, int64_t inputs, int64_t outputs, const int32_t *_Nonnull input,
     const int32_t *_Nonnull output, int32_t strict);
 void martlet_mask_destroy(martlet_mask *_Nonnull mask);
 
@@ -41,11 +41,11 @@ typedef struct {
     martlet_operand a, b;
     int32_t batchRank;
     int64_t batchExtents[MARTLET_MAXIMUM_RANK];
-    martlet_level level;
+    martlet_isa isa;
     martlet_mask *_Nullable mask;
     martlet_role role;
     /// Dead elements of the outputs need not be written.
-    int32_t settled;
+    int32_t deadStayZero;
     /// The values that hold degrees, or -1.
     int32_t inputDegrees, outputDegrees;
     const martlet_program *_Nullable epilogue;
@@ -53,10 +53,10 @@ typedef struct {
     const martlet_operand *_Nullable inputs;
     const martlet_operand *_Nullable outputs;
     /// Whether b changes from run to run only where the caller says so. The plan keeps it where b is packed for all workers: then the
-    /// caller provides `kept`, of `keptBytes`, and says before each run whether b lies in it as it is now.
-    int32_t keepsB, isKept;
-    float *_Nullable kept;
-    int64_t keptBytes;
+    /// caller provides `packedB`, of `packedBBytes`, and says before each run whether b lies in it as it is now.
+    int32_t keepsPackedB, packedBIsCurrent;
+    float *_Nullable packedB;
+    int64_t packedBBytes;
     /// Chosen by `martlet_product_plan`.
     int64_t rowBlock, columnBlock, depthBlock;
     /// Whether panels are packed once for all workers, and whether an operand is read, or the

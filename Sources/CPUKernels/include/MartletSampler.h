@@ -92,7 +92,7 @@ typedef struct {
     /// Bytes of work space for each thread of the pool.
     int64_t workBytes;
     char *_Nonnull work;
-    martlet_level level;
+    martlet_isa isa;
 } martlet_sampler;
 
 enum {

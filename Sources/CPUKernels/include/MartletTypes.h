@@ -1,4 +1,4 @@
-// Element types, vector levels and operands.
+// Element types, instruction sets and operands.
 #pragma once
 
 #include <stdint.h>
@@ -12,15 +12,16 @@ typedef enum {
     MARTLET_ELEMENT_COUNT,
 } martlet_element;
 
+/// Instruction sets (ISA), narrowest vectors first.
 typedef enum {
     MARTLET_PORTABLE,
     MARTLET_AVX2,
     MARTLET_AVX512,
-    MARTLET_LEVEL_COUNT,
-} martlet_level;
+    MARTLET_ISA_COUNT,
+} martlet_isa;
 
-/// The widest vectors that this processor and this build have.
-martlet_level martlet_best_level(void);
+/// The one with the widest vectors that this processor and this build have.
+martlet_isa martlet_best_isa(void);
 
 /// Where an operand's elements come from, in place of the number of a value.
 enum {

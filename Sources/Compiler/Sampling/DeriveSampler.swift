@@ -4,7 +4,7 @@ extension SamplingProgram {
     /// Derives the incremental program from the dependency rules.
     ///
     /// - Parameters:
-    ///   - variable: the placeholder that stands for what is drawn, `[.batch, ..]`.
+    ///   - variable: the placeholder that stands for the variables that are drawn, `[.batch, ..]`.
     ///   - drawn: the new value of every variable, a function of earlier variables, of the same shape and type.
     ///   - order: the groups in which variables are drawn.
     ///   - outputs: tensors that are handed back beside the variable (logits, say), batch first.
@@ -12,8 +12,9 @@ extension SamplingProgram {
     /// Where an operation has no incremental form (a user's own kernel that the draw goes through), or an example cannot be drawn
     /// without the others (a mean over the batch), the program is one of `fullPasses`.
     ///
-    /// - Throws: `DependencyLeak` if a variable's value would be computed from itself or a later one, as far as is known (degrees
-    ///   have to be constants); `SamplingError` if what is drawn does not fit the variable; `GraphError` if the graph is invalid.
+    /// - Throws: `DependencyLeak` if a variable's value may be computed from itself or a later one (a mask whose
+    ///   degrees are not constants counts as full); `SamplingError` if `drawn` does not fit the variable; `GraphError`
+    ///   if the graph is invalid.
     public init(variable: Tensor, drawn: Tensor, order: Order, outputs: [Tensor] = []) throws {
         guard variable.type == drawn.type else {
             throw SamplingError(description: "what is drawn is \(drawn.type), the variable \(variable.type)")
@@ -41,15 +42,15 @@ extension SamplingProgram {
     }
 }
 
-/// The part of a tensor that one piece of work computes: some channels (the axis behind the batch) at every position of the
-/// axes behind them; or every element as a position of its own.
+/// The part of a tensor that one piece of work computes. Of a tensor `[batch, channels, positions..]` it may be a range
+/// of channels at every position; of any tensor it may be everything, each element being a position of its own.
 struct SamplerLayout {
-    /// Of one example, the batch axis included.
+    /// The tensor's shape for a batch of one example.
     let shape: [Int]
     let channels: Range<Int>
     let isSplit: Bool
 
-    /// Every element a position.
+    /// All of a tensor, each element a position.
     init(_ shape: Shape) {
         self.shape = shape.resolved(batch: 1)
         channels = 0..<1
@@ -62,13 +63,13 @@ struct SamplerLayout {
         isSplit = true
     }
 
-    /// Whether the axis behind the batch can be told from positions.
+    /// Whether a shape is `[batch, channels, positions..]`.
     static func splits(_ shape: Shape) -> Bool { shape.rank >= 3 && shape[0] == .batch }
 
     var positionAxes: Range<Int> { isSplit ? 2..<shape.count : 0..<shape.count }
     var positionCount: Int { positionAxes.reduce(1) { $0 * shape[$1] } }
 
-    /// Where elements lie in something that is indexed by the shape's axes.
+    /// Where the layout's elements lie in memory with this offset and these strides along the shape's axes.
     func table(offset: Int, strides: [Int]) -> SamplingProgram.Table {
         let channel = isSplit ? strides[1] : 0
         return SamplingProgram.Table(
@@ -77,7 +78,7 @@ struct SamplerLayout {
                 strides: positionAxes.map { strides[$0] }), channelStride: channel)
     }
 
-    /// Where elements lie in a tensor of this shape.
+    /// Where the layout's elements lie in a contiguous tensor.
     var target: SamplingProgram.Table { table(offset: 0, strides: Shape(shape).strides.map(\.coefficient)) }
 }
 
@@ -90,17 +91,18 @@ struct SamplerBuilder {
     let dependencies: Dependencies
     let levels: [Tensor: [Int32]]
     let needed: [Tensor: [Bool]]
-    /// One for each group; one more, in which nothing is drawn, where an output reads what is drawn last.
+    /// A step for each group of variables, and a last one without any where an output reads the variables of the last
+    /// group.
     private let stepCount: Int
     /// Whether there are convolutions: without them loops over channels gain nothing.
     private let hasChannels: Bool
-    /// The clusters that read a tensor's memory.
+    /// The clusters that read each tensor from memory.
     private let readers: [Tensor: Set<Int>]
     private var values: [SamplingProgram.Value] = []
     private var valueOf: [Tensor: Int] = [:]
     private var works: [SamplingProgram.Work] = []
-    /// Tensors that their own cluster reads from memory, where what is known of them is there from the start.
-    private var apart = Set<Tensor>()
+    /// Elementwise tensors that their own cluster reads from memory instead of computing them again (`materialize`).
+    private var materialized = Set<Tensor>()
 
     init(variable: Tensor, drawn: Tensor, order: Order, outputs: [Tensor]) throws {
         self.variable = variable
@@ -122,7 +124,7 @@ struct SamplerBuilder {
         let variableValue = value(variable)
         for cluster in ClusterOrder(fusion).clusters { try emit(cluster) }
         let groups = order.groups
-        // What no work writes has no value yet.
+        // A tensor that no work writes, such as an output that is an input, has no value yet.
         let drawnValue = value(drawn)
         let handedBack = outputs.map {
             SamplingProgram.Output(value: value($0), exampleShape: Array($0.shape.resolved(batch: 1).dropFirst()))
@@ -161,7 +163,7 @@ struct SamplerBuilder {
             SamplingProgram.Value(
                 count: tensor.shape.count.resolved(batch: 1), element: tensor.elementType,
                 isShared: !tensor.shape.isBatched,
-                storage: storage, known: tensor == variable ? nil : dependencies.facts(tensor),
+                storage: storage, known: tensor == variable ? nil : dependencies.knownValues(tensor),
                 label: tensor.placeholder?.label ?? tensor.node.operation.name))
         valueOf[tensor] = values.count - 1
         return values.count - 1
@@ -193,16 +195,17 @@ struct SamplerBuilder {
 
     /// The layouts that cover the channels of some tensors of one shape, each of channels that become computable together.
     /// - Parameters:
-    ///   - kinds: further numbers by which channels differ.
-    ///   - result: the tensor that channels are moved to, and the channel there that takes the first one; they may differ
-    ///     there in what is read, where here all are.
+    ///   - kinds: a number for each channel; channels of different numbers belong to different layouts.
+    ///   - result: the tensor that the channels are moved to (by a concatenation, say), and its channel that takes the
+    ///     first of them. Channels that differ there belong to different layouts, even if they do not differ here.
     private func layouts(
         _ tensors: [Tensor], kinds: [Int]? = nil, movedTo result: (tensor: Tensor, channel: Int)? = nil
     ) -> [SamplerLayout] {
         let shape = tensors[0].shape
         guard hasChannels, SamplerLayout.splits(shape) else { return [SamplerLayout(shape)] }
         let channels = shape[1].coefficient
-        // Whether channel c of a tensor differs from the one in front of it.
+        // Whether channel c of a tensor differs from channel c - 1 in its levels, in what is needed of it, or in what
+        // is known.
         func differs(_ tensor: Tensor, _ c: Int) -> Bool {
             let width = dependencies.count(tensor) / tensor.shape[1].coefficient
             func differs<T: Equatable>(_ array: [T]?) -> Bool {
@@ -210,7 +213,8 @@ struct SamplerBuilder {
                 for p in c * width..<(c + 1) * width where array[p] != array[p - width] { return true }
                 return false
             }
-            return differs(levels[tensor]) || differs(needed[tensor]) || differs(dependencies.facts(tensor)?.isKnown)
+            return differs(levels[tensor]) || differs(needed[tensor])
+                || differs(dependencies.knownValues(tensor)?.isKnown)
         }
         let starts = (0..<channels).filter { c in
             c == 0 || kinds.map { $0[c] != $0[c - 1] } == true || tensors.contains { differs($0, c) }
@@ -240,8 +244,8 @@ struct SamplerBuilder {
             return
         }
         let read = cluster.nodes.map { Tensor($0) }.filter { isRead($0, outside: cluster) }
-        findApart(cluster.nodes, results: read)
-        let stored = cluster.nodes.map { Tensor($0) }.filter { read.contains($0) || apart.contains($0) }
+        materialize(cluster.nodes, results: read)
+        let stored = cluster.nodes.map { Tensor($0) }.filter { read.contains($0) || materialized.contains($0) }
         guard let anchor = cluster.anchor else {
             for tensor in stored {
                 for layout in layouts([tensor]) { emitElementwise(tensor, cluster, anchor: nil, layout) }
@@ -256,31 +260,38 @@ struct SamplerBuilder {
         }
     }
 
-    /// Finds the nodes that are known where they read what is drawn later than a result that is computed from them, or what is
-    /// never computed, such as a variable times zero: computing them again there would read what is not there.
-    private mutating func findApart(_ nodes: [Node], results: [Tensor]) {
+    /// Adds the nodes of a cluster to `materialized` that its results cannot compute again when they are computed.
+    ///
+    /// As a rule a result computes the nodes in front of it again, in registers. Let `h = x * m` be such a node and
+    /// `m[5]` be zero: `h[5]` is known to be zero, so a result that reads `h[5]` may be computed before `x[5]` is
+    /// drawn. Computing `h[5]` again would read `x[5]` too early. So h is stored, and its known elements lie in memory
+    /// from the start.
+    ///
+    /// - Parameter results: the tensors of the cluster that are stored in any case.
+    private mutating func materialize(_ nodes: [Node], results: [Tensor]) {
         var results = results
         var isComplete = false
         while !isComplete {
             isComplete = true
-            for node in nodes where !apart.contains(Tensor(node)) {
-                guard let facts = dependencies.facts(Tensor(node)) else { continue }
-                let isAbsent = node.inputs.contains { input in
+            for node in nodes where !materialized.contains(Tensor(node)) {
+                guard let isKnown = dependencies.knownValues(Tensor(node))?.isKnown else { continue }
+                let readsTooEarly = node.inputs.contains { input in
                     guard case .tensor(let base) = fusion.view(input).base,
                         base == variable || !(base.node.operation is Placeholder || base.node.operation is Constant)
                     else { return false }
-                    let (late, own, isRead) = (levels[input], dependencies.facts(input)?.isKnown, needed[input])
+                    let (inputLevels, isComputed) = (levels[input], needed[input])
+                    let isInputKnown = dependencies.knownValues(input)?.isKnown
                     return results.contains { result in
                         guard result != Tensor(node) else { return false }
-                        let (level, known) = (levels[result], dependencies.facts(result)?.isKnown)
-                        return facts.isKnown.indices.contains { e in
-                            facts.isKnown[e] && known?[e] != true && own?[e] != true
-                                && (isRead?[e] != true || late?[e] ?? -1 > level?[e] ?? -1)
+                        let (resultLevels, isResultKnown) = (levels[result], dependencies.knownValues(result)?.isKnown)
+                        return isKnown.indices.contains { e in
+                            isKnown[e] && isResultKnown?[e] != true && isInputKnown?[e] != true
+                                && (isComputed?[e] != true || inputLevels?[e] ?? -1 > resultLevels?[e] ?? -1)
                         }
                     }
                 }
-                if isAbsent {
-                    apart.insert(Tensor(node))
+                if readsTooEarly {
+                    materialized.insert(Tensor(node))
                     results.append(Tensor(node))
                     isComplete = false
                 }
@@ -288,12 +299,12 @@ struct SamplerBuilder {
         }
     }
 
-    /// An anchor that computes, with the elementwise tensors behind it.
+    /// Adds the work of a product, convolution or reduction, with the elementwise tensors behind it.
     private mutating func emit(_ anchor: Node, _ stored: [Tensor], _ cluster: Cluster) throws {
         let result = Tensor(anchor)
         let all = (isRead(result, outside: cluster) ? [result] : []) + stored
         // The epilogue joins its anchor where both can be computed at the same step.
-        let together = all.allSatisfy { dependencies.facts($0) == nil && levels[$0] == levels[result] }
+        let together = all.allSatisfy { dependencies.knownValues($0) == nil && levels[$0] == levels[result] }
         let kinds = try channelKinds(anchor)
         let isWhole = kinds == nil && !(anchor.operation is Graph.Reduction)
         let prepared = try (anchor.operation as? Graph.Reduction).map { try prepare($0, anchor, cluster) }
@@ -313,6 +324,8 @@ struct SamplerBuilder {
         }
     }
 
+    /// Brings a tensor into a program: as a constant, computed again, or read from memory.
+    /// - Parameter internals: whether elementwise tensors of the cluster itself are computed again.
     mutating func supply(
         _ tensor: Tensor, _ builder: inout SamplerProgramBuilder, _ cluster: Cluster, internals: Bool,
         _ layout: SamplerLayout
@@ -322,7 +335,7 @@ struct SamplerBuilder {
             builder.addConstant(tensor, scalar)
         } else if tensor.node.operation is Elementwise,
             tensor.node.isCounted
-                || (internals && fusion.home[tensor] === cluster && !apart.contains(tensor))
+                || (internals && fusion.home[tensor] === cluster && !materialized.contains(tensor))
         {
             for input in tensor.node.inputs { supply(input, &builder, cluster, internals: internals, layout) }
             builder.add(tensor.node)
@@ -336,7 +349,7 @@ struct SamplerBuilder {
     ) {
         var builder = SamplerProgramBuilder()
         if let anchor { builder.addOperand(anchor, operand(anchor, layout)) }
-        if apart.contains(tensor) {
+        if materialized.contains(tensor) {
             for input in tensor.node.inputs { supply(input, &builder, cluster, internals: true, layout) }
             builder.add(tensor.node)
         } else {
@@ -345,20 +358,20 @@ struct SamplerBuilder {
         append(.none, builder.operands, builder.program([tensor]), [tensor], cluster, layout)
     }
 
-    /// What is computed without reading memory is written for whoever wants to find it there.
+    /// Writes a tensor that is computed from positions and constants alone, for readers that have to find it in memory.
     mutating func emitCounted(_ tensor: Tensor, _ cluster: Cluster) {
         for layout in layouts([tensor]) { emitElementwise(tensor, cluster, anchor: nil, layout) }
     }
 
-    /// The elementwise tensors in front of a reduction become work of their own: each element is computed once, when it can
-    /// be.
+    /// The elementwise tensors in front of a reduction become work of their own, so that each element is computed once,
+    /// at the first step at which it can be.
     mutating func emitPrologue(of input: Tensor, _ cluster: Cluster) {
-        findApart(cluster.prologue, results: [input])
-        for tensor in cluster.prologue.map({ Tensor($0) }) where tensor == input || apart.contains(tensor) {
+        materialize(cluster.prologue, results: [input])
+        for tensor in cluster.prologue.map({ Tensor($0) }) where tensor == input || materialized.contains(tensor) {
             for layout in layouts([tensor]) {
                 var builder = SamplerProgramBuilder()
                 for node in cluster.prologue {
-                    if Tensor(node) != tensor, apart.contains(Tensor(node)) {
+                    if Tensor(node) != tensor, materialized.contains(Tensor(node)) {
                         builder.addOperand(Tensor(node), operand(Tensor(node), layout))
                     } else {
                         for input in node.inputs { supply(input, &builder, cluster, internals: false, layout) }
@@ -371,15 +384,15 @@ struct SamplerBuilder {
         }
     }
 
-    /// Adds a piece of work on every element of `tensors` within the layout that the draw needs. At a position all channels of
-    /// the layout are alike: the first speaks for them.
+    /// Adds a piece of work on every element of `tensors` within the layout that the draw needs. All channels of a
+    /// layout become computable at the same step, which is that of the first.
     /// - Parameter target: where the positions are written, if not at their own places.
     private mutating func append(
         _ anchor: SamplingProgram.Anchor, _ operands: [SamplingProgram.Operand], _ program: Program,
         _ tensors: [Tensor], _ cluster: Cluster, _ layout: SamplerLayout, target: SamplingProgram.Table? = nil
     ) {
         let target = target ?? layout.target
-        let analyses = tensors.map { (levels[$0], needed[$0], dependencies.facts($0)?.isKnown) }
+        let analyses = tensors.map { (levels[$0], needed[$0], dependencies.knownValues($0)?.isKnown) }
         var bySteps = [[Int32]](repeating: [], count: stepCount)
         for (p, place) in target.positions.enumerated() {
             let place = Int(place)
@@ -441,7 +454,7 @@ struct SamplerBuilder {
         }
     }
 
-    /// A gather whose indices are constants moves elements.
+    /// A gather moves elements; only where its indices are constants does it have an incremental form.
     private mutating func emit(_ gather: Gather, _ anchor: Node, _ cluster: Cluster) throws {
         guard case .table(let table)? = dependencies.relations(Tensor(anchor)).first else {
             throw unsupported(anchor)

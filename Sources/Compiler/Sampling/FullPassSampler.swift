@@ -3,14 +3,14 @@ import Graph
 extension SamplingProgram {
     /// The usual loop: one pass through the whole network for each group.
     public struct FullPasses: Sendable {
-        /// Hands back what is drawn and the outputs.
+        /// Computes the new values of all variables, and the outputs.
         public var schedule: Schedule
         public var variable: String
-        /// Why there is no incremental program; nil where none was wanted.
+        /// Why there is no incremental program; nil where none was asked for.
         public var reason: String?
     }
 
-    /// A program of full passes, which draws what the incremental one draws.
+    /// A program of full passes. It draws the same numbers as the incremental program.
     ///
     /// - Parameter reason: why it takes the incremental one's place, if it does.
     /// - Throws: `GraphError` if the graph is invalid.
@@ -29,7 +29,7 @@ extension SamplingProgram {
         fullPasses = FullPasses(schedule: try compile([drawn] + outputs), variable: name, reason: reason)
     }
 
-    /// The names of what is fed at every draw.
+    /// The names of the inputs that are fed at every draw.
     public var inputNames: Set<String> {
         guard let fullPasses else {
             return Set(values.compactMap { if case .input(let name) = $0.storage { name } else { nil } })
@@ -78,7 +78,7 @@ public final class FullPassSampler: SamplingExecutable {
                 }
             }
         }
-        // What is handed back may read what was drawn last.
+        // The outputs may read the variables that were drawn last.
         return [x] + (program.outputs.isEmpty ? [] : try pass().dropFirst())
     }
 }

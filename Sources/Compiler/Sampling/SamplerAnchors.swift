@@ -3,11 +3,12 @@ import Graph
 // What a sampler computes element by element: products, convolutions and reductions.
 
 extension SamplerBuilder {
-    /// For operations whose channels are told from positions: numbers by which output channels differ in what they read.
-    /// Nil for those that are taken element by element.
+    /// For a convolution a number for each channel of the result, equal for channels that read the same channels at
+    /// every tap; nil for the other operations, whose results are computed element by element.
     func channelKinds(_ node: Node) throws -> [Int]? {
         guard let convolution = node.operation as? Convolution, convolution.role != .weightGradient else { return nil }
-        // Rows that are taken for examples have no positions of their own.
+        // A convolution that takes rows for examples (its first axis is `8*batch`, say) has no positions of one
+        // example.
         guard SamplerLayout.splits(node.types[0].shape) else { throw unsupported(node) }
         let geometry = try convolution.geometry(node.inputs.map(\.type))
         let isForward = convolution.role == .forward
@@ -65,7 +66,7 @@ extension SamplerBuilder {
         let (m, k, n) = (shapes[0][shapes[0].count - 2], shapes[0].last!, shapes[1].last!)
         let count = dependencies.count(Tensor(node))
         let outer = count / (m * n)
-        // Columns of the right operand as lines of their own.
+        // The places of the right operand's elements, column by column.
         let columns = (0..<outer).flatMap { r in
             (0..<n).flatMap { j in (0..<k).map { y.table.positions[(r * k + $0) * n + j] } }
         }
@@ -73,16 +74,16 @@ extension SamplerBuilder {
             let b = affine(columns, lines: outer * n, length: k),
             case .value(let left) = x.source, case .value(let right) = y.source
         else { throw unsupported(node) }
-        // What is structurally zero on either side is not visited.
-        let facts = (dependencies.facts(node.inputs[0]), dependencies.facts(node.inputs[1]))
+        // Terms with a factor that is known to be zero are left out.
+        let known = (dependencies.knownValues(node.inputs[0]), dependencies.knownValues(node.inputs[1]))
         var rows = [[segment(0, k, a.stride, b.stride)]]
         var row = [Int32](repeating: 0, count: count)
-        if facts.0 != nil || facts.1 != nil {
+        if known.0 != nil || known.1 != nil {
             rows = []
             for e in 0..<count {
                 let (r, i, j) = (e / (m * n), e / n % m, e % n)
                 var live: [Range<Int>] = []
-                for t in 0..<k where facts.0?[(r * m + i) * k + t] != 0 && facts.1?[(r * k + t) * n + j] != 0 {
+                for t in 0..<k where known.0?[(r * m + i) * k + t] != 0 && known.1?[(r * k + t) * n + j] != 0 {
                     if let last = live.last, last.upperBound == t {
                         live[live.count - 1] = last.lowerBound..<t + 1
                     } else {
@@ -150,7 +151,7 @@ extension SamplerBuilder {
             }
             return result
         }
-        // From one read channel to the next.
+        // The strides from one channel that is read to the next.
         let (aStride, bStride) = (xStrides[1], isForward ? wStrides[1] : wStrides[0])
         var (rows, row, bases): ([[SamplingProgram.Segment]], [Int32], [Int32]) = ([], [], [])
         var known: [[SamplingProgram.Segment]: Int32] = [:]
@@ -182,25 +183,26 @@ extension SamplerBuilder {
                 rows: rows, row: row))
     }
 
-    /// A reduction whose input lies ready.
+    /// A reduction and where its input lies in memory.
     struct PreparedReduction {
         let kind: ReductionGroup.Kind
         let value: Int
         let offset: Int
-        /// Of the input's axes that are kept, one for each axis of the result.
-        let kept: [Int]
+        /// The input's strides along the axes that are kept, one for each axis of the result.
+        let keptStrides: [Int]
         let offsets: [Int32]
 
         func anchor(_ layout: SamplerLayout) -> SamplingProgram.Anchor {
             .reduction(
                 SamplingProgram.Reduction(
-                    kind: kind, value: value, base: layout.table(offset: offset, strides: kept), offsets: offsets))
+                    kind: kind, value: value, base: layout.table(offset: offset, strides: keptStrides), offsets: offsets
+                ))
         }
     }
 
     mutating func prepare(_ reduction: Graph.Reduction, _ node: Node, _ cluster: Cluster) throws -> PreparedReduction {
         let input = node.inputs[0]
-        // The devices' samplers add floats.
+        // The devices' samplers reduce floating-point numbers only.
         guard input.elementType.isFloatingPoint else { throw unsupported(node, of: input.elementType) }
         let shape = input.shape.resolved(batch: 1)
         var (offset, strides) = (0, Shape(shape).strides.map(\.coefficient))
@@ -217,7 +219,7 @@ extension SamplerBuilder {
         }
         return PreparedReduction(
             kind: ReductionGroup.Kind(rawValue: reduction.kind.rawValue) ?? .sum, value: value(base), offset: offset,
-            kept: shape.indices.filter { !reduction.axes.contains($0) }.map { strides[$0] },
+            keptStrides: shape.indices.filter { !reduction.axes.contains($0) }.map { strides[$0] },
             offsets: affinePositions(
                 reduction.axes.map { shape[$0] }, offset: 0, strides: reduction.axes.map { strides[$0] }))
     }

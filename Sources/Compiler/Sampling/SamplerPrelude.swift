@@ -1,13 +1,13 @@
 import Graph
 
-/// Takes what is the same for every example and every step (normalised weights, inverted matrices) out of a sampler's graph:
-/// it is computed once before a draw by an ordinary program.
+/// Takes the tensors that are the same for every example and every step (normalised weights, inverted matrices) out of
+/// a sampler's graph. An ordinary program computes them once before a draw.
 struct SamplerPrelude {
     private(set) var values: [(name: String, tensor: Tensor)] = []
     private var placeholders: [Tensor: Tensor] = [:]
     private var replaced: [Tensor: Tensor] = [:]
 
-    /// The tensors with placeholders in the place of what was taken out.
+    /// The given tensors, computed from placeholders in the place of the tensors that were taken out.
     mutating func hoist(from tensors: [Tensor]) -> [Tensor] {
         for node in topologicalOrder(tensors) {
             let isBatched = node.types.contains { $0.shape.isBatched }
@@ -21,8 +21,8 @@ struct SamplerPrelude {
         return tensors.map { replaced[$0] ?? $0 }
     }
 
-    /// Replaces what a tensor is computed from, if it is computed at all: through movement, which costs nothing, down to the
-    /// operation behind it.
+    /// Puts a placeholder in the place of the operation that computes a tensor, if one does. Movement between the
+    /// operation and the tensor (the transpose of an inverted matrix, say) costs nothing and stays in the graph.
     private mutating func takeOut(_ tensor: Tensor) {
         var path: [Tensor] = []
         var base = tensor

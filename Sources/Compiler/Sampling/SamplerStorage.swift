@@ -62,7 +62,7 @@ extension SamplingProgram {
                 firstWrite: [Int32](repeating: -1, count: positions), lastUse: [Int32](repeating: -1, count: positions)
             )
         }
-        // The positions that one part of the works touches, step by step.
+        // Notes the steps at which a work reads or writes the positions of a value that one of its tables names.
         func visit(_ value: Int, _ work: Work, _ table: [Int32], _ offsets: (Int) -> [Int32], writes: Bool) {
             guard let positions = shapes[value]?.positions, var life = lives.removeValue(forKey: value) else { return }
             for step in 0..<stepCount {
@@ -102,10 +102,14 @@ extension SamplingProgram {
 }
 
 extension SamplingProgram.Storage {
-    /// Positions that works write take the slots of a ring in the order in which they are written: as many as are written
-    /// from a position's own step until its last use. What is there from the start has slots of its own.
+    /// Positions that works write take the slots of a ring (0, 1, .., ring - 1, 0, ..) in the order in which they are
+    /// written. The ring has as many slots as positions are written, at most, from a position's own step until its last
+    /// use. The other positions have slots of their own, behind the ring.
+    ///
+    /// - Parameter isWhole: whether every position keeps a slot of its own, because the value is handed back.
     init(
-        _ shape: (channels: Int, positions: Int), _ life: SamplingProgram.Lifetimes, _ known: Facts?, isWhole: Bool
+        _ shape: (channels: Int, positions: Int), _ life: SamplingProgram.Lifetimes, _ known: KnownValues?,
+        isWhole: Bool
     ) {
         let (channels, positions) = shape
         self.channels = channels
@@ -138,9 +142,9 @@ extension SamplingProgram.Storage {
     }
 }
 
-extension Facts {
-    fileprivate func moved(_ storage: SamplingProgram.Storage) -> Facts {
-        var result = Facts(
+extension KnownValues {
+    fileprivate func moved(_ storage: SamplingProgram.Storage) -> KnownValues {
+        var result = KnownValues(
             isKnown: [Bool](repeating: false, count: storage.slotCount * storage.channels),
             values: [Double](repeating: 0, count: storage.slotCount * storage.channels))
         for e in isKnown.indices where isKnown[e] {
@@ -153,7 +157,7 @@ extension Facts {
 }
 
 extension SamplingProgram.Work {
-    /// Every way in which the work walks over a value from an element that a table names.
+    /// The values that the work touches, each with the strides at which it walks on from an element that a table names.
     fileprivate var accesses: [(value: Int, strides: [Int])] {
         var result: [(Int, [Int])] = []
         let stride = { (table: SamplingProgram.Table) in channels > 1 ? [table.channelStride] : [] }
@@ -172,7 +176,7 @@ extension SamplingProgram.Work {
         return result
     }
 
-    /// Follows values to their new places.
+    /// Changes the work's tables to the new places of the values.
     fileprivate mutating func move(_ storage: [Int: SamplingProgram.Storage]) {
         func moved(_ table: SamplingProgram.Table, _ s: SamplingProgram.Storage) -> SamplingProgram.Table {
             var positions = [Int32](repeating: 0, count: table.positions.count)
@@ -206,8 +210,8 @@ extension SamplingProgram.Work {
 }
 
 extension SamplingProgram.SumOfProducts {
-    /// The segments of a position lie at other distances where the ring of a value begins anew: such positions have rows of
-    /// their own.
+    /// Changes bases and segments to the new places. A position whose segments lie on both sides of the ring's end
+    /// finds them at other distances than other positions do, and gets a row of its own.
     fileprivate mutating func move(
         _ aStorage: SamplingProgram.Storage?, _ bStorage: SamplingProgram.Storage?, _ order: [Int32]
     ) {

@@ -1,7 +1,7 @@
 import Graph
 
-/// Runs a sampling program in double precision: the oracle of the backends' samplers. Everything that has not been drawn or
-/// computed is NaN, so that nothing can be read too early unnoticed.
+/// Runs a sampling program in double precision: the oracle of the backends' samplers. Elements that have not been drawn
+/// or computed yet are NaN, so that no step can read one too early unnoticed.
 public struct SamplingInterpreter {
     public let program: SamplingProgram
     public let batch: Int

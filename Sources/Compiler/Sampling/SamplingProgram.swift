@@ -1,7 +1,8 @@
 import Graph
 
-/// The incremental program of a sampler: at step t the variables of group t are drawn, and of everything between the
-/// variables and the draw only what they made newly computable is computed, once.
+/// The incremental program of a sampler: at step t the variables of group t are drawn. Each element of the tensors
+/// between the variables and the draw is computed once, at the first step at which all variables that it reads have
+/// been drawn.
 ///
 /// Examples never read one another, so every value that varies with the example is laid out `[element, batch]` and any
 /// slice of the batch can run the whole program on its own, without waiting for the others. What does not vary with the
@@ -14,7 +15,7 @@ public struct SamplingProgram: Sendable {
             case state(String)
             case constant(HostArray)
             case temporary
-            /// What is being drawn.
+            /// The variables, which are drawn step by step.
             case variable
         }
 
@@ -24,7 +25,7 @@ public struct SamplingProgram: Sendable {
         public var isShared: Bool
         public var storage: Storage
         /// Elements of a temporary that are there from the start, because they never vary; no work writes them.
-        public var known: Facts?
+        public var known: KnownValues?
         public var label: String
     }
 
@@ -103,7 +104,8 @@ public struct SamplingProgram: Sendable {
         public var order: [Int32]
         public var stepStart: [Int32]
 
-        /// About as many multiply-adds for one example at a position, by which backends tell long works from short ones.
+        /// An estimate of the multiply-adds for one example at a position; backends tell long works from short ones by
+        /// it.
         public var cost: Int {
             // An elementwise function costs a few multiply-adds.
             let elementwise = channels * (2 + 4 * program.instructions.count)
@@ -115,14 +117,16 @@ public struct SamplingProgram: Sendable {
         public func positions(step: Int) -> ArraySlice<Int32> { order[Int(stepStart[step])..<Int(stepStart[step + 1])] }
     }
 
-    /// What is the same for every example and every step, computed once before a draw and fed under these names.
+    /// Tensors that are the same for every example and every step, computed once before a draw and fed under these
+    /// names.
     public var prelude: [(name: String, tensor: Tensor)] = []
     public var values: [Value]
     /// Run in this order within a step.
     public var works: [Work]
-    /// The value that holds the variable, which is also what is handed back.
+    /// The value that holds the variables, which is also handed back.
     public var variable: Int
-    /// The value that holds what is drawn: after the works of step t, `variable[v] = drawn[v]` for `v` in group t.
+    /// The value that holds the variables' new values: after the works of step t, `variable[v] = drawn[v]` for `v` in
+    /// group t.
     public var drawn: Int
     /// The variables of each step.
     public var groups: [[Int32]]
@@ -157,7 +161,7 @@ public struct SamplingProgram: Sendable {
 }
 
 extension SamplingProgram {
-    /// What is fed to a draw, with what the prelude computes.
+    /// The arrays that are fed to a draw, and those that the prelude computes from them.
     /// - Parameter executable: computes the prelude's tensors.
     public func preluded(_ feeds: [String: HostArray], by executable: (any Executable)?) throws -> [String: HostArray] {
         guard let executable else { return feeds }

@@ -1,10 +1,10 @@
 import Graph
 
 extension SamplingProgram {
-    /// The incremental program is that of one example, run in as many lanes as there are examples: it must not matter how many
-    /// others there are, and none may read another.
+    /// Refuses tensors in which an example reads another one, or the number of examples: the incremental program is
+    /// that of one example, run in as many lanes as there are examples.
     ///
-    /// - Throws: the reason why some tensors cannot be computed so.
+    /// - Throws: `SamplingError` that names the operation.
     static func refuseJoinedExamples(_ tensors: [Tensor]) throws {
         let nodes = topologicalOrder(tensors)
         func error(_ node: Node, _ what: String) -> SamplingError {
@@ -24,7 +24,7 @@ extension SamplingProgram {
                 throw error(node, "joins the examples of a batch")
             }
         }
-        // Of what is left only a reshape can mix them: [batch, 6] may be read as [6, batch].
+        // Of the remaining operations only a reshape can mix examples: [batch, 6] may be read as [6, batch].
         func run(_ tensor: Tensor) -> Extent { tensor.shape.dimensions.drop(while: \.isStatic).reduce(1, *) }
         guard nodes.contains(where: { $0.operation is Reshape && run($0.inputs[0]) != run(Tensor($0)) }) else { return }
         let pair = try Dependencies(tensors, batch: 2)

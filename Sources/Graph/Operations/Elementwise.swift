@@ -28,14 +28,16 @@ public struct Elementwise: Operation, Hashable {
     }
 
     public func relations(_ context: RelationContext) -> [Relation] {
-        guard context.facts.contains(where: { $0 != nil }) else { return context.inputs.map { _ in .same } }
-        let own = facts(context)
+        guard context.knownValues.contains(where: { $0 != nil }) else { return context.inputs.map { _ in .same } }
+        let own = knownValues(context)
         return context.inputs.indices.map { operand in
-            if own == nil, context.facts[operand] == nil, function != .select { return .same }
-            if context.facts[operand]?.isConstant == true { return .none }
+            if own == nil, context.knownValues[operand] == nil, function != .select { return .same }
+            if context.knownValues[operand]?.isConstant == true { return .none }
             var reads = [Int32](repeating: -1, count: context.outputCount)
-            for e in reads.indices where own?[e] == nil && context.facts[operand]?[e] == nil {
-                if case .select = function, let condition = context.facts[0]?[e], operand != (condition != 0 ? 1 : 2) {
+            for e in reads.indices where own?[e] == nil && context.knownValues[operand]?[e] == nil {
+                if case .select = function, let condition = context.knownValues[0]?[e],
+                    operand != (condition != 0 ? 1 : 2)
+                {
                     continue
                 }
                 reads[e] = Int32(e)
@@ -44,18 +46,20 @@ public struct Elementwise: Operation, Hashable {
         }
     }
 
-    public func facts(_ context: RelationContext) -> Facts? {
+    public func knownValues(_ context: RelationContext) -> KnownValues? {
         // Most functions are known where all operands are.
-        guard context.facts.contains(where: { $0 != nil }), function.isAbsorbing || !context.facts.contains(nil) else {
+        guard context.knownValues.contains(where: { $0 != nil }),
+            function.isAbsorbing || !context.knownValues.contains(nil)
+        else {
             return nil
         }
         let type = context.inputs[0].elementType
-        var result = Facts(
+        var result = KnownValues(
             isKnown: [Bool](repeating: false, count: context.outputCount),
             values: [Double](repeating: 0, count: context.outputCount))
-        var operands = [Double?](repeating: nil, count: context.facts.count)
+        var operands = [Double?](repeating: nil, count: context.knownValues.count)
         for e in 0..<context.outputCount {
-            for k in operands.indices { operands[k] = context.facts[k]?[e] }
+            for k in operands.indices { operands[k] = context.knownValues[k]?[e] }
             if let value = function.known(operands, type) {
                 result.isKnown[e] = true
                 result.values[e] = value

@@ -28,10 +28,10 @@ public struct Gather: Operation, Hashable {
     public func relations(_ context: RelationContext) -> [Relation] {
         let (outer, n, inner, count) = Self.extents(context.inputShapes[0], context.inputShapes[1], axis)
         let read: Relation
-        if let facts = context.facts[1], facts.isConstant {
+        if let known = context.knownValues[1], known.isConstant {
             read = .table(
                 (0..<outer * count * inner).map { e in
-                    let index = Swift.max(0, Swift.min(n - 1, Int(facts.values[e / inner % count])))
+                    let index = Swift.max(0, Swift.min(n - 1, Int(known.values[e / inner % count])))
                     return Int32((e / (inner * count) * n + index) * inner + e % inner)
                 })
         } else {

@@ -11,17 +11,17 @@ extension MovementOperation {
 
     public func relations(_ context: RelationContext) -> [Relation] {
         var table = sources(inputShape: context.inputShapes[0], outputShape: context.outputShape)
-        if let facts = context.facts[0] {
-            for e in table.indices where table[e] >= 0 && facts.isKnown[Int(table[e])] { table[e] = -1 }
+        if let known = context.knownValues[0] {
+            for e in table.indices where table[e] >= 0 && known.isKnown[Int(table[e])] { table[e] = -1 }
         }
         return [.table(table)]
     }
 
-    public func facts(_ context: RelationContext) -> Facts? {
-        let input = context.facts[0]
+    public func knownValues(_ context: RelationContext) -> KnownValues? {
+        let input = context.knownValues[0]
         if input == nil, !(self is Pad) { return nil }
         let table = sources(inputShape: context.inputShapes[0], outputShape: context.outputShape)
-        return Facts(
+        return KnownValues(
             isKnown: table.map { $0 < 0 || input?.isKnown[Int($0)] ?? false },
             values: table.map { $0 < 0 ? fill : input?.values[Int($0)] ?? 0 }
         ).simplified
@@ -294,9 +294,9 @@ public struct Concatenate: Operation, Hashable {
     public func relations(_ context: RelationContext) -> [Relation] {
         let shape = context.outputShape
         var start = 0
-        return zip(context.inputShapes, context.facts).map { input, facts in
+        return zip(context.inputShapes, context.knownValues).map { input, known in
             defer { start += input[axis] }
-            guard let facts else {
+            guard let known else {
                 // One row of the operand for each of its own rows, whatever the size.
                 return .rows(
                     outer: shape[..<axis].reduce(1, *),
@@ -307,23 +307,23 @@ public struct Concatenate: Operation, Hashable {
             var table = [Int32](repeating: -1, count: context.outputCount)
             let strides = rowMajorStrides(shape)
             let targets = affinePositions(input, offset: start * strides[axis], strides: strides)
-            for (source, target) in targets.enumerated() where !facts.isKnown[source] {
+            for (source, target) in targets.enumerated() where !known.isKnown[source] {
                 table[Int(target)] = Int32(source)
             }
             return .table(table)
         }
     }
 
-    public func facts(_ context: RelationContext) -> Facts? {
-        guard context.facts.contains(where: { $0 != nil }) else { return nil }
-        var result = Facts(
+    public func knownValues(_ context: RelationContext) -> KnownValues? {
+        guard context.knownValues.contains(where: { $0 != nil }) else { return nil }
+        var result = KnownValues(
             isKnown: [Bool](repeating: false, count: context.outputCount),
             values: [Double](repeating: 0, count: context.outputCount))
-        for (targets, facts) in zip(targets(context.inputShapes, context.outputShape), context.facts) {
-            guard let facts else { continue }
+        for (targets, known) in zip(targets(context.inputShapes, context.outputShape), context.knownValues) {
+            guard let known else { continue }
             for (source, target) in targets.enumerated() {
-                result.isKnown[Int(target)] = facts.isKnown[source]
-                result.values[Int(target)] = facts.values[source]
+                result.isKnown[Int(target)] = known.isKnown[source]
+                result.values[Int(target)] = known.values[source]
             }
         }
         return result.simplified

@@ -18,11 +18,11 @@ public struct MatrixProduct: Operation, Hashable {
 
     public func relations(_ context: RelationContext) -> [Relation] {
         let (m, n, k, outer) = extents(context.inputShapes)
-        let (a, b) = (context.facts[0], context.facts[1])
-        func isZero(_ facts: Facts?, _ element: Int) -> Bool { facts?[element] == 0 }
+        let (a, b) = (context.knownValues[0], context.knownValues[1])
+        func isZero(_ known: KnownValues?, _ element: Int) -> Bool { known?[element] == 0 }
         // Without structural zeros, an element reads a whole row of a and a whole column of b.
-        func line(_ facts: Facts?, _ position: Int, _ line: Int) -> Int32 {
-            facts?.isKnown[position] == true ? -1 : Int32(line)
+        func line(_ known: KnownValues?, _ position: Int, _ line: Int) -> Int32 {
+            known?.isKnown[position] == true ? -1 : Int32(line)
         }
         var result: [Relation] = []
         if let b, b.values.contains(where: { $0 == 0 }) {

@@ -20,35 +20,35 @@ public struct Reduction: Operation, Hashable {
 
     /// For each input element, the output element that it is reduced into.
     private func targets(_ inputShape: [Int]) -> [Int32] {
-        let kept = inputShape.indices.filter { !axes.contains($0) }
-        let keptStrides = rowMajorStrides(kept.map { inputShape[$0] })
+        let keptAxes = inputShape.indices.filter { !axes.contains($0) }
+        let keptStrides = rowMajorStrides(keptAxes.map { inputShape[$0] })
         var strides = [Int](repeating: 0, count: inputShape.count)
-        for (position, axis) in kept.enumerated() { strides[axis] = keptStrides[position] }
+        for (position, axis) in keptAxes.enumerated() { strides[axis] = keptStrides[position] }
         return affinePositions(inputShape, offset: 0, strides: strides)
     }
 
     public func relations(_ context: RelationContext) -> [Relation] {
         var lines = targets(context.inputShapes[0])
-        if let facts = context.facts[0] {
+        if let known = context.knownValues[0] {
             // A constant term of a reduction depends on nothing.
-            for i in lines.indices where facts.isKnown[i] { lines[i] = -1 }
+            for i in lines.indices where known.isKnown[i] { lines[i] = -1 }
         }
         let count = context.outputCount
         return [.lines(input: lines, output: (0..<Int32(count)).map { $0 }, count: count)]
     }
 
-    public func facts(_ context: RelationContext) -> Facts? {
+    public func knownValues(_ context: RelationContext) -> KnownValues? {
         // Over examples it depends on how many there are.
-        guard let facts = context.facts[0], axes.allSatisfy({ context.inputs[0].shape[$0].isStatic }) else {
+        guard let known = context.knownValues[0], axes.allSatisfy({ context.inputs[0].shape[$0].isStatic }) else {
             return nil
         }
         let type = context.inputs[0].elementType
-        var result = Facts(
+        var result = KnownValues(
             isKnown: [Bool](repeating: true, count: context.outputCount),
             values: [Double](repeating: initial, count: context.outputCount))
         for (i, target) in targets(context.inputShapes[0]).enumerated() {
-            if facts.isKnown[i] {
-                result.values[Int(target)] = combine(result.values[Int(target)], facts.values[i], type)
+            if known.isKnown[i] {
+                result.values[Int(target)] = combine(result.values[Int(target)], known.values[i], type)
             } else {
                 result.isKnown[Int(target)] = false
             }

@@ -106,10 +106,10 @@ public struct Scan: Operation {
         )
         let variables = carried.map { carries[$0] } + sliced.map { slices[$0] } + captured.map { captures[$0] }
         guard var g = try? Graph.gradients(of: objective, with: variables) else { return inputs.map { _ in objective } }
-        let kept = outputs.indices.filter { outputs[$0].isWorthKeeping }
+        let worthKeeping = outputs.indices.filter { outputs[$0].isWorthKeeping }
         g = replacing(
             Dictionary(
-                kept.map { (outputs[$0], slice(results[carries.count + $0], outputs[$0].type)) },
+                worthKeeping.map { (outputs[$0], slice(results[carries.count + $0], outputs[$0].type)) },
                 uniquingKeysWith: { first, _ in first }), in: g)
         for (place, i) in carried.enumerated() {
             // Second derivatives read the carries before each step.

@@ -32,7 +32,7 @@ public struct Constant: Operation, Hashable {
     }
     public func gradients(inputs: [Tensor], outputs: [Tensor], outputGradients: [Tensor?]) -> [Tensor?] { [] }
     public func relations(_ context: RelationContext) -> [Relation] { [] }
-    public func facts(_ context: RelationContext) -> Facts? { Facts(constants: array.doubles) }
+    public func knownValues(_ context: RelationContext) -> KnownValues? { KnownValues(constants: array.doubles) }
     public func evaluate(_ inputs: [Values], outputs: inout [Values], elements: [Int]?, context: EvaluationContext) {
         outputs[0].elements = array.doubles
     }
@@ -55,10 +55,10 @@ public struct Position: Operation, Hashable {
     public func outputTypes(for inputs: [TensorType]) throws(GraphError) -> [TensorType] { [TensorType(shape, .int32)] }
     public func gradients(inputs: [Tensor], outputs: [Tensor], outputGradients: [Tensor?]) -> [Tensor?] { [] }
     public func relations(_ context: RelationContext) -> [Relation] { [] }
-    public func facts(_ context: RelationContext) -> Facts? {
+    public func knownValues(_ context: RelationContext) -> KnownValues? {
         // What is known holds for every example of batches of any size.
         let countsExamples = zip(shape.dimensions, strides).contains { !$0.isStatic && $1 != 0 }
-        return offset.isStatic && !countsExamples ? Facts(constants: positions(batch: context.batch)) : nil
+        return offset.isStatic && !countsExamples ? KnownValues(constants: positions(batch: context.batch)) : nil
     }
     public func evaluate(_ inputs: [Values], outputs: inout [Values], elements: [Int]?, context: EvaluationContext) {
         outputs[0].elements = positions(batch: context.batch)

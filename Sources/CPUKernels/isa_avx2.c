@@ -15,6 +15,6 @@
 #include "lane_kernels.h"
 #include "convolution_kernels.h"
 
-const martlet_level_functions martlet_avx2_functions = LEVEL_FUNCTIONS;
+const martlet_isa_functions martlet_avx2_functions = ISA_FUNCTIONS;
 #pragma clang attribute pop
 #endif

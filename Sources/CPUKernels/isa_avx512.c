@@ -17,6 +17,6 @@
 #include "lane_kernels.h"
 #include "convolution_kernels.h"
 
-const martlet_level_functions martlet_avx512_functions = LEVEL_FUNCTIONS;
+const martlet_isa_functions martlet_avx512_functions = ISA_FUNCTIONS;
 #pragma clang attribute pop
 #endif

@@ -14,4 +14,4 @@
 #include "lane_kernels.h"
 #include "convolution_kernels.h"
 
-const martlet_level_functions martlet_portable_functions = LEVEL_FUNCTIONS;
+const martlet_isa_functions martlet_portable_functions = ISA_FUNCTIONS;

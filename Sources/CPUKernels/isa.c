@@ -1,6 +1,6 @@
 #include "kernels.h"
 
-martlet_level martlet_best_level(void) {
+martlet_isa martlet_best_isa(void) {
 #if defined(__x86_64__)
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
@@ -12,10 +12,10 @@ martlet_level martlet_best_level(void) {
     return MARTLET_PORTABLE;
 }
 
-const martlet_level_functions *martlet_level_table(martlet_level level) {
+const martlet_isa_functions *martlet_isa_table(martlet_isa isa) {
 #if defined(__x86_64__)
-    if (level == MARTLET_AVX512) return &martlet_avx512_functions;
-    if (level == MARTLET_AVX2) return &martlet_avx2_functions;
+    if (isa == MARTLET_AVX512) return &martlet_avx512_functions;
+    if (isa == MARTLET_AVX2) return &martlet_avx2_functions;
 #endif
     return &martlet_portable_functions;
 }
