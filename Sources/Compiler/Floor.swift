@@ -32,7 +32,7 @@ public struct StepWork: Hashable, Sendable, Codable {
     /// Temporaries that fit the cache move no bytes, nor does what happens inside a loop.
     ///
     /// - Parameters:
-    ///   - outputs, updates, maskedStates: as `compile` was given them. Of maskedStates states (masked weights and their moments) only live
+    ///   - outputs, updates, maskedStates: as `compile` was given them. Of masked states (masked weights and their moments) only live
     ///     elements are moved.
     ///   - schedule: what `compile` made of them.
     ///   - batch: how many examples a step has.

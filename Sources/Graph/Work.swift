@@ -64,7 +64,8 @@ public struct Contraction: Sendable {
 /// What is computed from weights alone (the inverse of a 1x1 convolution's matrix) is not work of an example and is left out. Equal
 /// applications count once, since they are computed once. The uses of one parameter make one entry, where the first of them stands;
 /// so do products without a parameter that one line of the source made. The body of a scan counts once for each step, the body of an
-/// iteration, of which only the running program knows how often it runs, once.
+/// iteration, of which only the running program knows how often it runs, once. A sum, or a running sum, of an example's values times a
+/// parameter's is a product of matrices in other words, and counts as one: `(x * weight).sum(axes: [1])`.
 ///
 /// - Parameter batch: how many examples the batch holds; counts of one example if not given.
 public func contractions(of outputs: [Tensor], batch: Int = 1) -> [Contraction] {
@@ -75,7 +76,9 @@ public func contractions(of outputs: [Tensor], batch: Int = 1) -> [Contraction] 
     var result: [Contraction] = []
     var places: [Key: Int] = [:]
     for application in applications(of: outputs) where application.isOfExamples {
-        guard let work = application.multiplyAdds(batch: batch) else { continue }
+        guard let work = application.multiplyAdds(batch: batch) ?? application.summedProducts(batch: batch) else {
+            continue
+        }
         let found = application.contraction(work)
         let key: Key? =
             if let label = found.weight?.placeholder?.label { .weight(label) } else {
@@ -100,6 +103,8 @@ package struct Application {
     package let times: Int
     /// For each operand whether it is computed from examples.
     package let readsExamples: [Bool]
+    /// Of a sum of products of an example's values and a parameter's: the product.
+    fileprivate let product: (node: Node, readsExamples: [Bool])?
 
     /// Whether a run does it for the examples it is given, and not once for all.
     package var isOfExamples: Bool {
@@ -111,7 +116,13 @@ package struct Application {
         node.operation.multiplyAdds(node.inputs.map(\.type), node.types, batch: batch).map { $0 * times }
     }
 
+    /// The multiply-adds of a sum of products.
+    fileprivate func summedProducts(batch: Int) -> Work? {
+        product.map { Work($0.node.types[0].shape.count.resolved(batch: batch)) * times }
+    }
+
     fileprivate func contraction(_ work: Work) -> Contraction {
+        let (node, readsExamples) = (product?.node ?? node, product?.readsExamples ?? readsExamples)
         var result = Contraction(
             operation: node.operation.name, weight: nil, shape: [], work: work, uses: 1, location: node.location,
             degrees: nil)
@@ -190,9 +201,24 @@ private struct ApplicationWalk {
                 let isRead = node.types.indices.map { read.contains(Tensor(node, $0)) }
                 visit(loop.body(inputs, isRead: isRead), times: times * loop.repetitions)
             } else {
-                found.append(Application(node: node, times: times, readsExamples: reads))
+                found.append(
+                    Application(
+                        node: node, times: times, readsExamples: reads, product: summedProduct(node.operation, inputs)))
             }
         }
+    }
+
+    /// The product that a sum adds up, where one factor is of examples and the other made of parameters.
+    private func summedProduct(_ operation: any Operation, _ inputs: [Tensor]) -> (node: Node, readsExamples: [Bool])? {
+        guard (operation as? Reduction)?.kind == .sum || operation is CumulativeSum, let node = inputs.first?.node,
+            (node.operation as? Elementwise)?.function == .multiply
+        else { return nil }
+        let factors = node.inputs.map { first[$0] ?? $0 }
+        let reads = factors.map { ofExamples.contains(ObjectIdentifier($0.node)) }
+        guard reads[0] != reads[1],
+            topologicalOrder([factors[reads[0] ? 1 : 0]]).contains(where: { Tensor($0).placeholder?.role == .state })
+        else { return nil }
+        return (node, reads)
     }
 
     private func isExample(_ node: Node) -> Bool {

@@ -145,7 +145,8 @@ public enum Bench {
     }
 
     /// Measures the rates right behind the step, as a shared machine is another one a minute later.
-    private static func addFloor(to row: inout Row, _ program: TrainingProgram, _ batch: Int, _ device: any Device) throws
+    private static func addFloor(to row: inout Row, _ program: TrainingProgram, _ batch: Int, _ device: any Device)
+        throws
     {
         let rates = try FloorRates.measure(on: device)
         let work = program.work(batch: batch, cacheBytes: FloorRates.sharedCacheBytes ?? 32 << 20)

@@ -42,7 +42,8 @@ struct BenchCommand: ParsableCommand {
         }
         for workload in chosen {
             for activity in workload.activities where wanted.contains(activity) {
-                let row = try Bench.run(workload, activity, device: device, seconds: seconds, settings: settings, withFloor: floor)
+                let row = try Bench.run(
+                    workload, activity, device: device, seconds: seconds, settings: settings, withFloor: floor)
                 if json {
                     try printJSON(row)
                 } else {

@@ -54,7 +54,8 @@ struct NewCommand: ParsableCommand {
             )
         }
         guard Files.exists("\(folder)/Package.swift"), let whole = Self.absolute(folder) else {
-            throw UsageError("--martlet \(folder): expected the folder of a clone of Martlet, which holds Package.swift")
+            throw UsageError(
+                "--martlet \(folder): expected the folder of a clone of Martlet, which holds Package.swift")
         }
         return (".package(path: \"\(quoted(whole))\")", whole.split(separator: "/").last.map(String.init) ?? whole)
     }

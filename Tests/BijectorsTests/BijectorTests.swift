@@ -85,8 +85,9 @@ let bijectorCases: [BijectorCase] = {
                     count == 5 ? shuffled : .sequence([2, 0, 1]), transformer, hidden: [9, 8], activation: .tanh)
             })
         list.append(
-            BijectorCase(name: "inverse autoregressive, \(name)", shape: [count], features: 2, condition: condition * 10)
-            {
+            BijectorCase(
+                name: "inverse autoregressive, \(name)", shape: [count], features: 2, condition: condition * 10
+            ) {
                 Inverted(
                     Autoregressive(.natural(count), transformer, hidden: [9], features: 2, activation: .tanh))
             })
@@ -116,7 +117,7 @@ let bijectorCases: [BijectorCase] = {
                 as: element)
         ]
         if test.features > 0 {
-            feeds["context"] = HostArray(
+            feeds["features"] = HostArray(
                 Values(shape: [batch, test.features], elements: numbers(batch * test.features, seed: seed + 1)),
                 as: element)
         }
@@ -124,7 +125,7 @@ let bijectorCases: [BijectorCase] = {
     }
 
     private func pass(_ test: BijectorCase, _ element: ElementType) -> Context {
-        Context(features: test.features > 0 ? .input("context", [.batch, Extent(test.features)], element) : nil)
+        Context(features: test.features > 0 ? .input("features", [.batch, Extent(test.features)], element) : nil)
     }
 
     /// |x - inverse(forward(x))| is at most 64 units in the last place times the condition number, in both types, and the
@@ -247,7 +248,7 @@ let bijectorCases: [BijectorCase] = {
     /// What a bijector says of its Jacobian holds for its graph.
     @Test(arguments: bijectorCases) func structureIsProved(_ test: BijectorCase) throws {
         let bijector = test.make()
-        let context = test.features > 0 ? Tensor.input("context", [.batch, Extent(test.features)]) : nil
+        let context = test.features > 0 ? Tensor.input("features", [.batch, Extent(test.features)]) : nil
         let proofs = try bijector.proveStructure(test.exampleShape, features: context)
         if test.name.contains("coupling") || test.name.contains("autoregressive") { #expect(proofs.count == 1) }
         #expect(!bijector.structure.description.isEmpty)

@@ -88,7 +88,8 @@ import Testing
             batch: 64)
         let x = Tensor.input("x", flow.shape)
         let forward = try device.load(
-            compile([flow.bijector.forward(x, Context()).value, flow.logProbability(x)]), maximumBatch: 512, states: states
+            compile([flow.bijector.forward(x, Context()).value, flow.logProbability(x)]), maximumBatch: 512,
+            states: states
         )
         let given = HostArray(rows(outliers, variables: d, 4096..<4096 + 512), shape: [512, d])
         let found = try forward.run(["x": .host(given)], batch: 512)

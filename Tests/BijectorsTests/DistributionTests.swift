@@ -111,7 +111,10 @@ import Testing
         var bound = bindings(normal)
         bound["x"] = Values(shape: [1, 2], elements: [0.3, -1.2])
         let found = try Interpreter(batch: 1, bound).run(normal.logProbability(.input("x", [.batch, 2]))).elements[0]
-        let (m, l, d) = (bound["mean"]!.elements, bound["lower"]!.elements[2], bound["logDiagonal"]!.elements)
+        let (m, l, d) = (
+            bound[normal.mean.label]!.elements, bound[normal.lower.label]!.elements[2],
+            bound[normal.logDiagonal.label]!.elements
+        )
         let first = (0.3 - m[0]) / Math.exp(d[0])
         let second = (-1.2 - m[1] - l * first) / Math.exp(d[1])
         let expected: Double = -0.5 * (first * first + second * second) - d[0] - d[1] - 2 * halfLogTwoPi

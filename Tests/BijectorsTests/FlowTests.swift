@@ -57,7 +57,9 @@ private func states(_ flow: Flow, _ device: any Device, noise: Double = 0.3) thr
     var result: [String: any DeviceBuffer] = [:]
     for (index, (name, parameter)) in flow.namedParameters().enumerated() {
         let moved = numbers(parameter.shape.reduce(1, *), seed: UInt64(index + 9)).map { Float($0 * noise) }
-        var values = zip(parameter.initialValue(named: name, seed: 4).floats, moved).map { parameter.isTrained ? $0 + $1 : $0 }
+        var values = zip(parameter.initialValue(named: name, seed: 4).floats, moved).map {
+            parameter.isTrained ? $0 + $1 : $0
+        }
         parameter.clearDead(&values)
         let buffer = try device.makeBuffer(byteCount: values.count * 4)
         try HostArray(values, shape: parameter.shape).withUnsafeBytes { try buffer.write($0) }
@@ -219,7 +221,9 @@ private func states(_ flow: Flow, _ device: any Device, noise: Double = 0.3) thr
                 try compile([glow.inverse(.input("z", [.batch, Extent(count)]), Context()).value])
             }
         }
-        #expect(throws: GraphError.self) { try compile([glow.forward(.input("x", [.batch, 1, 8, 8]), Context()).value]) }
+        #expect(throws: GraphError.self) {
+            try compile([glow.forward(.input("x", [.batch, 1, 8, 8]), Context()).value])
+        }
         let square = Tensor.input("x", [.batch, 2, 2])
         #expect(throws: GraphError.self) {
             try compile([Reshaped(from: [4], to: [2, 2]).forward(square, Context()).value])
@@ -408,7 +412,9 @@ private func states(_ flow: Flow, _ device: any Device, noise: Double = 0.3) thr
         let output = norm.forward(x, training).value
         #expect(training.updates.map(\.parameter.label) == [norm.runningMean.label, norm.runningVariance.label])
         var bound: [String: Values] = ["x": values]
-        for (name, parameter) in norm.namedParameters() { bound[parameter.label] = parameter.initialValue(named: name, seed: 1).values }
+        for (name, parameter) in norm.namedParameters() {
+            bound[parameter.label] = parameter.initialValue(named: name, seed: 1).values
+        }
         let trained = try Interpreter(batch: 50, bound).run([output] + training.updates.map(\.value))
         let normalized: Double = (0..<50).reduce(0.0) { $0 + trained[0].elements[$1 * 3] }
         #expect(abs(normalized) < 1e-9)

@@ -64,7 +64,8 @@ import Testing
     ) throws -> StepWork {
         StepWork(
             outputs, updates: updates, maskedStates: maskedStates,
-            schedule: try compile(outputs, updates: updates, maskedStates: maskedStates), batch: batch, cacheBytes: cacheBytes)
+            schedule: try compile(outputs, updates: updates, maskedStates: maskedStates), batch: batch,
+            cacheBytes: cacheBytes)
     }
 
     /// A masked layer and its gradient: live weights meet every row three times, less the gradient of x, which nobody asks for.

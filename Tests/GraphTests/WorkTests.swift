@@ -234,4 +234,16 @@ import Testing
     @Test func invalid() {
         #expect(contractions(of: [Tensor.input("x", [.batch, 3]).matmul(.state("w", [4, 4]))]).isEmpty)
     }
+
+    /// NADE's running sums, and its logits, are products with a parameter in other words; a norm's sum of squares is none.
+    @Test func sumsOfProducts() {
+        let x = Tensor.input("x", [.batch, 6])
+        let (w, v) = (Tensor.state("w", [4, 6]), Tensor.state("v", [4, 6]))
+        let sums = (x.reshaped([.batch, 1, 6]) * w).cumulativeSum(axis: 2, exclusive: true)
+        let logits = (sums.sigmoid() * v).sum(axes: [1])
+        let found = contractions(of: [logits])
+        #expect(found.map { $0.weight?.placeholder?.label } == ["w", "v"])
+        #expect(found.map(\.work) == [Work(24), Work(24)])
+        #expect(contractions(of: [x.squared().sum(axes: [1]), (x * 3).sum(axes: [1])]).isEmpty)
+    }
 }

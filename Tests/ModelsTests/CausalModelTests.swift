@@ -135,7 +135,9 @@ private func bindings(_ small: SmallModel, batch: Int) -> [String: Values] {
 @Suite struct CausalModelTests {
     @Test func everyModelLooksOnlyBackwards() throws {
         for small in try smallModels() {
-            #expect(throws: Never.self, "\(small.name)") { try small.model.proveAutoregressive(small.model.makeContext()) }
+            #expect(throws: Never.self, "\(small.name)") {
+                try small.model.proveAutoregressive(small.model.makeContext())
+            }
         }
     }
 
@@ -175,7 +177,8 @@ private func bindings(_ small: SmallModel, batch: Int) -> [String: Values] {
         let label = Context(label: .input("label", [.batch], .int32))
         for small in try smallModels() {
             #expect(
-                message(small.model).contains("expected the class of each example") == (small.model.conditions.classes != nil),
+                message(small.model).contains("expected the class of each example")
+                    == (small.model.conditions.classes != nil),
                 "\(small.name)")
             #expect(message(small.model, small.model.makeContext()) == "none", "\(small.name)")
         }

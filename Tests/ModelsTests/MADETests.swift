@@ -51,7 +51,8 @@ import Testing
         #expect(try model.proveAutoregressive().isSymbolic)
         for k in 0..<3 {
             let extra = model.feeds(step: k).mapValues { $0.values }
-            #expect(extra["degrees.0"]?.elements == sampler.order(model.cycle.map { k % $0 } ?? k).index.map { Double($0) })
+            #expect(
+                extra["degrees.0"]?.elements == sampler.order(model.cycle.map { k % $0 } ?? k).index.map { Double($0) })
             #expect(abs(try total(model, levels: 2, extra: extra) - 1) < 1e-9)
         }
     }

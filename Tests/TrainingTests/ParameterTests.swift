@@ -57,7 +57,8 @@ private struct TwoFlows: Module {
     @Test func formerNamesAreRead() {
         let names = FormerNames(["bijector.layers.0.weight", "base.layers.0.weight", "dequantization.bijector.bias"])
         let file = [
-            "bijector.layers.0.weight": 1, "layers.0.weight": 2, "bijector.bias": 3, "optimizer.layers.0.weight.first": 4,
+            "bijector.layers.0.weight": 1, "layers.0.weight": 2, "bijector.bias": 3,
+            "optimizer.layers.0.weight.first": 4,
             "best.bijector.bias": 5, "average.bijector.layers.0.weight": 6,
         ]
         #expect(

@@ -176,7 +176,8 @@ private func settings(
         let run = try Run(configuration, examples: ExampleShape([data.variableCount]), device: device)
         try run.initialize()
         let before = -Estimate(try run.logProbability(data.valid)).mean
-        let trainer = try Trainer(run, train: data[.train], valid: data[.valid], folder: RunFolder(try temporaryFolder()))
+        let trainer = try Trainer(
+            run, train: data[.train], valid: data[.valid], folder: RunFolder(try temporaryFolder()))
         try trainer.start()
         _ = try trainer.train()
         #expect(trainer.bestValidation < before - 0.5, "\(optimizer.name)")
@@ -191,7 +192,8 @@ private func settings(
                 $0.optimizer = .sgd
             }, examples: ExampleShape([data.variableCount]), device: device)
         try run.initialize()
-        let trainer = try Trainer(run, train: data[.train], valid: data[.valid], folder: RunFolder(try temporaryFolder()))
+        let trainer = try Trainer(
+            run, train: data[.train], valid: data[.valid], folder: RunFolder(try temporaryFolder()))
         try trainer.start()
         let error = #expect(throws: NonFiniteError.self) { try trainer.train() }
         #expect(error?.description.contains("first produced by") == true)
@@ -208,7 +210,8 @@ private func settings(
         #expect(try (run.model as? MADE)?.proveAutoregressive().isSymbolic == true)
         try run.initialize()
         let before = -Estimate(try run.logProbability(data.valid)).mean
-        let trainer = try Trainer(run, train: data[.train], valid: data[.valid], folder: RunFolder(try temporaryFolder()))
+        let trainer = try Trainer(
+            run, train: data[.train], valid: data[.valid], folder: RunFolder(try temporaryFolder()))
         try trainer.start()
         _ = try trainer.train()
         #expect(trainer.bestValidation < before - 0.5)
