@@ -1,7 +1,7 @@
 # `make run` and `make test` each work as the first command on a fresh Debian or Ubuntu with Swift 6.3 or later.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
-.PHONY: all run test sanitize bench docs format lint bundle check-kernels packages clean
+.PHONY: all run test walkthrough sanitize bench docs format lint bundle check-kernels packages clean
 
 PACKAGES := ocl-icd-opencl-dev opencl-headers pocl-opencl-icd libpng-dev libzip-dev zlib1g-dev liblzma-dev pkg-config
 BUILD := swift build -c release
@@ -18,6 +18,10 @@ run: all
 test: packages
 	swift build --build-tests -c release -Xswiftc -enable-testing
 	swift test --skip-build -c release -Xswiftc -enable-testing --no-parallel
+
+# What README.md and docs/ say, done as a new user would; after `make test`, whose program it takes.
+walkthrough: packages
+	Scripts/walkthrough.sh
 
 # The tests under the sanitizers of addresses and of threads, each in a build of its own. Optimised, because the double-precision
 # oracles of a debug build would take hours.
@@ -43,10 +47,10 @@ docs: all
 	Scripts/check-docs.sh
 
 format:
-	swift format --in-place --recursive --parallel Sources Tests experiments Package.swift
+	swift format --in-place --recursive --parallel Sources Tests experiments benchmarks/Workloads.swift Package.swift
 
 lint:
-	swift format lint --strict --recursive --parallel Sources Tests experiments Package.swift
+	swift format lint --strict --recursive --parallel Sources Tests experiments benchmarks/Workloads.swift Package.swift
 
 clean:
 	rm -rf .build bundle

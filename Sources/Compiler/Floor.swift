@@ -121,10 +121,10 @@ extension Group {
         case .elementwise(let g):
             return (elements([(g.inputs, g.iteration)], []), elements([(g.outputs, g.iteration)], []))
         case .reduction(let g):
-            let all = g.kept + g.reduced
+            let all = g.keptExtents + g.reducedExtents
             return (
-                elements([(g.inputs, all), (g.epilogueInputs, g.kept)], []),
-                elements([(g.stored, all), (g.outputs, g.kept)], [])
+                elements([(g.inputs, all), (g.epilogueInputs, g.keptExtents)], []),
+                elements([(g.stored, all), (g.outputs, g.keptExtents)], [])
             )
         case .product(let g):
             let degrees = g.mask?.runtimeDegrees.map { [$0.input, $0.output] } ?? []

@@ -46,8 +46,8 @@ extension Tensor {
 }
 
 /// Binary variables; the parameter is the logit. log p = x l - softplus(l), which for x other than 0 and 1 is no
-/// probability: losses are computed by it, so it does not ask. `BernoulliDistribution` does.
-public struct Bernoulli: Conditional {
+/// probability: losses are computed by it, so it does not ask. `Bernoulli` does.
+public struct BernoulliConditional: Conditional {
     public init() {}
     public var name: String { "bernoulli" }
     public var domain: VariableDomain { .binary }
@@ -68,8 +68,8 @@ public struct Bernoulli: Conditional {
 
 /// Variables with values 0 ..< levels, given as numbers; the parameters are unnormalised log-probabilities. Of a number
 /// that is no level `logProbability` is minus the logarithm of their sum, which is no probability: losses are computed
-/// by it, so it does not ask. `CategoricalDistribution` does.
-public struct Categorical: Conditional {
+/// by it, so it does not ask. `Categorical` does.
+public struct CategoricalConditional: Conditional {
     public let levels: Int
     public init(levels: Int) {
         precondition(levels >= 1, "a category needs at least one level, found \(levels)")
@@ -138,7 +138,7 @@ public struct MixtureOfGaussians: Conditional {
 
     public func sample(_ parameters: Tensor, _ random: RandomSource, temperature: Double) -> Tensor {
         let shape = Shape([parameters.shape[0], Extent(components), parameters.shape[2]])
-        let chosen = Categorical(levels: components).sample(
+        let chosen = CategoricalConditional(levels: components).sample(
             parameters.blocks(0, components), random, temperature: temperature
         ).reshaped([shape[0], 1, shape[2]])
         let isChosen = chosen.broadcast(to: shape).equal(.iota(shape, axis: 1).cast(to: .float32))

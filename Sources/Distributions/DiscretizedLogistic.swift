@@ -67,7 +67,7 @@ private func checkMixture(levels: Int, components: Int) {
 private func chosenComponent(_ logits: Tensor, _ random: RandomSource, _ temperature: Double) -> (Tensor, Tensor) {
     // A tensor that carries a mistake has no components.
     let components = max(1, logits.shape[1].coefficient)
-    let chosen = Categorical(levels: components).sample(logits, random, temperature: temperature)
+    let chosen = CategoricalConditional(levels: components).sample(logits, random, temperature: temperature)
         .reshaped([logits.shape[0], 1, logits.shape[2]])
     let isChosen = chosen.broadcast(to: logits.shape).equal(.iota(logits.shape, axis: 1).cast(to: .float32))
     return (isChosen, .select(chosen.isFinite(), 0, chosen))

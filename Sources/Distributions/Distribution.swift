@@ -191,7 +191,7 @@ public struct Uniform: Distribution {
 
 /// Independent binary variables with trained logits. Numbers other than 0 and 1 have log p minus infinity and gradients
 /// of zero.
-public struct BernoulliDistribution: Distribution {
+public struct Bernoulli: Distribution {
     public let logits: Parameter
 
     public init(_ shape: [Int]) { logits = Parameter(shape, .zeros) }
@@ -216,7 +216,7 @@ public struct BernoulliDistribution: Distribution {
 
 /// One of some levels 0 ..< n for each variable, independently, with trained logits `[variables, levels]`; x
 /// `[batch, variables]`. Other numbers have log p minus infinity and gradients of zero.
-public struct CategoricalDistribution: Distribution {
+public struct Categorical: Distribution {
     public let logits: Parameter
     public let levels: Int
 
@@ -235,11 +235,12 @@ public struct CategoricalDistribution: Distribution {
 
     public func logProbability(_ x: Tensor) -> Tensor {
         x.examples(of: [logits.shape[0]], for: name)
-            .onLevels(levels) { Categorical(levels: levels).logProbability($0, parameters($0.shape[0])) }.overEvent()
+            .onLevels(levels) { CategoricalConditional(levels: levels).logProbability($0, parameters($0.shape[0])) }
+            .overEvent()
     }
 
     public func sample(_ shape: Shape, _ random: RandomSource) -> Tensor {
-        let drawn = Categorical(levels: levels).sample(parameters(shape[0]), random)
+        let drawn = CategoricalConditional(levels: levels).sample(parameters(shape[0]), random)
         return drawn.shape == shape
             ? drawn : .misuse(name, "expected draws of \(drawn.shape), found \(shape)", of: drawn)
     }
@@ -320,7 +321,7 @@ public struct Mixture: Distribution {
     public func sample(_ shape: Shape, _ random: RandomSource) -> Tensor {
         let flat = logits.tensor.reshaped([1, Extent(components.count), 1])
             .broadcast(to: [shape[0], Extent(components.count), 1])
-        let chosen = Categorical(levels: components.count).sample(flat, random)
+        let chosen = CategoricalConditional(levels: components.count).sample(flat, random)
             .reshaped(Shape([shape[0]] + shape.dimensions.dropFirst().map { _ in 1 })).broadcast(to: shape)
         // Numbers of their own: a component that chooses, too, must not choose by those that chose it.
         let draws = components.map { $0.sample(shape, random.substream(16)) }

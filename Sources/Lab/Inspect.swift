@@ -74,23 +74,7 @@ struct InspectCommand: ParsableCommand {
         guard variable == nil || receptiveField != nil else {
             throw UsageError("--variable goes with --receptive-field OUT.png")
         }
-        var settings: RunConfiguration
-        let examples: ExampleShape
-        if Files.isFolder(name) {
-            guard self.settings.isEmpty else {
-                throw UsageError("--set goes with the name of an experiment; the settings of a run are in its folder")
-            }
-            let folder = RunFolder(name)
-            let stored = try folder.readConfig()
-            settings = try stored.configuration(
-                preset: try Catalogue.experiment(stored.experiment).configuration, path: folder.config)
-            examples = stored.examples
-        } else {
-            let experiment = try Catalogue.experiment(name)
-            settings = experiment.configuration
-            for assignment in self.settings { try settings.set(assignment) }
-            examples = try experiment.data(settings, dataFolder: data.folder).examples
-        }
+        let (settings, examples) = try configured()
         let run = try Run(settings, examples: examples, device: Devices.named("cpu", threads: 1))
         let proof = try run.model.prove()
         let description = try run.model.describe()
@@ -129,6 +113,23 @@ struct InspectCommand: ParsableCommand {
                 "  receptive field of \(field.layers.count) layers: \(receptiveField); \(field.missing) earlier variables are not read, \(field.leaking) leak"
             )
         }
+    }
+
+    /// The settings and the examples of an experiment, or of a stored run.
+    private func configured() throws -> (RunConfiguration, ExampleShape) {
+        guard Files.isFolder(name) else {
+            let experiment = try Catalogue.experiment(name)
+            var settings = experiment.configuration
+            for assignment in self.settings { try settings.set(assignment) }
+            return (settings, try experiment.data(settings, dataFolder: data.folder).examples)
+        }
+        guard settings.isEmpty else {
+            throw UsageError("--set goes with the name of an experiment; the settings of a run are in its folder")
+        }
+        let folder = RunFolder(name)
+        let stored = try folder.readConfig()
+        let preset = try Catalogue.experiment(stored.experiment).configuration
+        return (try stored.configuration(preset: preset, path: folder.config), stored.examples)
     }
 
     private func drawReceptiveField(_ run: Run, to path: String) throws -> ReceptiveField {

@@ -70,7 +70,7 @@ struct PackageTemplate {
             }
 
             let examples: ExampleShape
-            let conditional: any Conditional = Bernoulli()
+            let conditional: any Conditional = BernoulliConditional()
             let network: MaskedMLP
 
             init(_ examples: ExampleShape, _ settings: Settings) throws {

@@ -27,7 +27,8 @@ struct RunCommand: ParsableCommand {
     @Option(parsing: .unconditional, help: "The seed of weights, masks and shuffles.") var seed: UInt64?
     @Option(help: "Several seeds, separated by commas: trains each and prints mean and spread.") var seeds: String?
     @Option(name: .customLong("set"), help: "A setting as key=value; may be repeated.") var settings: [String] = []
-    @Option(help: "Training examples for the experiment made: npy, npz, csv or idx.") var train: String?
+    @Option(help: "Training examples, for an experiment that takes files of yours: npy, npz, csv or idx.") var train:
+        String?
     @Option(help: "Validation examples.") var valid: String?
     @Option(help: "Test examples.") var test: String?
     @Option(help: "Weights (safetensors) to start from.") var weights: String?

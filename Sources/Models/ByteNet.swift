@@ -63,7 +63,7 @@ public struct ByteNet: AutoregressiveModel, ConfiguredModel {
             settings.levels, settings.channels, settings.kernel, settings.encoder
         )
         steps = hasEncoder ? examples.count / 2 : examples.count
-        conditional = Categorical(levels: levels)
+        conditional = CategoricalConditional(levels: levels)
         let dilations = (0..<settings.sets).flatMap { _ in [1, 2, 4, 8, 16] }
         sourceEmbed = hasEncoder ? ConvolutionLayer(levels, channels, kernel: [1]) : nil
         encoder =

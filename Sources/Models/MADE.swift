@@ -27,7 +27,7 @@ public struct MADE: AutoregressiveModel, ConfiguredModel {
     ///   - cycle: how many masks training cycles through; `nil` takes a new one at every step.
     ///   - ensemble: the masks whose mixture is evaluated and sampled.
     public init(
-        _ examples: ExampleShape, conditional: any Conditional = Bernoulli(), masks: MaskSampler,
+        _ examples: ExampleShape, conditional: any Conditional = BernoulliConditional(), masks: MaskSampler,
         activation: Activation = .relu, hasDirectConnections: Bool = false, cycle: Int? = 1, ensemble: [Int] = [0]
     ) {
         (self.examples, self.conditional, self.masks, self.cycle, self.ensemble) = (
@@ -198,8 +198,8 @@ func makeConditional(_ text: String) throws -> any Conditional {
     let parts = text.split(separator: ":", omittingEmptySubsequences: false).map(String.init)
     let number = parts.count == 2 ? Int(parts[1]) : nil
     switch (parts[0], number) {
-    case ("bernoulli", nil) where parts.count == 1: return Bernoulli()
-    case ("categorical", let levels?) where (2...65536).contains(levels): return Categorical(levels: levels)
+    case ("bernoulli", nil) where parts.count == 1: return BernoulliConditional()
+    case ("categorical", let levels?) where (2...65536).contains(levels): return CategoricalConditional(levels: levels)
     case ("mixture", let components?) where (1...4096).contains(components):
         return MixtureOfGaussians(components: components)
     case ("logistics", nil) where parts.count == 3:

@@ -17,7 +17,7 @@ public struct VideoPixelNetwork: AutoregressiveModel, ConfiguredModel {
     public let decoder: [FrameBlock]
     public let head: [ConvolutionLayer]
     public let examples: ExampleShape
-    public let conditional: any Conditional = Bernoulli()
+    public let conditional: any Conditional = BernoulliConditional()
     public let evaluationBatch = 100
 
     /// The choices of a Video Pixel Network.

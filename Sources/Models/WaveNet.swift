@@ -73,7 +73,7 @@ public struct WaveNet: AutoregressiveModel, ConfiguredModel {
             classes: examples.classes, features: localChannels > 0 ? [localChannels, examples.count] : [])
         conditional =
             settings.output == .softmax
-            ? Categorical(levels: levels) : DiscretizedLogisticMixture(levels: levels, components: 10)
+            ? CategoricalConditional(levels: levels) : DiscretizedLogisticMixture(levels: levels, components: 10)
         let dilations = (0..<settings.stacks).flatMap { _ in (0..<settings.layers).map { 1 << $0 } }
         self.dilations = dilations
         embed = ConvolutionLayer(settings.output == .softmax ? levels : 1, channels, kernel: [1])

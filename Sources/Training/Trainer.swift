@@ -18,58 +18,6 @@ public let interruptionRequested = Atomic<Bool>(false)
 public final class Trainer {
     public enum Outcome: Sendable { case finished, interrupted }
 
-    /// What a run has to remember beside arrays.
-    private struct Progress {
-        var epoch = 0
-        var stepInEpoch = 0
-        var step = 0
-        var lossSum = 0.0
-        var best = Double.infinity
-        var bestEpoch = -1
-        var metricsLength = 0
-        var isFinished = false
-
-        var metadata: [String: String] {
-            [
-                "epoch": "\(epoch)", "stepInEpoch": "\(stepInEpoch)", "step": "\(step)",
-                "lossSum": "\(lossSum.bitPattern)",
-                "best": "\(best.bitPattern)", "bestEpoch": "\(bestEpoch)", "metricsLength": "\(metricsLength)",
-                "finished": isFinished ? "1" : "0",
-            ]
-        }
-
-        init() {}
-
-        init(_ metadata: [String: String], _ path: String) throws {
-            func integer(_ key: String, from least: Int = 0) throws -> Int {
-                // No run comes near the upper end, and sums of numbers below it do not overflow.
-                guard let text = metadata[key], let value = Int(text), (least...1 << 59).contains(value) else {
-                    throw FileError(path, "does not name its \(key); it is not a run's state")
-                }
-                return value
-            }
-            func double(_ key: String) throws -> Double {
-                guard let text = metadata[key], let bits = UInt64(text) else {
-                    throw FileError(path, "does not name its \(key); it is not a run's state")
-                }
-                return Double(bitPattern: bits)
-            }
-            epoch = try integer("epoch")
-            stepInEpoch = try integer("stepInEpoch")
-            step = try integer("step")
-            lossSum = try double("lossSum")
-            best = try double("best")
-            bestEpoch = try integer("bestEpoch", from: -1)
-            metricsLength = try integer("metricsLength")
-            let finished = try integer("finished")
-            isFinished = finished == 1
-            guard finished <= 1, lossSum.isFinite, !best.isNaN, bestEpoch < epoch, stepInEpoch <= step, epoch <= step
-            else {
-                throw FileError(path, "has counts that contradict each other; it is damaged")
-            }
-        }
-    }
-
     public let run: Run
     /// Where everything is kept; a run without a folder is kept in memory alone.
     public let folder: RunFolder?
@@ -79,7 +27,7 @@ public final class Trainer {
     private let trainingExamples: (_ epoch: Int) -> HostArray
     private let program: TrainingProgram
     private let executable: any Executable
-    private var progress = Progress()
+    private var progress = TrainingProgress()
     private let report: (ProgressReport) -> Void
     private let clock = ContinuousClock()
     /// Seconds between saves within an epoch.
@@ -147,7 +95,7 @@ public final class Trainer {
         guard let folder else { return }
         let (stored, metadata) = try SafeTensors.read(folder.state)
         let arrays = FormerNames(run.parameters.map(\.name)).today(stored)
-        let restored = try Progress(metadata, folder.state)
+        let restored = try TrainingProgress(metadata, folder.state)
         let expected =
             run.parameters.map { ($0.name, $0.parameter.shape) } + program.optimizerStates.map { ($0.name, $0.shape) }
             + run.parameters.map { ("best.\($0.name)", $0.parameter.shape) }

@@ -34,9 +34,9 @@ import Testing
     /// them.
     @Test func impossibleNumbersHaveNoProbability() throws {
         let cases: [(distribution: any Distribution, possible: [Float], impossible: [Float])] = [
-            (BernoulliDistribution([1]), [0, 1], [-1, 0.5, 2, 1e30, .infinity, -.infinity]),
+            (Bernoulli([1]), [0, 1], [-1, 0.5, 2, 1e30, .infinity, -.infinity]),
             (
-                CategoricalDistribution(variables: 1, levels: 3), [0, 1, 2],
+                Categorical(variables: 1, levels: 3), [0, 1, 2],
                 [-1, 0.5, 3, 99, 1e30, .infinity, -.infinity]
             ),
             (
@@ -45,7 +45,7 @@ import Testing
             ),
             (Mixture([Uniform(0, 1), Uniform(2, 3)]), [0, 0.5, 2], [-1, 1, 1.5, 3, .infinity, -.infinity]),
             (
-                Mixture([BernoulliDistribution([1]), CategoricalDistribution(variables: 1, levels: 4)]), [0, 1, 2, 3],
+                Mixture([Bernoulli([1]), Categorical(variables: 1, levels: 4)]), [0, 1, 2, 3],
                 [-1, 0.5, 4, .infinity]
             ),
         ]
@@ -72,7 +72,7 @@ import Testing
     /// Whole numbers may come in a type of whole numbers.
     @Test func levelsOfWholeTypes() throws {
         for distribution in [
-            BernoulliDistribution([1]) as any Distribution, CategoricalDistribution(variables: 1, levels: 2),
+            Bernoulli([1]) as any Distribution, Categorical(variables: 1, levels: 2),
             DiscretizedLogistic([1], levels: 2),
         ] {
             let x = Tensor.input("x", [.batch, 1])
@@ -85,7 +85,7 @@ import Testing
     /// Densities of double precision are described in it.
     @Test func densitiesInDouble() throws {
         for distribution in [
-            BernoulliDistribution([2]) as any Distribution, CategoricalDistribution(variables: 2, levels: 3),
+            Bernoulli([2]) as any Distribution, Categorical(variables: 2, levels: 3),
             DiscretizedLogistic([2], levels: 4), DiagonalNormal([2]), Mixture([Uniform(0, 1), DiagonalNormal([2])]),
         ] {
             distribution.use(.float64)
@@ -97,7 +97,7 @@ import Testing
     /// Where there is one level, it is certain.
     @Test func oneLevelIsCertain() throws {
         for distribution in [
-            DiscretizedLogistic([1], levels: 1) as any Distribution, CategoricalDistribution(variables: 1, levels: 1),
+            DiscretizedLogistic([1], levels: 1) as any Distribution, Categorical(variables: 1, levels: 1),
         ] {
             let parameters = distribution.namedParameters().map(\.parameter.tensor)
             let logs = distribution.logProbability(.input("x", [.batch, 1]))
@@ -135,9 +135,9 @@ import Testing
         let cases: [(distribution: any Distribution, shape: [Int], others: [[Int]])] = [
             (DiagonalNormal([3]), [3], [[1], [4], [2, 3], []]), (DiagonalNormal([1]), [1], [[3], [3, 1], []]),
             (FullNormal(3), [3], [[1], [4], [2, 3], []]), (FullNormal(1), [1], [[3], [2, 1], []]),
-            (BernoulliDistribution([3]), [3], [[1], [4], [2, 3], []]),
-            (BernoulliDistribution([2, 3]), [2, 3], [[3], [6], [1, 3], []]),
-            (CategoricalDistribution(variables: 3, levels: 4), [3], [[1], [4], [2, 3], []]),
+            (Bernoulli([3]), [3], [[1], [4], [2, 3], []]),
+            (Bernoulli([2, 3]), [2, 3], [[3], [6], [1, 3], []]),
+            (Categorical(variables: 3, levels: 4), [3], [[1], [4], [2, 3], []]),
             (DiscretizedLogistic([3], levels: 4), [3], [[1], [4], [2, 3], []]),
             (Mixture([DiagonalNormal(), FullNormal(3)]), [3], [[1], [2, 3]]),
         ]
@@ -172,8 +172,8 @@ import Testing
     /// A flow has the width of its base.
     @Test func flowsFitTheirBases() throws {
         for base in [
-            FullNormal(3) as any Distribution, BernoulliDistribution([5]), DiagonalNormal([2]),
-            CategoricalDistribution(variables: 2, levels: 2), DiscretizedLogistic([2], levels: 2),
+            FullNormal(3) as any Distribution, Bernoulli([5]), DiagonalNormal([2]),
+            Categorical(variables: 2, levels: 2), DiscretizedLogistic([2], levels: 2),
         ] {
             let flow = Flow(LeakyReLU(slope: 0.5), base: base, exampleShape: [1])
             #expect(throws: GraphError.self, "\(base.name)") {
@@ -193,8 +193,8 @@ import Testing
         await #expect(processExitsWith: .failure) { _ = Uniform(-3e38, 3e38) }
         await #expect(processExitsWith: .failure) { _ = Uniform(1, 1 + 1e-12) }
         await #expect(processExitsWith: .failure) { _ = FullNormal(0) }
-        await #expect(processExitsWith: .failure) { _ = Categorical(levels: 0) }
-        await #expect(processExitsWith: .failure) { _ = CategoricalDistribution(variables: 1, levels: 0) }
+        await #expect(processExitsWith: .failure) { _ = CategoricalConditional(levels: 0) }
+        await #expect(processExitsWith: .failure) { _ = Categorical(variables: 1, levels: 0) }
         await #expect(processExitsWith: .failure) { _ = DiscretizedLogistic([1], levels: 0) }
         await #expect(processExitsWith: .failure) { _ = Mixture([]) }
         await #expect(processExitsWith: .failure) { _ = MixtureOfGaussians(components: 0) }

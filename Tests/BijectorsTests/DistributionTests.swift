@@ -46,8 +46,8 @@ import Testing
         try entropyMatches(FullNormal(3), shape: [3])
         try entropyMatches(Logistic(), shape: [2])
         try entropyMatches(Uniform(-1, 3), shape: [2])
-        try entropyMatches(BernoulliDistribution([4]), shape: [4])
-        try entropyMatches(CategoricalDistribution(variables: 3, levels: 4), shape: [3])
+        try entropyMatches(Bernoulli([4]), shape: [4])
+        try entropyMatches(Categorical(variables: 3, levels: 4), shape: [3])
         try entropyMatches(DiscretizedLogistic([2], levels: 16), shape: [2])
         try entropyMatches(Mixture([DiagonalNormal([2]), DiagonalNormal([2])]), shape: [2])
     }
@@ -173,7 +173,8 @@ import Testing
         let isBest = noisy.equal(noisy.max(axes: [1], keepingAxes: true))
         let before = Tensor.select(isBest, Tensor.iota(shape, axis: 1).cast(to: .float32), 4).min(axes: [1])
         let program = try device.load(
-            compile([u, Categorical(levels: 4).sample(logits, random), before]), maximumBatch: 300, states: [:])
+            compile([u, CategoricalConditional(levels: 4).sample(logits, random), before]), maximumBatch: 300,
+            states: [:])
         func draw(_ examples: [Int], _ logits: [Float]) throws -> [[Float]] {
             var feeds = RandomSource.feeds(seed: 11, examples: examples)
             feeds["l"] = HostArray(logits, shape: [examples.count, 4, 8])

@@ -59,7 +59,7 @@ import Testing
 
     @Test func categoricalSumsToOne() throws {
         let sampler = MaskSampler(variables: 5, hidden: [17], ordering: .given([2, 0, 4, 1, 3]))
-        let model = MADE([5], conditional: Categorical(levels: 4), masks: sampler)
+        let model = MADE([5], conditional: CategoricalConditional(levels: 4), masks: sampler)
         #expect(abs(try total(model, levels: 4) - 1) < 1e-9)
         #expect(throws: Never.self) { try model.proveAutoregressive() }
     }
@@ -96,8 +96,8 @@ import Testing
     @Test(arguments: ["bernoulli", "categorical", "mixture"]) func samplesInOnePassOfWork(name: String) throws {
         let conditional: any Conditional =
             switch name {
-            case "bernoulli": Bernoulli()
-            case "categorical": Categorical(levels: 3)
+            case "bernoulli": BernoulliConditional()
+            case "categorical": CategoricalConditional(levels: 3)
             default: MixtureOfGaussians(components: 2)
             }
         let model = MADE(

@@ -7,7 +7,7 @@ import Likelihood
 extension Run {
     private func latentModel() throws -> any LatentModel {
         guard let model = model as? any LatentModel else {
-            throw UsageError("\(name) has no latents; flows and autoencoders have")
+            throw UsageError("\(name) has no latents: nothing is encoded or decoded by it")
         }
         return model
     }
