@@ -65,7 +65,7 @@ struct BenchCommand: ParsableCommand {
         return try only.split(separator: ",", omittingEmptySubsequences: false).map { name in
             guard let workload = (known + experiments).first(where: { $0.name == name }) else {
                 throw UsageError(
-                    "bench: there is no workload or experiment “\(name)”; there are \((known.isEmpty ? experiments : known).map(\.name).joined(separator: ", "))"
+                    "bench: there is no workload “\(name)” and no such experiment; there are \((known.isEmpty ? experiments : known).map(\.name).joined(separator: ", "))"
                 )
             }
             return workload

@@ -179,7 +179,7 @@ private struct RuleCase: Sendable, CustomTestStringConvertible {
         let slots = chosen.slots.map { Tensor.state($0, [2, 3], .float64) }
         let (new, newSlots) = chosen.update(
             parameter, gradient: .input("gradient", [2, 3], .float64), slots: slots, weightDecay: weightDecay)
-        var states = ["weight": Values(shape: [2, 3], elements: start)]
+        var states = [parameter.label: Values(shape: [2, 3], elements: start)]
         for slot in chosen.slots { states[slot] = Values(shape: [2, 3]) }
         var result: [[Double]] = []
         for (index, gradient) in gradients.enumerated() {
@@ -189,7 +189,7 @@ private struct RuleCase: Sendable, CustomTestStringConvertible {
                 bindings[name] = Values(shape: [], elements: [value])
             }
             let values = try Interpreter(bindings).run([new] + newSlots)
-            for (name, value) in zip(["weight"] + chosen.slots, values) { states[name] = value }
+            for (name, value) in zip([parameter.label] + chosen.slots, values) { states[name] = value }
             result.append(values[0].elements)
         }
         return result

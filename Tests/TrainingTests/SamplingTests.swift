@@ -188,7 +188,7 @@ import Testing
     @Test func completionsRefuseForeignValues() throws {
         let run = try run(CPUDevice(threads: 1), variables: 4)
         let observed = HostArray([true, true, false, false], shape: [1, 4])
-        #expect(throws: FileError.self) {
+        #expect(throws: UsageError.self) {
             try run.complete(
                 HostArray([1, 255, 0, 0] as [Float], shape: [1, 4]), observed: observed, SamplingOptions())
         }
