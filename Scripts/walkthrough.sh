@@ -8,8 +8,10 @@ cd "$(dirname "$0")/.."
 clone=$PWD
 martlet=$(swift build -c release -Xswiftc -enable-testing --show-bin-path)/martlet
 [ -x "$martlet" ] || martlet=$(swift build -c release --show-bin-path)/martlet
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+# A folder that is named stays, with its build, for those who look for a mistake in it.
+work=${WALKTHROUGH:-$(mktemp -d)}
+[ -n "${WALKTHROUGH:-}" ] || trap 'rm -rf "$work"' EXIT
+mkdir -p "$work"
 cd "$work"
 export MARTLET_DEVICE=cpu
 
@@ -24,9 +26,13 @@ refuse() {
 }
 
 step "a package"
+[ ! -d birds/.build ] || { rm -rf kept && mkdir kept && mv birds/.build kept/; }
+rm -rf birds tags tagged.git runs
 "$martlet" new birds --martlet "$clone"
 refuse birds2 "$martlet" new "birds!"
 refuse none "$martlet" new birds --martlet "$clone"
+
+[ ! -d kept/.build ] || mv kept/.build birds/
 
 step "a package that finds Martlet by its tag"
 git init -q --bare tagged.git
@@ -41,14 +47,13 @@ rm -rf birds/Tests/birdsTests/Pages.swift
 pages="birds/Tests/birdsTests/Pages.swift"
 printf 'import Martlet\nimport Testing\n\n@testable import birds\n\n' >"$pages"
 printf '/// The snippets of the documentation, a test for each page.\n@Suite(.serialized) struct Pages {\n' >>"$pages"
-for page in README.md docs/*.md; do
-    source="$clone/$page"
+for source in "$clone"/README.md "$clone"/docs/*.md; do
     grep -q '^```swift' "$source" || continue
     awk -v folder=birds/Sources/birds '
         /^```swift file=/ { split($0, part, "="); file = folder "/" part[2]; printf "" >file; next }
         /^```/ { if (file) close(file); file = ""; next }
         file { print >>file }' "$source"
-    name=$(basename "$page" .md | tr -c 'A-Za-z0-9\n' '_')
+    name=$(basename "$source" .md | tr -c 'A-Za-z0-9\n' '_')
     printf '    @Test func page_%s() throws {\n' "$name" >>"$pages"
     awk '/^```swift$/ { inside = 1; next } /^```/ { inside = 0; next } inside { print "        " $0 }' "$source" >>"$pages"
     printf '    }\n\n' >>"$pages"

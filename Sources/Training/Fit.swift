@@ -19,15 +19,15 @@ extension LikelihoodModel {
     ///   - device: `nil` takes a GPU, or else the CPU.
     ///   - folder: where everything is saved as training goes on; a folder of an earlier call with the same data and settings that was
     ///     stopped is gone on with, to the same bits. `nil` keeps the weights in memory alone.
-    ///   - report: `Trainer.printProgress` writes a line an epoch to standard error.
     ///   - change: the optimizer, the length, the seed.
+    ///   - report: called after every step and epoch; `Trainer.printProgress` writes a line an epoch to standard error.
     /// - Returns: the model with its best weights on the device.
     /// - Throws: `UsageError` for settings or examples that do not fit, `DependencyLeak` for a model that reads what it must not,
     ///   `NonFiniteError` where training leaves the finite numbers.
     public func fit(
         _ train: Examples, valid: Examples? = nil, on device: (any Device)? = nil, folder: String? = nil,
-        report: @escaping (Trainer.ProgressReport) -> Void = Trainer.printProgress,
-        _ change: (inout TrainingSettings) -> Void = { _ in }
+        _ change: (inout TrainingSettings) -> Void = { _ in },
+        report: @escaping (Trainer.ProgressReport) -> Void = Trainer.printProgress
     ) throws -> Run {
         var settings = TrainingSettings()
         change(&settings)
