@@ -53,17 +53,29 @@ let package = Package(
             dependencies: ["Graph", "Kernels", "Distributions", "Likelihood", "CZip", "CLZMA", "CPNG"],
             path: "Sources/Datasets"),
         .target(
-            name: "Training", dependencies: ["CPU", "OpenCL", "Layers", "Distributions", "Likelihood", "Datasets"],
+            name: "Training",
+            dependencies: ["Compiler", "CPU", "OpenCL", "Layers", "Distributions", "Likelihood", "Datasets"],
             path: "Sources/Training"),
         .target(
             name: "Lab",
-            dependencies: ["Training", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+            dependencies: [
+                "Graph", "Compiler", "Likelihood", "Datasets", "Training",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
             path: "Sources/Lab"),
-        .target(name: "Martlet", dependencies: ["Lab", "Models"], path: "Sources/Martlet"),
-        // 7: experiments, workloads and the program
-        .target(name: "Experiments", dependencies: ["Lab", "Models"], path: "experiments"),
         .target(
-            name: "Benchmarks", dependencies: ["Lab", "Models"], path: "benchmarks",
+            name: "Martlet",
+            dependencies: [
+                "Graph", "Compiler", "Layers", "Distributions", "Bijectors", "Likelihood", "Models", "Datasets",
+                "Training", "Lab",
+            ], path: "Sources/Martlet"),
+        // 7: experiments, workloads and the program
+        .target(
+            name: "Experiments", dependencies: ["Compiler", "Likelihood", "Models", "Datasets", "Training", "Lab"],
+            path: "experiments"),
+        .target(
+            name: "Benchmarks", dependencies: ["Likelihood", "Models", "Datasets", "Training", "Lab"],
+            path: "benchmarks",
             exclude: ["compare.py", "torch_workloads.py", "WORKLOADS.md"]),
         .executableTarget(name: "martlet", dependencies: ["Experiments", "Benchmarks"], path: "Sources/Program"),
         // times of single kernels

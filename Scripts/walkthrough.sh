@@ -35,9 +35,11 @@ refuse none "$martlet" new birds --martlet "$clone"
 [ ! -d kept/.build ] || mv kept/.build birds/
 
 step "a package that finds Martlet by its tag"
-git init -q --bare tagged.git
-git -C "$clone" push -q "$work/tagged.git" HEAD:refs/heads/main
-git -C tagged.git tag 1.0.0 main
+git init -q -b main tagged.git
+git -C "$clone" archive HEAD | tar x -C tagged.git
+git -C tagged.git add -A
+git -C tagged.git -c user.name=walkthrough -c user.email=walkthrough@localhost commit -q -m tagged
+git -C tagged.git tag 1.0.0
 mkdir tags
 "$martlet" new tags/geese --martlet "file://$work/tagged.git" --tag 1.0.0
 (cd tags/geese && swift package resolve >/dev/null 2>&1 && swift package describe >/dev/null)
