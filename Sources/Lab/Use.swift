@@ -21,7 +21,9 @@ struct ListCommand: ParsableCommand {
             if json {
                 try printJSON(Row(name: e.name, summary: e.summary, paper: e.paper, paperNats: e.paperNats))
             } else {
-                print(e.name + String(repeating: " ", count: width - e.name.count) + e.summary + (e.paper.isEmpty ? "" : " (\(e.paper))"))
+                print(
+                    e.name + String(repeating: " ", count: width - e.name.count) + e.summary
+                        + (e.paper.isEmpty ? "" : " (\(e.paper))"))
             }
         }
     }
