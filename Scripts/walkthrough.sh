@@ -117,6 +117,8 @@ step "every verb that makes sense, on a model without a likelihood"
 "$birds" decode runs/moons --input codes.npy --out back.npy
 "$birds" interpolate runs/moons 0 1 --count 5 --out line.npy
 "$birds" inspect runs/moons
+"$birds" compare autoencoder-moons --devices cpu,cpu
+"$birds" bench --only autoencoder-moons --seconds 0.1
 refuse none.npy "$birds" sample runs/moons --count 3 --out none.npy
 refuse none.npy "$birds" complete runs/moons --input back.npy --observed back.npy --out none.npy
 

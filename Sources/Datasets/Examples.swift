@@ -46,13 +46,3 @@ public struct Examples: Sendable {
         return feeds
     }
 }
-
-extension HostArray {
-    /// Some rows, in the given order, as float32.
-    public func rows(_ chosen: [Int]) -> HostArray {
-        let width = shape.dropFirst().reduce(1, *)
-        let values = floats
-        return HostArray(
-            chosen.flatMap { values[$0 * width..<($0 + 1) * width] }, shape: [chosen.count] + shape.dropFirst())
-    }
-}

@@ -97,6 +97,15 @@ public struct HostArray: Sendable, Hashable {
             bytes: [UInt8](bytes[range.lowerBound * row..<range.upperBound * row]))
     }
 
+    /// Some rows, in the given order.
+    public func rows(_ chosen: [Int]) -> HostArray {
+        let row = shape.dropFirst().reduce(1, *) * type.byteCount
+        var gathered: [UInt8] = []
+        gathered.reserveCapacity(chosen.count * row)
+        for index in chosen { gathered += bytes[index * row..<(index + 1) * row] }
+        return HostArray(type: type, shape: [chosen.count] + shape.dropFirst(), bytes: gathered)
+    }
+
     private func load<T>(_: T.Type) -> [T] {
         bytes.withUnsafeBytes { source in
             [T](unsafeUninitializedCapacity: count) { target, filled in

@@ -87,10 +87,11 @@ public enum Bench {
 
     /// - Parameter settings: `key=value`s to change in the workload's configuration, for series; what is timed is then no longer
     ///   the peer's workload.
+    /// - Returns: nothing for a draw of a model that does not draw.
     public static func run(
         _ workload: Workload, _ what: String, device: any Device, seconds: Double, settings: [String] = [],
         withFloor: Bool = false
-    ) throws -> Row {
+    ) throws -> Row? {
         switch workload.kind {
         case .product(let m, let k, let n):
             return try product(workload.name, m, k, n, device, seconds, settings)
@@ -105,12 +106,16 @@ public enum Bench {
     private static func model(
         _ name: String, _ workload: Workload.Model, _ what: String, _ device: any Device, _ seconds: Double,
         _ withFloor: Bool
-    ) throws -> Row {
+    ) throws -> Row? {
         let (configuration, examples, sampleBatch) = (workload.configuration, workload.examples, workload.sampleBatch)
         let run = try Run(configuration, examples: examples, device: device)
         try run.initialize()
         let parameterCount = run.model.parameterCount
         if what == "sample" {
+            guard run.canDraw else { return nil }
+            // The classes and features of the batch that is trained on.
+            var conditions = workload.batch(sampleBatch).feeds
+            conditions["x"] = nil
             let sampler = try Sampler(run, DrawingRequest(), SamplingOptions(), maximumBatch: sampleBatch)
             var seed: UInt64 = 0
             return try time(
@@ -118,8 +123,8 @@ public enum Bench {
                 bytes: run.states.byteCount + sampler.plannedBytes
             ) {
                 seed += 1
-                _ = try sampler.run(
-                    RandomSource.feeds(seed: seed, examples: Array(0..<sampleBatch)), batch: sampleBatch)
+                let feeds = RandomSource.feeds(seed: seed, examples: Array(0..<sampleBatch)).merging(conditions) { $1 }
+                _ = try sampler.run(feeds, batch: sampleBatch)
             }
         }
         let batch = configuration.batch

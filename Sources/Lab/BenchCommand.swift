@@ -42,8 +42,13 @@ struct BenchCommand: ParsableCommand {
         }
         for workload in chosen {
             for activity in workload.activities where wanted.contains(activity) {
-                let row = try Bench.run(
-                    workload, activity, device: device, seconds: seconds, settings: settings, withFloor: floor)
+                guard
+                    let row = try Bench.run(
+                        workload, activity, device: device, seconds: seconds, settings: settings, withFloor: floor)
+                else {
+                    if !json { print("\(workload.name) \(activity): the model does not draw examples") }
+                    continue
+                }
                 if json {
                     try printJSON(row)
                 } else {

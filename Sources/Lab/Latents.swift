@@ -7,7 +7,7 @@ import Training
 struct EncodeCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "encode",
-        abstract: "The latents of examples: a flow's own, or the middle of an autoencoder's posterior.")
+        abstract: "The latents of examples, for a model that has such.")
 
     @Argument(help: "The run's folder.") var folder: String
     @OptionGroup var device: DeviceOptions

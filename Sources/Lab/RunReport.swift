@@ -108,9 +108,8 @@ func finish(
 /// The pictures that end a run; where they are.
 private func drawPictures(_ run: Run, _ folder: RunFolder) throws -> String? {
     let count = run.settings.samples
-    let context = run.model.makeContext()
     // Features of examples that are yet to be drawn are not known.
-    guard context.features == nil, (try? run.model.drawing(run.x, context, DrawingRequest())) != nil else { return nil }
+    guard run.model.conditions.features.isEmpty, run.canDraw else { return nil }
     if count > 0, let suffix = Output.pictured(run.examples) {
         let drawn = try run.sample(count: count, SamplingOptions(seed: run.settings.seed))
         let path = "\(folder.path)/samples-1.\(suffix)"

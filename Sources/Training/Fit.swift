@@ -23,7 +23,7 @@ extension LikelihoodModel {
     ///   - report: called after every step and epoch; `Trainer.printProgress` writes a line an epoch to standard error.
     /// - Returns: the model with its best weights on the device.
     /// - Throws: `UsageError` for settings or examples that do not fit, `DependencyLeak` for a model that reads what it must not,
-    ///   `NonFiniteError` where training leaves the finite numbers.
+    ///   `NonFiniteError` where training leaves the finite numbers, `FileError` for a folder with weights that it would overwrite.
     public func fit(
         _ train: Examples, valid: Examples? = nil, on device: (any Device)? = nil, folder: String? = nil,
         _ change: (inout TrainingSettings) -> Void = { _ in },
@@ -39,7 +39,14 @@ extension LikelihoodModel {
         _ = try prove()
         try run.initialize(fitted)
         let runFolder = folder.map { RunFolder($0) }
-        if let folder { try Files.makeFolder(folder) }
+        if let runFolder {
+            try Files.makeFolder(runFolder.path)
+            guard Files.exists(runFolder.state) || !Files.exists(runFolder.model) else {
+                throw FileError(
+                    runFolder.model,
+                    "is there without the state of a run to go on with; choose another folder, or load it")
+            }
+        }
         let trainer = try Trainer(run, train: fitted, valid: held, folder: runFolder, report: report)
         if let runFolder, Files.exists(runFolder.state) { try trainer.restore() } else { try trainer.start() }
         _ = try trainer.train()

@@ -48,6 +48,9 @@ extension Run {
         return try draw(count: count, options, DrawingRequest(), member: { chosen[$0] }, given: nil)
     }
 
+    /// Whether the model draws examples.
+    public var canDraw: Bool { (try? model.drawing(x, model.makeContext(), DrawingRequest())) != nil }
+
     /// Refuses classes and features that the model cannot take.
     func requireConditions(_ options: SamplingOptions, count: Int) throws {
         let conditions = model.conditions
@@ -83,7 +86,9 @@ extension Run {
             feeds["label"] = HostArray(
                 rows.map { Int32(options.label ?? Int(random.uniform(example: $0) * Double(classes))) })
         }
-        feeds["features"] = options.features?.rows(rows)
+        feeds["features"] = options.features.map {
+            HostArray($0.rows(rows).floats, shape: [rows.count] + $0.shape.dropFirst())
+        }
         return feeds
     }
 

@@ -23,6 +23,8 @@ public final class Trainer {
     public let folder: RunFolder?
     private let trainingSet: Examples
     private let validationSet: Examples
+    /// Of the training set, as devices take them.
+    private let trainingFeatures: HostArray?
     /// The examples of an epoch; the same array for sets of a fixed size.
     private let trainingExamples: (_ epoch: Int) -> HostArray
     private let program: TrainingProgram
@@ -59,6 +61,7 @@ public final class Trainer {
     ) throws {
         self.run = run
         (trainingSet, validationSet) = (train, valid)
+        trainingFeatures = train.features.map { HostArray($0.floats, shape: $0.shape) }
         self.folder = folder
         self.report = report
         self.trainingExamples = trainingExamples ?? { _ in train.rows }
@@ -232,7 +235,7 @@ public final class Trainer {
         var feeds = run.stepFeeds(step: progress.step, rate: rate, examples: Array(rows))
         feeds["x"] = HostArray(values, shape: [rows.count, width])
         feeds["label"] = trainingSet.labels.map { labels in HostArray(rows.map { labels[$0] }) }
-        feeds["features"] = trainingSet.features.map { $0.rows(Array(rows)) }
+        feeds["features"] = trainingFeatures?.rows(Array(rows))
         return (feeds.known(to: executable), rows.count)
     }
 

@@ -13,8 +13,10 @@ import Testing
 
 /// A model, fitted to arrays in one call; and what it refuses, as a thrown, typed error in one line.
 @Suite struct FitTests {
-    private let device = try! CPUDevice(threads: 1)
+    private let device: CPUDevice
     private let bits = Examples((0..<64).map { code in (0..<6).map { Float(code >> $0 & 1) } })
+
+    init() throws { device = try CPUDevice(threads: 1) }
 
     private func silent(_ report: Trainer.ProgressReport) {}
 
@@ -39,6 +41,20 @@ import Testing
         #expect(try fit(6, in: folder).evaluations(bits) == whole.evaluations(bits))
         #expect(
             try model().load("\(folder)/model.safetensors", on: device).evaluations(bits) == whole.evaluations(bits))
+    }
+
+    /// Weights without a state are not overwritten.
+    @Test func weightsAreNotOverwritten() throws {
+        var template = Array("/tmp/martlet-fit-XXXXXX".utf8CString)
+        let folder = String(cString: try #require(mkdtemp(&template)))
+        let run = try Run(MADE([6]) { $0.hidden = [9] }, device: device)
+        try run.initialize()
+        try run.save(weights: "\(folder)/model.safetensors")
+        let before = try Files.read("\(folder)/model.safetensors")
+        #expect(throws: FileError.self) {
+            try MADE([6]) { $0.hidden = [9] }.fit(bits, on: device, folder: folder, { $0.epochs = 1 }, report: silent)
+        }
+        #expect(try Files.read("\(folder)/model.safetensors") == before)
     }
 
     /// Class and features reach training, figures and draws.
