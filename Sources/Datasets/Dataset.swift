@@ -45,10 +45,9 @@ public struct Dataset: Sendable {
     public init(
         name: String, train: HostArray, valid: HostArray, test: HostArray, exampleShape: [Int]? = nil
     ) throws(FileError) {
-        let flat = { (array: HostArray) in
-            array.shape.count > 2 ? array.reshaped([array.shape[0], array.shape.dropFirst().reduce(1, *)]) : array
-        }
-        (self.train, self.valid, self.test) = (flat(train), flat(valid), flat(test))
+        (self.train, self.valid, self.test) = (
+            Examples(train).rows, Examples(valid).rows, Examples(test).rows
+        )
         self.name = name
         self.exampleShape = exampleShape ?? [self.train.shape.last ?? 0]
         for (split, array) in [("train", self.train), ("valid", self.valid), ("test", self.test)] {

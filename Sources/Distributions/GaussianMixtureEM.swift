@@ -32,21 +32,8 @@ public struct GaussianMixture: Sendable {
     public init(
         fitting data: HostArray, components: Int, rounds: Int = 100, tolerance: Double = 1e-7, ridge: Double = 1e-6
     ) throws(GraphError) {
-        guard components >= 1 else { throw Self.error("expected at least 1 component, found \(components)") }
-        guard rounds >= 0 else { throw Self.error("expected at least 0 rounds, found \(rounds)") }
-        guard ridge >= 0, ridge.isFinite else {
-            throw Self.error("expected a finite ridge of at least 0, found \(ridge)")
-        }
-        guard data.shape.count == 2, data.shape[1] >= 1, data.shape[0] >= components else {
-            throw Self.error(
-                "expected at least \(components) rows [rows, D] for \(components) components, found \(data.shape)")
-        }
+        let raw = try Self.finiteRows(data, components, rounds, ridge)
         let (rows, d) = (data.shape[0], data.shape[1])
-        let raw = data.doubles
-        if let bad = raw.firstIndex(where: { !$0.isFinite }) {
-            throw Self.error(
-                "expected finite rows, found \(raw[bad]) in row \(bad / d), column \(bad % d); leave the row out")
-        }
         let columns = (0..<d).map { j in Column((0..<rows).map { raw[$0 * d + j] }) }
         let x = (0..<rows * d).map { columns[$0 % d].standardised(raw[$0]) }
 
@@ -90,6 +77,27 @@ public struct GaussianMixture: Sendable {
                         + "factor \(factors[k]); scale the data to numbers nearer to 1")
             }
         }
+    }
+
+    /// The data's values, where data and settings can be fitted.
+    private static func finiteRows(
+        _ data: HostArray, _ components: Int, _ rounds: Int, _ ridge: Double
+    ) throws(GraphError) -> [Double] {
+        guard components >= 1 else { throw Self.error("expected at least 1 component, found \(components)") }
+        guard rounds >= 0 else { throw Self.error("expected at least 0 rounds, found \(rounds)") }
+        guard ridge >= 0, ridge.isFinite else {
+            throw Self.error("expected a finite ridge of at least 0, found \(ridge)")
+        }
+        guard data.shape.count == 2, data.shape[1] >= 1, data.shape[0] >= components else {
+            throw Self.error(
+                "expected at least \(components) rows [rows, D] for \(components) components, found \(data.shape)")
+        }
+        let (raw, d) = (data.doubles, data.shape[1])
+        if let bad = raw.firstIndex(where: { !$0.isFinite }) {
+            throw Self.error(
+                "expected finite rows, found \(raw[bad]) in row \(bad / d), column \(bad % d); leave the row out")
+        }
+        return raw
     }
 
     private static func error(_ message: String) -> GraphError {

@@ -46,19 +46,13 @@ public struct Contraction: Sendable {
 
     public var dense: Int { work.dense }
     public var live: Int { work.live }
-
-    /// The weight's name without the `.weight` that most end in; the operation's where there is none.
-    public var name: String {
-        guard let label = weight?.placeholder?.label else { return operation }
-        return label.hasSuffix(".weight") ? String(label.dropLast(7)) : label
-    }
 }
 
 /// The multiply-adds of some tensors, layer by layer: every operation that has some and works on examples, in the order of the graph.
 ///
 ///     let x = Tensor.input("x", [.batch, 784])
 ///     for layer in contractions(of: [model.logProbability(x)]) {
-///         print(layer.name, layer.shape, layer.live, layer.dense)
+///         print(layer.operation, layer.shape, layer.live, layer.dense)
 ///     }
 ///
 /// What is computed from weights alone (the inverse of a 1x1 convolution's matrix) is not work of an example and is left out. Equal

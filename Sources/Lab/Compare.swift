@@ -31,7 +31,7 @@ struct CompareCommand: ParsableCommand {
             options.device = name
             options.threads = nil
             let run = try Run(settings, examples: loaded.examples, device: try options.make())
-            try loaded.require(of: run)
+            try loaded.validate(for: run)
             try run.initialize(loaded.dataset[.train])
             return run
         }

@@ -81,7 +81,7 @@ struct RunCommand: ParsableCommand {
         let data = try experiment.data(settings, dataFolder: data.folder)
         let device = try device.make()
         let run = try Run(settings, examples: data.examples, device: device)
-        try data.require(of: run)
+        try data.validate(for: run)
         // A model that reads ahead would train to a meaningless figure.
         _ = try run.model.prove()
         try run.initialize(data.dataset[.train])
@@ -149,7 +149,7 @@ struct ResumeCommand: ParsableCommand {
         if options.device == nil, environment("MARTLET_DEVICE") == nil { options.device = stored.device }
         let device = try options.make()
         let run = try Run(settings, examples: stored.examples, device: device)
-        try data.require(of: run)
+        try data.validate(for: run)
         try run.initialize(data.dataset[.train])
         let display = ProgressDisplay(isQuiet: json)
         let trainer = try data.trainer(of: run, in: folder, report: display.show)

@@ -54,8 +54,8 @@ struct TestResult: Encodable {
 
 extension ExperimentData {
     /// Refuses examples that the model of a run cannot take.
-    func require(of run: Run) throws {
-        for split in Dataset.Split.allCases { try run.require(dataset[split], of: "\(dataset.name), \(split)") }
+    func validate(for run: Run) throws {
+        for split in Dataset.Split.allCases { try run.validate(dataset[split], of: "\(dataset.name), \(split)") }
     }
 
     func trainer(

@@ -183,7 +183,7 @@ struct CompleteCommand: ParsableCommand {
         let loaded = try LoadedRun(folder, device: device.make(), weights: weights)
         try Output.check(out, loaded.run.examples)
         let result = try loaded.run.complete(
-            flat(ArrayFile.read(input)), observed: flat(ArrayFile.read(observed)),
+            Examples(ArrayFile.read(input)).rows, observed: Examples(ArrayFile.read(observed)).rows,
             SamplingOptions(
                 seed: seed, isNaive: naive, label: label, features: context.map { try ArrayFile.read($0) },
                 temperature: temperature),
@@ -192,17 +192,12 @@ struct CompleteCommand: ParsableCommand {
     }
 }
 
-/// Examples with their axes joined, `[examples, variables]`.
-private func flat(_ array: HostArray) -> HostArray {
-    array.shape.count > 2 ? array.reshaped([array.shape[0], array.shape.dropFirst().reduce(1, *)]) : array
-}
-
 /// Examples of a file that a run's model can take, with what is known beside them.
 /// - Parameters:
 ///   - labels, features: files, for models that are conditioned on classes or features.
 func inputExamples(_ path: String, labels: String?, features: String?, _ run: Run) throws -> Examples {
     let (array, width) = (try ArrayFile.read(path), run.examples.count)
-    let rows = array.count == width ? array.reshaped([1, width]) : flat(array)
+    let rows = array.count == width ? array.reshaped([1, width]) : Examples(array).rows
     guard rows.shape.count == 2, rows.shape[1] == width, rows.shape[0] > 0 else {
         throw FileError(path, "is \(array.shape); expected one row or more [rows, \(width)]")
     }

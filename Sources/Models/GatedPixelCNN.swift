@@ -54,7 +54,7 @@ public struct GatedPixelCNN: AutoregressiveModel, ConfiguredModel {
         let (groups, channels) = (examples.dimensions[0], settings.channels)
         let classes = settings.conditional ? examples.classes : nil
         conditions = Conditions(classes: classes)
-        conditional = settings.levels == 2 ? BernoulliConditional() : CategoricalConditional(levels: settings.levels)
+        conditional = levelConditional(settings.levels)
         first = GatedBlock(groups, channels, kernel: 7, isFirst: true, channelGroups: groups, classes: classes)
         blocks = (0..<settings.blocks).map { _ in
             GatedBlock(channels, channels, kernel: 3, isFirst: false, channelGroups: groups, classes: classes)

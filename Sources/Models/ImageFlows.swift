@@ -198,19 +198,23 @@ extension Flow {
             try require(
                 levels == 0 || (2...1 << 16).contains(levels), "levels: expected 0, or 2 to 65536, found \(levels)")
             try require(alpha < 0.5, "alpha: expected a number below 0.5, found \(alpha)")
-            guard let image = examples.image else {
-                throw UsageError("this flow needs images [channels, height, width], found \(examples.dimensions)")
-            }
+            let image = try imageShape(examples)
             let halvings = flow == "glow" ? scales : scales - 1
             try require(
                 (1...8).contains(scales) && image.height % (1 << halvings) == 0 && image.width % (1 << halvings) == 0,
                 "scales: \(image.height) x \(image.width) cannot be halved \(halvings) times")
         }
 
-        public func makeModel(_ examples: ExampleShape, seed: UInt64) throws -> any LikelihoodModel {
-            guard let (channels, height, width) = examples.image else {
+        private func imageShape(_ examples: ExampleShape) throws -> (channels: Int, height: Int, width: Int) {
+            guard let image = examples.image else {
                 throw UsageError("this flow needs images [channels, height, width], found \(examples.dimensions)")
             }
+            return image
+        }
+
+        public func makeModel(_ examples: ExampleShape, seed: UInt64) throws -> any LikelihoodModel {
+            try validate(examples)
+            let (channels, height, width) = try imageShape(examples)
             let flow: Flow =
                 self.flow == "glow"
                 ? .glow(

@@ -1,5 +1,5 @@
+import Distributions
 import Graph
-import Likelihood
 
 extension Tensor {
     /// Flat examples as images `[batch, channels, height, width]`.
@@ -27,4 +27,9 @@ extension Tensor {
     func shiftedByOne() -> Tensor {
         sliced(axis: 2, from: 0, count: shape[2].coefficient - 1).padded(low: [0, 0, 1], high: [0, 0, 0])
     }
+}
+
+/// For variables of some levels: Bernoulli for two, else a softmax over all of them.
+func levelConditional(_ levels: Int) -> any Conditional {
+    levels == 2 ? BernoulliConditional() : CategoricalConditional(levels: levels)
 }

@@ -51,7 +51,7 @@ public struct ImageTransformer: AutoregressiveModel, ConfiguredModel {
         try settings.validate(examples)
         self.examples = examples
         let width = settings.width
-        conditional = settings.levels == 2 ? BernoulliConditional() : CategoricalConditional(levels: settings.levels)
+        conditional = levelConditional(settings.levels)
         embed = ConvolutionLayer(conditional.inputCount, width, kernel: [1])
         positionEmbedding = Parameter([width, examples.count], .zeros)
         blocks = (0..<settings.blocks).map {

@@ -64,7 +64,7 @@ public struct PixelCNN: AutoregressiveModel, ConfiguredModel {
         try settings.validate(examples)
         self.examples = examples
         let (groups, channels) = (examples.dimensions[0], settings.channels)
-        conditional = settings.levels == 2 ? BernoulliConditional() : CategoricalConditional(levels: settings.levels)
+        conditional = levelConditional(settings.levels)
         first = .masked(.a, groups, channels, kernel: 7, channelGroups: groups)
         positionEmbedding = settings.positionEmbedding ? Parameter([channels] + examples.dimensions[1...], .zeros) : nil
         blocks = (0..<settings.blocks).map {

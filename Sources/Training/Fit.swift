@@ -32,9 +32,9 @@ extension LikelihoodModel {
         var settings = TrainingSettings()
         change(&settings)
         let run = try Run(self, settings: settings, device: device)
-        try run.require(train, of: "fit, the training examples")
+        try run.validate(train, of: "fit, the training examples")
         let (fitted, held) = try valid.map { (train, $0) } ?? train.split(share: 0.1, seed: settings.seed)
-        try run.require(held, of: "fit, the validation examples")
+        try run.validate(held, of: "fit, the validation examples")
         // A model that reads ahead would train to a meaningless figure.
         _ = try prove()
         try run.initialize(fitted)

@@ -16,7 +16,7 @@ extension Run {
     /// - Throws: `UsageError` for examples that the model cannot take, or where the latents are not finite.
     public func encode(_ examples: Examples) throws -> HostArray {
         let model = try latentModel()
-        try require(examples, of: "encode")
+        try validate(examples, of: "encode")
         let (count, batch) = (examples.count, min(model.evaluationBatch, examples.count))
         let program = try device.load(
             compile([model.encode(x, model.makeContext())]), maximumBatch: batch, states: states.buffers)

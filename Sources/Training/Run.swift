@@ -84,7 +84,7 @@ public final class Run {
 
     /// Refuses examples that the model cannot take.
     /// - Throws: `UsageError` that names the first value, label or shape that does not fit.
-    public func require(_ examples: Examples, of name: String) throws {
+    public func validate(_ examples: Examples, of name: String) throws {
         let (rows, conditions) = (examples.rows, model.conditions)
         guard rows.shape.count == 2, rows.shape[0] > 0, rows.shape[1] == model.variableCount else {
             throw UsageError(
@@ -163,7 +163,7 @@ public final class Run {
     /// Of an ensemble of likelihood models it is that of their mixture: the logarithm of the mean of p_k(x) over the members k.
     /// - Throws: `UsageError` for examples that the model cannot take.
     public func evaluations(_ examples: Examples) throws -> [Double] {
-        try require(examples, of: "evaluate")
+        try validate(examples, of: "evaluate")
         return try figures(examples)
     }
 

@@ -43,16 +43,28 @@ public struct RunConfiguration: Sendable {
     // MARK: as JSON
 
     /// Every setting by its name.
+    /// - Throws: `UsageError` where a setting of the model is called as one of training: a name means one thing.
     public func fields() throws -> [String: JSON] {
-        let training = try jsonFields(training)
+        let training = try jsonFields(training).merging(["experiment": .text(experiment)]) { a, _ in a }
         let model = try jsonFields(model)
-        return training.merging(model) { a, _ in a }.merging(["experiment": .text(experiment)]) { a, _ in a }
+        if let both = model.keys.sorted().first(where: { training[$0] != nil }) {
+            throw UsageError(
+                "\(both): training has a setting of this name; call that of \(type(of: self.model)) otherwise")
+        }
+        return training.merging(model) { a, _ in a }
+    }
+
+    /// Today's name of a setting that may be called as it was before. A setting of that very name is meant first.
+    /// - Parameter known: the names that there are.
+    private func today(_ name: String, known: [String: JSON]) -> String {
+        if known[name] != nil { return name }
+        return TrainingSettings.formerNames[name] ?? type(of: model).formerNames[name] ?? name
     }
 
     /// Settings under today's names.
-    func today(_ fields: [String: JSON]) -> [String: JSON] {
-        let former = TrainingSettings.formerNames.merging(type(of: model).formerNames) { a, _ in a }
-        return Dictionary(fields.map { (former[$0] ?? $0, $1) }, uniquingKeysWith: { first, _ in first })
+    func today(_ fields: [String: JSON]) throws -> [String: JSON] {
+        let known = try self.fields()
+        return Dictionary(fields.map { (today($0, known: known), $1) }, uniquingKeysWith: { first, _ in first })
     }
 
     /// The configuration with some settings replaced. An optimizer of the program's own is not among the fields, which know
@@ -82,10 +94,9 @@ public struct RunConfiguration: Sendable {
         guard let split = assignment.firstIndex(of: "=") else {
             throw UsageError("--set \(assignment): expected key=value")
         }
-        let given = String(assignment[..<split])
-        let key = today([given: .text("")]).keys.first ?? given
         let text = String(assignment[assignment.index(after: split)...])
         var fields = try self.fields()
+        let key = today(String(assignment[..<split]), known: fields)
         fields["experiment"] = nil
         guard let old = fields[key] else {
             throw UsageError(
@@ -151,7 +162,7 @@ public struct StoredRun: Codable, Sendable {
             throw FileError(path, "describes impossible examples, \(examples); it is damaged")
         }
         let defaults = try preset.defaults().fields()
-        let settings = preset.today(settings)
+        let settings = try preset.today(settings)
         if let unknown = settings.keys.sorted().first(where: { defaults[$0] == nil }) {
             throw FileError(
                 path,

@@ -58,7 +58,7 @@ extension Run {
             guard let classes = conditions.classes else {
                 throw UsageError("--class \(label): \(name) is not conditioned on classes")
             }
-            try Likelihood.require((0..<classes).contains(label), "--class \(label): expected 0 to \(classes - 1)")
+            try require((0..<classes).contains(label), "--class \(label): expected 0 to \(classes - 1)")
         }
         let expected = [count] + conditions.features
         if let features = options.features {
@@ -70,7 +70,7 @@ extension Run {
         } else if !conditions.features.isEmpty {
             throw UsageError("features: \(name) is conditioned on features \(expected); give one row for each example")
         }
-        try Likelihood.require(
+        try require(
             // Below, parameters divided by it leave the range of float32.
             options.temperature.isFinite && options.temperature >= 1e-30,
             "--temperature \(options.temperature): expected a number of at least 1e-30")

@@ -51,7 +51,7 @@ public final class Trainer {
     }
 
     /// - Parameters:
-    ///   - train, valid: examples that `run.require` lets pass.
+    ///   - train, valid: examples that `run.validate` lets pass.
     ///   - trainingExamples: other examples for each epoch, as many as have labels or features.
     ///   - report: called after every step and every epoch.
     public init(

@@ -245,6 +245,28 @@ private func settings(
         }
     }
 
+    /// A model of one's own may call a setting as training once did, but not as it does.
+    @Test func namesOfSettingsMeanOneThing() throws {
+        struct Own: ModelSettings {
+            var rate = 0.5
+            func validate(_ examples: ExampleShape) throws {}
+            func makeModel(_ examples: ExampleShape, seed: UInt64) throws -> any LikelihoodModel { try MADE(examples) }
+        }
+        struct Clash: ModelSettings {
+            var batch = 3
+            func validate(_ examples: ExampleShape) throws {}
+            func makeModel(_ examples: ExampleShape, seed: UInt64) throws -> any LikelihoodModel { try MADE(examples) }
+        }
+        var own = RunConfiguration(Own())
+        try own.set("rate=0.25")
+        #expect((own.model as? Own)?.rate == 0.25 && own.learningRate == TrainingSettings().learningRate)
+        var made = RunConfiguration(MADE.Settings())
+        try made.set("rate=0.25")
+        #expect(made.learningRate == 0.25)
+        let error = #expect(throws: UsageError.self) { try RunConfiguration(Clash()).fields() }
+        #expect(error?.description.hasPrefix("batch: training has a setting of this name") == true)
+    }
+
     /// What a model cannot be made of is refused by the name that the setting has.
     @Test func refusedSettingsAreNamed() throws {
         let wrong: [(String, any ModelSettings, ExampleShape)] = [
