@@ -1,7 +1,7 @@
 # `make run` and `make test` each work as the first command on a fresh Debian or Ubuntu with Swift 6.3 or later.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
-.PHONY: all run test walkthrough sanitize bench docs format lint bundle check-kernels packages clean
+.PHONY: all run test walkthrough random-graphs sanitize bench docs format lint bundle check-kernels packages clean
 
 PACKAGES := ocl-icd-opencl-dev opencl-headers pocl-opencl-icd libpng-dev libzip-dev zlib1g-dev liblzma-dev pkg-config
 BUILD := swift build -c release
@@ -22,6 +22,13 @@ test: packages
 # What README.md and docs/ say, done as a new user would; after `make test`, whose program it takes.
 walkthrough: packages
 	Scripts/walkthrough.sh
+
+# As many random graphs as one likes: the CPU with every width of vectors against the interpreter, every twentieth on OpenCL too.
+COUNT ?= 10000
+random-graphs: packages
+	swift build --build-tests -c release -Xswiftc -enable-testing
+	MARTLET_RANDOM_GRAPHS=$(COUNT) swift test --skip-build -c release -Xswiftc -enable-testing --no-parallel \
+	    --filter RandomGraphTests
 
 # The tests under the sanitizers of addresses and of threads, each in a build of its own. Optimised, because the double-precision
 # oracles of a debug build would take hours.

@@ -29,7 +29,7 @@ extension Bijector {
 
     /// The shape of z for examples of a shape.
     public func outputShape(_ input: Shape, features: Tensor? = nil) -> Shape {
-        forward(.input("shape", input), Context(features: features)).value.shape
+        forward(.input("shape", input, element), Context(features: features)).value.shape
     }
 }
 

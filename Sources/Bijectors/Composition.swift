@@ -95,7 +95,7 @@ public struct Permutation: Bijector {
     public let order: [Int]
 
     public init(_ order: [Int]) {
-        precondition(order.sorted() == Array(order.indices), "\(order) is no permutation")
+        trap(unless: order.sorted() == Array(order.indices), "\(order) is no permutation")
         self.order = order
     }
 

@@ -55,7 +55,7 @@ public struct FixedAffine: ElementwiseBijector {
     public let shift: Double
 
     public init(scale: Double, shift: Double = 0) {
-        precondition(scale != 0 && scale.isFinite, "a scale of \(scale) has no inverse")
+        trap(unless: scale != 0 && scale.isFinite, "a scale of \(scale) has no inverse")
         self.scale = scale
         self.shift = shift
     }
@@ -92,6 +92,16 @@ public struct ElementwiseAffine: ElementwiseBijector {
     }
 }
 
+extension Tensor {
+    /// This logarithm of a derivative where `x` lies in the domain of the map, its ends included; minus infinity elsewhere, as no density
+    /// is there, and no gradient.
+    fileprivate func within(_ x: Tensor, from low: Double, to high: Double = .infinity) -> Tensor {
+        let isBelow = x.less(.scalar(low, x.elementType))
+        let isOutside = high == .infinity ? isBelow : isBelow.or(x.greater(.scalar(high, x.elementType)))
+        return .select(isOutside, .scalar(-.infinity, elementType), self)
+    }
+}
+
 /// `z = exp(x)`, onto the positive numbers. Injective for |x| <= 80 in float32 and 700 in double; beyond, it saturates there.
 public struct Exp: ElementwiseBijector {
     public init() {}
@@ -106,7 +116,7 @@ public struct Exp: ElementwiseBijector {
 
     public func unmap(_ z: Tensor) -> (value: Tensor, logDerivative: Tensor) {
         let x = z.maximum(.scalar(FloatLimits(z.elementType).least, z.elementType)).log()
-        return (x, -x)
+        return (x, (-x).within(z, from: 0))
     }
 }
 
@@ -125,7 +135,7 @@ public struct Sigmoid: ElementwiseBijector {
         let limits = FloatLimits(z.elementType)
         let inside = z.clamped(limits.least, limits.belowOne)
         let (a, b) = (inside.log(), (-inside).log1p())
-        return (a - b, -(a + b))
+        return (a - b, (-(a + b)).within(z, from: 0, to: 1))
     }
 }
 
@@ -137,8 +147,9 @@ public struct Logit: ElementwiseBijector {
 
     /// - Parameter alpha: at least 0 and below 0.5.
     public init(alpha: Double = 0) {
-        precondition(
-            alpha >= 0 && alpha < 0.5,
+        trap(
+            unless:
+                alpha >= 0 && alpha < 0.5,
             "a logit keeps a share of at least 0 and below 0.5 clear of 0 and 1, found \(alpha)")
         self.alpha = alpha
     }
@@ -150,9 +161,10 @@ public struct Logit: ElementwiseBijector {
         if alpha == 0 { return Sigmoid().unmap(x) }
         // Both from x: what is lost of x' by rounding is much of 1 - x' near 1.
         let least = Tensor.scalar(FloatLimits(x.elementType).least, x.elementType)
-        let a = (x * scale + alpha).maximum(least).log()
-        let b = ((1 - x) * scale + alpha).maximum(least).log()
-        return (a - b, Math.log(scale) - (a + b))
+        let inside = x.clamped(0, 1)
+        let a = (inside * scale + alpha).maximum(least).log()
+        let b = ((1 - inside) * scale + alpha).maximum(least).log()
+        return (a - b, (Math.log(scale) - (a + b)).within(x, from: 0, to: 1))
     }
 
     public func unmap(_ z: Tensor) -> (value: Tensor, logDerivative: Tensor) {
@@ -179,7 +191,7 @@ public struct Tanh: ElementwiseBijector {
         let limit = FloatLimits(z.elementType).belowOne
         let inside = z.clamped(-limit, limit)
         let (a, b) = (inside.log1p(), (-inside).log1p())
-        return ((a - b) * 0.5, -(a + b))
+        return ((a - b) * 0.5, (-(a + b)).within(z, from: -1, to: 1))
     }
 }
 
@@ -194,7 +206,7 @@ public struct Softplus: ElementwiseBijector {
     public func unmap(_ z: Tensor) -> (value: Tensor, logDerivative: Tensor) {
         let inside = z.maximum(.scalar(FloatLimits(z.elementType).least, z.elementType))
         let log = (-(-inside).apply(.expm1)).log()
-        return (inside + log, -log)
+        return (inside + log, (-log).within(z, from: 0))
     }
 }
 
@@ -203,7 +215,7 @@ public struct LeakyReLU: ElementwiseBijector {
     public let slope: Double
 
     public init(slope: Double = 0.01) {
-        precondition(slope > 0 && slope.isFinite, "a slope of \(slope) has no inverse")
+        trap(unless: slope > 0 && slope.isFinite, "a slope of \(slope) has no inverse")
         self.slope = slope
     }
 

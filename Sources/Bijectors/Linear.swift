@@ -57,21 +57,32 @@ public struct DenseLinear: LinearBijector {
     }
 }
 
-/// `W = P L (U + diag(s))` with a fixed permutation P, ones on L's diagonal, and s = sign exp(log|s|) (Kingma and Dhariwal
-/// 2018, equation 10): the determinant is a sum.
+/// `W = P L (U + diag(s))` with a fixed permutation P, ones on L's diagonal, and s = sign exp(log|s|) with fixed signs (Kingma and
+/// Dhariwal 2018, equation 10): the determinant is a sum.
 public struct PLULinear: LinearBijector {
     public let count: Int
     public let lower: Parameter
     public let upper: Parameter
     public let logDiagonal: Parameter
     public let permutation: [Int]
+    /// +1 or -1 for each number of the diagonal.
+    public let signs: [Int]
 
-    /// - Parameter permutation: row i of L U becomes row `permutation[i]` of W; reversed if not given.
-    public init(_ count: Int, permutation: [Int]? = nil) {
+    /// - Parameters:
+    ///   - permutation: row i of L U becomes row `permutation[i]` of W; reversed if not given.
+    ///   - signs: of the diagonal, which training does not change; all +1 if not given. A matrix with a negative pivot, as rotations by
+    ///     more than a quarter turn have them, needs the signs of its pivots.
+    public init(_ count: Int, permutation: [Int]? = nil, signs: [Int]? = nil) {
         self.count = count
         self.permutation = permutation ?? Array((0..<count).reversed())
-        precondition(
-            self.permutation.sorted() == Array(0..<count), "\(self.permutation) is no permutation of \(count) rows")
+        self.signs = signs ?? [Int](repeating: 1, count: count)
+        trap(
+            unless:
+                self.permutation.sorted() == Array(0..<count), "\(self.permutation) is no permutation of \(count) rows")
+        trap(
+            unless:
+                self.signs.count == count && self.signs.allSatisfy { abs($0) == 1 },
+            "the diagonal has \(count) signs, each 1 or -1, found \(self.signs)")
         lower = Parameter([count, count], .normal(standardDeviation: 0.1 / Float(count)))
         upper = Parameter([count, count], .normal(standardDeviation: 0.1 / Float(count)))
         logDiagonal = Parameter([count], .zeros)
@@ -80,7 +91,12 @@ public struct PLULinear: LinearBijector {
     private var parts: (lower: Tensor, upper: Tensor, permutation: Tensor) {
         let (row, column, eye) = Tensor.square(count, lower.element)
         let l = Tensor.select(column.less(row), lower.tensor, 0) + eye
-        let u = Tensor.select(row.less(column), upper.tensor, 0) + eye * logDiagonal.tensor.exp()
+        var diagonal = logDiagonal.tensor.exp()
+        if signs.contains(-1) {
+            let signs = Values(shape: [count], elements: signs.map { Double($0) })
+            diagonal = diagonal * .constant(HostArray(signs, as: lower.element))
+        }
+        let u = Tensor.select(row.less(column), upper.tensor, 0) + eye * diagonal
         var bits = [Double](repeating: 0, count: count * count)
         for (from, to) in permutation.enumerated() { bits[to * count + from] = 1 }
         return (l, u, .constant(HostArray(Values(shape: [count, count], elements: bits), as: lower.element)))
@@ -191,8 +207,9 @@ public struct Householder: Bijector {
     public let count: Int
 
     public init(_ count: Int, reflections: Int, features: Int = 0) {
-        precondition(
-            reflections >= (features > 0 ? 1 : 0),
+        trap(
+            unless:
+                reflections >= (features > 0 ? 1 : 0),
             "a Householder flow has at least \(features > 0 ? "one reflection that its features give" : "no") reflections, found \(reflections)"
         )
         self.count = count

@@ -62,7 +62,7 @@ public struct MixtureCDFTransformer: Transformer {
     public let components: Int
 
     public init(_ kind: Kind = .logistic, components: Int = 4) {
-        precondition(components >= 1, "a mixture needs at least one component, found \(components)")
+        trap(unless: components >= 1, "a mixture needs at least one component, found \(components)")
         self.kind = kind
         self.components = components
     }
@@ -117,8 +117,9 @@ public struct DeepSigmoidTransformer: Transformer {
     public let layers: Int
 
     public init(units: Int = 8, layers: Int = 1) {
-        precondition(
-            units >= 1 && layers >= 1,
+        trap(
+            unless:
+                units >= 1 && layers >= 1,
             "a deep sigmoidal transformer needs at least one layer of one unit, found \(layers) layers of \(units) units"
         )
         self.units = units

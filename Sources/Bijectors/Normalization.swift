@@ -88,8 +88,8 @@ public struct BatchNormalization: Bijector {
     public let momentum: Double
 
     public init(_ channels: Int, epsilon: Double = 1e-5, momentum: Double = 0.1) {
-        precondition(epsilon >= 0, "a variance grows by an epsilon of at least 0, found \(epsilon)")
-        precondition((0...1).contains(momentum), "a momentum is a share between 0 and 1, found \(momentum)")
+        trap(unless: epsilon >= 0, "a variance grows by an epsilon of at least 0, found \(epsilon)")
+        trap(unless: (0...1).contains(momentum), "a momentum is a share between 0 and 1, found \(momentum)")
         logScale = Parameter([channels], .zeros)
         shift = Parameter([channels], .zeros)
         runningMean = Parameter([channels], .zeros, isTrained: false)

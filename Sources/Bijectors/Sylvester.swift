@@ -29,8 +29,8 @@ public struct Sylvester: Bijector {
         self.count = count
         switch kind {
         case .orthogonal(let m):
-            precondition(
-                (1...max(count, 1)).contains(m),
+            trap(
+                unless: (1...max(count, 1)).contains(m),
                 "a Sylvester flow of \(count) variables takes 1 to \(count) orthonormal columns, found \(m)")
             columns = m
             basis = ConditionedWeights(count * m, features: features, .normal(standardDeviation: 1))

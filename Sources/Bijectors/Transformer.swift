@@ -118,8 +118,9 @@ public struct AffineTransformer: Transformer {
     public init(_ form: Form = .scaleThenShift, bound: ScaleBound = .tanh(limit: 3)) {
         switch bound {
         case .tanh(let limit), .softClip(let limit):
-            precondition(
-                limit > 0 && limit.isFinite, "log-scales have a finite bound above 0, found \(limit)")
+            trap(
+                unless:
+                    limit > 0 && limit.isFinite, "log-scales have a finite bound above 0, found \(limit)")
         case .none, .sigmoid: break
         }
         self.form = form

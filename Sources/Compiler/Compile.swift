@@ -435,7 +435,7 @@ struct ScheduleBuilder {
 
     private mutating func emit(_ convolution: Convolution, _ anchor: Node, _ cluster: Cluster) {
         guard let geometry = try? convolution.geometry(anchor.inputs.map(\.type)) else {
-            preconditionFailure("\(convolution.name) was refused when its node was made")
+            fatalError("\(convolution.name) was refused when its node was made")
         }
         let (a, b) = (operand(anchor.inputs[0]), operand(anchor.inputs[1]))
         let (back, stored) = epilogue(cluster)

@@ -72,7 +72,7 @@ public struct BernoulliConditional: Conditional {
 public struct CategoricalConditional: Conditional {
     public let levels: Int
     public init(levels: Int) {
-        precondition(levels >= 1, "a category needs at least one level, found \(levels)")
+        trap(unless: levels >= 1, "a category needs at least one level, found \(levels)")
         self.levels = levels
     }
     public var name: String { "categorical" }
@@ -87,7 +87,7 @@ public struct CategoricalConditional: Conditional {
     }
 
     /// One-hot.
-    public func encode(_ x: Tensor) -> Tensor { isLevel(x).cast(to: .float32) }
+    public func encode(_ x: Tensor) -> Tensor { isLevel(x).cast(to: x.elementType) }
 
     public func logProbability(_ x: Tensor, _ parameters: Tensor) -> Tensor {
         Tensor.select(isLevel(x), parameters, 0).sum(axes: [1]) - parameters.logSumExp(axes: [1])
@@ -98,14 +98,15 @@ public struct CategoricalConditional: Conditional {
     public func sample(_ parameters: Tensor, _ random: RandomSource, temperature: Double) -> Tensor {
         // -log(-log u); u is kept off zero, where the logarithm has no value. The largest, moved like all, is rounded to 1, where the
         // noise would be infinite and draw what is impossible.
-        let u = random.uniform(parameters.shape, stream: 1) + 0x1p-25
+        let type = parameters.elementType
+        let u = random.uniform(parameters.shape, stream: 1, as: type) + 0x1p-25
         let noisy = parameters.divided(by: temperature) - (-u.log()).maximum(0x1p-25).log()
         let best = noisy.max(axes: [1], keepingAxes: true)
-        let level = Tensor.iota(parameters.shape, axis: 1).cast(to: .float32)
-        let none = Tensor.scalar(Double(levels))
-        let isBest = noisy.equal(best).and(noisy.greater(.scalar(-.infinity)))
+        let level = Tensor.iota(parameters.shape, axis: 1).cast(to: type)
+        let none = Tensor.scalar(Double(levels), type)
+        let isBest = noisy.equal(best).and(noisy.greater(.scalar(-.infinity, type)))
         let first = Tensor.select(isBest, level, none).min(axes: [1])
-        return .select(first.less(none), first, .scalar(.nan))
+        return .select(first.less(none), first, .scalar(.nan, type))
     }
 }
 
@@ -113,7 +114,7 @@ public struct CategoricalConditional: Conditional {
 public struct MixtureOfGaussians: Conditional {
     public let components: Int
     public init(components: Int) {
-        precondition(components >= 1, "a mixture needs at least one component, found \(components)")
+        trap(unless: components >= 1, "a mixture needs at least one component, found \(components)")
         self.components = components
     }
     public var name: String { "mixture of \(components) gaussians" }
@@ -141,12 +142,13 @@ public struct MixtureOfGaussians: Conditional {
         let chosen = CategoricalConditional(levels: components).sample(
             parameters.blocks(0, components), random, temperature: temperature
         ).reshaped([shape[0], 1, shape[2]])
-        let isChosen = chosen.broadcast(to: shape).equal(.iota(shape, axis: 1).cast(to: .float32))
+        let isChosen = chosen.broadcast(to: shape).equal(.iota(shape, axis: 1).cast(to: chosen.elementType))
         // NaN where no component can be drawn.
         let other = Tensor.select(chosen.isFinite(), 0, chosen)
         let pick = { (t: Tensor) in Tensor.select(isChosen, t, other).sum(axes: [1]) }
         let mean = pick(parameters.blocks(components, components))
         let deviation = pick(logDeviation(parameters)).exp()
-        return mean + (temperature == 1 ? deviation : deviation * temperature) * random.normal(mean.shape, stream: 2)
+        return mean + (temperature == 1 ? deviation : deviation * temperature)
+            * random.normal(mean.shape, stream: 2, as: mean.elementType)
     }
 }

@@ -43,7 +43,7 @@ struct LogisticBins {
 
     /// A level drawn from logistic distributions.
     func sample(mean: Tensor, logScale: Tensor, _ random: RandomSource, stream: Int, temperature: Double) -> Tensor {
-        let u = random.uniform(mean.shape, stream: stream) + 0x1p-25
+        let u = random.uniform(mean.shape, stream: stream, as: mean.elementType) + 0x1p-25
         let noise = u.log() - (1 - u).maximum(0x1p-25).log()
         let scale = logScale.exp()
         return level(mean + (temperature == 1 ? scale : scale * temperature) * noise)
@@ -58,8 +58,8 @@ extension Tensor {
 private func boundedLogScale(_ raw: Tensor) -> Tensor { raw.maximum(.scalar(-7, raw.elementType)) }
 
 private func checkMixture(levels: Int, components: Int) {
-    precondition(levels >= 2, "equal bins of [-1, 1] around their ends are at least two, found \(levels) levels")
-    precondition(components >= 1, "a mixture needs at least one component, found \(components)")
+    trap(unless: levels >= 2, "equal bins of [-1, 1] around their ends are at least two, found \(levels) levels")
+    trap(unless: components >= 1, "a mixture needs at least one component, found \(components)")
 }
 
 /// 1 for the component that each variable draws, `[batch, components, variables]`, and what stands in the place of the others: 0, or NaN
@@ -69,7 +69,7 @@ private func chosenComponent(_ logits: Tensor, _ random: RandomSource, _ tempera
     let components = max(1, logits.shape[1].coefficient)
     let chosen = CategoricalConditional(levels: components).sample(logits, random, temperature: temperature)
         .reshaped([logits.shape[0], 1, logits.shape[2]])
-    let isChosen = chosen.broadcast(to: logits.shape).equal(.iota(logits.shape, axis: 1).cast(to: .float32))
+    let isChosen = chosen.broadcast(to: logits.shape).equal(.iota(logits.shape, axis: 1).cast(to: chosen.elementType))
     return (isChosen, .select(chosen.isFinite(), 0, chosen))
 }
 

@@ -71,7 +71,7 @@ public struct DiagonalNormal: Distribution {
     }
 
     public func sample(_ shape: Shape, _ random: RandomSource) -> Tensor {
-        let noise = random.normal(shape, stream: 3)
+        let noise = random.normal(shape, stream: 3, as: element)
         let z = mean.map { noise.examples(of: $0.shape, for: name) } ?? noise
         let scaled = logDeviation.map { z * $0.tensor.exp() } ?? z
         return mean.map { scaled + $0.tensor } ?? scaled
@@ -92,7 +92,7 @@ public struct FullNormal: Distribution {
     public let count: Int
 
     public init(_ count: Int) {
-        precondition(count >= 1, "a normal needs at least one variable, found \(count)")
+        trap(unless: count >= 1, "a normal needs at least one variable, found \(count)")
         self.count = count
         mean = Parameter([count], .zeros)
         lower = Parameter([count, count], .zeros)
@@ -119,7 +119,8 @@ public struct FullNormal: Distribution {
     }
 
     public func sample(_ shape: Shape, _ random: RandomSource) -> Tensor {
-        random.normal(shape, stream: 3).examples(of: [count], for: name).matmul(factor.matrixTransposed()) + mean.tensor
+        random.normal(shape, stream: 3, as: element).examples(of: [count], for: name).matmul(factor.matrixTransposed())
+            + mean.tensor
     }
 
     public func entropy(_ example: [Int]) -> Tensor? {
@@ -153,13 +154,15 @@ public struct Uniform: Distribution {
     public let high: Double
 
     public init(_ low: Double = 0, _ high: Double = 1) {
-        precondition(
-            Float(high - low).isFinite && Float(high).isFinite,
+        trap(
+            unless:
+                Float(high - low).isFinite && Float(high).isFinite,
             "an interval that is not finite in float32 has no uniform distribution, found [\(low), \(high))")
         self.low = low
         self.high = high
-        precondition(
-            least <= greatest,
+        trap(
+            unless:
+                least <= greatest,
             "an interval that holds no float32 number has no uniform distribution, found [\(low), \(high))")
     }
 
@@ -221,7 +224,7 @@ public struct Categorical: Distribution {
     public let levels: Int
 
     public init(variables: Int, levels: Int) {
-        precondition(levels >= 1, "a category needs at least one level, found \(levels)")
+        trap(unless: levels >= 1, "a category needs at least one level, found \(levels)")
         self.levels = levels
         logits = Parameter([variables, levels], .zeros)
     }
@@ -260,7 +263,7 @@ public struct DiscretizedLogistic: Distribution {
     public let levels: Int
 
     public init(_ shape: [Int], levels: Int) {
-        precondition(levels >= 1, "a discretized logistic needs at least one level, found \(levels)")
+        trap(unless: levels >= 1, "a discretized logistic needs at least one level, found \(levels)")
         self.levels = levels
         mean = Parameter(shape, .constant(Float(levels - 1) / 2))
         logScale = Parameter(shape, .constant(Float(Math.log(Double(levels) / 8))))
@@ -287,9 +290,10 @@ public struct DiscretizedLogistic: Distribution {
     }
 
     public func sample(_ shape: Shape, _ random: RandomSource) -> Tensor {
-        let u = random.uniform(shape, stream: 3).examples(of: mean.shape, for: name) + 0x1p-25
+        let u = random.uniform(shape, stream: 3, as: element).examples(of: mean.shape, for: name) + 0x1p-25
         let x = mean.tensor + (u.log() - (-u).log1p()) * logScale.tensor.exp()
-        return (x + 0.5).apply(.floor).maximum(.scalar(0)).minimum(.scalar(Double(levels - 1)))
+        return (x + 0.5).apply(.floor).maximum(.scalar(0, x.elementType))
+            .minimum(.scalar(Double(levels - 1), x.elementType))
     }
 }
 
@@ -300,7 +304,7 @@ public struct Mixture: Distribution {
     public let logits: Parameter
 
     public init(_ components: [any Distribution]) {
-        precondition(!components.isEmpty, "a mixture needs at least one component, found none")
+        trap(unless: !components.isEmpty, "a mixture needs at least one component, found none")
         self.components = components
         logits = Parameter([components.count], .zeros)
     }
@@ -326,7 +330,7 @@ public struct Mixture: Distribution {
         // Numbers of their own: a component that chooses, too, must not choose by those that chose it.
         let draws = components.map { $0.sample(shape, random.substream(16)) }
         let drawn = draws.enumerated().dropFirst().reduce(draws[0]) { so, next in
-            .select(chosen.equal(.scalar(Double(next.offset))), next.element, so)
+            .select(chosen.equal(.scalar(Double(next.offset), chosen.elementType)), next.element, so)
         }
         // Nothing is drawn where no component is.
         return .select(chosen.isFinite(), drawn, chosen)

@@ -67,3 +67,11 @@ private struct Misuse: Operation {
     func relations(_ context: RelationContext) -> [Relation] { context.inputs.map { _ in .none } }
     func evaluate(_ inputs: [Values], outputs: inout [Values], elements: [Int]?, context: EvaluationContext) {}
 }
+
+/// Stops the program where a value is made of arguments that no such value belongs to. Unlike that of `precondition`, the message is
+/// printed by a release build too.
+package func trap(
+    unless isPossible: Bool, _ message: @autoclosure () -> String, file: StaticString = #fileID, line: UInt = #line
+) {
+    if !isPossible { fatalError(message(), file: file, line: line) }
+}

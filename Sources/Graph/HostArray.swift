@@ -8,7 +8,7 @@ public struct HostArray: Sendable, Hashable {
     public var count: Int { shape.reduce(1, *) }
 
     public init(type: ElementType, shape: [Int], bytes: [UInt8]) {
-        precondition(bytes.count == shape.reduce(1, *) * type.byteCount, "an array's bytes must fill its shape")
+        trap(unless: bytes.count == shape.reduce(1, *) * type.byteCount, "an array's bytes must fill its shape")
         self.type = type
         self.shape = shape
         self.bytes = bytes
@@ -40,7 +40,7 @@ public struct HostArray: Sendable, Hashable {
 
     private static func whole<T: FixedWidthInteger>(_ value: Double) -> T {
         guard let whole = T(exactly: value.rounded(.towardZero)) else {
-            preconditionFailure("expected a number from \(T.min) to \(T.max), found \(value); use another element type")
+            fatalError("expected a number from \(T.min) to \(T.max), found \(value); use another element type")
         }
         return whole
     }

@@ -48,7 +48,7 @@ public struct Values: Sendable {
     public var elements: [Double]
 
     public init(shape: [Int], elements: [Double]) {
-        precondition(shape.reduce(1, *) == elements.count, "an array of \(shape) needs \(shape.reduce(1, *)) elements")
+        trap(unless: shape.reduce(1, *) == elements.count, "an array of \(shape) needs \(shape.reduce(1, *)) elements")
         self.shape = shape
         self.elements = elements
     }

@@ -51,12 +51,18 @@ public struct RandomSource: Sendable {
             ])
     }
 
-    /// Uniform in [0, 1).
-    public func uniform(_ shape: Shape, stream: Int) -> Tensor { bits(shape, stream: stream).apply(.uniformFromBits) }
-    /// Standard normal.
-    public func normal(_ shape: Shape, stream: Int) -> Tensor { bits(shape, stream: stream).apply(.normalFromBits) }
+    /// Uniform in [0, 1): a float32 number, in double precision too.
+    public func uniform(_ shape: Shape, stream: Int, as element: ElementType = .float32) -> Tensor {
+        let number = bits(shape, stream: stream).apply(.uniformFromBits)
+        return element == .float32 ? number : number.cast(to: element)
+    }
+    /// Standard normal: a float32 number, in double precision too.
+    public func normal(_ shape: Shape, stream: Int, as element: ElementType = .float32) -> Tensor {
+        let number = bits(shape, stream: stream).apply(.normalFromBits)
+        return element == .float32 ? number : number.cast(to: element)
+    }
     /// 1 with probability `p`, else 0.
     public func bernoulli(_ p: Tensor, stream: Int) -> Tensor {
-        uniform(p.shape, stream: stream).less(p).cast(to: p.elementType)
+        uniform(p.shape, stream: stream, as: p.elementType).less(p).cast(to: p.elementType)
     }
 }

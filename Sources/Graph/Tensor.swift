@@ -15,7 +15,9 @@ public struct TensorType: Hashable, Sendable, CustomStringConvertible {
 /// of nodes that some tensors reach and needs no object of its own.
 public final class Node: Sendable {
     public let operation: any Operation
-    public let inputs: [Tensor]
+    public var inputs: [Tensor] { operands }
+    // Written once more, when nobody else refers to the node: see `deinit`.
+    nonisolated(unsafe) private var operands: [Tensor]
     public let types: [TensorType]
     public let location: SourceLocation?
     /// The mistake that made this node, or one it was made from, impossible.
@@ -25,7 +27,7 @@ public final class Node: Sendable {
 
     public init(_ operation: any Operation, _ inputs: [Tensor], at location: SourceLocation?) {
         self.operation = operation
-        self.inputs = inputs
+        operands = inputs
         // A node that an operation or a layer makes inside, or an operator (which cannot tell the line on which it is
         // written), belongs to the line of the latest operand that an author wrote.
         var place = location
@@ -65,6 +67,18 @@ public final class Node: Sendable {
         } catch let problem {
             error = GraphError(operation: problem.operation, message: problem.message, location: self.location)
             types = [TensorType(.scalar)]
+        }
+    }
+
+    /// Frees a chain of nodes from its end in a loop: each node would free its inputs from within otherwise, and a graph that is deep
+    /// enough (a recurrence written out over some ten thousand steps) would overflow the stack.
+    deinit {
+        var released = operands.map(\.node)
+        operands = []
+        while var node = released.popLast() {
+            guard isKnownUniquelyReferenced(&node) else { continue }
+            released += node.operands.map(\.node)
+            node.operands = []
         }
     }
 }

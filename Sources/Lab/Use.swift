@@ -42,6 +42,7 @@ struct DevicesCommand: ParsableCommand {
                 print("\(device.name)\t\(device.summary)")
             }
         }
+        if !json { for problem in Devices.problems() { print(problem) } }
     }
 }
 

@@ -14,8 +14,8 @@ public struct CausalAttention: Module {
     ///   - width: a multiple of `heads`.
     ///   - block: at least 1; results differ by rounding.
     public init(_ width: Int, heads: Int, block: Int = 112) {
-        precondition(heads > 0 && width % heads == 0, "the width of attention must be a multiple of its heads")
-        precondition(block > 0, "a block of attention must hold a query")
+        trap(unless: heads > 0 && width % heads == 0, "the width of attention must be a multiple of its heads")
+        trap(unless: block > 0, "a block of attention must hold a query")
         project = ConvolutionLayer(width, 3 * width, kernel: [1])
         combine = ConvolutionLayer(width, width, kernel: [1])
         self.heads = heads
@@ -41,7 +41,7 @@ public struct CausalAttention: Module {
                 HostArray(
                     (0..<count).flatMap { query in (0..<start + count).map { $0 <= start + query } },
                     shape: [count, start + count]))
-            let seen = Tensor.select(isEarlier, scores, .scalar(-.infinity))
+            let seen = Tensor.select(isEarlier, scores, .scalar(-.infinity, scores.elementType))
             let weights = (seen - seen.max(axes: [3], keepingAxes: true).stoppingGradient()).exp()
             // Divided where there are `depth` numbers for a query and not one for each key.
             return values.sliced(axis: 3, from: 0, count: start + count).matmul(weights.matrixTransposed())

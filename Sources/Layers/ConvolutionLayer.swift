@@ -51,11 +51,14 @@ public struct ConvolutionLayer: Module {
         guard context.mode == .initialize, let gain, let bias else {
             return bias.map { y + $0.tensor.perChannel(y) } ?? y
         }
-        // The first batch leaves this layer with mean zero and variance one.
+        // The first batch leaves this layer with mean zero and variance one. A channel that does not vary but for rounding (all that is
+        // above the only row of an image, say) keeps the scale 1: the inverse of nothing would be multiplied from layer to layer.
         let axes = (0..<y.shape.rank).filter { $0 != 1 }
         let mean = y.mean(axes: axes, keepingAxes: true)
         let centred = y - mean
-        let scale = 1 / (centred.squared().mean(axes: axes, keepingAxes: true) + 1e-10).sqrt()
+        let variance = centred.squared().mean(axes: axes, keepingAxes: true)
+        let varies = variance.sqrt().greater(mean.absolute() * 1e-6)
+        let scale = Tensor.select(varies, 1 / (variance + 1e-10).sqrt(), 1)
         let flat = Shape([y.shape[1]])
         context.update(gain, gain.tensor * scale.reshaped(flat))
         context.update(bias, -(mean * scale).reshaped(flat))
@@ -68,8 +71,9 @@ public struct ConvolutionLayer: Module {
         _ layers: [ConvolutionLayer], of inputs: [Tensor], file: StaticString = #fileID, line: UInt = #line
     ) -> Tensor {
         let first = layers[0]
-        precondition(
-            layers.count == inputs.count && first.groups == 1
+        trap(
+            unless:
+                layers.count == inputs.count && first.groups == 1
                 && layers.allSatisfy {
                     ($0.stride, $0.dilation, $0.groups) == (first.stride, first.dilation, first.groups)
                         && $0.padding.elementsEqual(first.padding, by: ==) && $0.mask == nil && !$0.isTransposed

@@ -58,7 +58,7 @@ public struct ClassEmbedding: Module {
                 "expected the class of each example, as the model is conditioned on \(classes) classes, found a context without; pass Context(label:), int32 [batch]",
                 of: x)
         }
-        let vectors = label.oneHot(classes).matmul(weight.tensor)
+        let vectors = label.oneHot(classes, as: weight.element).matmul(weight.tensor)
         let ones = [Extent](repeating: 1, count: x.shape.rank - 2)
         return x + vectors.reshaped(Shape(vectors.shape.dimensions + ones))
     }

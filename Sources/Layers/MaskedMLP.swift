@@ -184,8 +184,9 @@ public struct MaskedMLP: Module {
     ///   - degrees: in place of the network's own, for degrees that are known at run time.
     public func callAsFunction(_ x: Tensor, _ context: Context, degrees: NetworkDegrees? = nil) -> Tensor {
         let degrees = degrees.map { $0.readingFeatures(featureCount) } ?? self.degrees
-        precondition(
-            degrees.layerCount == layers.count,
+        trap(
+            unless:
+                degrees.layerCount == layers.count,
             "a network of \(layers.count) layers needs degrees for each of them, found degrees for \(degrees.layerCount)"
         )
         let input =

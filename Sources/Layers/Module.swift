@@ -13,8 +13,10 @@ public final class Parameter {
     public let mask: WeightMask?
     /// Whether gradients train it; else it is what a pass over data finds for it (running statistics), or stays.
     public let isTrained: Bool
-    /// The working type; `Module.use(_:)` changes it before the first tensor is made.
-    public internal(set) var element = ElementType.float32
+    /// The working type; `Module.use(_:)` changes it. Tensors that were made before keep theirs.
+    public internal(set) var element = ElementType.float32 {
+        didSet { if element != oldValue { made = nil } }
+    }
     private let identity: Int
     private static let count = Atomic<Int>(0)
     private var made: Tensor?
@@ -160,7 +162,10 @@ extension Module {
         return found
     }
 
-    /// Sets the working type of every parameter; ask before the first tensor is made.
+    /// The working type of the parameters; float32 where there are none.
+    public var element: ElementType { parameters.first?.element ?? .float32 }
+
+    /// Sets the working type of every parameter, for the tensors that are made of it from here on.
     public func use(_ element: ElementType) {
         for (_, parameter) in namedParameters() { parameter.element = element }
     }

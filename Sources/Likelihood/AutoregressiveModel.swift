@@ -90,7 +90,7 @@ extension AutoregressiveModel {
         if let pattern = request.observed {
             try order.requireFirst(
                 pattern, request, advice: "accept a draw that ignores later observations with --approximate")
-            given = (.input(Drawing.given, x.shape), Tensor.pattern(pattern).broadcast(to: x.shape))
+            given = (.input(Drawing.given, x.shape, x.elementType), Tensor.pattern(pattern).broadcast(to: x.shape))
         }
         let (drawn, parameters) = draw(x, context, given: given, temperature: request.temperature)
         return Drawing([.incremental(variable: x, drawn: drawn, order: order, outputs: [parameters])])

@@ -72,7 +72,7 @@ extension LikelihoodModel {
     /// The number of variables of an example.
     public var variableCount: Int { examples.count }
     /// The placeholder of the examples, `[batch, variables]`, fed as `x`.
-    public func makeInput() -> Tensor { .input("x", [.batch, Extent(variableCount)]) }
+    public func makeInput() -> Tensor { .input("x", [.batch, Extent(variableCount)], element) }
 
     /// A context whose conditions are fed: the classes as `label`, the features as `features`.
     public func makeContext(_ mode: Context.Mode = .evaluate) -> Context {
@@ -80,7 +80,7 @@ extension LikelihoodModel {
         return Context(
             mode, label: conditions.classes.map { _ in .input("label", [.batch], .int32) },
             features: conditions.features.isEmpty
-                ? nil : .input("features", Shape([.batch] + conditions.features.map { Extent($0) })))
+                ? nil : .input("features", Shape([.batch] + conditions.features.map { Extent($0) }), element))
     }
 }
 

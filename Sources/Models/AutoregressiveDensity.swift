@@ -21,7 +21,7 @@ public struct AutoregressiveDensity: Distribution {
 
     /// As many passes as there are variables; `draw` gives what the compiled sampler takes.
     public func sample(_ shape: Shape, _ random: RandomSource) -> Tensor {
-        var x = Tensor.scalar(0).broadcast(to: shape)
+        var x = Tensor.scalar(0, element).broadcast(to: shape)
         for _ in 0..<made.variableCount { x = made.draw(x, Context(random: random)).drawn }
         return x
     }

@@ -89,7 +89,7 @@ public struct ByteNet: AutoregressiveModel, ConfiguredModel {
         var s = sourceEmbed(source)
         for block in encoder { s = block(s, context) }
         let target = decode(symbols.sliced(axis: 2, from: steps, count: steps), s, context)
-        return Tensor.concatenate([Tensor.scalar(0).broadcast(to: source.shape), target], axis: 2)
+        return Tensor.concatenate([Tensor.scalar(0, source.elementType).broadcast(to: source.shape), target], axis: 2)
     }
 
     /// The logits of every character given those before it, and what the encoder says at its place.

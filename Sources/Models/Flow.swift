@@ -87,7 +87,7 @@ public struct Flow: LatentModel {
 
     /// Proves what `wholeBijector.structure` says. - Throws: `DependencyLeak`.
     @discardableResult public func proveStructure() throws -> [(claim: String, proof: AutoregressiveProof)] {
-        try wholeBijector.proveStructure(shape, features: makeContext().features)
+        try wholeBijector.proveStructure(shape, features: makeContext().features, element: element)
     }
 
     public func prove() throws -> String {
@@ -121,7 +121,7 @@ public struct Flow: LatentModel {
         let latent = wholeBijector.outputShape(shape, features: context.features)
         var stages: [Drawing.Stage] = []
         if let density = base as? AutoregressiveDensity {
-            let z = Tensor.input("z", latent)
+            let z = Tensor.input("z", latent, element)
             let (drawn, order) = density.draw(z, context.random, temperature: request.temperature)
             stages.append(.incremental(variable: z, drawn: drawn, order: order, outputs: []))
         } else {
@@ -132,7 +132,8 @@ public struct Flow: LatentModel {
     }
 
     public func decodingStages(_ context: Context) throws -> [Drawing.Stage] {
-        let inverse = try wholeBijector.inverseStages(shape, features: context.features, input: Drawing.previous)
+        let inverse = try wholeBijector.inverseStages(
+            shape, features: context.features, input: Drawing.previous, element: element)
         var stages: [Drawing.Stage] = inverse.map {
             switch $0 {
             case .direct(let x): .direct([x])
@@ -140,11 +141,11 @@ public struct Flow: LatentModel {
                 .incremental(variable: variable, drawn: drawn, order: order, outputs: [])
             }
         }
-        let last = flat(.input(Drawing.previous, shape))
+        let last = flat(.input(Drawing.previous, shape, element))
         if let dequantization {
             // Noise lies in [0, 1) above its number; a latent far out may lead outside of all.
-            let nearest = last.apply(.floor).maximum(.scalar(0))
-                .minimum(.scalar(Double(dequantization.levels - 1)))
+            let nearest = last.apply(.floor).maximum(.scalar(0, last.elementType))
+                .minimum(.scalar(Double(dequantization.levels - 1), last.elementType))
             stages.append(.direct([nearest]))
         } else if shape.rank != 2 {
             stages.append(.direct([last]))

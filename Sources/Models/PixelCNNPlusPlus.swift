@@ -91,7 +91,8 @@ public struct PixelCNNPlusPlus: AutoregressiveModel, ConfiguredModel {
 
     public func conditionalParameters(_ x: Tensor, _ context: Context) -> Tensor {
         let image = conditional.encode(x).asImages(examples.dimensions)
-        let ones = Tensor.scalar(1).broadcast(to: Shape([x.shape[0], 1] + image.shape.dimensions[2...]))
+        let ones = Tensor.scalar(1, image.elementType).broadcast(
+            to: Shape([x.shape[0], 1] + image.shape.dimensions[2...]))
         let input = Tensor.concatenate([image, ones], axis: 1)
         var u = firstDown(input, context).shifted(down: 1)
         var ul = firstAbove(input, context).shifted(down: 1) + firstLeft(input, context).shifted(right: 1)

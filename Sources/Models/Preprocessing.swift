@@ -19,7 +19,7 @@ public struct UniformDequantization: Dequantization {
     public init(levels: Int) { self.levels = levels }
 
     public func dequantize(_ x: Tensor, _ context: Context) -> (value: Tensor, logDensity: Tensor) {
-        (x + context.random.uniform(x.shape, stream: 4), Tensor.scalar(0).broadcast(to: [x.shape[0]]))
+        (x + context.random.uniform(x.shape, stream: 4, as: x.elementType), x.zeroPerExample())
     }
 }
 
@@ -43,14 +43,14 @@ public struct VariationalDequantization: Dequantization {
     }
 
     public func dequantize(_ x: Tensor, _ context: Context) -> (value: Tensor, logDensity: Tensor) {
-        let noise = context.random.normal(x.shape, stream: 4)
+        let noise = context.random.normal(x.shape, stream: 4, as: x.elementType)
         var inner = context
         inner.features = x / Double(levels) - 0.5
         let mapped = bijector.forward(noise, inner)
         let u = Sigmoid().forward(mapped.value, inner)
         let logDensity = DiagonalNormal().logProbability(noise) - mapped.logDeterminant - u.logDeterminant
         // Rounding may give u = 1, which belongs to the next level.
-        return (x + u.value.minimum(.scalar(0x1.fffffep-1)), logDensity)
+        return (x + u.value.minimum(.scalar(0x1.fffffep-1, x.elementType)), logDensity)
     }
 }
 

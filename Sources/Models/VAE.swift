@@ -80,7 +80,7 @@ public struct VAE: LatentModel, ConfiguredModel {
         }
         let h = encoder(x, context).relu()
         let (m, s, c) = (repeated(mean(h)), repeated(logDeviation(h).clamped(limit: 10)), repeated(self.context(h)))
-        let noise = context.random.normal([n, Extent(count), Extent(latentCount)], stream: 5)
+        let noise = context.random.normal([n, Extent(count), Extent(latentCount)], stream: 5, as: x.elementType)
             .reshaped([all, Extent(latentCount)])
         var inner = context
         inner.features = c
@@ -120,7 +120,7 @@ public struct VAE: LatentModel, ConfiguredModel {
     }
 
     public func decodingStages(_ context: Context) throws -> [Drawing.Stage] {
-        let logits = decode(.input(Drawing.previous, [.batch, Extent(latentCount)]))
+        let logits = decode(.input(Drawing.previous, [.batch, Extent(latentCount)], element))
         return [.direct([context.random.bernoulli(logits.sigmoid(), stream: 0)])]
     }
 
@@ -129,7 +129,7 @@ public struct VAE: LatentModel, ConfiguredModel {
             throw UsageError(
                 "complete: an autoencoder has no exact conditionals of its variables; draw samples instead")
         }
-        let z = context.random.normal([.batch, Extent(latentCount)], stream: 5)
+        let z = context.random.normal([.batch, Extent(latentCount)], stream: 5, as: element)
         return Drawing(
             [.direct([request.temperature == 1 ? z : z * request.temperature])] + (try decodingStages(context)))
     }
@@ -137,7 +137,8 @@ public struct VAE: LatentModel, ConfiguredModel {
     public func prove() throws -> String {
         let width = context.weight.shape[0]
         let proofs = try flow.proveStructure(
-            [.batch, Extent(latentCount)], features: .input("features", [.batch, Extent(width)]))
+            [.batch, Extent(latentCount)], features: .input("features", [.batch, Extent(width)], element),
+            element: element)
         return proofs.isEmpty
             ? "proved: nothing depends on an order"
             : "proved: \(proofs.count) conditioners of the posterior respect their orders"

@@ -5,13 +5,24 @@ import Likelihood
 
 /// The devices of this machine.
 public enum Devices {
-    /// The CPU backend and every OpenCL device.
-    public static func all() throws -> [any Device] { [try CPUDevice()] + ((try? OpenCLDevice.all()) ?? []) }
+    /// The CPU backend and every OpenCL device that opens.
+    public static func all() throws -> [any Device] {
+        [try CPUDevice()] + OpenCLDevice.attempts().compactMap { try? $0.device.get() }
+    }
 
-    /// A GPU, or else the CPU: a machine without OpenCL still has one.
+    /// What keeps an OpenCL device from being used, a line for each such device.
+    public static func problems() -> [String] {
+        OpenCLDevice.attempts().compactMap { name, _, device in
+            if case .failure(let error) = device { "\(name)\tcannot be used: \(error)" } else { nil }
+        }
+    }
+
+    /// The first GPU that opens, or else the CPU: a machine without OpenCL still has one.
     /// - Parameter threads: of the CPU backend; all cores if not given.
     public static func best(threads: Int? = nil) throws -> any Device {
-        if let gpu = (try? OpenCLDevice.all())?.first(where: \.isGPU) { return gpu }
+        for (_, isGPU, device) in OpenCLDevice.attempts() where isGPU {
+            if case .success(let gpu) = device { return gpu }
+        }
         return try CPUDevice(threads: threads)
     }
 

@@ -13,19 +13,32 @@ extension Run {
     }
 
     /// The latents of examples, `[rows, latents]`.
-    /// - Throws: `UsageError` for examples that the model cannot take, or where the latents are not finite.
+    /// - Throws: `UsageError` for examples that the model cannot take, that lie outside of what it has a density for, or whose latents
+    ///   are not finite.
     public func encode(_ examples: Examples) throws -> HostArray {
         let model = try latentModel()
         try validate(examples, of: "encode")
         let (count, batch) = (examples.count, min(model.evaluationBatch, examples.count))
+        let context = model.makeContext()
+        // A map of a part of the line gives every number a latent; where there is no density is known by log p alone.
+        let hasSupport = model.domain == .real && model.metric.isLogLikelihood
         let program = try device.load(
-            compile([model.encode(x, model.makeContext())]), maximumBatch: batch, states: states.buffers)
+            compile([model.encode(x, context)] + (hasSupport ? [model.evaluation(x, context)] : [])),
+            maximumBatch: batch, states: states.buffers)
         var result: [Float] = []
+        var outside: [Int] = []
         for start in stride(from: 0, to: count, by: batch) {
             let range = start..<min(count, start + batch)
             var feeds = examples[range].feeds
             feeds.merge(RandomSource.feeds(seed: settings.seed, examples: Array(range))) { a, _ in a }
-            result += try program.run(feeds.known(to: program), batch: range.count)[0].floats
+            let found = try program.run(feeds.known(to: program), batch: range.count)
+            result += found[0].floats
+            if hasSupport { outside += zip(range, found[1].floats).filter { $1 == .infinity }.map(\.0) }
+        }
+        if let first = outside.first {
+            throw UsageError(
+                "encode: \(outside.count) of \(count) rows lie outside of what the model has a density for, the first is row \(first); leave them out"
+            )
         }
         if let bad = result.firstIndex(where: { !$0.isFinite }) {
             throw UsageError(

@@ -99,6 +99,100 @@ import Testing
         }
     }
 
+    /// A transformer's inverse and its log-derivative at some z, with the same parameters for all.
+    private func inverse(
+        _ transformer: any Transformer, _ z: [Double], _ raw: [Double], _ element: ElementType
+    ) throws -> (x: [Double], logDerivative: [Double], back: [Double]) {
+        let input = Tensor.input("z", [.batch, 1], element)
+        let parameters = raw.map { Tensor.scalar(Double(Float($0)), element).broadcast(to: input.shape) }
+        let map = transformer.inverse(input, parameters)
+        let found = try CPUDevice(threads: 1).load(
+            compile([map.value, map.logDerivative, transformer.forward(map.value, parameters).value]),
+            maximumBatch: z.count, states: [:]
+        ).run(["z": .host(HostArray(Values(shape: [z.count, 1], elements: z), as: element))], batch: z.count)
+        return (found[0].doubles, found[1].doubles, found[2].doubles)
+    }
+
+    /// Where the derivative at a knot is steep, the quadratic of a spline's inverse changes its sign of b within a bin; both of its
+    /// formulas are needed.
+    @Test func splinesInvertBesideSteepKnots() throws {
+        let spline = SplineTransformer(bins: 2)
+        for (d, log) in [(100.0, -2.40837), (1000, -4.7105), (10000, -7.013)] {
+            let found = try inverse(spline, [-2], [0, 0, 0, 0, d], .float32)
+            let exact = try inverse(spline, [-2], [0, 0, 0, 0, d], .float64)
+            #expect(abs(found.x[0] - exact.x[0]) <= 1e-6 * abs(exact.x[0]), "\(d): \(found.x) for \(exact.x)")
+            #expect(abs(exact.back[0] + 2) < 1e-14, "\(d): \(exact.back)")
+            #expect(abs(found.logDerivative[0] - log) < 1e-3, "\(d): \(found.logDerivative) for \(log)")
+        }
+    }
+
+    /// From z to x and back to z costs at most 64 units in the last place of z, times the map's condition, for splines as steep as
+    /// one likes: in float32 against double.
+    @Test func splinesComeBackToTheirValues() throws {
+        let count = 400
+        for (bins, scale) in [(2, 100.0), (2, 10000), (5, 30), (8, 10), (8, 300)] {
+            let spline = SplineTransformer(bins: bins)
+            for seed in UInt64(1)...20 {
+                let raw = numbers(spline.parameterCount, seed: seed).enumerated().map {
+                    $0.offset < 2 * bins ? $0.element * 3 : $0.element * scale
+                }
+                let z = numbers(count, seed: seed + 100).map { Double(Float($0 * 3)) }
+                for (element, unit) in [(ElementType.float32, 0x1p-23), (.float64, 0x1p-52)] {
+                    let found = try inverse(spline, z, raw, element)
+                    for (i, z) in z.enumerated() {
+                        // x is a number of the working type: half a unit of it moves z by the slope.
+                        let condition = max(1, abs(found.x[i]) * Math.exp(-found.logDerivative[i]) / abs(z))
+                        #expect(
+                            abs(found.back[i] - z) <= 64 * unit * condition * abs(z),
+                            "\(element), \(bins) bins, seed \(seed): \(found.back[i]) for \(z), \(abs(found.back[i] - z) / (unit * abs(z))) units, condition \(condition)"
+                        )
+                    }
+                }
+            }
+        }
+    }
+
+    /// Outside of a map's domain there is no density, and nothing to learn.
+    @Test func outsideOfADomainNothingIsPossible() throws {
+        let cases: [(map: any Bijector, outside: [Double], inside: [Double])] = [
+            (Logit(), [1.7, -0.1], [0, 0.5, 1]), (Logit(alpha: 0.05), [1.7, -0.1], [0, 0.5, 1]),
+            (Inverted(Sigmoid()), [1.7, -0.1], [0, 0.5, 1]), (Inverted(Tanh()), [1.7, -1.7], [-1, 0.5, 1]),
+            (Inverted(Exp()), [-1, -1e-30], [1e-30, 0.5, 7]), (Inverted(Softplus()), [-1, -1e-30], [1e-30, 0.5, 7]),
+        ]
+        for (map, outside, inside) in cases {
+            for element in [ElementType.float32, .float64] {
+                let found = try there(map, [:], (outside + inside).map { [$0] }, element)
+                let (some, rest) = (found.logDeterminant.prefix(2), found.logDeterminant.dropFirst(2))
+                #expect(some.allSatisfy { $0 == -.infinity }, "\(map.structure.name): \(found.logDeterminant)")
+                #expect(rest.allSatisfy { $0.isFinite }, "\(map.structure.name): \(found.logDeterminant)")
+                let x = Tensor.input("x", [.batch, 1], element)
+                let mapped = map.forward(x, Context())
+                let slope = try gradients(
+                    of: (mapped.logDeterminant + mapped.value.reshaped([.batch])).sum(), with: [x])[0]
+                let values = Values(shape: [2, 1], elements: outside)
+                #expect(try Interpreter(batch: 2, ["x": values]).run(slope).elements == [0, 0])
+            }
+        }
+        let nan = try there(Logit(), [:], [[.nan]], .float32)
+        #expect(nan.logDeterminant[0].isNaN)
+    }
+
+    /// A rotation by half a turn has pivots below 0.
+    @Test func triangularFactorsHaveSigns() throws {
+        let turn = PLULinear(2, permutation: [0, 1], signs: [-1, -1])
+        let found = try there(
+            turn, ["lower": [0, 0, 0, 0], "upper": [0, 0, 0, 0], "logDiagonal": [0, 0]], [[1, 2]], .float32)
+        #expect(found.z == [-1, -2] && found.back == [1, 2] && found.logDeterminant == [0])
+        let scaled = PLULinear(2, permutation: [1, 0], signs: [-1, 1])
+        let mapped = try there(
+            scaled, ["lower": [0, 0, 0.5, 0], "upper": [0, 0.25, 0, 0], "logDiagonal": [Math.log(2), 0]], [[1, 2]],
+            .float64)
+        #expect(abs(mapped.logDeterminant[0] - Math.log(2)) < 1e-12)
+        // L U = [[-2, 0.25], [-1, 1.125]], its rows exchanged.
+        #expect(zip(mapped.z, [1.25, -1.5]).allSatisfy { abs($0 - $1) < 1e-12 }, "\(mapped.z)")
+        #expect(zip(mapped.back, [1, 2]).allSatisfy { abs($0 - $1) < 1e-12 })
+    }
+
     /// What a transformer makes of x, and what its inverse makes of that; parameters differ from row to row.
     private func thereAndBack(
         _ transformer: any Transformer, _ x: [Double], _ raw: [[Double]], _ element: ElementType
@@ -325,8 +419,16 @@ import Testing
         await #expect(processExitsWith: .failure) { _ = SplineTransformer(bins: 8, leastBin: 0.2) }
         await #expect(processExitsWith: .failure) { _ = SplineTransformer(bins: 8, leastBin: -1e-3) }
         await #expect(processExitsWith: .failure) { _ = SplineTransformer(bins: 0) }
+        await #expect(processExitsWith: .failure) { _ = SplineTransformer(leastDerivative: -0.5) }
+        await #expect(processExitsWith: .failure) { _ = PLULinear(2, signs: [1, 0]) }
         await #expect(processExitsWith: .failure) { _ = MixtureCDFTransformer(components: 0) }
         await #expect(processExitsWith: .failure) { _ = DeepSigmoidTransformer(layers: 0) }
         await #expect(processExitsWith: .failure) { _ = DeepSigmoidTransformer(units: 0) }
+        // A release build says why.
+        let stopped = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) {
+            _ = SplineTransformer(leastDerivative: -0.5)
+        }
+        let text = stopped.map { String(decoding: $0.standardErrorContent, as: UTF8.self) } ?? ""
+        #expect(text.contains("found -0.5"), "\(text)")
     }
 }

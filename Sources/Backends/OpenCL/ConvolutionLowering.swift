@@ -71,7 +71,8 @@ struct ConvolutionLowering {
     func epilogueText(widths: [Int]) throws -> String {
         var text = ""
         for width in widths {
-            let writer = ProgramText(program: group.epilogue, width: width)
+            let writer = ProgramText(
+                program: group.epilogue, width: width, family: widths.contains(16) ? .cpu : .gpu)
             var names = (0..<group.sections).map { "value\($0)" }
             let values = names.map { "const \(writer.floatType) \($0)" }.joined(separator: ", ")
             text += """

@@ -34,13 +34,13 @@ func lowerElementwise(
         var names: [String] = []
         for (index, operand) in inputs.enumerated() {
             let position = operand.position([(inner, "j")], from: "\(operand.name)_b")
-            let type = ProgramText(program: group.program, width: width).type(index)
+            let type = ProgramText(program: group.program, width: width, family: family).type(index)
             let load = operand.load(
                 position, width: width, stride: operand.strides[inner], strideText: operand.stride(inner))
             text += "\(indent)const \(type) v\(index) = \(load);\n"
             names.append("v\(index)")
         }
-        let (statements, results) = try ProgramText(program: group.program, width: width)
+        let (statements, results) = try ProgramText(program: group.program, width: width, family: family)
             .statements(inputs: names, indent: indent)
         text += statements
         for (operand, result) in zip(outputs, results) {

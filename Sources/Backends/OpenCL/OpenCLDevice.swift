@@ -25,8 +25,21 @@ public final class OpenCLDevice: Device, @unchecked Sendable {
     public var isGPU: Bool { description.isGPU }
 
     /// Every OpenCL 1.2 device of the machine: GPUs first, then processors. Empty where there is none.
+    /// - Throws: `OpenCLError` of the first device that does not open.
     public static func all(kernels: KernelFamily? = nil) throws -> [OpenCLDevice] {
-        try DeviceDescription.all.enumerated().map { try OpenCLDevice($0.element, number: $0.offset, kernels: kernels) }
+        try attempts(kernels: kernels).map { try $0.device.get() }
+    }
+
+    /// Every OpenCL 1.2 device of the machine, or why it does not open: one that fails takes no other with it.
+    public static func attempts(
+        kernels: KernelFamily? = nil
+    ) -> [(name: String, isGPU: Bool, device: Result<OpenCLDevice, any Error>)] {
+        DeviceDescription.all.enumerated().map { number, description in
+            (
+                "opencl:\(number)", description.isGPU,
+                Result { try OpenCLDevice(description, number: number, kernels: kernels) }
+            )
+        }
     }
 
     /// The device `opencl` (the first) or `opencl:N`.

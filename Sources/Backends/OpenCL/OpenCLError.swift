@@ -29,11 +29,13 @@ public enum OpenCLError: Error, Sendable, CustomStringConvertible {
                 + (Self.advice(for: code).map { ": \($0)" } ?? "")
         case .build(let log, let source, let device, let operations):
             (operations.isEmpty
-                ? "a generated program did not compile on \(device); please report this with the log and the source below\n"
+                ? "a program did not compile on \(device); if it is so on a second try and with an empty cache of the driver "
+                    + "(PoCL keeps its own in ~/.cache/pocl), please report this"
                 : "a program did not compile on \(device). It holds the own text of "
                     + operations.map { "'\($0)'" }.joined(separator: ", ")
-                    + ": see whether the log below names a line of it; if not, please report this with log and source\n")
-                + "---- log ----\n\(log)\n---- source ----\n" + Self.numbered(source)
+                    + ": see whether the log below names a line of it")
+                + "; its source of \(source.split(separator: "\n").count) lines is printed with MARTLET_DEBUG=3. The device says:\n"
+                + Self.beginning(of: log)
         case .unsupported(let message), .mismatch(let message): message
         }
     }
@@ -54,9 +56,11 @@ public enum OpenCLError: Error, Sendable, CustomStringConvertible {
 
     static func name(of code: Int32) -> String { names[code] ?? "an unknown error" }
 
-    private static func numbered(_ source: String) -> String {
-        source.split(separator: "\n", omittingEmptySubsequences: false).enumerated()
-            .map { "\($0.offset + 1): \($0.element)" }.joined(separator: "\n")
+    /// The lines of a log that a person reads, each at the length of a screen: what follows an error repeats it.
+    private static func beginning(of log: String, lines: Int = 20, columns: Int = 200) -> String {
+        let all = log.split(separator: "\n")
+        let shown = all.prefix(lines).map { $0.count > columns ? $0.prefix(columns) + " ..." : $0 }
+        return (shown + (all.count > lines ? ["... and \(all.count - lines) lines more"] : [])).joined(separator: "\n")
     }
 
     private static let names: [Int32: String] = [

@@ -84,7 +84,8 @@ struct ProductLowering {
     private func epilogueText(widths: [Int], hasColumnOrder: Bool) throws -> String {
         var text = ""
         for width in widths {
-            let writer = ProgramText(program: group.epilogue, width: width)
+            let writer = ProgramText(
+                program: group.epilogue, width: width, family: widths.contains(16) ? .cpu : .gpu)
             let order = width == 16 && hasColumnOrder
             text += """
                 static inline void MARTLET_NAME(KERNEL, _epilogue\(width))(

@@ -9,6 +9,8 @@
 /// An entry is found by a hash of its key (source, options, device, driver) and holds the whole key and a checksum, so
 /// that neither a collision nor a torn file can pass for the right program. The cache is never needed: what cannot be
 /// read is built again, what cannot be written is not kept.
+///
+/// A binary runs with the rights of who loads it, so folder and entries must be this user's, and nobody else may write to the folder.
 struct ProgramCache: Sendable {
     /// The cache for a device: none for PoCL, unless `MARTLET_CACHE` asks for it, since PoCL keeps compiled kernels on disk
     /// by itself and takes as long again to hand over a binary as to build it.
@@ -35,7 +37,9 @@ struct ProgramCache: Sendable {
 
     /// The binary stored for `key`, if there is a whole one.
     func read(_ key: String) -> [UInt8]? {
-        guard let path = path(for: key), let bytes = readFile(path) else { return nil }
+        guard let folder, isOurs(folder, S_IFDIR), let path = path(for: key), let bytes = readFile(path) else {
+            return nil
+        }
         let keyBytes = Array(key.utf8)
         let header = Self.header(keyBytes.count)
         guard bytes.count > header.count + keyBytes.count + 8, bytes.starts(with: header),
@@ -48,14 +52,15 @@ struct ProgramCache: Sendable {
 
     /// Stores a binary: written beside its place and moved there, so that a reader sees all of it or nothing.
     func write(_ key: String, _ binary: [UInt8]) {
-        guard let folder, let path = path(for: key), makeFolder(folder) else { return }
+        guard let folder, let path = path(for: key), makeFolder(folder), isOurs(folder, S_IFDIR) else { return }
         let keyBytes = Array(key.utf8)
         let checksum = Self.hash(binary, seed: 2)
         let bytes =
             Self.header(keyBytes.count) + keyBytes + binary
             + (0..<8).map { UInt8(truncatingIfNeeded: checksum >> ($0 * 8)) }
-        let temporary = "\(path).\(getpid())"
-        guard let file = fopen(temporary, "wb") else { return }
+        let temporary = "\(path).\(hex(UInt64.random(in: 0 ... .max)))"
+        let descriptor = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0o600)
+        guard descriptor >= 0, let file = fdopen(descriptor, "wb") else { return }
         let written = fwrite(bytes, 1, bytes.count, file)
         let closed = fclose(file)
         if written != bytes.count || closed != 0 || rename(temporary, path) != 0 { unlink(temporary) }
@@ -79,18 +84,30 @@ struct ProgramCache: Sendable {
         var prefix = ""
         for part in path.split(separator: "/", omittingEmptySubsequences: true) {
             prefix += (prefix.isEmpty && !path.hasPrefix("/") ? "" : "/") + part
-            mkdir(prefix, 0o755)
+            mkdir(prefix, 0o700)
         }
         return access(path, W_OK) == 0
     }
 
+    /// Whether something is of a kind, belongs to this user, and can be changed by nobody else.
+    private func isOurs(_ status: stat, _ kind: mode_t) -> Bool {
+        status.st_mode & S_IFMT == kind && status.st_uid == geteuid() && status.st_mode & (S_IWGRP | S_IWOTH) == 0
+    }
+
+    private func isOurs(_ path: String, _ kind: mode_t) -> Bool {
+        var status = stat()
+        return stat(path, &status) == 0 && isOurs(status, kind)
+    }
+
     private func readFile(_ path: String) -> [UInt8]? {
-        guard let file = fopen(path, "rb") else { return nil }
+        // A pipe under the name of an entry would be waited for otherwise.
+        let descriptor = open(path, O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC)
+        guard descriptor >= 0, let file = fdopen(descriptor, "rb") else { return nil }
         defer { fclose(file) }
-        guard fseek(file, 0, SEEK_END) == 0 else { return nil }
-        let size = ftell(file)
-        // A folder opens too, and says it is enormous.
-        guard size > 0, size < 1 << 31, fseek(file, 0, SEEK_SET) == 0 else { return nil }
+        var status = stat()
+        guard fstat(descriptor, &status) == 0, isOurs(status, S_IFREG) else { return nil }
+        let size = Int(status.st_size)
+        guard size > 0, size < 1 << 31 else { return nil }
         let bytes = [UInt8](unsafeUninitializedCapacity: size) { $1 = fread($0.baseAddress, 1, size, file) }
         return bytes.count == size ? bytes : nil
     }

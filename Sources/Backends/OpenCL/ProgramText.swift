@@ -9,6 +9,17 @@ struct ProgramText {
     let program: Program
     /// 1 or 16.
     let width: Int
+    /// Whether one element is computed by the functions of sixteen, of which it is the first. A device's `exp` of a vector may differ from
+    /// that of a number in the last bit; where an element falls into a vector or behind the last whole one depends on the size of the
+    /// batch, and what an example gives must not.
+    let isLane: Bool
+
+    /// - Parameter family: of kernels that take an element by itself only where sixteen are not left, or where neither can be had.
+    init(program: Program, width: Int, family: KernelFamily) {
+        self.program = program
+        self.width = width
+        isLane = width == 1 && family == .cpu && !Self.usesRandom(program)
+    }
 
     var floatType: String { width == 1 ? "float" : "float16" }
     var intType: String { width == 1 ? "int" : "int16" }
@@ -61,16 +72,21 @@ struct ProgramText {
     private func expression(
         _ function: ElementwiseFunction, _ operands: [String], _ types: [ElementType], _ result: ElementType
     ) throws -> String {
-        let suffix = width == 1 ? "_1" : "_16"
+        let suffix = width == 1 && !isLane ? "_1" : "_16"
+        func call(_ name: String) -> String {
+            if isLane { return "\(name)(\(operands.map { "(float16)(\($0))" }.joined(separator: ", "))).s0" }
+            return "\(name)(\(operands.joined(separator: ", ")))"
+        }
         let a = operands.first ?? "0"
         let b = operands.count > 1 ? operands[1] : "0"
         let isFloat = types.first == .float32
         switch function {
         case .negate: return "-\(a)"
         case .absolute: return isFloat ? "fabs(\(a))" : "martlet_select(\(a) < 0, -\(a), \(a))"
-        case .sign: return isFloat ? "martlet_sign\(suffix)(\(a))" : "((\(a) > 0) & 1) - ((\(a) < 0) & 1)"
-        case .exp, .log, .log1p, .expm1, .sqrt, .tanh, .floor, .sin, .cos, .erf: return "\(function)(\(a))"
-        case .sigmoid, .softplus, .hazard: return "martlet_\(function)\(suffix)(\(a))"
+        case .sign: return isFloat ? call("martlet_sign\(suffix)") : "((\(a) > 0) & 1) - ((\(a) < 0) & 1)"
+        case .sqrt, .floor: return "\(function)(\(a))"
+        case .exp, .log, .log1p, .expm1, .tanh, .sin, .cos, .erf: return call("\(function)")
+        case .sigmoid, .softplus, .hazard: return call("martlet_\(function)\(suffix)")
         case .relu: return "martlet_select(\(a) < 0, (\(isFloat ? floatType : intType))(0), \(a))"
         case .isFinite: return isFloat ? "(fabs(\(a)) < (\(floatType))(INFINITY)) & 1" : "(\(intType))(1)"
         case .logicalNot: return "(\(a) == 0) & 1"
@@ -79,8 +95,8 @@ struct ProgramText {
         case .add: return "\(a) + \(b)"
         case .subtract: return "\(a) - \(b)"
         case .multiply: return "\(a) * \(b)"
-        case .divide: return isFloat ? "\(a) / \(b)" : "martlet_divide\(suffix)(\(a), \(b))"
-        case .power: return "pow(\(a), \(b))"
+        case .divide: return isFloat ? "\(a) / \(b)" : "martlet_divide\(width == 1 ? "_1" : "_16")(\(a), \(b))"
+        case .power: return call("pow")
         case .maximum: return "MARTLET_MAXIMUM(\(a), \(b))"
         case .minimum: return "MARTLET_MINIMUM(\(a), \(b))"
         case .less: return "(\(a) < \(b)) & 1"

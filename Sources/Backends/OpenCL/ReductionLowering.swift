@@ -64,10 +64,12 @@ struct ReductionLowering {
     /// Segments of the reduced elements for a batch: more than one where few results are made of many elements.
     private var segments: @Sendable (Int) -> Int {
         let (count, total, blocks) = (keptNest.count, reducedNest.count, blocks)
+        // A result for each example is summed up by the same tree, however many examples there are.
+        let examples: @Sendable (Int) -> Int = { count.isStatic ? $0 : 1 }
         let isGPU = family == .gpu
         let lanes = isRow ? 1 : isGPU ? 32 : 16
         return { batch in
-            let results = (count.resolved(batch: batch) + lanes - 1) / lanes
+            let results = (count.resolved(batch: examples(batch)) + lanes - 1) / lanes
             let elements = total.resolved(batch: batch)
             let few = isGPU ? 128 : 8
             guard results < few, elements * results >= 16384 else { return 1 }
@@ -206,13 +208,13 @@ struct ReductionLowering {
         var names: [String] = []
         for (index, operand) in inputs.enumerated() {
             let position = operand.position([(innermost, "j")], from: "\(operand.name)_b")
-            let register = ProgramText(program: group.prologue, width: width).type(index)
+            let register = ProgramText(program: group.prologue, width: width, family: family).type(index)
             let load = operand.load(
                 position, width: width, stride: operand.strides[axis], strideText: operand.stride(axis))
             text += "\(indent)const \(register) v\(index) = \(load);\n"
             names.append("v\(index)")
         }
-        let (statements, results) = try ProgramText(program: group.prologue, width: width)
+        let (statements, results) = try ProgramText(program: group.prologue, width: width, family: family)
             .statements(inputs: names, indent: indent)
         text += statements + "\(indent)\(combine(target, results[0], width))\n"
         for (operand, result) in zip(stored, results.dropFirst()) {
@@ -229,7 +231,7 @@ struct ReductionLowering {
         let axis = keptNest.rank - 1
         var text = ""
         var names = ["total"]
-        let writer = ProgramText(program: group.epilogue, width: width)
+        let writer = ProgramText(program: group.epilogue, width: width, family: family)
         for (index, operand) in epilogueInputs.enumerated() {
             let load = operand.load(
                 operand.position(keptIndices), width: width, stride: operand.strides[axis],

@@ -171,7 +171,7 @@ struct SamplerTables {
             instructions: [Program.Instruction(code.function, Array(code.operands.indices), code.result)],
             outputs: [code.operands.count])
         let width = family == .cpu && !ProgramText.usesRandom(one) ? 16 : 1
-        let builder = ProgramText(program: one, width: width)
+        let builder = ProgramText(program: one, width: width, family: family)
         let isLoop = family == .cpu && width == 1
         var text = "        case \(index): "
         text += isLoop ? "for (int l = 0; l < 16; l++) {\n" : "{\n"

@@ -51,7 +51,7 @@ extension Convolution {
     /// The geometry of operands that were checked when the node was made, from their run-time shapes.
     private func geometry(_ shapes: [[Int]], _ element: ElementType = .float32) -> ConvolutionGeometry {
         guard let geometry = try? geometry(shapes.map { TensorType(Shape($0), element) }) else {
-            preconditionFailure("operands of \(shapes) were refused when the node was made")
+            fatalError("operands of \(shapes) were refused when the node was made")
         }
         return geometry
     }

@@ -181,10 +181,10 @@ extension Tensor {
     }
 
     /// 1 where the class is the element's, else 0: int32 `[..]` gives float32 `[.., classes]`.
-    public func oneHot(_ classes: Int) -> Tensor {
+    public func oneHot(_ classes: Int, as element: ElementType = .float32) -> Tensor {
         let shape = Shape(shape.dimensions + [Extent(classes)])
         return reshaped(Shape(self.shape.dimensions + [1])).broadcast(to: shape).equal(.iota(shape, axis: -1)).cast(
-            to: .float32)
+            to: element)
     }
 
     /// Running sums along an axis.

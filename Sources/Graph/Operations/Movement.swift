@@ -182,6 +182,12 @@ public struct Slice: MovementOperation, Hashable {
                 high.append(0)
                 continue
             }
+            // Of a slice of nothing all zeros come from the padding.
+            guard counts[axis].coefficient > 0 else {
+                low.append(shape[axis].coefficient)
+                high.append(0)
+                continue
+            }
             let span = (counts[axis].coefficient - 1) * steps[axis]
             let first = Swift.min(starts[axis], starts[axis] + span)
             low.append(first)

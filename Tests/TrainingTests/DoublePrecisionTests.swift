@@ -1,0 +1,294 @@
+import CPU
+import Compiler
+import Graph
+import Layers
+import Likelihood
+import Models
+import OpenCL
+import Testing
+
+/// Every family in double precision on the CPU: built, proved, differentiated, trained, and equal to the interpreter.
+@Suite struct DoublePrecisionTests {
+    struct Family: CustomTestStringConvertible, Sendable {
+        let testDescription: String
+        let make: @Sendable () throws -> any LikelihoodModel
+
+        init(_ name: String, _ make: @escaping @Sendable () throws -> any LikelihoodModel) {
+            (testDescription, self.make) = (name, make)
+        }
+    }
+
+    static let families: [Family] = [
+        Family("made") { try MADE([5]) { $0.hidden = [7] } },
+        Family("categorical made") {
+            try MADE([4]) {
+                $0.hidden = [7]
+                $0.conditional = "categorical:3"
+            }
+        },
+        Family("made of mixtures") {
+            try MADE([4]) {
+                $0.hidden = [7]
+                $0.conditional = "mixture:3"
+            }
+        },
+        Family("made of logistics") {
+            try MADE([4]) {
+                $0.hidden = [7]
+                $0.conditional = "logistics:3:16"
+            }
+        },
+        Family("order-agnostic made") {
+            try MADE([4]) {
+                $0.hidden = [7]
+                $0.orderAgnostic = true
+                $0.masks = "4"
+            }
+        },
+        Family("pixelcnn") {
+            try PixelCNN([1, 4, 3]) {
+                $0.channels = 4
+                $0.blocks = 1
+            }
+        },
+        Family("pixelcnn of three channels") {
+            try PixelCNN([3, 2, 3]) {
+                $0.levels = 4
+                $0.channels = 6
+                $0.blocks = 1
+            }
+        },
+        Family("gated pixelcnn of classes") {
+            try GatedPixelCNN(ExampleShape([1, 4, 3], classes: 3)) {
+                $0.channels = 4
+                $0.blocks = 1
+                $0.headChannels = 5
+            }
+        },
+        Family("pixelcnn++") {
+            try PixelCNNPlusPlus([3, 4, 4]) {
+                $0.channels = 4
+                $0.blocks = 1
+                $0.scales = 2
+                $0.components = 2
+            }
+        },
+        // Images one pixel high: rows that are moved down leave nothing.
+        Family("pixelcnn++ of rows") {
+            try PixelCNNPlusPlus([1, 1, 6]) {
+                $0.channels = 4
+                $0.blocks = 1
+                $0.scales = 1
+                $0.components = 2
+            }
+        },
+        Family("wavenet") {
+            try WaveNet(ExampleShape([9], classes: 2)) {
+                $0.levels = 8
+                $0.residual = 4
+                $0.skip = 6
+                $0.layers = 3
+            }
+        },
+        Family("bytenet with an encoder") {
+            try ByteNet([8]) {
+                $0.levels = 5
+                $0.channels = 8
+                $0.sets = 1
+                $0.encoder = true
+            }
+        },
+        Family("image transformer") {
+            try ImageTransformer([1, 3, 4]) {
+                $0.levels = 3
+                $0.width = 6
+                $0.heads = 2
+                $0.blocks = 1
+                $0.dropout = 0.1
+            }
+        },
+        Family("video pixel network") {
+            try VideoPixelNetwork([3, 4, 3]) {
+                $0.channels = 4
+                $0.encoderBlocks = 1
+                $0.decoderBlocks = 1
+            }
+        },
+        Family("vae") {
+            try VAE([6]) {
+                $0.latents = 3
+                $0.hidden = [5]
+                $0.iafHidden = [6]
+            }
+        },
+        Family("glow") {
+            try Flow.ImageSettings {
+                $0.scales = 1
+                $0.steps = 1
+                $0.hidden = 4
+                $0.levels = 16
+                $0.dequantization = "variational"
+            }.makeModel([1, 4, 4], seed: 1)
+        },
+    ]
+    static let vectorFlows = [
+        "nice", "realnvp", "coupling", "maf", "maf-mog", "autoregressive", "iaf", "planar", "radial",
+    ].map { flow in
+        Family(flow) {
+            try Flow.VectorSettings {
+                $0.flow = flow
+                $0.hidden = [6]
+                $0.layers = 2
+                if flow == "coupling" { $0.transformer = "spline:4" }
+                if flow == "autoregressive" { $0.transformer = "mixture:2" }
+            }.makeModel([4], seed: 1)
+        }
+    }
+
+    private static let batch = 3
+
+    /// What the model is fed, and its parameters, by the names that programs know.
+    private func bindings(_ model: any LikelihoodModel, batch: Int = batch) -> [String: Values] {
+        let count = model.variableCount
+        let noise = (0..<batch * count).map { Double($0 * 7919 % 101) / 101 }
+        let x = noise.map { noise in model.domain.levelCount.map { (noise * Double($0)).rounded(.down) } ?? noise - 0.5
+        }
+        var result = ["x": Values(shape: [batch, count], elements: x)]
+        for (name, array) in RandomSource.feeds(seed: 11, examples: Array(0..<batch)).merging(
+            model.feeds(step: 0), uniquingKeysWith: { $1 })
+        {
+            result[name] = array.values
+        }
+        if let classes = model.conditions.classes {
+            result["label"] = Values(shape: [batch], elements: (0..<batch).map { Double($0 % classes) })
+        }
+        for (label, array) in model.initialValues(seed: 3) { result[label] = array.values }
+        return result
+    }
+
+    /// Runs a program on the CPU with given values; updates are written back to them.
+    private func run(
+        _ outputs: [Tensor], updates: [StateUpdate] = [], _ bindings: inout [String: Values]
+    ) throws -> [[Double]] {
+        let (device, schedule) = (try CPUDevice(threads: 1), try compile(outputs, updates: updates))
+        var states: [String: any DeviceBuffer] = [:]
+        var feeds: [String: Feed] = [:]
+        for value in (schedule.states + schedule.inputs).map({ schedule.values[$0] }) {
+            let array = HostArray(bindings[value.label]!, as: value.type.element)
+            if schedule.reads(value.label) { feeds[value.label] = .host(array) }
+            guard schedule.states.contains(where: { schedule.values[$0].label == value.label }) else { continue }
+            feeds[value.label] = nil
+            states[value.label] = try device.makeBuffer(byteCount: array.bytes.count)
+            try array.withUnsafeBytes { try states[value.label]!.write($0) }
+        }
+        let found = try device.load(schedule, maximumBatch: Self.batch, states: states).run(feeds, batch: Self.batch)
+        for update in updates {
+            let placeholder = update.state.placeholder!
+            bindings[placeholder.label] = try HostArray(
+                reading: states[placeholder.label]!, type: placeholder.type.element,
+                shape: placeholder.type.shape.resolved(batch: Self.batch)
+            ).values
+        }
+        return found.map(\.doubles)
+    }
+
+    @Test(arguments: families + vectorFlows) func trains(_ family: Family) throws {
+        let model = try family.make()
+        model.use(.float64)
+        #expect(try model.prove().hasPrefix("proved"))
+        var bindings = bindings(model)
+        let x = model.makeInput()
+        #expect(x.elementType == .float64)
+        let fit = model.makeContext(.initialize)
+        model.initialize(x, fit)
+        if !fit.updates.isEmpty {
+            _ = try run([], updates: fit.updates.map { StateUpdate($0.parameter.tensor, $0.value) }, &bindings)
+        }
+        let loss = model.objective(x, model.makeContext(.train))
+        let parameters = model.parameters.filter(\.isTrained).map(\.tensor)
+        let slopes = try gradients(of: loss, with: parameters)
+        // The processor and the interpreter, for loss, figures and gradients.
+        let outputs = [loss, model.evaluation(x, model.makeContext())] + slopes
+        let found = try run(outputs, &bindings)
+        for (a, b) in zip(found, try Interpreter(batch: Self.batch, bindings).run(outputs)) {
+            let scale = max(1, b.elements.map(\.magnitude).max() ?? 0)
+            let worst = zip(a, b.elements).map { abs($0 - $1) }.max() ?? 0
+            #expect(worst <= 1e-10 * scale, "\(worst) of \(scale)")
+        }
+        // Steps down the gradient end lower, and move far less than float32 would see.
+        var first: Double?
+        let norm = slopes.map { $0.squared().sum() }.reduce(Tensor.scalar(1e-9, .float64), +).sqrt()
+        let updates = zip(parameters, slopes).map { StateUpdate($0, $0 - $1 * 1e-5 / norm) }
+        for _ in 0..<5 {
+            let value = try run([loss], updates: updates, &bindings)[0][0]
+            if let first { #expect(value < first) }
+            first = first ?? value
+        }
+        // In float32, with the same numbers.
+        let single = try family.make()
+        let other = single.objective(single.makeInput(), single.makeContext(.train))
+        var rounded = bindings
+        for (mine, its) in zip(model.parameters, single.parameters) { rounded[its.label] = bindings[mine.label] }
+        let (a, b) = (try run([loss], &bindings)[0][0], try run([other], &rounded)[0][0])
+        #expect(abs(a - b) <= 2e-4 * max(1, abs(a)), "\(a) in double, \(b) in float32")
+    }
+
+    /// OpenCL has no double precision here, and says so by its name.
+    @Test func openCLRefusesDoubles() throws {
+        guard let device = try? OpenCLDevice.named("opencl") else { return }
+        let model = try MADE([4]) { $0.hidden = [6] }
+        model.use(.float64)
+        let schedule = try compile([model.objective(model.makeInput(), model.makeContext())])
+        let problem = #expect(throws: OpenCLError.self) {
+            _ = try device.load(schedule, maximumBatch: 2, states: [:])
+        }
+        #expect(problem.map { "\($0)".contains("float64") } == true)
+    }
+
+    private static let independent = ["gated", "pixelcnn++", "wavenet", "image transformer", "logistics", "maf"]
+
+    /// What an example gives does not depend on those that it is computed with, to the bit, on any device.
+    @Test(
+        arguments: (families + vectorFlows).filter { family in
+            independent.contains { family.testDescription.contains($0) }
+        })
+    func examplesAreIndependent(_ family: Family) throws {
+        let model = try family.make()
+        let count = 7
+        let x = model.makeInput()
+        let schedule = try compile([model.evaluation(x, model.makeContext())])
+        var values = bindings(model, batch: count)
+        for parameter in model.parameters { values[parameter.label]?.elements.mapInPlace { $0 * 1.5 } }
+        let devices: [any Device] =
+            [try CPUDevice(threads: 2)]
+            + [KernelFamily.cpu, .gpu].compactMap { try? OpenCLDevice.named("opencl", kernels: $0) }
+        for device in devices {
+            var states: [String: any DeviceBuffer] = [:]
+            var feeds: [String: HostArray] = [:]
+            for value in (schedule.states + schedule.inputs).map({ schedule.values[$0] }) {
+                let array = HostArray(values[value.label]!, as: value.type.element)
+                if !schedule.states.contains(where: { schedule.values[$0].label == value.label }) {
+                    feeds[value.label] = array
+                    continue
+                }
+                states[value.label] = try device.makeBuffer(byteCount: array.bytes.count)
+                try array.withUnsafeBytes { try states[value.label]!.write($0) }
+            }
+            let program = try device.load(schedule, maximumBatch: count, states: states)
+            let together = try program.run(feeds.mapValues { .host($0) }, batch: count)[0].floats
+            for row in 0..<count {
+                let own = feeds.mapValues { array in
+                    Feed.host(array.shape.first == count ? array.rows(row..<row + 1) : array)
+                }
+                let alone = try program.run(own, batch: 1)[0].floats
+                #expect(alone == [together[row]], "row \(row) on \(device.summary)")
+            }
+        }
+    }
+}
+
+extension Array {
+    fileprivate mutating func mapInPlace(_ change: (Element) -> Element) {
+        for i in indices { self[i] = change(self[i]) }
+    }
+}
