@@ -37,7 +37,8 @@ struct ClusterOrder {
             if case .tensor(state) = fusion.view(tensor).base { true } else { false }
         }
         var inPlace: [Tensor: Tensor] = [:]
-        for (state, value) in updates where inPlace[value] == nil && !inPlace.values.contains(state) {
+        var replaced = Set<Tensor>()
+        for (state, value) in updates where inPlace[value] == nil && !replaced.contains(state) {
             guard let writer = fusion.home[value], writer.takesEpilogue else { continue }
             let readers = (stateReaders[state] ?? []).subtracting([writer.id])
             // The writer itself may read the state only element by element, behind its anchor.
@@ -47,24 +48,77 @@ struct ClusterOrder {
                 !reaches(writer.id, readers)
             else { continue }
             inPlace[value] = state
+            replaced.insert(state)
             for reader in readers { add(reader, before: writer.id) }
         }
-        var remaining = fusion.clusters.sorted { $0.rank < $1.rank }
-        var done = Set<Int>()
+        (clusters, self.inPlace) = (Self.sorted(fusion.clusters, before, after), inPlace)
+    }
+
+    /// The clusters in the order in which the graph was built, as far as those that each waits for allow it.
+    private static func sorted(_ clusters: [Cluster], _ before: [Int: Set<Int>], _ after: [Int: Set<Int>]) -> [Cluster]
+    {
+        let remaining = clusters.sorted { $0.rank < $1.rank }
+        let places = Dictionary(uniqueKeysWithValues: remaining.enumerated().map { ($1.id, $0) })
+        var waitsFor = remaining.map { before[$0.id]?.count ?? 0 }
+        var isDone = [Bool](repeating: false, count: remaining.count)
+        var ready = MinimumHeap(remaining.indices.filter { waitsFor[$0] == 0 })
         var order: [Cluster] = []
-        func isReady(_ cluster: Cluster) -> Bool { (before[cluster.id] ?? []).isSubset(of: done) }
-        while !remaining.isEmpty {
-            // A reduction of the last cluster's result finds it in a cache, and comes next. The graph is acyclic and
-            // each added edge was checked, so some cluster is always ready.
-            let next =
-                remaining.firstIndex {
-                    guard let last = order.last, after[last.id]?.contains($0.id) == true else { return false }
-                    return $0.anchor?.operation is Reduction && isReady($0)
-                } ?? remaining.firstIndex(where: isReady) ?? 0
-            let cluster = remaining.remove(at: next)
-            done.insert(cluster.id)
-            order.append(cluster)
+        // The graph is acyclic and each added edge was checked, so some cluster is always ready.
+        while order.count < remaining.count {
+            // A reduction of the last cluster's result finds it in a cache, and comes next.
+            let reduction = order.last.flatMap { last in
+                after[last.id]?.compactMap { places[$0] }
+                    .filter { waitsFor[$0] == 0 && !isDone[$0] && remaining[$0].anchor?.operation is Reduction }.min()
+            }
+            guard let next = reduction ?? ready.popLeast(where: { !isDone[$0] }) else {
+                fatalError("clusters wait for each other in a circle")
+            }
+            isDone[next] = true
+            order.append(remaining[next])
+            for reader in after[remaining[next].id] ?? [] {
+                let place = places[reader]!
+                waitsFor[place] -= 1
+                if waitsFor[place] == 0 { ready.insert(place) }
+            }
         }
-        (clusters, self.inPlace) = (order, inPlace)
+        return order
+    }
+}
+
+/// A heap of numbers, from which the least is taken first.
+private struct MinimumHeap {
+    private var values: [Int] = []
+
+    init(_ sorted: [Int]) { values = sorted }
+
+    mutating func insert(_ value: Int) {
+        var place = values.count
+        values.append(value)
+        while place > 0, values[(place - 1) / 2] > values[place] {
+            values.swapAt(place, (place - 1) / 2)
+            place = (place - 1) / 2
+        }
+    }
+
+    /// Takes numbers out until one is wanted.
+    mutating func popLeast(where isWanted: (Int) -> Bool) -> Int? {
+        while let least = popLeast() { if isWanted(least) { return least } }
+        return nil
+    }
+
+    private mutating func popLeast() -> Int? {
+        guard let least = values.first else { return nil }
+        let last = values.removeLast()
+        if values.isEmpty { return least }
+        values[0] = last
+        var place = 0
+        while true {
+            let first = 2 * place + 1
+            guard first < values.count else { return least }
+            let child = first + 1 < values.count && values[first + 1] < values[first] ? first + 1 : first
+            guard values[child] < values[place] else { return least }
+            values.swapAt(place, child)
+            place = child
+        }
     }
 }

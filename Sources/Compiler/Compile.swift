@@ -64,6 +64,8 @@ struct ScheduleBuilder {
     private let maskedStates: [Tensor: WeightMask]
     private let fusion: Fusion
     private let readers: [Tensor: Set<Int>]
+    /// What the caller reads: outputs, and new values of states.
+    private let returned: Set<Tensor>
     private var schedule = Schedule()
     private var valueOf: [Tensor: Int] = [:]
     private let order: ClusterOrder
@@ -87,6 +89,7 @@ struct ScheduleBuilder {
         self.maskedStates = maskedStates
         fusion = Fusion(outputs + nearestFirst(updates.map(\.1)), channelHalves: channelHalves, savesMemory: true)
         readers = fusion.readers
+        returned = Set(outputs + self.updates.map(\.value))
         order = ClusterOrder(fusion, updates: self.updates)
     }
 
@@ -135,7 +138,7 @@ struct ScheduleBuilder {
             var start = 0
             for input in anchor.inputs {
                 if let home = fusion.home[input], home.takesEpilogue, order.inPlace[input] == nil,
-                    !outputs.contains(input), !updates.contains(where: { $0.value == input })
+                    !returned.contains(input)
                 {
                     parts[input, default: []].append(
                         Part(whole: Tensor(anchor), axis: concatenate.axis, start: start))
@@ -262,8 +265,7 @@ struct ScheduleBuilder {
 
     /// Whether another group, or the caller, reads what a cluster computes for `tensor`.
     private func isRead(_ tensor: Tensor, outside cluster: Cluster) -> Bool {
-        outputs.contains(tensor) || updates.contains { $0.value == tensor }
-            || readers[tensor].map { $0.contains { $0 != cluster.id } } == true
+        returned.contains(tensor) || readers[tensor].map { $0.contains { $0 != cluster.id } } == true
     }
 
     // MARK: groups

@@ -21,6 +21,8 @@ final class Cluster {
     var recomputedCount = 0
     /// Every cluster that must run before this one.
     var ancestors = ClusterSet()
+    /// The numbers of the clusters that read a tensor of this one.
+    var readers = Set<Int>()
     /// Place in the order in which the graph was built.
     let rank: Int
 
@@ -105,6 +107,7 @@ struct Fusion {
     private(set) var home: [Tensor: Cluster] = [:]
     /// Tensors that no group stores: every reader computes them again from tensors that it reads anyway.
     private(set) var recomputed = Set<Tensor>()
+    /// Of a cluster whose nodes have moved, the one that they moved to.
     private var clusterByID: [Int: Cluster] = [:]
     private var nextID = 0
     private let channelHalves: [Tensor: [Tensor]]
@@ -199,10 +202,31 @@ struct Fusion {
         var isMore = false
         for input in inputs {
             guard let source = source(input), source !== cluster else { continue }
+            source.readers.insert(cluster.id)
             if cluster.ancestors.formUnion(source.ancestors) { isMore = true }
             if cluster.ancestors.insert(source.id) { isMore = true }
         }
         return isMore
+    }
+
+    /// Lets the clusters that wait for a cluster wait for all that it waits for. Where a reader learns nothing new, neither do those
+    /// behind it.
+    private func tellReaders(of cluster: Cluster) {
+        var stack = [cluster]
+        while let next = stack.popLast() {
+            for reader in next.readers.compactMap({ clusterByID[$0] }) where reader !== next {
+                let isMore = reader.ancestors.formUnion(next.ancestors)
+                if reader.ancestors.insert(next.id) || isMore { stack.append(reader) }
+            }
+        }
+    }
+
+    /// Whether another cluster has to run after the first and before the second: then a reader of the first does.
+    private func isAny(between first: Cluster, and second: Cluster) -> Bool {
+        first.readers.contains { id in
+            guard let reader = clusterByID[id], reader !== first, reader !== second else { return false }
+            return second.ancestors.contains(reader.id)
+        }
     }
 
     private mutating func anchor(_ node: Node, _ rank: Int) {
@@ -217,14 +241,11 @@ struct Fusion {
         cluster.copied = tensor
         home[tensor] = cluster
         // Clusters that read the view before read this memory from now on, and have to wait for it.
-        var new = cluster.ancestors
-        new.insert(cluster.id)
         for reader in clusters
         where reader !== cluster && inputs(of: reader).contains(where: { source($0) === cluster }) {
-            for other in clusters where other === reader || other.ancestors.contains(reader.id) {
-                other.ancestors.formUnion(new)
-            }
+            cluster.readers.insert(reader.id)
         }
+        tellReaders(of: cluster)
     }
 
     /// Gives a tensor that is only a view memory of its own.
@@ -262,11 +283,7 @@ struct Fusion {
                 }
         }
         if let joined {
-            if addAncestors(of: node.inputs, to: joined) {
-                for other in clusters where other.ancestors.contains(joined.id) {
-                    other.ancestors.formUnion(joined.ancestors)
-                }
-            }
+            if addAncestors(of: node.inputs, to: joined) { tellReaders(of: joined) }
             joined.reads.formUnion(needed.filter { home[$0] !== joined })
             joined.nodes.append(node)
             home[Tensor(node)] = joined
@@ -284,8 +301,7 @@ struct Fusion {
     private mutating func absorb(_ cluster: Cluster, into target: Cluster) {
         guard cluster.anchor == nil, cluster.copied == nil, !cluster.ancestors.contains(target.id),
             target.hasRoom(nodes: cluster.nodes.count, reading: cluster.reads),
-            !readsMemory(of: cluster, target),
-            !target.ancestors.contains(where: { clusterByID[$0]?.ancestors.contains(cluster.id) == true })
+            !readsMemory(of: cluster, target), !isAny(between: cluster, and: target)
         else { return }
         target.nodes = cluster.nodes + target.nodes
         for node in cluster.nodes { home[Tensor(node)] = target }
@@ -337,7 +353,7 @@ struct Fusion {
             guard let input = reduction.anchor?.inputs.first, let cluster = home[input], cluster.anchor == nil,
                 cluster.copied == nil,
                 reduction.hasRoom(nodes: cluster.nodes.count, reading: cluster.reads),
-                !reduction.ancestors.contains(where: { clusterByID[$0]?.ancestors.contains(cluster.id) == true }),
+                !isAny(between: cluster, and: reduction),
                 !reduction.nodes.flatMap(\.inputs).contains(where: { source($0) === cluster })
             else { continue }
             reduction.prologue = cluster.nodes
@@ -427,18 +443,15 @@ struct Fusion {
         return true
     }
 
-    /// Removes a cluster whose nodes have moved to `target`. Clusters that waited for it wait for `target`.
+    /// Takes the place of a cluster whose nodes have moved to `target`: clusters that waited for it wait for `target`. The empty cluster
+    /// stays in the list until all are placed.
     private mutating func replace(_ cluster: Cluster, by target: Cluster) {
-        clusters.removeAll { $0 === cluster }
-        clusterByID[cluster.id] = nil
+        clusterByID[cluster.id] = target
         target.ancestors.formUnion(cluster.ancestors)
         target.ancestors.remove(cluster.id)
-        for other in clusters
-        where other !== target && (other.ancestors.contains(cluster.id) || other.ancestors.contains(target.id)) {
-            other.ancestors.remove(cluster.id)
-            other.ancestors.formUnion(target.ancestors)
-            other.ancestors.insert(target.id)
-        }
+        target.readers.formUnion(cluster.readers)
+        cluster.readers = []
+        tellReaders(of: target)
     }
 
     /// The clusters that read each stored tensor.

@@ -28,16 +28,36 @@ extension View {
     ///   - isStored: tensors that lie in memory; movement is followed no further than to one of them.
     ///   - memory: where such a tensor lies, if not in memory of its own.
     static func of(_ tensor: Tensor, isStored: (Tensor) -> Bool, memory: (Tensor) -> View? = { _ in nil }) -> View {
-        let own = View(base: .tensor(tensor), offset: [], strides: tensor.shape.strides)
-        if isStored(tensor) { return memory(tensor) ?? own }
-        switch tensor.node.operation {
-        case let position as Position:
-            return View(
+        // From the tensor that moves down to what it is moved from, and back. A loop, as a chain may be long.
+        var (source, moved) = (tensor, [Tensor]())
+        while !isStored(source), source.node.operation.isViewed {
+            moved.append(source)
+            source = source.node.inputs[0]
+        }
+        let start: View
+        if isStored(source) {
+            start = memory(source) ?? .whole(source)
+        } else if let position = source.node.operation as? Position {
+            start = View(
                 base: .position, offset: position.offset == 0 ? [] : [position.offset],
                 strides: position.strides.map { Extent($0) })
+        } else {
+            start = .whole(source)
+        }
+        return moved.reversed().reduce(start) { $0.moved(to: $1) }
+    }
+
+    /// A tensor in memory of its own.
+    private static func whole(_ tensor: Tensor) -> View {
+        View(base: .tensor(tensor), offset: [], strides: tensor.shape.strides)
+    }
+
+    /// The view of a tensor that is moved out of the one that this is the view of.
+    private func moved(to tensor: Tensor) -> View {
+        let inner = self
+        switch tensor.node.operation {
         case let broadcast as Broadcast:
             let input = tensor.node.inputs[0]
-            let inner = View.of(input, isStored: isStored, memory: memory)
             let lead = broadcast.shape.rank - input.shape.rank
             return View(
                 base: inner.base, offset: inner.offset,
@@ -45,10 +65,8 @@ extension View {
                     $0 < lead || input.shape[$0 - lead].isOne ? 0 : inner.strides[$0 - lead]
                 })
         case let transpose as Transpose:
-            let inner = View.of(tensor.node.inputs[0], isStored: isStored, memory: memory)
             return View(base: inner.base, offset: inner.offset, strides: transpose.axes.map { inner.strides[$0] })
         case let slice as Slice:
-            let inner = View.of(tensor.node.inputs[0], isStored: isStored, memory: memory)
             var offset = inner.offset
             for (start, stride) in zip(slice.starts, inner.strides) where start != 0 && stride != 0 {
                 offset.append(stride * Extent(start))
@@ -56,12 +74,13 @@ extension View {
             return View(
                 base: inner.base, offset: offset, strides: zip(slice.steps, inner.strides).map { $1 * Extent($0) })
         case is Reshape:
-            let input = tensor.node.inputs[0]
-            let inner = View.of(input, isStored: isStored, memory: memory)
-            guard let strides = reshapedStrides(input.shape, inner.strides, to: tensor.shape) else { return own }
+            let from = tensor.node.inputs[0].shape
+            guard let strides = Self.reshapedStrides(from, inner.strides, to: tensor.shape) else {
+                return .whole(tensor)
+            }
             return View(base: inner.base, offset: inner.offset, strides: strides)
         default:
-            return own
+            return .whole(tensor)
         }
     }
 
@@ -105,4 +124,9 @@ extension View {
     private static func isSmaller(_ a: Extent, _ b: Extent) -> Bool {
         (a.power, a.coefficient) < (b.power, b.coefficient)
     }
+}
+
+extension Operation {
+    /// Whether it only finds its elements elsewhere, where strides allow it.
+    fileprivate var isViewed: Bool { self is Broadcast || self is Transpose || self is Slice || self is Reshape }
 }

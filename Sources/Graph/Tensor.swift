@@ -22,8 +22,10 @@ public final class Node: Sendable {
     public let location: SourceLocation?
     /// The mistake that made this node, or one it was made from, impossible.
     public let error: GraphError?
-    /// Whether it is computed without reading memory: from positions and single constants.
-    package let isCounted: Bool
+    /// Whether it is computed without reading memory: from positions and single constants, by few enough functions that every reader
+    /// can compute it again.
+    package var isCounted: Bool { countedCost > 0 }
+    private let countedCost: Int
 
     public init(_ operation: any Operation, _ inputs: [Tensor], at location: SourceLocation?) {
         self.operation = operation
@@ -39,12 +41,12 @@ public final class Node: Sendable {
             }
         }
         self.location = place
-        isCounted =
+        countedCost =
             switch operation {
-            case is Position: true
-            case let constant as Constant: constant.array.count == 1
-            case is Elementwise, is Broadcast, is Reshape: inputs.allSatisfy(\.node.isCounted)
-            default: false
+            case is Position: 1
+            case let constant as Constant: constant.array.count == 1 ? 1 : 0
+            case is Elementwise, is Broadcast, is Reshape: Self.countedCost(inputs)
+            default: 0
             }
         if let inherited = inputs.lazy.compactMap(\.error).first {
             error = inherited
@@ -68,6 +70,11 @@ public final class Node: Sendable {
             error = GraphError(operation: problem.operation, message: problem.message, location: self.location)
             types = [TensorType(.scalar)]
         }
+    }
+
+    private static func countedCost(_ inputs: [Tensor]) -> Int {
+        let cost = inputs.reduce(1) { $0 + $1.node.countedCost }
+        return inputs.allSatisfy(\.node.isCounted) && cost <= 256 ? cost : 0
     }
 
     /// Frees a chain of nodes from its end in a loop: each node would free its inputs from within otherwise, and a graph that is deep
