@@ -24,9 +24,18 @@ enum Container {
     }
 
     @Sendable static func xz(_ bytes: [UInt8]) -> [UInt8] {
+        var options = lzma_options_lzma()
+        lzma_lzma_preset(&options, 0)
+        // The smallest dictionary: making a larger one takes longer than reading these files.
+        options.dict_size = 4096
         var output = [UInt8](repeating: 0, count: lzma_stream_buffer_bound(bytes.count))
         var size = 0
-        lzma_easy_buffer_encode(0, LZMA_CHECK_CRC32, nil, bytes, bytes.count, &output, &size, output.count)
+        withUnsafeMutablePointer(to: &options) { options in
+            // Swift does not see the macros LZMA_FILTER_LZMA2 and LZMA_VLI_UNKNOWN.
+            var filters = [lzma_filter(id: 0x21, options: options), lzma_filter(id: UInt64.max, options: nil)]
+            _ = lzma_stream_buffer_encode(
+                &filters, LZMA_CHECK_CRC32, nil, bytes, bytes.count, &output, &size, output.count)
+        }
         return Array(output.prefix(size))
     }
 

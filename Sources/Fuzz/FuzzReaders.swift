@@ -55,20 +55,16 @@ import Datasets
 
     /// One reader, in a process of its own.
     private static func run(_ target: Target, seconds: Double, seed: UInt64) -> Bool {
-        let memory = Files.isFolder("/dev/shm") ? "/dev/shm" : "/tmp"
-        var template = Array("\(memory)/martlet-fuzz-XXXXXX".utf8CString)
-        guard let made = mkdtemp(&template) else {
-            print("\(memory): no folder can be made there")
+        guard let folder = Fuzzer.makeFolder() else {
+            print("no temporary folder can be made")
             return false
         }
-        let folder = String(cString: made)
-        let input = "\(folder)/\(target.file)"
+        let fuzzer = Fuzzer(target, folder: folder, seed: seed)
         let arguments = ["--child", target.name, "--only", folder, "--seconds", "\(seconds)", "--seed", "\(seed)"]
         var argv = ([CommandLine.arguments[0]] + arguments).map { strdup($0) } + [nil]
         defer {
             for pointer in argv { free(pointer) }
-            unlink(input)
-            rmdir(folder)
+            fuzzer.removeFolder()
         }
         var (id, status) = (pid_t(), Int32())
         guard posix_spawn(&id, "/proc/self/exe", nil, nil, &argv, environ) == 0 else {
@@ -81,7 +77,7 @@ import Datasets
         let signal = status & 0x7F
         let reason = signal == SIGALRM ? "did not end" : signal != 0 ? "crashed by signal \(signal)" : "failed"
         do {
-            try Files.write(try Files.read(input), to: kept)
+            try Files.write(try Files.read(fuzzer.path), to: kept)
             print("\(target.name): \(reason); the input is kept as \(kept)")
         } catch {
             print("\(target.name): \(reason); the input cannot be kept: \(error)")

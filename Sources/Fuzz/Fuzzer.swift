@@ -34,6 +34,17 @@ struct Fuzzer {
 
     var path: String { "\(folder)/\(target.file)" }
 
+    /// A new folder in memory, or with other temporary files where there is none.
+    static func makeFolder() -> String? {
+        var template = Array("\(Files.isFolder("/dev/shm") ? "/dev/shm" : "/tmp")/martlet-fuzz-XXXXXX".utf8CString)
+        return mkdtemp(&template).map { String(cString: $0) }
+    }
+
+    func removeFolder() {
+        unlink(path)
+        rmdir(folder)
+    }
+
     /// Reads one more damaged file.
     /// - Throws: `Failure` for more than a second, or more memory than the file's content explains.
     mutating func step() throws {
