@@ -49,7 +49,6 @@ public struct TrainingSettings: Codable, Sendable, Equatable {
 
     /// Refuses settings that cannot be run.
     public func validate() throws {
-        try requireFloat32(self)
         try require((1...1 << 20).contains(batch), "batch: expected 1 to 1048576, found \(batch)")
         try require((0...1 << 24).contains(epochs), "epochs: expected 0 to 16777216, found \(epochs)")
         _ = try makeOptimizer()
@@ -65,6 +64,7 @@ public struct TrainingSettings: Codable, Sendable, Equatable {
         try require((0...1 << 14).contains(samples), "samples: expected 0 to 16384, found \(samples)")
         try require(
             validationExamples >= 0, "validationExamples: expected 0 or more, found \(validationExamples)")
+        try requireFloat32(self)
     }
 }
 
