@@ -35,7 +35,7 @@ sanitize: packages
 SECONDS := 60
 fuzz: packages
 	$(BUILD) --product fuzz-readers
-	$$($(BUILD) --show-bin-path)/fuzz-readers --seconds $(SECONDS)
+	"$$($(BUILD) --show-bin-path)/fuzz-readers" --seconds $(SECONDS)
 
 bench: all
 	$(BIN) bench $(ARGS)

@@ -164,7 +164,7 @@ extension ByteStream {
             input.deallocate()
         }
         // Swift does not see the macro LZMA_CONCATENATED.
-        guard lzma_stream_decoder(state, UInt64(min(0x1p30, HostMemory.available)), 0x08) == LZMA_OK else {
+        guard lzma_stream_decoder(state, 1 << 30, 0x08) == LZMA_OK else {
             close()
             throw FileError(name, "cannot be decompressed: no memory")
         }
@@ -187,8 +187,8 @@ extension ByteStream {
                     guard hasEnded || code == LZMA_OK else {
                         throw FileError(
                             name,
-                            code == LZMA_MEMLIMIT_ERROR
-                                ? "takes more memory to decompress than there is; compress it with a smaller dictionary"
+                            code == LZMA_MEMLIMIT_ERROR || code == LZMA_MEM_ERROR
+                                ? "takes more memory to decompress than there is, or than 1 GiB; compress it with a smaller dictionary"
                                 : "its compressed data is damaged or cut short (xz code \(code.rawValue))")
                     }
                 }

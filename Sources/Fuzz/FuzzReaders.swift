@@ -1,13 +1,15 @@
 import Datasets
 
 #if canImport(Glibc)
-    import Glibc
+    @preconcurrency import Glibc
 #endif
 
 /// `fuzz-readers [--seconds N] [--seed N] [--only NAME]`: damaged files for every reader of the project. Each reader runs in a process
 /// of its own, so that one that crashes leaves the others; the file that did it is kept and named. The status is 0 if none did.
 @main struct FuzzReaders {
     static func main() {
+        // Lines appear in their order, in files too.
+        setvbuf(stdout, nil, _IOLBF, 0)
         var options = ["--seconds": "60", "--seed": "\(time(nil))", "--only": "", "--child": ""]
         var arguments = CommandLine.arguments.dropFirst()
         while let name = arguments.popFirst() {
