@@ -13,4 +13,22 @@ import Testing
         // Seeds arrive whole now and then.
         #expect(fuzzer.counts.accepted > 10)
     }
+
+    /// What a reader takes too much of is found.
+    @Test func readersThatTakeTooMuch() throws {
+        let greedy = Target(name: "greedy", file: "a", seeds: [[1]]) { _ in
+            [UInt8](repeating: 1, count: 1 << 28).withUnsafeBufferPointer { $0.contains(0) ? 1 : 0 }
+        }
+        let slow = Target(name: "slow", file: "a", seeds: [[1]]) { _ in
+            let end = Fuzzer.processorTime() + 1.01
+            while Fuzzer.processorTime() < end {}
+            return 0
+        }
+        for (target, says) in [(greedy, "MiB for content of 0 bytes"), (slow, "took 1.")] {
+            var fuzzer = Fuzzer(target, folder: try #require(Fuzzer.makeFolder()), seed: 1)
+            defer { fuzzer.removeFolder() }
+            let failure = #expect(throws: Fuzzer.Failure.self) { try fuzzer.step() }
+            #expect(failure?.description.contains(says) == true, "\(String(describing: failure))")
+        }
+    }
 }
