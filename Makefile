@@ -1,7 +1,7 @@
 # `make run` and `make test` each work as the first command on a fresh Debian or Ubuntu with Swift 6.3 or later.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
-.PHONY: all run test walkthrough random-graphs sanitize bench docs format lint bundle check-kernels packages clean
+.PHONY: all run test walkthrough random-graphs sanitize fuzz bench docs format lint bundle check-kernels packages clean
 
 PACKAGES := ocl-icd-opencl-dev opencl-headers pocl-opencl-icd libpng-dev libzip-dev zlib1g-dev liblzma-dev pkg-config
 BUILD := swift build -c release
@@ -37,6 +37,12 @@ sanitize: packages
 	    swift build --build-tests -c release -Xswiftc -enable-testing --sanitize=$$s --scratch-path .build/$$s && \
 	    swift test --skip-build -c release -Xswiftc -enable-testing --no-parallel --sanitize=$$s --scratch-path .build/$$s || exit 1; \
 	done
+
+# Damaged files for every reader, for SECONDS in all. An input that crashes one, or costs it too much time or memory, is kept.
+SECONDS := 60
+fuzz: packages
+	$(BUILD) --product fuzz-readers
+	"$$($(BUILD) --show-bin-path)/fuzz-readers" --seconds $(SECONDS)
 
 bench: all
 	$(BIN) bench $(ARGS)

@@ -81,6 +81,10 @@ let package = Package(
         // times of single kernels
         .executableTarget(
             name: "kernel-bench", dependencies: ["CPU", "OpenCL", "Bijectors"], path: "Sources/KernelBench"),
+        // damaged files for every reader
+        .executableTarget(
+            name: "fuzz-readers", dependencies: ["Likelihood", "Models", "Datasets", "Training", "CZip", "CLZMA"],
+            path: "Sources/Fuzz"),
         // tests mirror the floors
         .target(name: "SanitizerOptions", path: "Tests/SanitizerOptions"),
         .testTarget(name: "GraphTests", dependencies: ["Graph"]),
@@ -90,7 +94,9 @@ let package = Package(
             exclude: ["Goldens"]),
         .testTarget(name: "ModelsTests", dependencies: ["Models", "Compiler"]),
         .testTarget(name: "BackendTests", dependencies: ["CPU", "OpenCL", "Datasets"], exclude: ["Goldens"]),
-        .testTarget(name: "DatasetsTests", dependencies: ["Datasets"]),
+        .testTarget(
+            name: "DatasetsTests", dependencies: ["Datasets", "Distributions", "Likelihood", "fuzz-readers", "CZip"],
+            exclude: ["Cases"]),
         .testTarget(name: "TrainingTests", dependencies: ["Training", "Models", "CPU", "OpenCL"]),
         .testTarget(name: "CPUTests", dependencies: ["CPU", "CPUKernels", "Kernels"]),
         .testTarget(name: "OpenCLTests", dependencies: ["OpenCL", "CPU", "SanitizerOptions"]),

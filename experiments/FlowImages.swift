@@ -21,7 +21,7 @@ private func smallCIFAR(_ folder: String) throws -> ExperimentData {
             "is not there. It holds the first 4000 training images of CIFAR-10 as the array “images” of bytes [4000, 3, 32, 32]; put it there, or name another folder with --data"
         )
     }
-    guard let images = try NumPy.read(npz: path)["images"], images.shape == [4000, 3, 32, 32] else {
+    guard let images = try NumPy.read(npz: path, ["images"])["images"], images.shape == [4000, 3, 32, 32] else {
         throw FileError(path, "expected an array “images” of bytes [4000, 3, 32, 32]")
     }
     return ExperimentData(

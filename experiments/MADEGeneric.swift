@@ -27,11 +27,7 @@ extension Experiment {
             guard !configuration.valid.isEmpty, !configuration.test.isEmpty else {
                 throw UsageError("made: --train, --valid and --test go together")
             }
-            let train = try ArrayFile.read(configuration.train, name: "train")
             return ExperimentData(
-                try Dataset(
-                    name: configuration.train, train: train,
-                    valid: try ArrayFile.read(configuration.valid, name: "valid"),
-                    test: try ArrayFile.read(configuration.test, name: "test")))
+                try Dataset(train: configuration.train, valid: configuration.valid, test: configuration.test))
         })
 }

@@ -1,57 +1,97 @@
-import CLZMA
-
 /// Files out of a tar archive, plain or compressed with xz.
 public enum Archive {
-    /// Every file whose name ends in `suffix`, by its path in the archive.
+    /// Every file whose name ends in `suffix`, by its path in the archive. What is not asked for is passed over and takes no memory.
     /// - Throws: `FileError` if the archive is absent, damaged or cut short.
     public static func files(_ path: String, suffix: String) throws(FileError) -> [(name: String, bytes: [UInt8])] {
-        var bytes = try Files.read(path)
-        if path.hasSuffix(".xz") { bytes = try decompress(bytes, path) }
-        var result: [(String, [UInt8])] = []
-        var position = 0
-        // Names of more than 100 bytes stand in an entry of their own before the file.
-        var longName: String?
-        while position + 512 <= bytes.count {
-            let header = bytes[position..<position + 512]
-            if header.allSatisfy({ $0 == 0 }) { return result }
-            guard let size = octal(header, 124, 12), let checksum = octal(header, 148, 8) else {
-                throw FileError(path, "is not a tar archive: the header at byte \(position) has no size")
-            }
-            // The sum of the header's bytes, its own field taken as spaces.
-            let sum = header.enumerated().reduce(0) { $0 + ((148..<156).contains($1.offset) ? 32 : Int($1.element)) }
-            guard sum == checksum else {
-                throw FileError(path, "is damaged: the checksum of the header at byte \(position) is wrong")
-            }
-            let start = position + 512
-            guard start + size <= bytes.count else { throw FileError(path, "ends within a file; it was cut short") }
-            let content = bytes[start..<start + size]
-            let type = Character(Unicode.Scalar(header[position + 156]))
-            position = start + (size + 511) / 512 * 512
-            switch type {
-            case "L":
-                longName = text(content, 0, size)
-                continue
-            case "x":
-                longName = pathRecord(content) ?? longName
-                continue
-            default: break
-            }
-            let prefix = text(header, 345, 155)
-            let name = longName ?? (prefix.isEmpty ? "" : prefix + "/") + text(header, 0, 100)
-            longName = nil
-            guard name.hasSuffix(suffix) else { continue }
-            guard "\0" == type || "07".contains(type) else {
-                throw FileError(
-                    path, "holds “\(name)” as an entry of type \(type); expected plain files, without links or holes")
-            }
-            result.append((name, Array(content)))
-        }
-        throw FileError(path, "ends without the end of an archive; it was cut short")
+        let file = try ByteStream(file: path)
+        return try files(path.hasSuffix(".xz") ? ByteStream(xz: file) : file, suffix: suffix)
     }
 
-    private static func octal(_ header: ArraySlice<UInt8>, _ offset: Int, _ length: Int) -> Int? {
-        let digits = header.dropFirst(offset).prefix(length).filter { (48...55).contains($0) }
-        return digits.isEmpty ? nil : digits.reduce(0) { $0 << 3 | Int($1 - 48) }
+    private static func files(
+        _ stream: ByteStream, suffix: String
+    ) throws(FileError) -> [(name: String, bytes: [UInt8])] {
+        var result: [(String, [UInt8])] = []
+        // Names of more than 100 bytes stand in an entry of their own before the file.
+        var longName: String?
+        while let header = try Header(stream) {
+            let padding = (512 - header.size % 512) % 512
+            var content: [UInt8] = []
+            let name = longName ?? header.name
+            let isWanted = !["L", "x", "g"].contains(header.type) && name.hasSuffix(suffix)
+            guard !isWanted || "\0" == header.type || "07".contains(header.type) else {
+                throw FileError(
+                    stream.name,
+                    "holds “\(name)” as an entry of type \(header.type); expected plain files, without links or holes")
+            }
+            if let total = stream.count, total - stream.position < header.size { throw cutShort(stream) }
+            if isWanted || ["L", "x"].contains(header.type) {
+                guard isWanted || header.size <= 1 << 20 else {
+                    throw FileError(stream.name, "is damaged: it has a name of \(header.size) bytes")
+                }
+                content = try stream.read(upTo: header.size)
+                guard content.count == header.size else { throw cutShort(stream) }
+            } else if try stream.skip(header.size) < header.size {
+                throw cutShort(stream)
+            }
+            guard try stream.skip(padding) == padding else { throw cutShort(stream) }
+            switch header.type {
+            case "L": longName = text(content[...], 0, content.count)
+            case "x": longName = pathRecord(content[...]) ?? longName
+            case "g": break
+            default:
+                longName = nil
+                if isWanted { result.append((name, content)) }
+            }
+        }
+        return result
+    }
+
+    private static func cutShort(_ stream: ByteStream) -> FileError {
+        FileError(stream.name, "ends within a file; it was cut short")
+    }
+
+    /// What stands before each file.
+    private struct Header {
+        let name: String
+        let size: Int
+        let type: Character
+
+        /// - Returns: nil at the end of the archive, which is zeros.
+        init?(_ stream: ByteStream) throws(FileError) {
+            let position = stream.position
+            let bytes = try stream.read(upTo: 512)
+            guard bytes.count == 512 else {
+                throw FileError(stream.name, "ends without the end of an archive; it was cut short")
+            }
+            if bytes.allSatisfy({ $0 == 0 }) {
+                // A compressed archive is whole if what follows, which fills a block of the tape, can be decompressed.
+                guard try stream.skip(1 << 20) < 1 << 20 else {
+                    throw FileError(stream.name, "is damaged: much follows the end of the archive")
+                }
+                return nil
+            }
+            guard let size = octal(bytes, 124, 12), let checksum = octal(bytes, 148, 8) else {
+                throw FileError(stream.name, "is not a tar archive: the header at byte \(position) has no size")
+            }
+            // The sum of the header's bytes, its own field taken as spaces.
+            let sum = bytes.enumerated().reduce(0) { $0 + ((148..<156).contains($1.offset) ? 32 : Int($1.element)) }
+            guard sum == checksum else {
+                throw FileError(
+                    stream.name, "is damaged: the checksum of the header at byte \(position) is wrong")
+            }
+            self.size = size
+            type = Character(Unicode.Scalar(bytes[156]))
+            let prefix = text(bytes[...], 345, 155)
+            name = (prefix.isEmpty ? "" : prefix + "/") + text(bytes[...], 0, 100)
+        }
+    }
+
+    /// A number of octal digits between spaces and zero bytes.
+    private static func octal(_ header: [UInt8], _ offset: Int, _ length: Int) -> Int? {
+        let field = header[offset..<offset + length].drop { $0 == 32 }
+        let digits = field.prefix { (48...55).contains($0) }
+        guard !digits.isEmpty, field[digits.endIndex...].allSatisfy({ $0 == 0 || $0 == 32 }) else { return nil }
+        return digits.reduce(0) { $0 << 3 | Int($1 - 48) }
     }
 
     /// The path among the records “LENGTH KEY=VALUE\n” of a pax header.
@@ -69,35 +109,5 @@ public enum Archive {
 
     private static func text(_ header: ArraySlice<UInt8>, _ offset: Int, _ length: Int) -> String {
         String(decoding: header.dropFirst(offset).prefix(length).prefix { $0 != 0 }, as: UTF8.self)
-    }
-
-    /// The content of an xz file.
-    static func decompress(_ bytes: [UInt8], _ path: String) throws(FileError) -> [UInt8] {
-        var stream = lzma_stream()
-        // A file may hold several streams, as parallel compressors and `cat` leave them. Swift does not see the macro.
-        let concatenated: UInt32 = 0x08
-        guard lzma_stream_decoder(&stream, 1 << 30, concatenated) == LZMA_OK else {
-            throw FileError(path, "cannot be decompressed: no memory")
-        }
-        defer { lzma_end(&stream) }
-        var result: [UInt8] = []
-        var chunk = [UInt8](repeating: 0, count: 1 << 20)
-        let code = bytes.withUnsafeBufferPointer { source in
-            stream.next_in = source.baseAddress
-            stream.avail_in = source.count
-            while true {
-                let code = chunk.withUnsafeMutableBufferPointer { target in
-                    stream.next_out = target.baseAddress
-                    stream.avail_out = target.count
-                    return lzma_code(&stream, LZMA_FINISH)
-                }
-                result += chunk[..<(chunk.count - stream.avail_out)]
-                guard code == LZMA_OK, result.count <= 1 << 33 else { return code }
-            }
-        }
-        guard code == LZMA_STREAM_END else {
-            throw FileError(path, "its compressed data is damaged or cut short (xz code \(code.rawValue))")
-        }
-        return result
     }
 }

@@ -75,18 +75,21 @@ public struct Dataset: Sendable {
         }
     }
 
-    /// One archive with the arrays `train`, `valid` and `test`.
+    /// One archive with the arrays `train`, `valid` and `test`, and whatever else.
     public init(
         npz path: String, name: String, exampleShape: [Int]? = nil, source: String
     ) throws(FileError) {
         guard Files.exists(path) else { throw FileError(path, "is not there. \(source)") }
-        let arrays = try NumPy.read(npz: path)
-        guard let train = arrays["train"], let valid = arrays["valid"], let test = arrays["test"] else {
-            throw FileError(
-                path, "expected the arrays train, valid and test, found \(arrays.keys.sorted().joined(separator: ", "))"
-            )
-        }
-        try self.init(name: name, train: train, valid: valid, test: test, exampleShape: exampleShape)
+        let arrays = try NumPy.read(npz: path, ["train", "valid", "test"])
+        try self.init(
+            name: name, train: arrays["train"]!, valid: arrays["valid"]!, test: arrays["test"]!,
+            exampleShape: exampleShape)
+    }
+
+    /// Three files, some of which may be the same: it is then read once.
+    public init(train: String, valid: String, test: String) throws(FileError) {
+        let arrays = try ArrayFile.read([(train, "train"), (valid, "valid"), (test, "test")])
+        try self.init(name: train, train: arrays[0], valid: arrays[1], test: arrays[2])
     }
 }
 

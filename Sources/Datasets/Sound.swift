@@ -5,36 +5,22 @@ import Likelihood
 public enum Sound {
     /// Samples of a wav file of 16-bit PCM; several channels are averaged.
     public static func read(wav bytes: [UInt8], name: String) throws(FileError) -> (samples: [Int16], rate: Int) {
-        func number(_ offset: Int, _ length: Int) -> Int {
-            (0..<length).reversed().reduce(0) { $0 << 8 | Int(bytes[offset + $1]) }
-        }
-        func tag(_ offset: Int) -> String { String(decoding: bytes[offset..<offset + 4], as: UTF8.self) }
-        guard bytes.count >= 12, tag(0) == "RIFF", tag(8) == "WAVE" else {
+        let file = WaveFile(bytes: bytes, name: name)
+        guard bytes.count >= 12, file.tag(0) == "RIFF", file.tag(8) == "WAVE" else {
             throw FileError(name, "expected a wav file (RIFF, WAVE)")
         }
-        var format: (channels: Int, rate: Int)?
+        var format: WaveFile.Format?
         var position = 12
         while position + 8 <= bytes.count {
-            let (chunk, size, start) = (tag(position), number(position + 4, 4), position + 8)
+            let (chunk, start) = (file.tag(position), position + 8)
+            var size = file.number(position + 4, 4)
+            if chunk == "data", file.isUnknown(size) { size = bytes.count - start }
             guard start + size <= bytes.count else { throw FileError(name, "ends within its chunk “\(chunk)”") }
             if chunk == "fmt " {
-                guard size >= 16 else { throw FileError(name, "its format chunk has \(size) bytes; expected 16") }
-                let (code, bits) = (number(start, 2), number(start + 14, 2))
-                guard code == 1 || code == 0xFFFE, bits == 16 else {
-                    throw FileError(name, "expected 16-bit PCM, found format \(code) of \(bits) bits; convert it first")
-                }
-                format = (number(start + 2, 2), number(start + 4, 4))
+                format = try file.format(at: start, size: size)
             } else if chunk == "data" {
-                guard let format, format.channels > 0 else { throw FileError(name, "has no format before its data") }
-                let frame = 2 * format.channels
-                return (
-                    (0..<size / frame).map { i in
-                        let sum = (0..<format.channels).reduce(0) {
-                            $0 + Int(Int16(truncatingIfNeeded: number(start + i * frame + 2 * $1, 2)))
-                        }
-                        return Int16(sum / format.channels)
-                    }, format.rate
-                )
+                guard let format else { throw FileError(name, "has no format before its data") }
+                return (file.samples(at: start, count: size / format.blockAlign, format.channels), format.rate)
             }
             position = start + size + size % 2
         }
@@ -68,6 +54,73 @@ public enum Sound {
         let mu = Double(levels - 1)
         let y = 2 * Double(code) / mu - 1
         return (y < 0 ? -1 : 1) * (Math.exp(abs(y) * Math.log1p(mu)) - 1) / mu
+    }
+}
+
+/// The parts of a wav file (Microsoft, Multimedia Programming Interface and Data Specifications 1.0, 1991; multiple channel audio
+/// data, 2001).
+private struct WaveFile {
+    let bytes: [UInt8]
+    let name: String
+
+    struct Format {
+        let channels: Int
+        let rate: Int
+        /// Bytes of the samples of all channels at one time.
+        let blockAlign: Int
+    }
+
+    func number(_ offset: Int, _ length: Int) -> Int {
+        (0..<length).reversed().reduce(0) { $0 << 8 | Int(bytes[offset + $1]) }
+    }
+
+    func tag(_ offset: Int) -> String { String(decoding: bytes[offset..<offset + 4], as: UTF8.self) }
+
+    /// Whether a size of data was never written, as where a program writes into a pipe and cannot go back: then all that follows is
+    /// sound. Programs leave the largest size there, one that is nearly so, or a zero, which the size of the file is then too.
+    func isUnknown(_ size: Int) -> Bool {
+        size >= 0x7FFF_F000 || (size == 0 && number(4, 4) == 0)
+    }
+
+    func format(at start: Int, size: Int) throws(FileError) -> Format {
+        guard size >= 16 else { throw FileError(name, "its format chunk has \(size) bytes; expected 16") }
+        var code = number(start, 2)
+        if code == 0xFFFE {
+            // What the codes of a plain header are followed by, as the name of a format.
+            let rest: [UInt8] = [0, 0, 0, 0, 0x10, 0, 0x80, 0, 0, 0xAA, 0, 0x38, 0x9B, 0x71]
+            guard size >= 40, Array(bytes[start + 26..<start + 40]) == rest else {
+                throw FileError(name, "is extensible wav of a format without a known name; convert it to 16-bit PCM")
+            }
+            code = number(start + 24, 2)
+        }
+        let (channels, rate, blockAlign, bits) = (
+            number(start + 2, 2), number(start + 4, 4), number(start + 12, 2), number(start + 14, 2)
+        )
+        let names = [1: "PCM", 2: "ADPCM", 3: "floats", 6: "A-law", 7: "mu-law", 17: "IMA ADPCM", 85: "MP3"]
+        guard code == 1, bits == 16 else {
+            throw FileError(
+                name,
+                "expected 16-bit PCM, found \(bits)-bit \(names[code] ?? "samples of format \(code)"); convert it first"
+            )
+        }
+        guard channels > 0, rate > 0, blockAlign == 2 * channels else {
+            throw FileError(
+                name,
+                "its format contradicts itself: \(channels) channels of 16 bits at \(rate) Hz in blocks of \(blockAlign) bytes"
+            )
+        }
+        return Format(channels: channels, rate: rate, blockAlign: blockAlign)
+    }
+
+    func samples(at start: Int, count: Int, _ channels: Int) -> [Int16] {
+        bytes.withUnsafeBytes { bytes in
+            (0..<count).map { i in
+                let sum = (i * channels..<(i + 1) * channels).reduce(0) {
+                    $0 + Int(bytes.loadUnaligned(fromByteOffset: start + 2 * $1, as: Int16.self))
+                }
+                return Int16(sum / channels)
+            }
+        }
     }
 }
 

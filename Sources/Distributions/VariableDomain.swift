@@ -19,19 +19,21 @@ public enum VariableDomain: Sendable, Equatable {
 
     /// The first value of examples `[rows, variables]` that is outside, in words; `nil` where all are inside.
     public func problem(in examples: HostArray) -> String? {
-        let values = examples.doubles
-        let width = max(1, examples.shape.last ?? 1)
         let bad: Int?
-        let expected: String
         switch self {
-        case .binary: (bad, expected) = (values.firstIndex { $0 != 0 && $0 != 1 }, "0 or 1; binarize it first")
-        case .levels(let n):
-            (bad, expected) = (
-                values.firstIndex { !($0 >= 0 && $0 < Double(n) && $0 == $0.rounded()) },
-                "a whole number from 0 to \(n - 1)"
-            )
-        case .real: (bad, expected) = (values.firstIndex { !$0.isFinite }, "a finite number")
+        case .binary: bad = examples.firstIndex { $0 != 0 && $0 != 1 }
+        case .levels(let n): bad = examples.firstIndex { !($0 >= 0 && $0 < Double(n) && $0 == $0.rounded()) }
+        case .real: bad = examples.firstBeyondFloat32
         }
-        return bad.map { "row \($0 / width), column \($0 % width) holds \(values[$0]); expected \(expected)" }
+        guard let bad else { return nil }
+        let value = examples.element(bad)
+        let expected =
+            switch self {
+            case .binary: "0 or 1; binarize it first"
+            case .levels(let n): "a whole number from 0 to \(n - 1)"
+            case .real: value.isFinite ? "a number within float32, which ends at 3.4e38" : "a finite number"
+            }
+        let width = max(1, examples.shape.last ?? 1)
+        return "row \(bad / width), column \(bad % width) holds \(value); expected \(expected)"
     }
 }

@@ -56,6 +56,35 @@ public struct HostArray: Sendable, Hashable {
         }
     }
 
+    /// The first element that fulfils a condition, found without an array of all elements as doubles.
+    public func firstIndex(where condition: (Double) -> Bool) -> Int? {
+        withUnsafeBytes { bytes in
+            switch type {
+            case .float32: return bytes.bindMemory(to: Float.self).firstIndex { condition(Double($0)) }
+            case .float64: return bytes.bindMemory(to: Double.self).firstIndex(where: condition)
+            case .int32: return bytes.bindMemory(to: Int32.self).firstIndex { condition(Double($0)) }
+            case .uint8, .bool:
+                let verdicts = (0..<256).map { condition(Double($0)) }
+                return verdicts.contains(true) ? bytes.firstIndex { verdicts[Int($0)] } : nil
+            }
+        }
+    }
+
+    /// The first element that is NaN, infinite, or infinite once it is float32, which is what programs take in.
+    public var firstBeyondFloat32: Int? { firstIndex { !Float($0).isFinite } }
+
+    /// One element, converted to `Double`; elements are counted as they lie.
+    public func element(_ index: Int) -> Double {
+        withUnsafeBytes { bytes in
+            switch type {
+            case .float32: Double(bytes.bindMemory(to: Float.self)[index])
+            case .float64: bytes.bindMemory(to: Double.self)[index]
+            case .int32: Double(bytes.bindMemory(to: Int32.self)[index])
+            case .uint8, .bool: Double(bytes[index])
+            }
+        }
+    }
+
     private init<T>(copying values: [T], _ type: ElementType, _ shape: [Int]?) {
         let bytes = values.withUnsafeBytes { [UInt8]($0) }
         self.init(type: type, shape: shape ?? [values.count], bytes: bytes)
@@ -70,7 +99,16 @@ public struct HostArray: Sendable, Hashable {
     }
 
     /// The elements converted to `Float`.
-    public var floats: [Float] { type == .float32 ? load(Float.self) : doubles.map { Float($0) } }
+    public var floats: [Float] {
+        withUnsafeBytes { bytes in
+            switch type {
+            case .float32: load(Float.self)
+            case .float64: bytes.bindMemory(to: Double.self).map { Float($0) }
+            case .int32: bytes.bindMemory(to: Int32.self).map { Float($0) }
+            case .uint8, .bool: bytes.map { Float($0) }
+            }
+        }
+    }
 
     /// The elements converted to `Double`.
     public var doubles: [Double] {

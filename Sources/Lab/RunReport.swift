@@ -56,6 +56,17 @@ extension ExperimentData {
     /// Refuses examples that the model of a run cannot take.
     func validate(for run: Run) throws {
         for split in Dataset.Split.allCases { try run.validate(dataset[split], of: "\(dataset.name), \(split)") }
+        // Training looks at the examples in an order of its own and takes them as float32, where they are not smaller; figures of
+        // examples are doubles, sorted and compared.
+        let train = dataset.train
+        let converted = train.type.byteCount < 4 || train.type == .float32 ? 0 : 4 * train.count
+        let counts = Dataset.Split.allCases.map { dataset.examples($0).shape[0] }
+        let needed = Double(converted + 48 * counts.reduce(0, +))
+        guard needed <= HostMemory.available else {
+            throw UsageError(
+                "\(dataset.name): training on \(counts[0]) examples takes \(HostMemory.text(needed)) of memory beside them, of which \(HostMemory.text(HostMemory.available)) are left; give fewer examples, or use a machine with more"
+            )
+        }
     }
 
     func trainer(
@@ -102,7 +113,17 @@ func finish(
     } else {
         printReport(result, run, experiment, figures, pictures, isResumed: isResumed)
     }
+    try requireFinite(figures, "\(Catalogue.name) evaluate \(folder.path) --per-example OUT.npy shows which rows")
     return result
+}
+
+/// Refuses figures whose mean says nothing. A script that reads the mean has to learn that from the status.
+/// - Parameter advice: where to look.
+func requireFinite(_ figures: [Double], _ advice: String) throws {
+    guard let bad = figures.firstIndex(where: { !$0.isFinite }) else { return }
+    throw UsageError(
+        "row \(bad) has the figure \(figures[bad]), as \(figures.count { !$0.isFinite }) of \(figures.count) rows have no finite one, so there is no mean; \(advice)"
+    )
 }
 
 /// The pictures that end a run; where they are.

@@ -83,11 +83,8 @@ struct EvaluateCommand: ParsableCommand {
         }
         let figures = try run.evaluations(examples)
         if let perExample { try NumPy.write(HostArray(figures, shape: [figures.count]), npy: perExample) }
-        if let bad = figures.firstIndex(where: { !$0.isFinite }) {
-            throw UsageError(
-                "row \(bad) has the figure \(figures[bad]), as \(figures.count { !$0.isFinite }) of \(figures.count) rows have no finite one, so there is no mean; \(perExample.map { "\($0) holds all rows" } ?? "--per-example OUT.npy shows which rows")"
-            )
-        }
+        try requireFinite(
+            figures, perExample.map { "\($0) holds all rows" } ?? "--per-example OUT.npy shows which rows")
         let (estimate, metric) = (Estimate(figures), run.model.metric)
         if json {
             var row = [

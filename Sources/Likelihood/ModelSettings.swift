@@ -33,7 +33,9 @@ public protocol ConfiguredModel: LikelihoodModel {
 
 extension ConfiguredModel {
     public init(_ examples: ExampleShape, _ change: (inout Settings) -> Void = { _ in }) throws {
-        try self.init(examples, Settings(change))
+        let settings = Settings(change)
+        try requireFloat32(settings)
+        try self.init(examples, settings)
     }
 }
 
@@ -65,6 +67,27 @@ public func requireLevels(_ levels: Int) throws { try require(levels, "levels", 
 /// A share of units that is left out.
 public func requireDropout(_ dropout: Double) throws {
     try require((0..<1).contains(dropout), "dropout: expected at least 0 and less than 1, found \(dropout)")
+}
+
+/// Refuses settings one of whose numbers is none in float32, in which models compute: those that are too large would be infinite
+/// there, and those that are too small 0.
+public func requireFloat32(_ settings: Any) throws {
+    for (name, value) in Mirror(reflecting: settings).children {
+        // A property wrapper stores its value under the name with a line before it.
+        let name = String((name ?? "").drop { $0 == "_" })
+        for number in numbers(in: value) where !Float(number).isFinite || (Float(number) == 0) != (number == 0) {
+            throw UsageError("\(name): expected a number within float32, from 1e-45 to 3.4e38, found \(number)")
+        }
+    }
+}
+
+/// The doubles of a value, of its elements and of its properties.
+private func numbers(in value: Any) -> [Double] {
+    if let number = value as? Double { return [number] }
+    let mirror = Mirror(reflecting: value)
+    // What an enumeration carries, as a rule of one's own does, is checked where it is made.
+    guard mirror.displayStyle != .enum, mirror.displayStyle != .class else { return [] }
+    return mirror.children.flatMap { numbers(in: $0.value) }
 }
 
 /// One of the names of an enumeration.

@@ -55,10 +55,10 @@ extension Run {
         guard latents.shape.count == 2, latents.shape[0] > 0, latents.shape[1] == width else {
             throw UsageError("decode: expected latents of one row or more [rows, \(width)], found \(latents.shape)")
         }
-        let values = latents.doubles
-        if let bad = values.firstIndex(where: { !$0.isFinite }) {
+        if let bad = latents.firstBeyondFloat32 {
             throw UsageError(
-                "decode: row \(bad / width), column \(bad % width) holds \(values[bad]); expected a finite latent")
+                "decode: row \(bad / width), column \(bad % width) holds \(latents.element(bad)); expected a finite latent within float32"
+            )
         }
         try requireConditions(options, count: latents.shape[0])
         let batch = min(256, latents.shape[0])

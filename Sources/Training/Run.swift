@@ -111,7 +111,11 @@ public final class Run {
             guard features.shape == expected else {
                 throw UsageError("\(name): expected features \(expected), found \(features.shape)")
             }
-            guard features.isFinite else { throw UsageError("\(name): the features hold NaN or infinity") }
+            if let bad = features.firstBeyondFloat32 {
+                throw UsageError(
+                    "\(name): the features hold \(features.element(bad)); expected finite numbers within float32, up to 3.4e38"
+                )
+            }
         }
     }
 
@@ -129,7 +133,10 @@ public final class Run {
             guard array.shape == parameter.shape, array.type.isFloatingPoint else {
                 throw FileError(path, "“\(name)” is \(array.type)\(array.shape); expected float32\(parameter.shape)")
             }
-            guard array.isFinite else { throw FileError(path, "“\(name)” holds NaN or infinity") }
+            if let bad = array.firstBeyondFloat32 {
+                throw FileError(
+                    path, "“\(name)” holds \(array.element(bad)); expected finite numbers within float32, up to 3.4e38")
+            }
             var values = array.floats
             parameter.clearDead(&values)
             found.append((parameter, HostArray(values, shape: parameter.shape)))

@@ -31,6 +31,7 @@ public struct RunConfiguration: Sendable {
         try require(
             training.shear == 0 || examples.image != nil,
             "shear: wants images [channels, height, width]; the data are \(examples.dimensions)")
+        try requireFloat32(model)
         try model.validate(examples)
     }
 

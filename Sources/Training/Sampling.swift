@@ -66,14 +66,18 @@ extension Run {
             guard features.shape == expected else {
                 throw UsageError("features: expected \(expected), one row for each example, found \(features.shape)")
             }
-            guard features.isFinite else { throw UsageError("features: they hold NaN or infinity") }
+            if let bad = features.firstBeyondFloat32 {
+                throw UsageError(
+                    "features: they hold \(features.element(bad)); expected finite numbers within float32, up to 3.4e38"
+                )
+            }
         } else if !conditions.features.isEmpty {
             throw UsageError("features: \(name) is conditioned on features \(expected); give one row for each example")
         }
         try require(
             // Below, parameters divided by it leave the range of float32.
-            options.temperature.isFinite && options.temperature >= 1e-30,
-            "--temperature \(options.temperature): expected a number of at least 1e-30")
+            Float(options.temperature).isFinite && options.temperature >= 1e-30,
+            "--temperature \(options.temperature): expected a number from 1e-30 to 3.4e38")
     }
 
     /// What the conditions of some examples feed.

@@ -53,14 +53,10 @@ public struct TrainingSettings: Codable, Sendable, Equatable {
         try require((0...1 << 24).contains(epochs), "epochs: expected 0 to 16777216, found \(epochs)")
         _ = try makeOptimizer()
         try require(
-            learningRate.isFinite && learningRate >= 0,
-            "learningRate: expected a number of at least 0, found \(learningRate)")
-        try require(
-            finalRate.isFinite && finalRate >= 0, "finalRate: expected a number of at least 0, found \(finalRate)")
-        try require(
-            weightDecay.isFinite && weightDecay >= 0,
-            "weightDecay: expected a number of at least 0, found \(weightDecay)")
-        try require(clipNorm.isFinite && clipNorm >= 0, "clipNorm: expected a number of at least 0, found \(clipNorm)")
+            learningRate >= 0, "learningRate: expected a number of at least 0, found \(learningRate)")
+        try require(finalRate >= 0, "finalRate: expected a number of at least 0, found \(finalRate)")
+        try require(weightDecay >= 0, "weightDecay: expected a number of at least 0, found \(weightDecay)")
+        try require(clipNorm >= 0, "clipNorm: expected a number of at least 0, found \(clipNorm)")
         try require((0..<1).contains(averaging), "averaging: expected at least 0 and less than 1, found \(averaging)")
         try require((0...1).contains(shear), "shear: expected 0 to 1, found \(shear)")
         try require(straightEpochs >= 0, "straightEpochs: expected 0 or more, found \(straightEpochs)")
@@ -68,6 +64,7 @@ public struct TrainingSettings: Codable, Sendable, Equatable {
         try require((0...1 << 14).contains(samples), "samples: expected 0 to 16384, found \(samples)")
         try require(
             validationExamples >= 0, "validationExamples: expected 0 or more, found \(validationExamples)")
+        try requireFloat32(self)
     }
 }
 

@@ -1,3 +1,4 @@
+import CZip
 import Graph
 import Testing
 
@@ -71,6 +72,29 @@ final class TemporaryFolder {
         }
     }
 
+    /// Weights of half the precision are read as float32, and whole numbers as int32, as PyTorch's counts of batches are.
+    @Test func tensorsOfOtherTypes() throws {
+        let path = "\(folder.path)/a.safetensors"
+        func read(_ type: String, _ bytes: [UInt8], width: Int) throws -> HostArray? {
+            let header =
+                #"{"w":{"dtype":"\#(type)","shape":[\#(bytes.count / width)],"data_offsets":[0,\#(bytes.count)]}}"#
+            let length = (0..<8).map { UInt8(truncatingIfNeeded: header.utf8.count >> (8 * $0)) }
+            try Files.write(length + Array(header.utf8) + bytes, to: path)
+            return try SafeTensors.read(path).arrays["w"]
+        }
+        #expect(try read("F16", [0, 0x3C, 0, 0xC1], width: 2) == HostArray([1, -2.5] as [Float]))
+        #expect(try read("BF16", [0x80, 0x3F, 0x20, 0xC0], width: 2) == HostArray([1, -2.5] as [Float]))
+        #expect(try read("I64", [7, 0, 0, 0, 0, 0, 0, 0], width: 8) == HostArray([7] as [Int32]))
+        #expect(try read("I16", [255, 255], width: 2) == HostArray([-1] as [Int32]))
+        #expect(try read("U8", [], width: 1) == HostArray([] as [UInt8]))
+        for (type, width) in [("F8_E4M3", 1), ("C64", 8), ("f32", 4)] {
+            let error = #expect(throws: FileError.self) {
+                try read(type, [UInt8](repeating: 0, count: width), width: width)
+            }
+            #expect(error?.message.contains(type) == true)
+        }
+    }
+
     @Test func adversarialHeadersAreRefused() throws {
         let path = "\(folder.path)/bad.safetensors"
         for header in [
@@ -79,6 +103,11 @@ final class TemporaryFolder {
             #"{"w":{"dtype":"F16","shape":[2],"data_offsets":[0,4]}}"#,
             #"{"w":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}}"#,
             #"{"w":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}}"#, #"[]"#, #"{"w":3}"#,
+            #"{"w":{"dtype":"F32","shape":[3],"data_offsets":[0,12]},"\u0077":{"dtype":"F32","shape":[0],"data_offsets":[12,12]}}"#,
+            #"{"w":{"dtype":"F32","dtype":"F32","shape":[3],"data_offsets":[0,12]}}"#,
+            #"{"w":{"dtype":"F32","shape":[3.0],"data_offsets":[0,12]}}"#,
+            #"{"__metadata__":{"dtype":"F32","shape":[3],"data_offsets":[0,12]}}"#,
+            #"{"w":{"dtype":"F32","shape":[3],"data_offsets":[0,12]}} {}"#,
         ] {
             let length = (0..<8).map { UInt8(truncatingIfNeeded: header.utf8.count >> (8 * $0)) }
             try Files.write(length + Array(header.utf8) + [UInt8](repeating: 0, count: 12), to: path)
@@ -92,6 +121,14 @@ final class TemporaryFolder {
             "{'descr': '<f4', 'fortran_order': False, 'shape': (9223372036854775807, 9223372036854775807), }",
             "{'descr': '|O', 'fortran_order': False, 'shape': (2,), }", "{}",
             "{'descr': '<f4', 'fortran_order': False, 'shape': (-2,), }",
+            "{'descr': '<f4', 'fortran_order': False, 'shape': (2), }",
+            "{'descr': '<f4', 'fortran_order': False, 'shape': [2], }",
+            "{'descr': '<f4', 'fortran_order': False, 'fortran_order': False, 'shape': (2,), }",
+            "{'descr': '<f4', 'fortran_order': False, 'shape': (2,), } x",
+            "{'descr': '<f4' 'fortran_order': False, 'shape': (2,), }",
+            "{'descr': '<f4', 'fortran_order': False, 'shape': (True,), }",
+            "{'descr': ['<f4'], 'fortran_order': False, 'shape': (2,), }",
+            String(repeating: "(", count: 200),
         ] {
             try Files.write(npyFile(header, [UInt8](repeating: 255, count: 8)), to: npy)
             #expect(throws: FileError.self, "\(header)") { try NumPy.read(npy: npy) }
@@ -120,6 +157,9 @@ final class TemporaryFolder {
         #expect(try read("<u4", "(1,)", [9, 0, 0, 0]) == HostArray([9] as [Int32]))
         #expect(try read("<u8", "(1,)", [9, 0, 0, 0, 0, 0, 0, 0]) == HostArray([9] as [Int32]))
         #expect(try read("<i8", "(1,)", [UInt8](repeating: 255, count: 8)) == HostArray([-1] as [Int32]))
+        // Python 2 wrote long integers so; a type without an order, or with that of the machine, is our own.
+        #expect(try read("f4", "(1L,)", [0, 0, 128, 63]) == HostArray([1] as [Float]))
+        #expect(try read("=f4", "( 1 , )", [0, 0, 128, 63]) == HostArray([1] as [Float]))
     }
 
     /// No more is read than a header promises.
@@ -129,7 +169,14 @@ final class TemporaryFolder {
         #expect(try IDX.read(path) == HostArray([7, 8] as [UInt8]))
         try Files.write([0, 0, 8, 1, 0, 0, 0, 2] + [UInt8](repeating: 0, count: 3 << 20), to: path)
         let error = #expect(throws: FileError.self) { try IDX.read(path) }
-        #expect(error?.message.contains("promises 10 bytes") == true)
+        #expect(error?.message.contains("says [2], 2 bytes in all, but 3145728 follow") == true)
+        // Of a compressed one it is not known beforehand how many there are.
+        let compressed = path + ".gz"
+        let file = try #require(gzopen(compressed, "wb"))
+        gzwrite(file, [0, 0, 8, 1, 0, 0, 0, 2, 7, 8, 9] as [UInt8], 11)
+        gzclose(file)
+        let late = #expect(throws: FileError.self) { try IDX.read(compressed) }
+        #expect(late?.message.contains("promises 10 bytes") == true)
     }
 
     @Test func csvNamesTheCell() throws {
@@ -142,10 +189,23 @@ final class TemporaryFolder {
         // As spreadsheets write it.
         try Files.write(Array("\u{FEFF}\"1\",2\r\n3, \"4.5\"\r\n".utf8), to: path)
         #expect(try CSV.read(path) == HostArray([1, 2, 3, 4.5] as [Float], shape: [2, 2]))
-        for broken in ["1,2 3\n", "1,2\u{0}3\n"] {
+        for (broken, says) in [
+            ("1,2 3\n", "line 1, column 2"), ("1,2\u{0}3\n", "line 1, column 2"),
+            ("x\n1\n1e40\n", "line 3, column 1: 1e40"),
+            ("a,b\n1,2,3\n", "line 2: expected 2 columns as the first line names, found 3"),
+            ("1,2\n3\n", "line 2: expected 2 columns, found 1"),
+            ("1,\"2\n3,4\n", "line 1, column 2: its quotation mark"),
+            ("1,\"2\"3\n", "line 1, column 2"), ("1 2\n3\n", "line 1, column 1"), ("1\t2\n3\n", "not tabs"),
+            ("1,2\n,\n", "line 2, column 1"), ("a,b\n", "holds no numbers"), ("\n\n", "holds no numbers"),
+            ("\u{FEFF}", "holds no numbers"), ("1,NA\n", "line 1, column 2"), (",0,1\n0,5,6\n", "line 1, column 1"),
+        ] {
             try Files.write(Array(broken.utf8), to: path)
-            #expect(throws: FileError.self) { try CSV.read(path) }
+            let error = #expect(throws: FileError.self, "\(broken)") { try CSV.read(path) }
+            #expect(error?.message.contains(says) == true, "\(broken): \(String(describing: error))")
         }
+        // Names in quotation marks may hold commas; old line ends, and a last line without one.
+        try Files.write(Array("\"a, in \"\"m\"\"\",b\r1,2\r3,-4e1".utf8), to: path)
+        #expect(try CSV.read(path) == HostArray([1, 2, 3, -40] as [Float], shape: [2, 2]))
     }
 
     /// Tar's two ways of writing a path of any length: GNU's entry of type L, pax's record.
@@ -182,7 +242,8 @@ final class TemporaryFolder {
             0, 33, 1, 12, 0, 0, 0, 143, 152, 65, 156, 1, 0, 2, 116, 119, 111, 0, 0, 93, 211, 121, 41, 117, 40,
             82, 3, 0, 1, 27, 3, 11, 47, 185, 16, 31, 182, 243, 125, 1, 0, 0, 0, 0, 4, 89, 90,
         ]
-        #expect(try Archive.decompress(bytes, "") == Array("one two".utf8))
+        let stream = try ByteStream(xz: ByteStream(bytes, name: "a.xz"))
+        #expect(try stream.read(upTo: 100) == Array("one two".utf8))
     }
 
     private func write(_ archive: [UInt8]) throws -> String {

@@ -1,0 +1,34 @@
+import Testing
+
+@testable import fuzz_readers
+
+@Suite struct FuzzTests {
+    /// A short part of what `make fuzz` does, always the same.
+    @Test(arguments: Target.all.map(\.name))
+    func damagedFilesAreReadOrRefused(_ name: String) throws {
+        let target = try #require(Target.all.first { $0.name == name })
+        var fuzzer = Fuzzer(target, folder: try #require(Fuzzer.makeFolder()), seed: 1)
+        defer { fuzzer.removeFolder() }
+        for _ in 0..<300 { try fuzzer.step() }
+        // Seeds arrive whole now and then.
+        #expect(fuzzer.counts.accepted > 10)
+    }
+
+    /// What a reader takes too much of is found.
+    @Test func readersThatTakeTooMuch() throws {
+        let greedy = Target(name: "greedy", file: "a", seeds: [[1]]) { _ in
+            [UInt8](repeating: 1, count: 1 << 28).withUnsafeBufferPointer { $0.contains(0) ? 1 : 0 }
+        }
+        let slow = Target(name: "slow", file: "a", seeds: [[1]]) { _ in
+            let end = Fuzzer.processorTime() + 1.01
+            while Fuzzer.processorTime() < end {}
+            return 0
+        }
+        for (target, says) in [(greedy, "MiB for content of 0 bytes"), (slow, "took 1.")] {
+            var fuzzer = Fuzzer(target, folder: try #require(Fuzzer.makeFolder()), seed: 1)
+            defer { fuzzer.removeFolder() }
+            let failure = #expect(throws: Fuzzer.Failure.self) { try fuzzer.step() }
+            #expect(failure?.description.contains(says) == true, "\(String(describing: failure))")
+        }
+    }
+}
