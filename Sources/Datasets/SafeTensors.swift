@@ -87,6 +87,8 @@ public enum SafeTensors {
                     bytes: Array(bytes[start + entry.data_offsets[0]..<start + entry.data_offsets[1]]))
             }
         }
+        try Checksum.verify(bytes, header: 8..<start, metadata, path)
+        metadata[Checksum.key] = nil
         spans.sort { $0 < $1 }
         for (a, b) in zip(spans, spans.dropFirst()) where b.0 < a.1 {
             throw FileError(path, "arrays overlap; the file is damaged")
@@ -94,11 +96,15 @@ public enum SafeTensors {
         return (arrays, metadata)
     }
 
-    /// Writes arrays in the order given, replacing the file in one step.
+    /// Writes arrays in the order given, replacing the file in one step. Its metadata hold a checksum besides those given, by which
+    /// `read` finds damage.
+    ///
+    /// - Parameter former: what the file that is replaced is called from then on, if it is to be kept.
     public static func write(
-        _ arrays: [(name: String, array: HostArray)], metadata: [String: String] = [:], to path: String
+        _ arrays: [(name: String, array: HostArray)], metadata: [String: String] = [:], to path: String,
+        keepingAs former: String? = nil
     ) throws(FileError) {
-        var header: [String: HeaderValue] = metadata.isEmpty ? [:] : ["__metadata__": .metadata(metadata)]
+        var header = ["__metadata__": HeaderValue.metadata(metadata.merging(Checksum.blank) { $1 })]
         var offset = 0
         for (name, array) in arrays {
             header[name] = .entry(
@@ -113,9 +119,9 @@ public enum SafeTensors {
         }
         // Arrays begin on a multiple of eight.
         json += [UInt8](repeating: 0x20, count: (8 - json.count % 8) % 8)
-        let length = (0..<8).map { UInt8(truncatingIfNeeded: json.count >> (8 * $0)) }
-        try Files.replace(path) { (descriptor) throws(FileError) in
-            try Files.writeAll(length + json, descriptor, path)
+        let front = Checksum.fill((0..<8).map { UInt8(truncatingIfNeeded: json.count >> (8 * $0)) } + json, arrays)
+        try Files.replace(path, keepingAs: former) { (descriptor) throws(FileError) in
+            try Files.writeAll(front, descriptor, path)
             for (_, array) in arrays { try Files.writeAll(array.bytes, descriptor, path) }
         }
     }

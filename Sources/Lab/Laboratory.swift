@@ -94,7 +94,7 @@ struct Program: ParsableCommand {
             // Help that was asked for, and failures that are printed already.
             exit(withError: error)
         } catch {
-            errorLine("Error: \(printable(message(for: error)))\(hint(error))")
+            errorLine("Error: \(message(for: error))\(hint(error))")
             Self.exit(withError: exitCode(for: error))
         }
     }
@@ -105,15 +105,5 @@ struct Program: ParsableCommand {
         let verbs = configuration.subcommands.map { $0._commandName }
         let verb = CommandLine.arguments.dropFirst().first { verbs.contains($0) }
         return "; see \(Catalogue.name) \(verb.map { "\($0) " } ?? "")--help"
-    }
-
-    /// One line that a terminal shows as it stands: names and files may hold line breaks and control characters.
-    private static func printable(_ text: String) -> String {
-        text.unicodeScalars.reduce(into: "") { line, scalar in
-            switch scalar.properties.generalCategory {
-            case .control, .format, .lineSeparator, .paragraphSeparator: line += scalar.escaped(asASCII: true)
-            default: line.unicodeScalars.append(scalar)
-            }
-        }
     }
 }

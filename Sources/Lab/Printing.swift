@@ -1,0 +1,53 @@
+import FoundationEssentials
+
+#if canImport(Glibc)
+    import Glibc
+#endif
+
+// Everything that the program prints goes through these functions. Names of files, cells of tables and settings may hold line breaks and
+// control characters, which must neither move a terminal's cursor nor look like lines of the program's own.
+
+/// Prints a line on standard output.
+func printLine(_ text: String) { print(printable(text)) }
+
+/// Prints a line on standard error.
+func errorLine(_ text: String) { errorText(printable(text) + "\n") }
+
+/// Writes to standard error as it stands: for the progress bar alone, which moves the cursor.
+func errorText(_ text: String) {
+    let bytes = Array(text.utf8)
+    _ = bytes.withUnsafeBytes { write(STDERR_FILENO, $0.baseAddress, $0.count) }
+}
+
+/// Prints a value as one line of JSON.
+func printJSON<T: Encodable>(_ value: T) throws {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+    // The mean of densities one of which is zero is no number of JSON.
+    encoder.nonConformingFloatEncodingStrategy = .convertToString(
+        positiveInfinity: "inf", negativeInfinity: "-inf", nan: "nan")
+    let json = String(decoding: try encoder.encode(value), as: UTF8.self)
+    print(escaped(json) { scalar in String(scalar).utf16.map { "\\u" + hexadecimal($0) }.joined() })
+}
+
+/// Text in one line that a terminal shows as it stands.
+private func printable(_ text: String) -> String { escaped(text) { $0.escaped(asASCII: true) } }
+
+/// Whether a terminal shows a character, and does nothing else.
+func isShown(_ scalar: Unicode.Scalar) -> Bool {
+    switch scalar.properties.generalCategory {
+    case .control, .format, .lineSeparator, .paragraphSeparator: false
+    default: true
+    }
+}
+
+private func escaped(_ text: String, _ escape: (Unicode.Scalar) -> String) -> String {
+    text.unicodeScalars.reduce(into: "") { line, scalar in
+        if isShown(scalar) { line.unicodeScalars.append(scalar) } else { line += escape(scalar) }
+    }
+}
+
+private func hexadecimal(_ unit: UInt16) -> String {
+    let digits = String(unit, radix: 16)
+    return String(repeating: "0", count: 4 - digits.count) + digits
+}
