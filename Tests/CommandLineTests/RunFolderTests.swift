@@ -55,9 +55,8 @@ import Testing
         kill(process.id, SIGKILL)
         _ = process.wait()
         let next = try session.start(["resume", run], number: "next")
+        defer { kill(next.id, SIGKILL) }
         while try !session.text("long/lock").hasPrefix("process \(next.id), “martlet resume") { usleep(500) }
-        kill(next.id, SIGKILL)
-        _ = next.wait()
     }
 
     @Test(arguments: [(SIGHUP, 129), (SIGINT, 130), (SIGTERM, 143)] as [(Int32, Int32)])

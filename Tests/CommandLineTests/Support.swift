@@ -103,8 +103,7 @@ final class CommandLineSession {
     func path(_ name: String) -> String { "\(folder)/\(name)" }
 
     /// Three npy files of rows that depend on each other, and the arguments that name them.
-    /// - Parameter shape: that of an example, if it is more than its number of variables.
-    func data(rows: Int = 300, variables: Int = 9, shape: [Int]? = nil) throws -> [String] {
+    func data(rows: Int = 300, variables: Int = 9) throws -> [String] {
         var arguments: [String] = []
         for (split, seed) in [("train", 1), ("valid", 2), ("test", 3)] {
             let random = HostRandom(seed: UInt64(seed), stream: "command line")
@@ -112,7 +111,7 @@ final class CommandLineSession {
                 let base = Int(random.bits(example: i / variables) & 3)
                 return (base + i % variables) % 3 == 0 ? 1 : 0
             }
-            try NumPy.write(HostArray(values, shape: [rows] + (shape ?? [variables])), npy: path("\(split).npy"))
+            try NumPy.write(HostArray(values, shape: [rows, variables]), npy: path("\(split).npy"))
             arguments += ["--\(split)", path("\(split).npy")]
         }
         return arguments
