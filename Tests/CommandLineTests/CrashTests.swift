@@ -75,11 +75,13 @@ struct CrashTests {
     }
 
     /// Starts the program with a fault and checks that it ended as one may.
-    private func fail(_ arguments: [String], _ fault: String, at call: Int, below root: String) throws {
+    /// - Returns: the epochs that it said were done.
+    @discardableResult
+    private func fail(_ arguments: [String], _ fault: String, at call: Int, below root: String) throws -> Int {
         let status = try session.start(arguments, environment: environment(fault, at: call, below: root)).wait()
+        let lines = try session.text("errors").split(separator: "\n")
         // Beside epochs, and what a run goes on from.
-        let errors = try session.text("errors").split(separator: "\n")
-            .filter { !$0.hasPrefix("epoch ") && !$0.contains("goes on") }
+        let errors = lines.filter { !$0.hasPrefix("epoch ") && !$0.contains("goes on") }
         let place = "\(fault) at \(try calls().last ?? "no call")"
         if ["kill", "power", "bytes"].contains(fault) {
             #expect(status == -SIGKILL, "\(place): \(status), \(errors)")
@@ -89,12 +91,20 @@ struct CrashTests {
             #expect(errors.count == (status == 0 ? 0 : 1), "\(place): \(errors)")
             #expect(errors.allSatisfy { $0.hasPrefix("Error: ") }, "\(place): \(errors)")
         }
+        return lines.filter { $0.hasPrefix("epoch ") }.compactMap { number(after: "epoch ", in: $0) }.max() ?? 0
+    }
+
+    private func number(after words: String, in text: some StringProtocol) -> Int? {
+        let text = String(text)
+        return text.firstRange(of: words).flatMap { Int(text[$0.upperBound...].prefix(while: \.isNumber)) }
     }
 
     /// Goes on with a run, or begins it again where nothing is there, and compares its end.
-    /// - Parameter isSilent: whether nothing may be missing that the run would have to do without.
+    /// - Parameters:
+    ///   - done: the epochs that are not to be done again.
+    ///   - isSilent: whether nothing may be missing that the run would have to do without.
     private func expectTheEnd(
-        _ whole: Outcome, _ device: String, _ place: String, isSilent: Bool = false
+        _ whole: Outcome, _ device: String, _ place: String, after done: Int = 0, isSilent: Bool = false
     ) throws {
         let isThere = Files.exists(session.path("runs/r"))
         let goOn = isThere ? ["resume", session.path("runs/r")] : arguments(device, runs: "runs")
@@ -102,6 +112,8 @@ struct CrashTests {
         let errors = try session.text("errors")
         #expect(status == 0, "\(place): \(errors)")
         #expect(!isSilent || !errors.contains("goes on"), "\(place): \(errors)")
+        let begun = try number(after: "goes on after epoch ", in: session.text("output")) ?? 0
+        #expect(begun >= done, "\(place): \(done) epochs were done, and it goes on after \(begun)")
         guard status == 0 else { return }
         #expect(try Outcome(session.path("runs/r")) == whole, "\(place)")
         let left = try Files.list(session.path("runs")) + Files.list(session.path("runs/r"))
@@ -134,10 +146,11 @@ struct CrashTests {
                 let points = chosen(count, fault, sample: device == "cpu" ? 8 : 1)
                 for call in points {
                     try clean("runs")
-                    try fail(arguments(device, runs: "runs"), fault, at: call, below: "runs")
+                    let done = try fail(arguments(device, runs: "runs"), fault, at: call, below: "runs")
                     // What the state counts was synced before it, and both of its renames after.
                     try expectTheEnd(
-                        whole, device, "\(device), \(fault) at call \(call) of a run", isSilent: fault == "power")
+                        whole, device, "\(device), \(fault) at call \(call) of a run", after: done,
+                        isSilent: fault == "power")
                 }
                 if Self.takesAll { print("\(device): \(fault) at each of \(points.count) calls of a run") }
             }
@@ -168,8 +181,9 @@ struct CrashTests {
                     for call in points {
                         try clean("runs")
                         try session.copy(name, to: "runs")
-                        try fail(resume, fault, at: call, below: "runs")
-                        try expectTheEnd(whole, device, "\(device), \(fault) at call \(call) of resume, \(name)")
+                        let done = try fail(resume, fault, at: call, below: "runs")
+                        let place = "\(device), \(fault) at call \(call) of resume, \(name)"
+                        try expectTheEnd(whole, device, place, after: done)
                     }
                     if Self.takesAll {
                         print("\(device): \(fault) at each of \(points.count) calls of resume, \(name)")
