@@ -19,8 +19,8 @@ test: packages
 	swift build --build-tests -c release -Xswiftc -enable-testing
 	swift test --skip-build -c release -Xswiftc -enable-testing --no-parallel
 
-# A run is killed, loses its power and has its disk fail at every call that touches its folder, on the CPU and on OpenCL; `make test`
-# does so at a few of them.
+# A run is killed, loses its power and has its disk fail at every call that touches its folder, on the CPU and on OpenCL, which
+# takes half an hour; `make test` does so at a few of them.
 crash-test: packages
 	swift build --build-tests -c release -Xswiftc -enable-testing
 	MARTLET_CRASH_TEST=1 swift test --skip-build -c release -Xswiftc -enable-testing --no-parallel --filter CrashTests

@@ -151,9 +151,8 @@ extension Files {
                 throw FileError(path, "cannot be written: \(reason()); choose a folder that can be written")
             }
             // Before it was locked, another writer may have taken it for abandoned.
-            var status = stat()
-            let isOther = flock(descriptor, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK
-            if !isOther, fstat(descriptor, &status) == 0, status.st_nlink > 0 { return (temporary, descriptor) }
+            let isTaken = flock(descriptor, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK
+            if !isTaken, exists(temporary) { return (temporary, descriptor) }
             close(descriptor)
         }
     }
