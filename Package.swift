@@ -14,6 +14,8 @@ let package = Package(
                 "Datasets", "Training", "Lab",
             ]),
         .executable(name: "martlet", targets: ["martlet"]),
+        // For the tests alone, which preload it.
+        .library(name: "DiskFaults", type: .dynamic, targets: ["DiskFaults"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0")
@@ -87,6 +89,7 @@ let package = Package(
             path: "Sources/Fuzz"),
         // tests mirror the floors
         .target(name: "SanitizerOptions", path: "Tests/SanitizerOptions"),
+        .target(name: "DiskFaults", path: "Tests/DiskFaults"),
         .testTarget(name: "GraphTests", dependencies: ["Graph"]),
         .testTarget(name: "CompilerTests", dependencies: ["Compiler"]),
         .testTarget(

@@ -160,3 +160,11 @@ extension Group {
         }
     }
 }
+
+/// An error of more than one line: what a device's compiler says, for example.
+public protocol DetailedError: Error {
+    /// What was expected, what was found and what to do, in one line.
+    var summary: String { get }
+    /// The lines that follow.
+    var details: [String] { get }
+}

@@ -15,7 +15,7 @@ public struct FileError: Error, Sendable, CustomStringConvertible {
     public var description: String { "\(path): \(message)" }
 }
 
-/// Files as the project uses them: read whole, and replaced whole or not at all.
+/// Files as the project uses them: read whole, and replaced whole or not at all (`FileWriting.swift`).
 public enum Files {
     /// The whole file. Throws if it is absent, unreadable, larger than `limit` bytes or than what memory is left.
     public static func read(_ path: String, limit: Int = 1 << 35) throws(FileError) -> [UInt8] {
@@ -50,62 +50,6 @@ public enum Files {
         return (descriptor, Int(status.st_size))
     }
 
-    /// Replaces the file in one step: after a crash at any moment the old or the new content is there, never a part of one.
-    public static func write(_ bytes: some Collection<UInt8>, to path: String) throws(FileError) {
-        try replace(path) { (descriptor: Int32) throws(FileError) in try writeAll(Array(bytes), descriptor, path) }
-    }
-
-    /// Replaces the file by what `body` writes to a descriptor.
-    static func replace(_ path: String, _ body: (Int32) throws(FileError) -> Void) throws(FileError) {
-        let temporary = path + ".partial"
-        let descriptor = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
-        guard descriptor >= 0 else {
-            throw FileError(path, "cannot be written: \(reason()); choose a folder that can be written")
-        }
-        do throws(FileError) {
-            try body(descriptor)
-            guard fsync(descriptor) == 0 else { throw FileError(path, "cannot be written: \(reason())") }
-        } catch {
-            close(descriptor)
-            unlink(temporary)
-            throw error
-        }
-        close(descriptor)
-        guard rename(temporary, path) == 0 else {
-            let error = FileError(path, "cannot be replaced: \(reason())")
-            unlink(temporary)
-            throw error
-        }
-        syncFolder(of: path)
-    }
-
-    static func writeAll(_ bytes: [UInt8], _ descriptor: Int32, _ path: String) throws(FileError) {
-        let result: Result<Void, FileError> = bytes.withUnsafeBytes { buffer in
-            do throws(FileError) { return .success(try writeAll(buffer, descriptor, path)) } catch {
-                return .failure(error)
-            }
-        }
-        try result.get()
-    }
-
-    static func writeAll(_ buffer: UnsafeRawBufferPointer, _ descriptor: Int32, _ path: String) throws(FileError) {
-        var done = 0
-        while done < buffer.count {
-            let count = Glibc.write(descriptor, buffer.baseAddress! + done, min(buffer.count - done, 1 << 30))
-            if count < 0, errno == EINTR { continue }
-            guard count > 0 else {
-                throw FileError(path, "cannot be written: \(reason())" + (errno == ENOSPC ? "; free some space" : ""))
-            }
-            done += count
-        }
-    }
-
-    /// Adds a line to a file, in one write.
-    public static func append(_ line: String, to path: String) throws(FileError) {
-        let descriptor = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o644)
-        guard descriptor >= 0 else { throw FileError(path, "cannot be written: \(reason())") }
-        defer { close(descriptor) }
-        try writeAll(Array((line + "\n").utf8), descriptor, path)
     }
 
     public static func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
@@ -115,8 +59,10 @@ public enum Files {
         return stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
     }
 
-    /// The names in a folder.
-    public static func list(_ path: String) throws(FileError) -> [String] {
+    /// The names in a folder, in order.
+    public static func list(_ path: String) throws(FileError) -> [String] { try names(in: path).sorted() }
+
+    static func names(in path: String) throws(FileError) -> [String] {
         guard let folder = opendir(path) else { throw FileError(path, "cannot be listed: \(reason())") }
         defer { closedir(folder) }
         var names: [String] = []
@@ -126,58 +72,7 @@ public enum Files {
             }
             if name != ".", name != ".." { names.append(name) }
         }
-        return names.sorted()
-    }
-
-    /// Makes a folder and those above it.
-    public static func makeFolder(_ path: String) throws(FileError) {
-        var built = path.hasPrefix("/") ? "/" : ""
-        for part in path.split(separator: "/") {
-            built += (built.isEmpty || built.hasSuffix("/") ? "" : "/") + part
-            if mkdir(built, 0o755) != 0, errno != EEXIST {
-                throw FileError(path, "cannot be made: \(reason()); choose a folder that can be written")
-            }
-        }
-        guard isFolder(path) else { throw FileError(path, "is not a folder") }
-    }
-
-    /// Fills a new folder, which is there under its name from the moment that `fill` is done: a crash before leaves no part of it.
-    ///
-    /// - Parameter fill: is given the path to write below.
-    /// - Returns: false where something of that name is there already.
-    public static func makeFolder(_ path: String, filledBy fill: (String) throws -> Void) throws -> Bool {
-        let temporary = "\(path).\(getpid()).partial"
-        try makeFolder(temporary)
-        do {
-            try fill(temporary)
-            // Only an empty folder would be replaced.
-            if !exists(path), rename(temporary, path) == 0 {
-                syncFolder(of: path)
-                return true
-            }
-            guard exists(path) else { throw FileError(path, "cannot be made: \(reason())") }
-        } catch {
-            remove(folder: temporary)
-            throw error
-        }
-        remove(folder: temporary)
-        return false
-    }
-
-    /// Removes a folder of files.
-    private static func remove(folder: String) {
-        for name in (try? list(folder)) ?? [] { unlink("\(folder)/\(name)") }
-        rmdir(folder)
-    }
-
-    /// The entry of a file or folder has to reach the disk too.
-    private static func syncFolder(of path: String) {
-        let folder = path.lastIndex(of: "/").map { String(path[..<$0]) } ?? "."
-        let handle = open(folder.isEmpty ? "/" : folder, O_RDONLY | O_CLOEXEC)
-        if handle >= 0 {
-            fsync(handle)
-            close(handle)
-        }
+        return names
     }
 
     static func reason() -> String { String(cString: strerror(errno)) }

@@ -15,12 +15,20 @@ public enum Notice {
     }
 
     /// One line that a terminal shows as it stands: names and files may hold line breaks and control characters.
-    public static func printable(_ text: String) -> String {
+    public static func printable(_ text: String) -> String { escaped(text) { $0.escaped(asASCII: true) } }
+
+    /// Text whose characters that a terminal does not show, but obeys, are written in another way.
+    public static func escaped(_ text: String, _ escape: (Unicode.Scalar) -> String) -> String {
         text.unicodeScalars.reduce(into: "") { line, scalar in
-            switch scalar.properties.generalCategory {
-            case .control, .format, .lineSeparator, .paragraphSeparator: line += scalar.escaped(asASCII: true)
-            default: line.unicodeScalars.append(scalar)
-            }
+            if isShown(scalar) { line.unicodeScalars.append(scalar) } else { line += escape(scalar) }
+        }
+    }
+
+    /// Whether a terminal shows a character, and does nothing else.
+    public static func isShown(_ scalar: Unicode.Scalar) -> Bool {
+        switch scalar.properties.generalCategory {
+        case .control, .format, .lineSeparator, .paragraphSeparator: false
+        default: true
         }
     }
 }

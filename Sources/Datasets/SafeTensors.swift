@@ -11,10 +11,12 @@ public enum SafeTensors {
     ) {
         let stream = try ByteStream(file: path)
         let header = try SafeTensorsHeader(stream)
+        var checksum = Checksum(of: header)
         var arrays: [String: HostArray] = [:]
         for (name, entry, type, byteCount) in header.entries {
             let bytes = try stream.read(upTo: byteCount)
             guard bytes.count == byteCount else { throw FileError(path, "became shorter while it was read") }
+            checksum?.add(bytes)
             let place = "\(path)(\(name))"
             switch type {
             case .plain(let type):
@@ -33,18 +35,25 @@ public enum SafeTensors {
                     try NumPy.int32(bytes, width: width, isSigned: isSigned, place), shape: entry.shape)
             }
         }
-        return (arrays, header.metadata)
+        try checksum?.verify(path)
+        return (arrays, header.metadata.filter { $0.key != Checksum.key })
     }
 
     private static let names: [ElementType: String] = [
         .float32: "F32", .float64: "F64", .int32: "I32", .uint8: "U8", .bool: "BOOL",
     ]
 
-    /// Writes arrays in the order given, replacing the file in one step.
+    /// Writes arrays in the order given, replacing the file in one step. Its metadata hold a checksum besides those given, by which
+    /// `read` finds damage.
+    ///
+    /// - Parameter former: what the file that is replaced is called from then on, if it is to be kept.
     public static func write(
-        _ arrays: [(name: String, array: HostArray)], metadata: [String: String] = [:], to path: String
+        _ arrays: [(name: String, array: HostArray)], metadata: [String: String] = [:], to path: String,
+        keepingAs former: String? = nil
     ) throws(FileError) {
-        var header: [String: SafeTensorsHeader.Value] = metadata.isEmpty ? [:] : ["__metadata__": .metadata(metadata)]
+        var header: [String: SafeTensorsHeader.Value] = [
+            "__metadata__": .metadata(metadata.merging(Checksum.blank) { $1 })
+        ]
         var offset = 0
         for (name, array) in arrays {
             let end = offset + array.bytes.count
@@ -60,9 +69,9 @@ public enum SafeTensors {
         }
         // Arrays begin on a multiple of eight.
         json += [UInt8](repeating: 0x20, count: (8 - json.count % 8) % 8)
-        let length = (0..<8).map { UInt8(truncatingIfNeeded: json.count >> (8 * $0)) }
-        try Files.replace(path) { (descriptor) throws(FileError) in
-            try Files.writeAll(length + json, descriptor, path)
+        let front = Checksum.fill((0..<8).map { UInt8(truncatingIfNeeded: json.count >> (8 * $0)) } + json, arrays)
+        try Files.replace(path, keepingAs: former) { (descriptor) throws(FileError) in
+            try Files.writeAll(front, descriptor, path)
             for (_, array) in arrays { try Files.writeAll(array.bytes, descriptor, path) }
         }
     }

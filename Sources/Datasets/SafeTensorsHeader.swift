@@ -33,6 +33,8 @@ struct SafeTensorsHeader {
     /// By their places, which follow each other without a gap to the end of the file.
     let entries: [(name: String, entry: Entry, type: StoredType, byteCount: Int)]
     let metadata: [String: String]
+    /// All bytes in front of the arrays.
+    let bytes: [UInt8]
 
     /// How elements are stored, by the format's name for it.
     enum StoredType {
@@ -72,7 +74,8 @@ struct SafeTensorsHeader {
             throw FileError(
                 path, "expected a safetensors file, found a header of \(length) bytes in a file of \(size)")
         }
-        let values = try Self.values(try stream.read(upTo: Int(length)), path)
+        let text = try stream.read(upTo: Int(length))
+        let values = try Self.values(text, path)
         var entries: [(name: String, entry: Entry, type: StoredType, byteCount: Int)] = []
         var metadata: [String: String] = [:]
         for (name, value) in values {
@@ -102,7 +105,7 @@ struct SafeTensorsHeader {
                 path,
                 "its arrays end after \(end) bytes, but \(size - stream.position) follow the header; it is damaged")
         }
-        (self.entries, self.metadata) = (entries, metadata)
+        (self.entries, self.metadata, bytes) = (entries, metadata, front + text)
     }
 
     private static func values(_ text: [UInt8], _ path: String) throws(FileError) -> [String: Value] {

@@ -46,13 +46,13 @@ struct BenchCommand: ParsableCommand {
                     let row = try Bench.run(
                         workload, activity, device: device, seconds: seconds, settings: settings, withFloor: floor)
                 else {
-                    if !json { print("\(workload.name) \(activity): the model does not draw examples") }
+                    if !json { printLine("\(workload.name) \(activity): the model does not draw examples") }
                     continue
                 }
                 if json {
                     try printJSON(row)
                 } else {
-                    print(
+                    printLine(
                         "\(row.workload) \(row.what): \(fixed(row.median_ms, 3)) ms (least \(fixed(row.min_ms, 3)), \(row.runs) runs), \(fixed(row.per_second, 1)) a second, \(bytes(row.peak_bytes))"
                             + (row.floor_ms.map {
                                 "; floor \(fixed($0, 3)) ms, \(fixed(row.over_floor ?? 0, 2)) times that"

@@ -57,12 +57,12 @@ struct CompareCommand: ParsableCommand {
                 try printJSON(
                     Row(group: g.index, label: g.label, absolute: g.largestDifference, relative: g.relativeDifference))
             } else {
-                print(
+                printLine(
                     "\(g.index)\t\(g.largestDifference)\t\(g.largestValue)\t\(g.relativeDifference)\t\(g.label)"
                         + (g.location.map { " (\($0))" } ?? ""))
             }
         }
-        if !json { print("end to end, the loss: relative difference \(outputs.first ?? 0)") }
+        if !json { printLine("end to end, the loss: relative difference \(outputs.first ?? 0)") }
         if let bad = groups.first(where: { !($0.relativeDifference <= tolerance) }) {
             errorLine(
                 "group \(bad.index), \(bad.label), differs by \(bad.relativeDifference) of its largest value, more than \(tolerance)"

@@ -91,25 +91,25 @@ struct InspectCommand: ParsableCommand {
             try printJSON(report)
             return
         }
-        print(
+        printLine(
             "\(report.experiment): \(description.conditional.map { "\($0), " } ?? "")\(report.parameterCount) parameters"
         )
         for layer in description.layers {
-            print(
+            printLine(
                 "  \(layer.name)  \(layer.shape)  \(layer.liveMultiplyAdds) of \(layer.multiplyAdds) multiply-adds live"
             )
         }
         if report.multiplyAdds > 0 {
             let share = 1 - Double(report.liveMultiplyAdds) / Double(report.multiplyAdds)
-            print(
+            printLine(
                 "  in all \(report.liveMultiplyAdds) of \(report.multiplyAdds): the masks save \(fixed(share * 100, 1)) %"
             )
         }
-        for remark in description.remarks { print("  \(remark)") }
-        print("  \(report.proof)")
-        if let dependencies { print("  structural Jacobian: \(dependencies)") }
+        for remark in description.remarks { printLine("  \(remark)") }
+        printLine("  \(report.proof)")
+        if let dependencies { printLine("  structural Jacobian: \(dependencies)") }
         if let field, let receptiveField {
-            print(
+            printLine(
                 "  receptive field of \(field.layers.count) layers: \(receptiveField); \(field.missing) earlier variables are not read, \(field.leaking) leak"
             )
         }

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Compiler
 import Datasets
 import Likelihood
 import Synchronization
@@ -93,8 +94,12 @@ struct Program: ParsableCommand {
         } catch  where exitCode(for: error) == .success || error is ExitCode {
             // Help that was asked for, and failures that are printed already.
             exit(withError: error)
+        } catch let error as any DetailedError {
+            errorLine("Error: \(error.summary)")
+            for line in error.details { errorLine("    \(line)") }
+            Self.exit(withError: exitCode(for: error))
         } catch {
-            errorLine("Error: \(Notice.printable(message(for: error)))\(hint(error))")
+            errorLine("Error: \(message(for: error))\(hint(error))")
             Self.exit(withError: exitCode(for: error))
         }
     }

@@ -37,8 +37,8 @@ struct NewCommand: ParsableCommand {
             }
         }
         guard isNew else { throw FileError(name, "is there already; choose another name") }
-        print("wrote \(name): \(files.map(\.file).joined(separator: ", "))")
-        print("next: cd \(name) && swift build -c release && .build/release/\(last) run \(last)-glyphs")
+        printLine("wrote \(name): \(files.map(\.file).joined(separator: ", "))")
+        printLine("next: cd \(name) && swift build -c release && .build/release/\(last) run \(last)-glyphs")
     }
 
     /// The line of Package.swift that names Martlet, and what its products are asked of.

@@ -1,7 +1,6 @@
 import ArgumentParser
 import Compiler
 import Datasets
-import FoundationEssentials
 import Graph
 import Likelihood
 import Training
@@ -40,16 +39,6 @@ func environment(_ name: String) -> String? {
     return text.isEmpty ? nil : text
 }
 
-/// Prints a value as one line of JSON.
-func printJSON<T: Encodable>(_ value: T) throws {
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-    // The mean of densities one of which is zero is no number of JSON.
-    encoder.nonConformingFloatEncodingStrategy = .convertToString(
-        positiveInfinity: "inf", negativeInfinity: "-inf", nan: "nan")
-    print(String(decoding: try encoder.encode(value), as: UTF8.self))
-}
-
 /// A number with some decimals; Foundation's formatting would cost the binary forty megabytes.
 func fixed(_ value: Double, _ digits: Int) -> String {
     guard value.isFinite else { return value.isNaN ? "nan" : "\(value)" }
@@ -66,14 +55,6 @@ func fixed(_ value: Double, _ digits: Int) -> String {
 func bytes(_ count: Int) -> String {
     count >= 1 << 20 ? fixed(Double(count) / 1_048_576, 1) + " MiB" : fixed(Double(count) / 1024, 1) + " KiB"
 }
-
-/// Writes to standard error as it stands.
-func errorText(_ text: String) {
-    let bytes = Array(text.utf8)
-    _ = bytes.withUnsafeBytes { write(STDERR_FILENO, $0.baseAddress, $0.count) }
-}
-
-func errorLine(_ text: String) { errorText(text + "\n") }
 
 /// A run folder with its model on a device, the best weights in place.
 struct LoadedRun {
@@ -93,7 +74,12 @@ struct LoadedRun {
         experiment = try Catalogue.experiment(stored.experiment)
         configuration = try stored.configuration(preset: experiment.configuration, path: folder.config)
         run = try Run(configuration, examples: stored.examples, device: device)
-        try run.load(weights: weights ?? folder.model)
+        do {
+            try run.load(weights: weights ?? folder.model)
+        } catch let error as FileError where weights == nil && folder.hasState {
+            throw FileError(
+                error.path, "\(error.message); \(Catalogue.name) resume \(path) writes it again from the run's state")
+        }
     }
 
     /// The examples that the run was made for.

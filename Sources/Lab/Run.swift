@@ -35,6 +35,14 @@ struct RunCommand: ParsableCommand {
     @Flag(help: "Print the result as JSON.") var json = false
 
     func run() throws {
+        try require(!runs.isEmpty, "--runs: expected a folder, found an empty name")
+        if let folderName {
+            let parts = folderName.split(separator: "/", omittingEmptySubsequences: false)
+            try require(
+                parts.allSatisfy { !["", ".", ".."].contains($0) }
+                    && folderName.unicodeScalars.allSatisfy(Notice.isShown),
+                "--name \(folderName): expected the name of a folder below that of --runs, such as first or set/first")
+        }
         let experiment = try Catalogue.experiment(name)
         var settings = experiment.configuration
         settings.experiment = experiment.name
@@ -71,7 +79,7 @@ struct RunCommand: ParsableCommand {
                 "mean_\(metric.key)": mean.mean, "standard_deviation": spread, "seeds": Double(figures.count),
             ])
         } else {
-            print(
+            printLine(
                 "\(figures.count) seeds: test \(fixed(mean.mean, 3)) \(metric.unit), standard deviation \(fixed(spread, 3))"
             )
         }
@@ -88,16 +96,21 @@ struct RunCommand: ParsableCommand {
         if let weights { try run.load(weights: weights) }
         let stored = try StoredRun(
             settings, examples: data.examples, dataFolder: self.data.folder, device: device.name)
+        var lock: RunLock?
         let folder = RunFolder(
             try makeFolder(suffix) { path in
+                // It is the file that is locked, under whatever name its folder has.
+                lock = try RunLock(RunFolder(path))
                 // A run that is stopped before its first save begins again with these weights, wherever they came from.
                 try run.save(weights: RunFolder(path).model)
                 try RunFolder(path).write(config: stored)
             })
+        // Until the last picture is written.
+        defer { withExtendedLifetime(lock) {} }
         let display = ProgressDisplay(isQuiet: json)
-        let trainer = try data.trainer(of: run, in: folder, report: display.show)
+        let trainer = try data.trainer(of: run, in: folder, lock: lock, report: display.show)
         if !json {
-            print(
+            printLine(
                 "\(experiment.name) on \(device.summary): \(run.model.parameterCount) parameters, \(bytes(trainer.plannedBytes)) planned on the device, folder \(folder.path)"
             )
         }
@@ -107,7 +120,6 @@ struct RunCommand: ParsableCommand {
 
     /// A new folder below the folder of runs.
     private func makeFolder(_ suffix: String, filledBy fill: (String) throws -> Void) throws -> String {
-        guard !runs.isEmpty else { throw UsageError("--runs: expected a folder, found an empty name") }
         if let folderName {
             let path = "\(runs)/\(folderName)\(suffix)"
             guard try !Files.exists(path) && Files.makeFolder(path, filledBy: fill) else {
@@ -141,6 +153,7 @@ struct ResumeCommand: ParsableCommand {
         }
         let folder = RunFolder(folder)
         let stored = try folder.readConfig()
+        let lock = try RunLock(folder)
         let experiment = try Catalogue.experiment(stored.experiment)
         let settings = try stored.configuration(preset: experiment.configuration, path: folder.config)
         let data = try experiment.data(settings, dataFolder: self.data ?? stored.dataFolder)
@@ -151,10 +164,12 @@ struct ResumeCommand: ParsableCommand {
         let run = try Run(settings, examples: stored.examples, device: device)
         try data.validate(for: run)
         try run.initialize(data.dataset[.train])
+        // Until the last picture is written.
+        defer { withExtendedLifetime(lock) {} }
         let display = ProgressDisplay(isQuiet: json)
-        let trainer = try data.trainer(of: run, in: folder, report: display.show)
-        if Files.exists(folder.state) {
-            try trainer.restore()
+        let trainer = try data.trainer(of: run, in: folder, lock: lock, report: display.show)
+        if folder.hasState {
+            for line in try trainer.restore() { errorLine(line) }
         } else if try folder.isFresh() {
             if Files.exists(folder.model) { try run.load(weights: folder.model) }
             try trainer.start()
@@ -165,7 +180,7 @@ struct ResumeCommand: ParsableCommand {
             )
         }
         if !json {
-            print(
+            printLine(
                 "\(experiment.name) on \(device.summary): goes on after epoch \(trainer.epochsDone), folder \(folder.path)"
             )
         }

@@ -70,11 +70,11 @@ extension ExperimentData {
     }
 
     func trainer(
-        of run: Run, in folder: RunFolder, report: @escaping (Trainer.ProgressReport) -> Void
+        of run: Run, in folder: RunFolder, lock: RunLock?, report: @escaping (Trainer.ProgressReport) -> Void
     ) throws -> Trainer {
         try Trainer(
-            run, train: dataset[.train], valid: dataset[.valid], folder: folder, trainingExamples: trainingExamples,
-            report: report)
+            run, train: dataset[.train], valid: dataset[.valid], folder: folder, lock: lock,
+            trainingExamples: trainingExamples, report: report)
     }
 }
 
@@ -83,21 +83,20 @@ func finish(
     _ trainer: Trainer, in folder: RunFolder, _ run: Run, _ experiment: Experiment, _ data: ExperimentData,
     _ display: ProgressDisplay, isResumed: Bool = false, isJSON: Bool
 ) throws -> TestResult? {
-    signal(SIGINT) { _ in interruptionRequested.store(true, ordering: .relaxed) }
-    signal(SIGTERM) { _ in interruptionRequested.store(true, ordering: .relaxed) }
+    let signals = StopSignals()
     let clock = ContinuousClock()
     let start = clock.now
     let outcome = try trainer.train()
     display.end()
     let seconds =
         Double((clock.now - start).components.seconds) + Double((clock.now - start).components.attoseconds) * 1e-18
-    if outcome == .interrupted {
-        errorLine("stopped; everything is saved. Go on with: \(Catalogue.name) resume \(folder.path)")
-        throw ExitCode(130)
-    }
     // All is saved: what is left can be stopped at once, and done again by resume.
-    signal(SIGINT, SIG_DFL)
-    signal(SIGTERM, SIG_DFL)
+    let received = signals.end()
+    // One that came in the last validation came too late for the trainer.
+    if outcome == .interrupted || received != 0 {
+        errorLine("stopped; everything is saved. Go on with: \(Catalogue.name) resume \(folder.path)")
+        throw ExitCode(128 + (received == 0 ? SIGINT : received))
+    }
     try trainer.useBest()
     let figures = try run.evaluations(data.dataset[.test])
     let exact = run.model.metric.isLogLikelihood ? data.optimum?(data.dataset.test) : nil
@@ -121,9 +120,39 @@ func finish(
 /// - Parameter advice: where to look.
 func requireFinite(_ figures: [Double], _ advice: String) throws {
     guard let bad = figures.firstIndex(where: { !$0.isFinite }) else { return }
+    let (some, outside) = (figures.count { !$0.isFinite }, figures.count { $0 == .infinity })
+    let place = outside > 0 ? " (\(outside) lie outside of what the model has a density for)" : ""
     throw UsageError(
-        "row \(bad) has the figure \(figures[bad]), as \(figures.count { !$0.isFinite }) of \(figures.count) rows have no finite one, so there is no mean; \(advice)"
+        "row \(bad) has the figure \(figures[bad]), as \(some) of \(figures.count) rows have no finite one\(place), so there is no mean; \(advice)"
     )
+}
+
+/// Signals that ask a run to stop: the trainer then finishes its step and saves, and the exit status is 128 and the signal's
+/// number, as a shell gives for a program that it ended.
+private struct StopSignals {
+    private static let received = Atomic<Int32>(0)
+    private let caught: [Int32]
+
+    /// Catches them from now on. A run that was told to ignore the end of its terminal (`nohup`) goes on ignoring it.
+    init() {
+        var hangUp = sigaction()
+        sigaction(SIGHUP, nil, &hangUp)
+        let isIgnored =
+            unsafeBitCast(hangUp.__sigaction_handler.sa_handler, to: Int.self) == unsafeBitCast(SIG_IGN, to: Int.self)
+        caught = (isIgnored ? [] : [SIGHUP]) + [SIGINT, SIGTERM]
+        for number in caught {
+            signal(number) { number in
+                StopSignals.received.store(number, ordering: .relaxed)
+                interruptionRequested.store(true, ordering: .relaxed)
+            }
+        }
+    }
+
+    /// Lets them end the program again; the one that came before, or 0.
+    func end() -> Int32 {
+        for number in caught { signal(number, SIG_DFL) }
+        return Self.received.load(ordering: .relaxed)
+    }
 }
 
 /// The pictures that end a run; where they are.
@@ -151,11 +180,11 @@ private func printReport(
     let (test, metric) = (result.test, result.metric)
     let perVariable =
         metric.isLogLikelihood ? ", \(Output.perVariable(nats: test.mean, run.examples, digits: 4))" : ""
-    print(
+    printLine(
         "test \(fixed(test.mean, 3)) \(metric.unit) ± \(fixed(test.standardError, 3))\(perVariable), \(test.count) examples, trained in \(fixed(result.seconds, 1)) s\(isResumed ? " after it was resumed" : "")"
     )
     if let optimum = result.optimum, let difference = result.difference {
-        print(
+        printLine(
             "the generator's own likelihood on the same examples: \(fixed(optimum.mean, 3)) nats; difference \(fixed(difference.mean, 3)) ± \(fixed(difference.standardError, 3))"
         )
     }
@@ -164,11 +193,16 @@ private func printReport(
         let worst = figures.sorted(by: >).prefix(max(1, figures.count / 1000))
         let mean = worst.reduce(0) { $0 + $1 } / Double(worst.count)
         let finite = figures.allSatisfy(\.isFinite) ? "every density is finite" : "some densities are not finite"
-        print("worst 0.1 % of examples: \(fixed(mean, 2)) nats on average, \(fixed(worst[0], 2)) at most; \(finite)")
+        printLine(
+            "worst 0.1 % of examples: \(fixed(mean, 2)) nats on average, \(fixed(worst[0], 2)) at most; \(finite)")
     }
-    for baseline in result.baselines { print("\(baseline.name) on the same examples: \(fixed(baseline.nats, 3)) nats") }
-    if let paper = experiment.paperNats { print("the paper's figure: \(fixed(paper, 2)) nats (\(experiment.paper))") }
-    if let pictures { print("pictures and samples: \(pictures)") }
+    for baseline in result.baselines {
+        printLine("\(baseline.name) on the same examples: \(fixed(baseline.nats, 3)) nats")
+    }
+    if let paper = experiment.paperNats {
+        printLine("the paper's figure: \(fixed(paper, 2)) nats (\(experiment.paper))")
+    }
+    if let pictures { printLine("pictures and samples: \(pictures)") }
 }
 
 /// A bar on a terminal, one plain line an epoch elsewhere.
@@ -184,7 +218,8 @@ final class ProgressDisplay {
         if let validation = report.validation {
             let line =
                 "epoch \(report.epoch)/\(report.epochs): train \(fixed(report.loss, 3)), valid \(fixed(validation, 3)) \(report.unit)"
-            if isTerminal { errorLine("\r\u{1B}[K" + line) } else { errorLine(line) }
+            if isTerminal { errorText("\r\u{1B}[K") }
+            errorLine(line)
             return
         }
         guard isTerminal, !isQuiet else { return }

@@ -21,7 +21,7 @@ struct ListCommand: ParsableCommand {
             if json {
                 try printJSON(Row(name: e.name, summary: e.summary, paper: e.paper, paperNats: e.paperNats))
             } else {
-                print(
+                printLine(
                     e.name + String(repeating: " ", count: width - e.name.count) + e.summary
                         + (e.paper.isEmpty ? "" : " (\(e.paper))"))
             }
@@ -39,10 +39,10 @@ struct DevicesCommand: ParsableCommand {
             if json {
                 try printJSON(["name": device.name, "summary": device.summary])
             } else {
-                print("\(device.name)\t\(device.summary)")
+                printLine("\(device.name)\t\(device.summary)")
             }
         }
-        if !json { for problem in Devices.problems() { print(problem) } }
+        if !json { for problem in Devices.problems() { printLine(problem) } }
     }
 }
 
@@ -98,7 +98,7 @@ struct EvaluateCommand: ParsableCommand {
         } else {
             let perVariable =
                 metric.isLogLikelihood ? ", \(Output.perVariable(nats: estimate.mean, run.examples, digits: 5))" : ""
-            print(
+            printLine(
                 "\(fixed(estimate.mean, 4)) \(metric.unit) ± \(fixed(estimate.standardError, 4))\(perVariable), \(estimate.count) examples"
             )
         }
@@ -148,7 +148,7 @@ struct SampleCommand: ParsableCommand {
         let found = try NearestExamples(to: drawn.examples, in: train, on: loaded.run.device)
         try Output.write(found.examples(of: train), of: loaded.run, to: nearest)
         let sorted = found.distances.sorted()
-        print(
+        printLine(
             "distance to the nearest training example: least \(fixed(sorted[0], 3)), median \(fixed(sorted[count / 2], 3)), most \(fixed(sorted[count - 1], 3)); \(sorted.count { $0 == 0 }) of \(count) are training examples"
         )
     }

@@ -23,7 +23,8 @@ extension LikelihoodModel {
     ///   - report: called after every step and epoch; `Trainer.printProgress` writes a line an epoch to standard error.
     /// - Returns: the model with its best weights on the device.
     /// - Throws: `UsageError` for settings or examples that do not fit, `DependencyLeak` for a model that reads what it must not,
-    ///   `NonFiniteError` where training leaves the finite numbers, `FileError` for a folder with weights that it would overwrite.
+    ///   `NonFiniteError` where training leaves the finite numbers, `FileError` for a folder with weights that it would overwrite, or
+    ///   into which another process writes.
     public func fit(
         _ train: Examples, valid: Examples? = nil, on device: (any Device)? = nil, folder: String? = nil,
         _ change: (inout TrainingSettings) -> Void = { _ in },
@@ -39,16 +40,22 @@ extension LikelihoodModel {
         _ = try prove()
         try run.initialize(fitted)
         let runFolder = folder.map { RunFolder($0) }
+        var lock: RunLock?
         if let runFolder {
             try Files.makeFolder(runFolder.path)
-            guard Files.exists(runFolder.state) || !Files.exists(runFolder.model) else {
+            lock = try RunLock(runFolder)
+            guard runFolder.hasState || !Files.exists(runFolder.model) else {
                 throw FileError(
                     runFolder.model,
                     "is there without the state of a run to go on with; choose another folder, or load it")
             }
         }
-        let trainer = try Trainer(run, train: fitted, valid: held, folder: runFolder, report: report)
-        if let runFolder, Files.exists(runFolder.state) { try trainer.restore() } else { try trainer.start() }
+        let trainer = try Trainer(run, train: fitted, valid: held, folder: runFolder, lock: lock, report: report)
+        if runFolder?.hasState == true {
+            for line in try trainer.restore() { Trainer.printLine(line) }
+        } else {
+            try trainer.start()
+        }
         _ = try trainer.train()
         try trainer.useBest()
         return run
@@ -80,8 +87,12 @@ extension Trainer {
     public static func printProgress(_ report: ProgressReport) {
         guard let validation = report.validation else { return }
         let digits = { (value: Double) in (value * 1000).rounded() / 1000 }
-        let line =
-            "epoch \(report.epoch)/\(report.epochs): train \(digits(report.loss)), valid \(digits(validation)) \(report.unit)\n"
-        _ = Array(line.utf8).withUnsafeBytes { write(STDERR_FILENO, $0.baseAddress, $0.count) }
+        printLine(
+            "epoch \(report.epoch)/\(report.epochs): train \(digits(report.loss)), valid \(digits(validation)) \(report.unit)"
+        )
+    }
+
+    static func printLine(_ line: String) {
+        _ = Array((line + "\n").utf8).withUnsafeBytes { write(STDERR_FILENO, $0.baseAddress, $0.count) }
     }
 }

@@ -3,11 +3,13 @@ import FoundationEssentials
 import Graph
 import Likelihood
 
-/// The folder of a run: `config.json`, `metrics.jsonl`, `model.safetensors`, `state.safetensors`, `samples-*.png`.
+/// The folder of a run: `config.json`, `metrics.jsonl`, `model.safetensors`, `state.safetensors`, `samples-*.png`, and `lock`
+/// (`RunLock`).
 ///
-/// `state.safetensors` alone decides where a run goes on; it is replaced in one atomic step. The other files are derived
-/// from it: after a crash the metrics are cut back to the length that the state names, and the model is written again. Until there is
-/// a state, the model holds the weights that the run begins with.
+/// `state.safetensors` alone decides where a run goes on; it is replaced in one atomic step, and the one before is kept as
+/// `state.previous.safetensors`, for a disk that gives other bytes back than it was given. The other files are derived from the state:
+/// after a crash the metrics are brought to what it remembers of them, and the model is written again. Until there is a state, the
+/// model holds the weights that the run begins with.
 public struct RunFolder: Sendable {
     public let path: String
 
@@ -17,6 +19,12 @@ public struct RunFolder: Sendable {
     public var metrics: String { "\(path)/metrics.jsonl" }
     public var model: String { "\(path)/model.safetensors" }
     public var state: String { "\(path)/state.safetensors" }
+    /// The state before the newest.
+    public var previousState: String { "\(path)/state.previous.safetensors" }
+    var lock: String { "\(path)/lock" }
+
+    /// Whether there is something to go on from.
+    public var hasState: Bool { Files.exists(state) || Files.exists(previousState) }
 
     public func write<T: Encodable>(config value: T) throws {
         let encoder = JSONEncoder()
@@ -52,18 +60,49 @@ public struct RunFolder: Sendable {
     /// Whether no epoch was finished yet.
     public func isFresh() throws -> Bool { try !Files.exists(metrics) || Files.read(metrics).isEmpty }
 
-    /// The first `length` bytes of the metrics, the rest forgotten.
-    func cutMetrics(to length: Int) throws {
-        let bytes = Files.exists(metrics) ? try Files.read(metrics) : []
-        guard bytes.count >= length else {
-            throw FileError(
-                metrics,
-                "has \(bytes.count) bytes, fewer than the \(length) that the state remembers; it was changed by hand")
+    /// The newest state that is whole, where it lies, and a line about a newer one that is not.
+    func readState() throws(FileError) -> (
+        arrays: [String: HostArray], metadata: [String: String], path: String, note: String?
+    ) {
+        do {
+            let (arrays, metadata) = try SafeTensors.read(state)
+            return (arrays, metadata, state, nil)
+        } catch {
+            guard Files.exists(previousState) else { throw error }
+            let reason = Files.exists(state) ? error.message : "is missing"
+            do {
+                let (arrays, metadata) = try SafeTensors.read(previousState)
+                return (arrays, metadata, previousState, "\(state): \(reason); the run goes on from \(previousState)")
+            } catch let second {
+                throw FileError(state, "\(reason), and \(second)")
+            }
         }
-        guard length == 0 || bytes[length - 1] == 10 else {
-            throw FileError(metrics, "is not of the run whose state is beside it; put the run's own files back")
+    }
+
+    /// Brings the metrics to what a state remembers of them: `length` bytes, the last of which it holds itself. Lines that are not
+    /// there and not in the state are lost, and the run goes on without them.
+    ///
+    /// - Parameters:
+    ///   - end: the last lines.
+    ///   - epochs: how many lines there ought to be.
+    /// - Returns: how long the metrics are then, and a line about what was not as remembered.
+    func restoreMetrics(length: Int, end: String, epochs: Int) throws(FileError) -> (length: Int, note: String?) {
+        let found = (try? Files.read(metrics)) ?? []
+        let end = Array(end.utf8)
+        let kept = length - end.count
+        let isWhole = found.count >= length && Array(found[kept..<length]) == end
+        if isWhole, length == 0 || found[length - 1] == 10 {
+            if found.count > length { try Files.write(found[..<length], to: metrics) }
+            return (length, nil)
         }
-        if bytes.count > length { try Files.write(bytes[..<length], to: metrics) }
+        // Whole lines alone.
+        var front = found.prefix(kept)
+        front = front[..<(front.lastIndex(of: 10).map { $0 + 1 } ?? 0)]
+        try Files.write(front + end, to: metrics)
+        let (before, last) = (front.count { $0 == 10 }, epochs - end.count { $0 == 10 })
+        let lost =
+            before >= last ? "written again from the state" : "the lines of epochs \(before + 1) to \(last) are lost"
+        return (front.count + end.count, "\(metrics): is not as the state remembers it; \(lost), and the run goes on")
     }
 }
 

@@ -30,6 +30,9 @@ public final class Trainer {
     private let program: TrainingProgram
     private let executable: any Executable
     private var progress = TrainingProgress()
+    private let lock: RunLock?
+    /// Whether `state.safetensors` is whole, and worth being kept as the state before when it is replaced.
+    private var isNewestWhole = true
     private let report: (ProgressReport) -> Void
     private let clock = ContinuousClock()
     /// Seconds between saves within an epoch.
@@ -52,10 +55,12 @@ public final class Trainer {
 
     /// - Parameters:
     ///   - train, valid: examples that `run.validate` lets pass.
+    ///   - lock: that of the folder, if it is held already; the trainer holds it for its life.
     ///   - trainingExamples: other examples for each epoch, as many as have labels or features.
     ///   - report: called after every step and every epoch.
+    /// - Throws: `FileError` where another process or trainer writes into the folder.
     public init(
-        _ run: Run, train: Examples, valid: Examples, folder: RunFolder?,
+        _ run: Run, train: Examples, valid: Examples, folder: RunFolder?, lock: RunLock? = nil,
         trainingExamples: ((_ epoch: Int) -> HostArray)? = nil,
         report: @escaping (ProgressReport) -> Void = { _ in }
     ) throws {
@@ -63,6 +68,7 @@ public final class Trainer {
         (trainingSet, validationSet) = (train, valid)
         trainingFeatures = train.features.map { HostArray($0.floats, shape: $0.shape) }
         self.folder = folder
+        self.lock = try lock ?? folder.map { try RunLock($0) }
         self.report = report
         self.trainingExamples = trainingExamples ?? { _ in train.rows }
         program = try run.makeTrainingProgram()
@@ -93,12 +99,13 @@ public final class Trainer {
         try save()
     }
 
-    /// Goes on where `state.safetensors` says.
-    public func restore() throws {
-        guard let folder else { return }
-        let (stored, metadata) = try SafeTensors.read(folder.state)
+    /// Goes on where `state.safetensors` says, or the state before it where that is damaged.
+    /// - Returns: what was damaged and how the run goes on nevertheless, a line each.
+    @discardableResult public func restore() throws -> [String] {
+        guard let folder else { return [] }
+        let (stored, metadata, path, note) = try folder.readState()
         let arrays = FormerNames(run.parameters.map(\.name)).today(stored)
-        let restored = try TrainingProgress(metadata, folder.state)
+        var restored = try TrainingProgress(metadata, path)
         let expected =
             run.parameters.map { ($0.name, $0.parameter.shape) } + program.optimizerStates.map { ($0.name, $0.shape) }
             + run.parameters.map { ("best.\($0.name)", $0.parameter.shape) }
@@ -106,27 +113,31 @@ public final class Trainer {
         for (name, shape) in expected {
             guard let array = arrays[name], array.shape == shape, array.type == .float32 else {
                 throw FileError(
-                    folder.state,
+                    path,
                     "expected “\(name)” of float32\(shape), found \(arrays[name].map { "\($0.type)\($0.shape)" } ?? "none")"
                 )
             }
             guard memories.contains(name) || array.isFinite else {
                 throw FileError(
-                    folder.state,
+                    path,
                     "“\(name)” holds NaN or infinity; it is damaged. Start another run with --weights \(folder.model)")
             }
         }
         if let extra = arrays.keys.sorted().first(where: { name in !expected.contains { $0.0 == name } }) {
-            throw FileError(folder.state, "holds “\(extra)”, which this run does not have; it is of another run")
+            throw FileError(path, "holds “\(extra)”, which this run does not have; it is of another run")
         }
         if let seed = metadata["seed"], seed != "\(run.settings.seed)" {
             throw FileError(
-                folder.state,
+                path,
                 "is of a run with the seed \(seed), this one has \(run.settings.seed); put its own back")
         }
-        try folder.cutMetrics(to: restored.metricsLength)
+        let (length, loss) = try folder.restoreMetrics(
+            length: restored.metricsLength, end: restored.metricsEnd, epochs: restored.epoch)
+        restored.metricsLength = length
         for (name, _) in expected { try run.states.set(stateLabels[name] ?? name, arrays[name]!) }
         progress = restored
+        isNewestWhole = path == folder.state
+        return [note, loss].compactMap { $0 }
     }
 
     /// Trains to the end of the configured epochs, to an early stop, or to an interruption.
@@ -267,7 +278,7 @@ public final class Trainer {
         let line =
             #"{"epoch":\#(progress.epoch),"step":\#(progress.step),"train_\#(unit)":\#(trainLoss),"valid_\#(unit)":\#(validation),"best_valid_\#(unit)":\#(progress.best),"seconds":\#(padded)}"#
         if let folder { try Files.append(line, to: folder.metrics) }
-        progress.metricsLength += line.utf8.count + 1
+        progress.add(metrics: line)
         try save()
         let steps = (trained + run.settings.batch - 1) / run.settings.batch
         report(
@@ -311,7 +322,8 @@ public final class Trainer {
         try run.save(best: folder.model)
         try SafeTensors.write(
             arrays, metadata: progress.metadata.merging(["seed": "\(run.settings.seed)"]) { a, _ in a },
-            to: folder.state)
+            to: folder.state, keepingAs: isNewestWhole ? folder.previousState : nil)
+        isNewestWhole = true
     }
 
     /// Puts the best weights in the place of the trained ones, for evaluation and sampling.

@@ -8,15 +8,29 @@ struct TrainingProgress {
     var lossSum = 0.0
     var best = Double.infinity
     var bestEpoch = -1
+    /// Bytes of `metrics.jsonl`, and its last lines, from which they are written again if the file was lost or cut short.
     var metricsLength = 0
+    var metricsEnd = ""
     var isFinished = false
+
+    /// Lines of the metrics that are kept here: so many that most runs have no more, so few that saving takes no longer by them.
+    private static let mostOfMetrics = 1 << 16
+
+    /// Counts a line of the metrics, without its line break.
+    mutating func add(metrics line: String) {
+        metricsLength += line.utf8.count + 1
+        metricsEnd += line + "\n"
+        guard metricsEnd.utf8.count > Self.mostOfMetrics else { return }
+        let half = metricsEnd.utf8.index(metricsEnd.startIndex, offsetBy: Self.mostOfMetrics / 2)
+        metricsEnd = metricsEnd[half...].firstIndex(of: "\n").map { String(metricsEnd[$0...].dropFirst()) } ?? ""
+    }
 
     var metadata: [String: String] {
         [
             "epoch": "\(epoch)", "stepInEpoch": "\(stepInEpoch)", "step": "\(step)",
             "lossSum": "\(lossSum.bitPattern)",
             "best": "\(best.bitPattern)", "bestEpoch": "\(bestEpoch)", "metricsLength": "\(metricsLength)",
-            "finished": isFinished ? "1" : "0",
+            "metricsEnd": metricsEnd, "finished": isFinished ? "1" : "0",
         ]
     }
 
@@ -43,9 +57,12 @@ struct TrainingProgress {
         best = try double("best")
         bestEpoch = try integer("bestEpoch", from: -1)
         metricsLength = try integer("metricsLength")
+        // Older states do not have it.
+        metricsEnd = metadata["metricsEnd"] ?? ""
         let finished = try integer("finished")
         isFinished = finished == 1
-        guard finished <= 1, lossSum.isFinite, !best.isNaN, bestEpoch < epoch, stepInEpoch <= step, epoch <= step
+        guard finished <= 1, lossSum.isFinite, !best.isNaN, bestEpoch < epoch, stepInEpoch <= step, epoch <= step,
+            metricsEnd.utf8.count <= metricsLength
         else {
             throw FileError(path, "has counts that contradict each other; it is damaged")
         }

@@ -111,7 +111,7 @@ import Testing
         while !Files.exists("\(killed)/config.json") { usleep(500) }
         kill(process.id, SIGKILL)
         _ = process.wait()
-        for late in ["state.safetensors", "metrics.jsonl"] { unlink("\(killed)/\(late)") }
+        for late in ["state.safetensors", "state.previous.safetensors", "metrics.jsonl"] { unlink("\(killed)/\(late)") }
         #expect(try session.run("resume", killed).status == 0)
         #expect(try Files.read("\(killed)/model.safetensors") == Files.read("\(untrained)/model.safetensors"))
         let seeds = ["run", "made", "--runs", session.folder, "--name", "s", "--epochs", "1", "--seeds", "1,2,3"]
@@ -275,7 +275,7 @@ import Testing
         try expectRefusal(
             state { _, m in (m["stepInEpoch"], m["finished"], m["epoch"], m["bestEpoch"]) = ("9", "0", "1", "0") },
             "steps of an epoch", resume)
-        try expectRefusal(state { _, m in m["metricsLength"] = "7" }, "not of the run", resume)
+        try expectRefusal(state { _, m in m["metricsLength"] = "7" }, "contradict", resume)
         try expectRefusal(
             ["state.safetensors": Files.read("\(other)/state.safetensors")], "the seed 9", resume)
         let config = String(decoding: original[0], as: UTF8.self)
@@ -348,7 +348,7 @@ import Testing
         #expect(try files.map { try Files.read($0) } == before)
         #expect(try session.run("resume", run).status == 0)
         // What was trained is not trained over.
-        try #require(unlink(files[1]) == 0)
+        for state in [files[1], "\(run)/state.previous.safetensors"] { try #require(unlink(state) == 0) }
         let trained = try Files.read(files[0])
         #expect(try session.run("resume", run).status > 0)
         #expect(try session.text("errors").contains("state.safetensors: is missing"))

@@ -34,11 +34,13 @@ final class CommandLineSession {
         }
     }
 
-    /// Where SwiftPM puts the program: beside the tests.
-    private static var program: String {
+    /// What SwiftPM puts beside the tests: the program, and what is preloaded into it.
+    static func built(_ name: String) -> String {
         let tests = CommandLine.arguments[0]
-        return (tests.lastIndex(of: "/").map { String(tests[...$0]) } ?? "./") + "martlet"
+        return (tests.lastIndex(of: "/").map { String(tests[...$0]) } ?? "./") + name
     }
+
+    private static var program: String { built("martlet") }
 
     static func start(
         _ path: String, _ arguments: [String], output: String, errors: String, environment: [String] = []
@@ -49,6 +51,14 @@ final class CommandLineSession {
         for (descriptor, file) in [(STDOUT_FILENO, output), (STDERR_FILENO, errors)] {
             posix_spawn_file_actions_addopen(&actions, descriptor, file, O_WRONLY | O_CREAT | O_TRUNC, 0o600)
         }
+        // Threads that tests run on block signals, which a program would inherit.
+        var attributes = posix_spawnattr_t()
+        posix_spawnattr_init(&attributes)
+        defer { posix_spawnattr_destroy(&attributes) }
+        var none = sigset_t()
+        sigemptyset(&none)
+        posix_spawnattr_setsigmask(&attributes, &none)
+        posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK))
         var inherited: [String] = []
         var entry = environ
         while let value = entry.pointee {
@@ -59,20 +69,33 @@ final class CommandLineSession {
         var envp: [UnsafeMutablePointer<CChar>?] = (environment + inherited).map { strdup($0) } + [nil]
         defer { for pointer in argv + envp { free(pointer) } }
         var id = pid_t()
-        try #require(posix_spawn(&id, path, &actions, nil, &argv, &envp) == 0, "\(path) cannot be started")
+        try #require(posix_spawn(&id, path, &actions, &attributes, &argv, &envp) == 0, "\(path) cannot be started")
         return Process(id: id)
     }
 
-    /// - Parameter shell: what a shell does before it becomes the program, if anything.
-    func start(_ arguments: [String], environment: [String] = [], shell: String? = nil) throws -> Process {
+    /// - Parameters:
+    ///   - shell: what a shell does before it becomes the program, if anything.
+    ///   - number: that of the files `output` and `errors`, for processes side by side.
+    func start(
+        _ arguments: [String], environment: [String] = [], shell: String? = nil, number: String = ""
+    ) throws -> Process {
         try Self.start(
             shell == nil ? Self.program : "/bin/sh", (shell.map { ["-c", $0, Self.program] } ?? []) + arguments,
-            output: path("output"), errors: path("errors"), environment: environment)
+            output: path("output" + number), errors: path("errors" + number), environment: environment)
     }
 
     func run(_ arguments: String..., environment: [String] = []) throws -> Result {
         let status = try start(arguments, environment: environment).wait()
         return try Result(status: status, output: text("output"), errors: text("errors"))
+    }
+
+    /// Removes a file or folder, or copies one.
+    func remove(_ name: String) throws { try shell("/bin/rm", "-rf", path(name)) }
+    func copy(_ name: String, to other: String) throws { try shell("/bin/cp", "-a", path(name), path(other)) }
+
+    private func shell(_ program: String, _ arguments: String...) throws {
+        let process = try Self.start(program, arguments, output: path("shell"), errors: path("shell"))
+        try #require(process.wait() == 0, "\(program) \(arguments)")
     }
 
     func text(_ name: String) throws -> String { String(decoding: try Files.read("\(folder)/\(name)"), as: UTF8.self) }

@@ -57,6 +57,19 @@ import Testing
         #expect(try Files.read("\(folder)/model.safetensors") == before)
     }
 
+    /// One writer at a time.
+    @Test func foldersInUseAreRefused() throws {
+        var template = Array("/tmp/martlet-fit-XXXXXX".utf8CString)
+        let folder = String(cString: try #require(mkdtemp(&template)))
+        let lock = try RunLock(RunFolder(folder))
+        let error = #expect(throws: FileError.self) {
+            try MADE([6]) { $0.hidden = [9] }.fit(bits, on: device, folder: folder, { $0.epochs = 1 }, report: silent)
+        }
+        #expect(error?.description.contains("is in use by process") == true, "\(error?.description ?? "")")
+        #expect(try Files.list(folder) == ["lock"])
+        withExtendedLifetime(lock) {}
+    }
+
     /// Class and features reach training, figures and draws.
     @Test func conditionsAreRead() throws {
         let given = (0..<200).map { (row: Int) -> Float in row % 2 == 0 ? -2 : 2 }

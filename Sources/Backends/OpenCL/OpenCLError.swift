@@ -2,7 +2,7 @@ import COpenCL
 
 /// What can go wrong between a schedule and an OpenCL device. Every message says what was expected, what was found and
 /// what to do.
-public enum OpenCLError: Error, Sendable, CustomStringConvertible {
+public enum OpenCLError: DetailedError, Sendable, CustomStringConvertible {
     /// The machine has no OpenCL device.
     case noDevice
     /// `opencl:N` names a device that is not there, or is not a device name.
@@ -17,7 +17,17 @@ public enum OpenCLError: Error, Sendable, CustomStringConvertible {
     /// A feed, a state or a buffer that does not fit.
     case mismatch(String)
 
-    public var description: String {
+    public var description: String { ([summary] + details).joined(separator: "\n") }
+
+    /// The beginning of what the device's compiler says, where it is what failed: what follows an error repeats it.
+    public var details: [String] {
+        guard case .build(let log, _, _, _) = self else { return [] }
+        let (all, lines, columns) = (log.split(separator: "\n"), 20, 200)
+        let shown = all.prefix(lines).map { $0.count > columns ? $0.prefix(columns) + " ..." : String($0) }
+        return shown + (all.count > lines ? ["... and \(all.count - lines) lines more"] : [])
+    }
+
+    public var summary: String {
         switch self {
         case .noDevice:
             "no OpenCL device found: install a driver (`apt-get install pocl-opencl-icd` runs OpenCL on the processor; "
@@ -27,15 +37,14 @@ public enum OpenCLError: Error, Sendable, CustomStringConvertible {
         case .call(let function, let code, let device):
             "\(function) failed on \(device) with \(Self.name(of: code)) (\(code))"
                 + (Self.advice(for: code).map { ": \($0)" } ?? "")
-        case .build(let log, let source, let device, let operations):
+        case .build(_, let source, let device, let operations):
             (operations.isEmpty
                 ? "a program did not compile on \(device); if it is so on a second try and with an empty cache of the driver "
                     + "(PoCL keeps its own in ~/.cache/pocl), please report this"
                 : "a program did not compile on \(device). It holds the own text of "
                     + operations.map { "'\($0)'" }.joined(separator: ", ")
                     + ": see whether the log below names a line of it")
-                + "; its source of \(source.split(separator: "\n").count) lines is printed with MARTLET_DEBUG=3. The device says:\n"
-                + Self.beginning(of: log)
+                + "; its source of \(source.split(separator: "\n").count) lines is printed with MARTLET_DEBUG=3. The device says:"
         case .unsupported(let message), .mismatch(let message): message
         }
     }
@@ -55,13 +64,6 @@ public enum OpenCLError: Error, Sendable, CustomStringConvertible {
     }
 
     static func name(of code: Int32) -> String { names[code] ?? "an unknown error" }
-
-    /// The lines of a log that a person reads, each at the length of a screen: what follows an error repeats it.
-    private static func beginning(of log: String, lines: Int = 20, columns: Int = 200) -> String {
-        let all = log.split(separator: "\n")
-        let shown = all.prefix(lines).map { $0.count > columns ? $0.prefix(columns) + " ..." : $0 }
-        return (shown + (all.count > lines ? ["... and \(all.count - lines) lines more"] : [])).joined(separator: "\n")
-    }
 
     private static let names: [Int32: String] = [
         -1: "CL_DEVICE_NOT_FOUND", -2: "CL_DEVICE_NOT_AVAILABLE", -3: "CL_COMPILER_NOT_AVAILABLE",

@@ -1,0 +1,2 @@
+// Nothing is called from outside: the library is preloaded into the program under test.
+#pragma once
