@@ -13,7 +13,7 @@ all: packages
 
 # Trains on images drawn from a generator whose likelihood is known, prints the result beside it, leaves pictures.
 run: all
-	$(BIN) run made-glyphs $(ARGS)
+	"$(BIN)" run made-glyphs $(ARGS)
 
 test: packages
 	swift build --build-tests -c release -Xswiftc -enable-testing
@@ -51,7 +51,7 @@ fuzz: packages
 	"$$($(BUILD) --show-bin-path)/fuzz-readers" --seconds $(SECONDS)
 
 bench: all
-	$(BIN) bench $(ARGS)
+	"$(BIN)" bench $(ARGS)
 
 packages:
 	@Scripts/install-packages.sh $(PACKAGES)

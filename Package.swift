@@ -18,7 +18,7 @@ let package = Package(
         .library(name: "DiskFaults", type: .dynamic, targets: ["DiskFaults"]),
     ],
     dependencies: [
-        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0")
+        .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2")
     ],
     targets: [
         // 0: the outside world

@@ -25,6 +25,19 @@ here=$(cd "$(dirname "$0")" && pwd)
 LD_LIBRARY_PATH="$here${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" exec "$here/martlet" "$@"
 EOF
 chmod +x bundle/martlet.sh
+# The licences of all that is in the bundle: ours, that of each library, and those of what is linked into the program.
+mkdir bundle/licences
+cp LICENSE bundle/licences/martlet
+cp .build/checkouts/swift-argument-parser/LICENSE.txt bundle/licences/swift-argument-parser
+swift_root=$(dirname "$(dirname "$(readlink -f "$(command -v swift)")")")
+cp "$swift_root/share/swift/LICENSE.txt" bundle/licences/swift
+for library in bundle/*.so*; do
+    name=$(basename "$library")
+    # Where a library lies and where its package says that it lies may differ by a link from /lib to /usr/lib.
+    package=$(dpkg -S "*/$name" 2>/dev/null | sed -n 's/^\([^:,]*\).*/\1/p' | head -n 1)
+    [ -n "$package" ] || { echo "bundle: no package owns $name, so its licence is not known" >&2; exit 1; }
+    cp "/usr/share/doc/$package/copyright" "bundle/licences/$name"
+done
 needed=$(find bundle -type f -exec objdump -T {} + 2>/dev/null | grep -o 'GLIBC_2\.[0-9]*' | sort -t. -k2 -n | tail -n 1)
 size=$(du -sm bundle | cut -f1)
 echo "bundle: ${size} MB, needs ${needed:-no glibc}"

@@ -16,11 +16,19 @@ for package in "$@"; do
     dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
 done
 [ "${#missing[@]}" -eq 0 ] && exit 0
+refuse() {
+    echo "martlet: $1; please install these Debian packages, or what they are called here: ${missing[*]}" >&2
+    exit 1
+}
+command -v apt-get >/dev/null || refuse "there is no apt-get on this system"
 as_root=()
 if [ "$(id -u)" -ne 0 ]; then
-    command -v sudo >/dev/null || { echo "martlet: please install these packages first: ${missing[*]}" >&2; exit 1; }
+    command -v sudo >/dev/null || refuse "installing packages needs root or sudo"
     as_root=(sudo)
 fi
 echo "martlet: installing ${missing[*]}"
-"${as_root[@]}" apt-get update -qq
-DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+said=$(
+    { "${as_root[@]}" apt-get update -qq -o APT::Update::Error-Mode=any -o Acquire::Retries=2 &&
+        "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+            apt-get install -y -qq --no-install-recommends "${missing[@]}"; } 2>&1 >/dev/null
+) || refuse "apt-get failed ($(grep -m 1 '^E:' <<<"$said" || echo "without a reason"))"

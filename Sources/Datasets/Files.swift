@@ -50,8 +50,6 @@ public enum Files {
         return (descriptor, Int(status.st_size))
     }
 
-    }
-
     public static func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
 
     public static func isFolder(_ path: String) -> Bool {

@@ -10,7 +10,8 @@ import Testing
 @Suite struct DeepCompileTests {
     /// Compiles on a thread with a small stack; the number of groups.
     private func groups(_ make: @escaping @Sendable () throws -> [Tensor]) -> Int? {
-        let (done, count) = (DispatchSemaphore(value: 0), Mutex<Int?>(nil))
+        let done = DispatchSemaphore(value: 0)
+        let count = Mutex<Int?>(nil)
         let thread = Thread {
             let found = try? compile(make()).groups.count
             count.withLock { $0 = found }

@@ -1,4 +1,5 @@
 import COpenCL
+import Compiler
 
 /// What can go wrong between a schedule and an OpenCL device. Every message says what was expected, what was found and
 /// what to do.
