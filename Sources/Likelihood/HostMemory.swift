@@ -20,10 +20,11 @@ public enum HostMemory {
     /// Refuses what cannot be had, before arrays are asked for that the process would die of.
     /// - Parameter advice: what to do about it.
     public static func require(_ needed: Double, for purpose: String, _ advice: String) throws(UsageError) {
-        let bytes = bytes
-        guard needed <= bytes else {
+        let left = available
+        guard needed <= left else {
             throw UsageError(
-                "\(purpose) takes \(text(needed)) of memory, of which there is \(text(bytes)); \(advice)")
+                "\(purpose) takes \(text(needed)) of memory, of which \(text(left)) of \(text(bytes)) are left; \(advice)"
+            )
         }
     }
 

@@ -22,9 +22,9 @@ extension Run {
         let context = model.makeContext()
         // A map of a part of the line gives every number a latent; where there is no density is known by log p alone.
         let hasSupport = model.domain == .real && model.metric.isLogLikelihood
-        let program = try device.load(
+        let program = try load(
             compile([model.encode(x, context)] + (hasSupport ? [model.evaluation(x, context)] : [])),
-            maximumBatch: batch, states: states.buffers)
+            maximumBatch: batch, for: "an encoding")
         var result: [Float] = []
         var outside: [Int] = []
         for start in stride(from: 0, to: count, by: batch) {

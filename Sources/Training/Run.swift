@@ -4,6 +4,7 @@ import Distributions
 import Graph
 import Layers
 import Likelihood
+import OpenCL
 
 /// A model with its weights on a device: what is trained, evaluated, drawn from, saved.
 public final class Run {
@@ -45,6 +46,11 @@ public final class Run {
             throw UsageError(
                 "\(alike.count) parameters of the model are called “\(name)”; give one of them another name")
         }
+        if let (name, parameter) = parameters.first(where: { $0.parameter.element != .float32 }) {
+            throw UsageError(
+                "runs are in float32, and parameter \(name) is \(parameter.element); call `use(.float32)`, or compile a step of your own"
+            )
+        }
         // On the device, packed there, where they are made, and in the tables of the proof.
         try requireMemory(copies: 4)
     }
@@ -66,9 +72,9 @@ public final class Run {
         model.initialize(x, context)
         guard let first, !context.updates.isEmpty else { return }
         let count = min(first.count, max(settings.batch, 1))
-        let executable = try device.load(
+        let executable = try load(
             compile([], updates: context.updates.map { StateUpdate($0.parameter.tensor, $0.value) }),
-            maximumBatch: count, states: states.buffers)
+            maximumBatch: count, for: "an initialization by the first batch")
         var feeds = RandomSource.feeds(seed: settings.seed, examples: Array(0..<count))
         feeds.merge(first[0..<count].feeds) { $1 }
         feeds.merge(model.members[0]) { $1 }
@@ -187,14 +193,31 @@ public final class Run {
         return try figures(Examples(rows, labels: labels, features: features)).map { -$0 }
     }
 
+    /// Loads a program over the weights, where the memory that is left holds what it keeps between its operations.
+    func load(_ schedule: Schedule, maximumBatch: Int, for purpose: String) throws -> any Executable {
+        if (device as? OpenCLDevice)?.isGPU != true {
+            let advice = "make the model smaller" + (maximumBatch > 1 ? ", or the batches" : "")
+            try HostMemory.require(
+                Double(MemoryPlan(schedule, batch: maximumBatch).byteCount),
+                for: "\(purpose) of \(maximumBatch) examples together", advice)
+        }
+        return try device.load(schedule, maximumBatch: maximumBatch, states: states.buffers)
+    }
+
+    /// The program that gives examples their figures.
+    func loadEvaluator() throws -> any Executable {
+        let program =
+            try evaluator
+            ?? load(
+                compile([model.evaluation(x, model.makeContext())]), maximumBatch: model.evaluationBatch,
+                for: "an evaluation")
+        evaluator = program
+        return program
+    }
+
     /// - Parameter examples: known to fit.
     func figures(_ examples: Examples) throws -> [Double] {
-        let batch = model.evaluationBatch
-        let evaluator =
-            try self.evaluator
-            ?? device.load(
-                compile([model.evaluation(x, model.makeContext())]), maximumBatch: batch, states: states.buffers)
-        self.evaluator = evaluator
+        let (batch, evaluator) = (model.evaluationBatch, try loadEvaluator())
         let (members, count) = (model.members, examples.count)
         var total = [Double](repeating: -.infinity, count: count)
         for member in members {

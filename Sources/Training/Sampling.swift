@@ -165,8 +165,8 @@ extension Run {
             guard let terms = try model.observedLogProbability(x, model.makeContext(), request) else {
                 throw UsageError("complete: \(name) is a mixture that cannot be completed")
             }
-            let executable = try device.load(
-                compile([terms]), maximumBatch: min(count, options.batch), states: states.buffers)
+            let executable = try load(
+                compile([terms]), maximumBatch: min(count, options.batch), for: "a completion")
             var values: [Double] = []
             for start in stride(from: 0, to: count, by: options.batch) {
                 let range = start..<min(count, start + options.batch)
@@ -265,7 +265,6 @@ public final class Sampler {
 
     public init(_ run: Run, _ drawing: Drawing, _ options: SamplingOptions, maximumBatch: Int) throws {
         self.run = run
-        let (device, states) = (run.device, run.states.buffers)
         for stage in drawing.stages {
             switch stage {
             case .incremental(let variable, let drawn, let order, let outputs):
@@ -276,10 +275,11 @@ public final class Sampler {
                 if let reason = program.fullPasses?.reason {
                     debugLine("drawing with a full pass for each of \(program.stepCount) steps: \(reason)")
                 }
-                stages.append(.sequential(try device.load(program, maximumBatch: maximumBatch, states: states)))
+                stages.append(
+                    .sequential(try run.device.load(program, maximumBatch: maximumBatch, states: run.states.buffers)))
                 programs.append(program)
             case .direct(let outputs):
-                stages.append(.direct(try device.load(compile(outputs), maximumBatch: maximumBatch, states: states)))
+                stages.append(.direct(try run.load(compile(outputs), maximumBatch: maximumBatch, for: "a draw")))
             }
         }
     }

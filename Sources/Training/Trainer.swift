@@ -72,8 +72,9 @@ public final class Trainer {
         self.report = report
         self.trainingExamples = trainingExamples ?? { _ in train.rows }
         program = try run.makeTrainingProgram()
-        executable = try run.device.load(
-            program.schedule, maximumBatch: run.settings.batch, states: run.states.buffers)
+        executable = try run.load(program.schedule, maximumBatch: run.settings.batch, for: "a training step")
+        // Made now, so that a lack of memory is found before an epoch and not after it.
+        _ = try run.loadEvaluator()
     }
 
     /// The parameters that have an average; what a step moves by other means than gradients (running statistics) has none, and

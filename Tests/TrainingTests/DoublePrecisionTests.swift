@@ -6,6 +6,7 @@ import Likelihood
 import Models
 import OpenCL
 import Testing
+import Training
 
 /// Every family in double precision on the CPU: built, proved, differentiated, trained, and equal to the interpreter.
 @Suite struct DoublePrecisionTests {
@@ -231,6 +232,14 @@ import Testing
         for (mine, its) in zip(model.parameters, single.parameters) { rounded[its.label] = bindings[mine.label] }
         let (a, b) = (try run([loss], &bindings)[0][0], try run([other], &rounded)[0][0])
         #expect(abs(a - b) <= 2e-4 * max(1, abs(a)), "\(a) in double, \(b) in float32")
+    }
+
+    /// Runs are in float32, and say so.
+    @Test func runsRefuseDoubles() throws {
+        let model = try MADE([4]) { $0.hidden = [6] }
+        model.use(.float64)
+        let problem = #expect(throws: UsageError.self) { _ = try Run(model, device: CPUDevice(threads: 1)) }
+        #expect(problem.map { "\($0)".contains("float64") } == true)
     }
 
     /// OpenCL has no double precision here, and says so by its name.
