@@ -94,6 +94,9 @@ struct RunCommand: ParsableCommand {
         _ = try run.model.prove()
         try run.initialize(data.dataset[.train])
         if let weights { try run.load(weights: weights) }
+        let display = ProgressDisplay(isQuiet: json)
+        // Before there is a folder: what a step takes may be more than the memory that is left.
+        let trainer = try data.trainer(of: run, report: display.show)
         let stored = try StoredRun(
             settings, examples: data.examples, dataFolder: self.data.folder, device: device.name)
         var lock: RunLock?
@@ -107,8 +110,7 @@ struct RunCommand: ParsableCommand {
             })
         // Until the last picture is written.
         defer { withExtendedLifetime(lock) {} }
-        let display = ProgressDisplay(isQuiet: json)
-        let trainer = try data.trainer(of: run, in: folder, lock: lock, report: display.show)
+        trainer.keep(in: folder, lock: lock)
         if !json {
             printLine(
                 "\(experiment.name) on \(device.summary): \(run.model.parameterCount) parameters, \(bytes(trainer.plannedBytes)) planned on the device, folder \(folder.path)"

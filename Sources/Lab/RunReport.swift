@@ -70,7 +70,8 @@ extension ExperimentData {
     }
 
     func trainer(
-        of run: Run, in folder: RunFolder, lock: RunLock?, report: @escaping (Trainer.ProgressReport) -> Void
+        of run: Run, in folder: RunFolder? = nil, lock: RunLock? = nil,
+        report: @escaping (Trainer.ProgressReport) -> Void
     ) throws -> Trainer {
         try Trainer(
             run, train: dataset[.train], valid: dataset[.valid], folder: folder, lock: lock,

@@ -39,18 +39,17 @@ extension LikelihoodModel {
         // A model that reads ahead would train to a meaningless figure.
         _ = try prove()
         try run.initialize(fitted)
+        let trainer = try Trainer(run, train: fitted, valid: held, folder: nil, report: report)
         let runFolder = folder.map { RunFolder($0) }
-        var lock: RunLock?
         if let runFolder {
             try Files.makeFolder(runFolder.path)
-            lock = try RunLock(runFolder)
+            trainer.keep(in: runFolder, lock: try RunLock(runFolder))
             guard runFolder.hasState || !Files.exists(runFolder.model) else {
                 throw FileError(
                     runFolder.model,
                     "is there without the state of a run to go on with; choose another folder, or load it")
             }
         }
-        let trainer = try Trainer(run, train: fitted, valid: held, folder: runFolder, lock: lock, report: report)
         if runFolder?.hasState == true {
             for line in try trainer.restore() { Trainer.printLine(line) }
         } else {

@@ -20,7 +20,7 @@ public final class Trainer {
 
     public let run: Run
     /// Where everything is kept; a run without a folder is kept in memory alone.
-    public let folder: RunFolder?
+    public private(set) var folder: RunFolder?
     private let trainingSet: Examples
     private let validationSet: Examples
     /// Of the training set, as devices take them.
@@ -30,7 +30,7 @@ public final class Trainer {
     private let program: TrainingProgram
     private let executable: any Executable
     private var progress = TrainingProgress()
-    private let lock: RunLock?
+    private var lock: RunLock?
     /// Whether `state.safetensors` is whole, and worth being kept as the state before when it is replaced.
     private var isNewestWhole = true
     private let report: (ProgressReport) -> Void
@@ -76,6 +76,10 @@ public final class Trainer {
         // Made now, so that a lack of memory is found before an epoch and not after it.
         _ = try run.loadEvaluator()
     }
+
+    /// Keeps everything in a folder from now on: a run whose step was found to fit into memory before its folder was made.
+    /// - Parameter lock: that of the folder, which the trainer holds for its life.
+    public func keep(in folder: RunFolder, lock: RunLock?) { (self.folder, self.lock) = (folder, lock) }
 
     /// The parameters that have an average; what a step moves by other means than gradients (running statistics) has none, and
     /// stands for itself.

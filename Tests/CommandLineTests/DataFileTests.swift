@@ -95,4 +95,21 @@ import Testing
         #expect(status > 0 && errors.contains("large.npy: takes 5.6 GiB of memory, of which"), "\(status): \(errors)")
         #expect(errors.split(separator: "\n").count == 1, "\(errors)")
     }
+
+    /// So is a training step whose values between its operations do not fit, and no folder of a run is left.
+    @Test(.enabled(if: dlsym(nil, "__tsan_init") == nil && dlsym(nil, "__asan_init") == nil, "not under sanitizers"))
+    func stepsLargerThanMemory() throws {
+        let session = try session()
+        let arguments = [
+            "run", "maf-moons", "--runs", session.folder, "--name", "large", "--device", "cpu", "--set",
+            "hidden=20000,3", "--set",
+            "batch=8192",
+        ]
+        let status = try session.start(arguments, shell: "ulimit -v 4000000; exec \"$0\" \"$@\"").wait()
+        let errors = try session.text("errors")
+        #expect(
+            status > 0 && errors.contains("a training step of 8192 examples together takes"), "\(status): \(errors)")
+        #expect(errors.split(separator: "\n").count == 1, "\(errors)")
+        #expect(!Files.exists(session.path("large")))
+    }
 }
