@@ -70,15 +70,14 @@ struct ClusterOrder {
                 after[last.id]?.compactMap { places[$0] }
                     .filter { waitsFor[$0] == 0 && !isDone[$0] && remaining[$0].anchor?.operation is Reduction }.min()
             }
-            guard let next = reduction ?? ready.popLeast(where: { !isDone[$0] }) else {
-                fatalError("clusters wait for each other in a circle")
-            }
+            // If it were not, `Schedule.checkOrder` would say so.
+            let next = reduction ?? ready.popLeast(where: { !isDone[$0] }) ?? isDone.firstIndex(of: false)!
             isDone[next] = true
             order.append(remaining[next])
             for reader in after[remaining[next].id] ?? [] {
                 let place = places[reader]!
                 waitsFor[place] -= 1
-                if waitsFor[place] == 0 { ready.insert(place) }
+                if waitsFor[place] == 0, !isDone[place] { ready.insert(place) }
             }
         }
         return order

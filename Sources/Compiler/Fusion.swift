@@ -23,6 +23,18 @@ final class Cluster {
     var ancestors = ClusterSet()
     /// The numbers of the clusters that read a tensor of this one.
     var readers = Set<Int>()
+    /// The cluster that the nodes have moved to.
+    var successor: Cluster?
+
+    /// The cluster that has the nodes now, after however many moves; the way to it is made shorter.
+    var live: Cluster {
+        var cluster = self
+        while let next = cluster.successor {
+            if let further = next.successor { cluster.successor = further }
+            cluster = next
+        }
+        return cluster
+    }
     /// Place in the order in which the graph was built.
     let rank: Int
 
@@ -107,7 +119,6 @@ struct Fusion {
     private(set) var home: [Tensor: Cluster] = [:]
     /// Tensors that no group stores: every reader computes them again from tensors that it reads anyway.
     private(set) var recomputed = Set<Tensor>()
-    /// Of a cluster whose nodes have moved, the one that they moved to.
     private var clusterByID: [Int: Cluster] = [:]
     private var nextID = 0
     private let channelHalves: [Tensor: [Tensor]]
@@ -214,7 +225,7 @@ struct Fusion {
     private func tellReaders(of cluster: Cluster) {
         var stack = [cluster]
         while let next = stack.popLast() {
-            for reader in next.readers.compactMap({ clusterByID[$0] }) where reader !== next {
+            for reader in next.readers.compactMap({ clusterByID[$0]?.live }) where reader !== next {
                 let isMore = reader.ancestors.formUnion(next.ancestors)
                 if reader.ancestors.insert(next.id) || isMore { stack.append(reader) }
             }
@@ -224,7 +235,7 @@ struct Fusion {
     /// Whether another cluster has to run after the first and before the second: then a reader of the first does.
     private func isAny(between first: Cluster, and second: Cluster) -> Bool {
         first.readers.contains { id in
-            guard let reader = clusterByID[id], reader !== first, reader !== second else { return false }
+            guard let reader = clusterByID[id]?.live, reader !== first, reader !== second else { return false }
             return second.ancestors.contains(reader.id)
         }
     }
@@ -446,7 +457,7 @@ struct Fusion {
     /// Takes the place of a cluster whose nodes have moved to `target`: clusters that waited for it wait for `target`. The empty cluster
     /// stays in the list until all are placed.
     private mutating func replace(_ cluster: Cluster, by target: Cluster) {
-        clusterByID[cluster.id] = target
+        cluster.successor = target
         target.ancestors.formUnion(cluster.ancestors)
         target.ancestors.remove(cluster.id)
         target.readers.formUnion(cluster.readers)

@@ -59,6 +59,13 @@ import Testing
         }
     }
 
+    /// Graphs that once came out wrong: clusters that had moved twice were lost sight of.
+    @Test func graphsThatWereWrong() throws {
+        for seed in [485] as [UInt64] {
+            try check(seed..<seed + 1, .float32, operations: 6, on: [CPUDevice(threads: 2)])
+        }
+    }
+
     @Test func theProcessorAgreesWithTheInterpreter() throws {
         // Every width of vectors that this processor has, in turn.
         let widths = try InstructionSet.available.map { try CPUDevice(threads: 2, instructionSet: $0) }
