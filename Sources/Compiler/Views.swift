@@ -54,31 +54,30 @@ extension View {
 
     /// The view of a tensor that is moved out of the one that this is the view of.
     private func moved(to tensor: Tensor) -> View {
-        let inner = self
         switch tensor.node.operation {
         case let broadcast as Broadcast:
             let input = tensor.node.inputs[0]
             let lead = broadcast.shape.rank - input.shape.rank
             return View(
-                base: inner.base, offset: inner.offset,
+                base: base, offset: offset,
                 strides: (0..<broadcast.shape.rank).map {
-                    $0 < lead || input.shape[$0 - lead].isOne ? 0 : inner.strides[$0 - lead]
+                    $0 < lead || input.shape[$0 - lead].isOne ? 0 : strides[$0 - lead]
                 })
         case let transpose as Transpose:
-            return View(base: inner.base, offset: inner.offset, strides: transpose.axes.map { inner.strides[$0] })
+            return View(base: base, offset: offset, strides: transpose.axes.map { strides[$0] })
         case let slice as Slice:
-            var offset = inner.offset
-            for (start, stride) in zip(slice.starts, inner.strides) where start != 0 && stride != 0 {
+            var offset = self.offset
+            for (start, stride) in zip(slice.starts, strides) where start != 0 && stride != 0 {
                 offset.append(stride * Extent(start))
             }
             return View(
-                base: inner.base, offset: offset, strides: zip(slice.steps, inner.strides).map { $1 * Extent($0) })
+                base: base, offset: offset, strides: zip(slice.steps, strides).map { $1 * Extent($0) })
         case is Reshape:
             let from = tensor.node.inputs[0].shape
-            guard let strides = Self.reshapedStrides(from, inner.strides, to: tensor.shape) else {
+            guard let strides = Self.reshapedStrides(from, self.strides, to: tensor.shape) else {
                 return .whole(tensor)
             }
-            return View(base: inner.base, offset: inner.offset, strides: strides)
+            return View(base: base, offset: offset, strides: strides)
         default:
             return .whole(tensor)
         }

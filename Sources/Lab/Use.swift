@@ -35,14 +35,15 @@ struct DevicesCommand: ParsableCommand {
     @Flag(help: "Print JSON.") var json = false
 
     func run() throws {
-        for device in try Devices.all() {
+        let (devices, problems) = try Devices.found()
+        for device in devices {
             if json {
                 try printJSON(["name": device.name, "summary": device.summary])
             } else {
                 printLine("\(device.name)\t\(device.summary)")
             }
         }
-        if !json { for problem in Devices.problems() { printLine(problem) } }
+        if !json { for problem in problems { printLine(problem) } }
     }
 }
 

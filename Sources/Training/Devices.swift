@@ -6,15 +6,18 @@ import Likelihood
 /// The devices of this machine.
 public enum Devices {
     /// The CPU backend and every OpenCL device that opens.
-    public static func all() throws -> [any Device] {
-        [try CPUDevice()] + OpenCLDevice.attempts().compactMap { try? $0.device.get() }
-    }
+    public static func all() throws -> [any Device] { try found().devices }
 
-    /// What keeps an OpenCL device from being used, a line for each such device.
-    public static func problems() -> [String] {
-        OpenCLDevice.attempts().compactMap { name, _, device in
-            if case .failure(let error) = device { "\(name)\tcannot be used: \(error)" } else { nil }
+    /// The CPU backend and every OpenCL device that opens; and what keeps the others from it, a line for each.
+    public static func found() throws -> (devices: [any Device], problems: [String]) {
+        var (devices, problems): ([any Device], [String]) = ([try CPUDevice()], [])
+        for (name, _, device) in OpenCLDevice.attempts() {
+            switch device {
+            case .success(let device): devices.append(device)
+            case .failure(let error): problems.append("\(name)\tcannot be used: \(error)")
+            }
         }
+        return (devices, problems)
     }
 
     /// The first GPU that opens, or else the CPU: a machine without OpenCL still has one.

@@ -68,11 +68,10 @@ struct ConvolutionLowering {
     }
 
     /// Functions that take one element of the result, or sixteen neighbours, through the epilogue.
-    func epilogueText(widths: [Int]) throws -> String {
+    func epilogueText(_ family: KernelFamily) throws -> String {
         var text = ""
-        for width in widths {
-            let writer = ProgramText(
-                program: group.epilogue, width: width, family: widths.contains(16) ? .cpu : .gpu)
+        for width in family.widths {
+            let writer = ProgramText(program: group.epilogue, width: width, family: family)
             var names = (0..<group.sections).map { "value\($0)" }
             let values = names.map { "const \(writer.floatType) \($0)" }.joined(separator: ", ")
             text += """
@@ -193,7 +192,7 @@ struct ConvolutionLowering {
             for table in [tables.blocks, tables.steps, tables.weights] + (walk.hasChannelMask ? [tables.live] : []) {
                 arguments.append(.buffer(try lowering.upload(table.isEmpty ? [0, 0, 0, 0] : table)))
             }
-            let text = with(own, try epilogueText(widths: [1]) + KernelText.convolutionGPU)
+            let text = with(own, try epilogueText(.gpu) + KernelText.convolutionGPU)
             let blocks = tables.blockCount
             lowered.steps.append(
                 .launch(
@@ -252,7 +251,7 @@ struct ConvolutionLowering {
         let rowLength = walk.planesPerGroup * group.geometry.tapCount
         let finish = with(
             epilogueMacros(epilogue) + [("FINISH", "1"), ("TILE", "64"), ("DEPTH", "16")],
-            try epilogueText(widths: [1]) + KernelText.convolutionGPU)
+            try epilogueText(.gpu) + KernelText.convolutionGPU)
         let fixed = [rows * rowLength, rowLength, rows, width].map { LaunchArgument.extent(Extent($0)) }
         let columns = LaunchArgument.buffer(try lowering.upload(tables.columns(walk, pass)))
         lowered.steps.append(

@@ -95,7 +95,7 @@ extension ConvolutionLowering {
             let text = with(
                 epilogueMacros(epilogue) + [("ROWS", "\(blockRows)"), ("SUMS", "1")]
                     + (isStepped ? [("STEPS", "1")] : []) + (group.sections == 2 ? [("HALVES", "1")] : []),
-                try epilogueText(widths: [1, 16]) + KernelText.convolutionCPU)
+                try epilogueText(.cpu) + KernelText.convolutionCPU)
             var fixed = [walk.rows, sumPitch, height, planes.pitch.0, planes.pitch.1] + pass.counts + walk.resultStep
             fixed += pass.phase + [walk.result[1], walk.result[2], tables.blockCount]
             let passSlabs = (pass.counts[0] + height - 1) / height
@@ -149,7 +149,7 @@ extension ConvolutionLowering {
         let rowLength = walk.planesPerGroup * group.geometry.tapCount
         let finish = with(
             epilogueMacros(epilogue) + [("FINISH", "1")],
-            try epilogueText(widths: [1, 16]) + KernelText.convolutionCPU)
+            try epilogueText(.cpu) + KernelText.convolutionCPU)
         lowered.steps.append(
             .launch(
                 Launch(

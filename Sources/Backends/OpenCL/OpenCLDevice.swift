@@ -30,11 +30,12 @@ public final class OpenCLDevice: Device, @unchecked Sendable {
         try attempts(kernels: kernels).map { try $0.device.get() }
     }
 
-    /// Every OpenCL 1.2 device of the machine, or why it does not open: one that fails takes no other with it.
+    /// Every OpenCL 1.2 device of the machine, or why it does not open: one that fails takes no other with it. Each is opened when it is
+    /// come to.
     public static func attempts(
         kernels: KernelFamily? = nil
-    ) -> [(name: String, isGPU: Bool, device: Result<OpenCLDevice, any Error>)] {
-        DeviceDescription.all.enumerated().map { number, description in
+    ) -> some Sequence<(name: String, isGPU: Bool, device: Result<OpenCLDevice, any Error>)> {
+        DeviceDescription.all.enumerated().lazy.map { number, description in
             (
                 "opencl:\(number)", description.isGPU,
                 Result { try OpenCLDevice(description, number: number, kernels: kernels) }

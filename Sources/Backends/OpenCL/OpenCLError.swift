@@ -28,6 +28,7 @@ public enum OpenCLError: DetailedError, Sendable, CustomStringConvertible {
         return shown + (all.count > lines ? ["... and \(all.count - lines) lines more"] : [])
     }
 
+    /// What went wrong and what to do, in one line; of a program that did not compile, without the log.
     public var summary: String {
         switch self {
         case .noDevice:

@@ -81,11 +81,10 @@ struct ProductLowering {
 
     /// Functions that take one product, or sixteen neighbours, through the epilogue. `m` and, for a single product, `n`
     /// are places in memory; the sixteen are at `n` or, where columns are permuted, at `nOrder[n]`.
-    private func epilogueText(widths: [Int], hasColumnOrder: Bool) throws -> String {
+    private func epilogueText(_ family: KernelFamily, hasColumnOrder: Bool) throws -> String {
         var text = ""
-        for width in widths {
-            let writer = ProgramText(
-                program: group.epilogue, width: width, family: widths.contains(16) ? .cpu : .gpu)
+        for width in family.widths {
+            let writer = ProgramText(program: group.epilogue, width: width, family: family)
             let order = width == 16 && hasColumnOrder
             text += """
                 static inline void MARTLET_NAME(KERNEL, _epilogue\(width))(
@@ -203,7 +202,7 @@ struct ProductLowering {
         let orders = [("K_ORDER", mask.kOrder), ("N_ORDER", mask.nOrder), ("M_ORDER", mask.mOrder)]
         let text = with(
             epilogueMacros(epilogue) + macros,
-            try epilogueText(widths: [1], hasColumnOrder: false)
+            try epilogueText(.gpu, hasColumnOrder: false)
                 + mask.definitions(orders: orders, tileCount: "get_num_groups(0)") + KernelText.mask
                 + KernelText.productGPU
                 + KernelText.maskEnd)
@@ -396,7 +395,7 @@ struct ProductLowering {
             arguments.append(.buffer(counter.buffer))
         }
 
-        var functions = try epilogueText(widths: [1, 16], hasColumnOrder: order == .scattered)
+        var functions = try epilogueText(.cpu, hasColumnOrder: order == .scattered)
         var groups: @Sendable (Int) -> [Int] = {
             [(n.resolved(batch: $0) + 63) / 64, strips($0), z.resolved(batch: $0)]
         }
