@@ -1,3 +1,5 @@
+import Distributions
+
 /// What the examples of a data set look like: `[variables]`, `[channels, height, width]`, `[steps]`; what is known beside each of
 /// them, and how people look at one.
 public struct ExampleShape: Codable, Sendable, Equatable, CustomStringConvertible, ExpressibleByArrayLiteral {
@@ -8,6 +10,8 @@ public struct ExampleShape: Codable, Sendable, Equatable, CustomStringConvertibl
     public var features: Int?
     /// How people look at an example that is not an image.
     public var presentation: Presentation?
+    /// What every variable is, where the examples are rows of a table, or real numbers that a model standardises.
+    public var columns: [Column]?
 
     public enum Presentation: Codable, Sendable, Equatable {
         /// Mu-law codes at a rate in Hz.
@@ -18,12 +22,14 @@ public struct ExampleShape: Codable, Sendable, Equatable, CustomStringConvertibl
     }
 
     public init(
-        _ dimensions: [Int], classes: Int? = nil, features: Int? = nil, presentation: Presentation? = nil
+        _ dimensions: [Int], classes: Int? = nil, features: Int? = nil, presentation: Presentation? = nil,
+        columns: [Column]? = nil
     ) {
         self.dimensions = dimensions
         self.classes = classes
         self.features = features
         self.presentation = presentation
+        self.columns = columns
     }
 
     public init(arrayLiteral dimensions: Int...) { self.init(dimensions) }
@@ -50,6 +56,7 @@ public struct ExampleShape: Codable, Sendable, Equatable, CustomStringConvertibl
             dimensions.reduce(1.0, { $0 * Double($1) }) <= 0x1p24, classes.map({ (1...1 << 20).contains($0) }) != false,
             features.map({ (1...1 << 20).contains($0) }) != false
         else { return false }
+        guard columns?.isPossible(count: count) != false else { return false }
         return switch presentation {
         case .sound(let rate): (1...1 << 20).contains(rate)
         case .text(let alphabet): alphabet.count > 0
@@ -61,6 +68,17 @@ public struct ExampleShape: Codable, Sendable, Equatable, CustomStringConvertibl
     /// Channels, height and width, where examples are images.
     public var image: (channels: Int, height: Int, width: Int)? {
         dimensions.count == 3 && presentation == nil ? (dimensions[0], dimensions[1], dimensions[2]) : nil
+    }
+}
+
+extension [Column] {
+    /// Whether there can be such columns of `count` variables.
+    fileprivate func isPossible(count variables: Int) -> Bool {
+        count == variables
+            && allSatisfy {
+                let (mean, deviation) = $0.scaling
+                return mean.isFinite && deviation > 0 && deviation.isFinite && $0.categories?.isEmpty != true
+            }
     }
 }
 
