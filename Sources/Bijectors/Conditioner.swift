@@ -37,13 +37,20 @@ extension Tensor {
 /// 2018, section 3.3).
 public struct ConvolutionNetwork: Conditioner {
     public let layers: [ConvolutionLayer]
+    /// What the context's features add to the first layer's maps.
+    public let given: ConditionEmbedding?
     public let activation: Activation
 
     /// - Parameters:
     ///   - channels: before the first layer, between layers, and behind the last.
     ///   - kernels: one for each layer.
+    ///   - features: numbers that each example is conditioned on.
     ///   - startsAtIdentity: whether the last layer starts at zero.
-    public init(channels: [Int], kernels: [Int], activation: Activation = .relu, startsAtIdentity: Bool = true) {
+    public init(
+        channels: [Int], kernels: [Int], features: Int = 0, activation: Activation = .relu,
+        startsAtIdentity: Bool = true
+    ) {
+        given = kernels.count > 1 ? ConditionEmbedding(classes: nil, features: features, channels[1]) : nil
         layers = kernels.indices.map {
             ConvolutionLayer(
                 channels[$0], channels[$0 + 1], kernel: [kernels[$0], kernels[$0]],
@@ -56,6 +63,7 @@ public struct ConvolutionNetwork: Conditioner {
         var h = x
         for (index, layer) in layers.enumerated() {
             h = layer(h, context)
+            if index == 0, let given { h = given(h, context) }
             if index < layers.count - 1 { h = activation(h) }
         }
         return h

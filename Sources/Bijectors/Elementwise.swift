@@ -1,3 +1,4 @@
+import Distributions
 import Graph
 import Layers
 
@@ -67,6 +68,46 @@ public struct FixedAffine: ElementwiseBijector {
 
     public func map(_ x: Tensor) -> (value: Tensor, logDerivative: Tensor) { (x * scale + shift, log(x)) }
     public func unmap(_ z: Tensor) -> (value: Tensor, logDerivative: Tensor) { ((z - shift) / scale, -log(z)) }
+}
+
+/// `z = (x - mean) / deviation` with fixed numbers for each element of an example: data in units of their own, standardised.
+public struct Standardization: ElementwiseBijector {
+    public let means: [Double]
+    public let deviations: [Double]
+    /// Of one example.
+    public let shape: [Int]
+
+    /// - Parameter shape: of one example; a vector if not given.
+    public init(means: [Double], deviations: [Double], shape: [Int]? = nil) {
+        let shape = shape ?? [means.count]
+        trap(
+            unless: means.count == deviations.count && shape.reduce(1, *) == means.count,
+            "expected a mean and a deviation for each of \(shape), found \(means.count) and \(deviations.count)")
+        trap(unless: deviations.allSatisfy { $0 > 0 && $0.isFinite }, "deviations are above 0, found \(deviations)")
+        (self.means, self.deviations, self.shape) = (means, deviations, shape)
+    }
+
+    public var name: String { "standardization" }
+    public var inverseFormula: String { "z deviation + mean" }
+
+    private func constant(_ values: [Double], _ x: Tensor) -> Tensor {
+        Tensor.row(values, x.elementType).reshaped(Shape([1] + shape.map { Extent($0) })).broadcast(to: x.shape)
+    }
+
+    public func map(_ x: Tensor) -> (value: Tensor, logDerivative: Tensor) {
+        let x = x.examples(of: shape, for: name)
+        if x.error != nil { return (x, x) }
+        return (
+            (x - constant(means, x)) * constant(deviations.map { 1 / $0 }, x),
+            constant(deviations.map { -Math.log($0) }, x)
+        )
+    }
+
+    public func unmap(_ z: Tensor) -> (value: Tensor, logDerivative: Tensor) {
+        let z = z.examples(of: shape, for: name)
+        if z.error != nil { return (z, z) }
+        return (z * constant(deviations, z) + constant(means, z), constant(deviations.map { Math.log($0) }, z))
+    }
 }
 
 /// `z = exp(logScale) x + shift` with trained numbers for each element.

@@ -8,9 +8,12 @@ public struct Examples: Sendable {
     public var labels: [Int32]?
     /// Real numbers beside each example, `[examples, ..]`.
     public var features: HostArray?
+    /// How much each example counts, where they do not count alike: training takes it as often, means weigh it so.
+    public var weights: [Float]?
 
     /// - Parameter rows: `[examples, ..]`; the axes of one example are joined.
-    public init(_ rows: HostArray, labels: [Int32]? = nil, features: HostArray? = nil) {
+    public init(_ rows: HostArray, labels: [Int32]? = nil, features: HostArray? = nil, weights: [Float]? = nil) {
+        self.weights = weights
         self.rows =
             rows.shape.count > 2 ? rows.reshaped([rows.shape[0], rows.shape.dropFirst().reduce(1, *)]) : rows
         self.labels = labels
@@ -28,14 +31,16 @@ public struct Examples: Sendable {
 
     /// Some of the examples, in their order.
     public subscript(range: Range<Int>) -> Examples {
-        Examples(rows.rows(range), labels: labels.map { Array($0[range]) }, features: features?.rows(range))
+        Examples(
+            rows.rows(range), labels: labels.map { Array($0[range]) }, features: features?.rows(range),
+            weights: weights.map { Array($0[range]) })
     }
 
     /// Chosen examples, in the order in which they are named.
     public subscript(chosen: [Int]) -> Examples {
         Examples(
             rows.rows(chosen), labels: labels.map { labels in chosen.map { labels[$0] } },
-            features: features?.rows(chosen))
+            features: features?.rows(chosen), weights: weights.map { weights in chosen.map { weights[$0] } })
     }
 
     /// What a program reads: the examples as float32 under `x`, and `label` and `features`, where there are such.

@@ -50,6 +50,13 @@ public enum Files {
         return (descriptor, Int(status.st_size))
     }
 
+    /// Where paths that do not begin with a slash begin.
+    public static func currentFolder() throws(FileError) -> String {
+        guard let path = getcwd(nil, 0) else { throw FileError(".", "cannot be found: \(reason())") }
+        defer { free(path) }
+        return String(cString: path)
+    }
+
     public static func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
 
     public static func isFolder(_ path: String) -> Bool {

@@ -1,3 +1,5 @@
+import Graph
+
 /// One column of a table: its name, and what its cells hold as a model is given them.
 public struct Column: Codable, Sendable, Equatable {
     /// Empty where the file names none.
@@ -30,5 +32,20 @@ public struct Column: Codable, Sendable, Equatable {
         case .real(let mean, let deviation), .whole(let mean, let deviation): (mean, deviation)
         case .category: (0, 1)
         }
+    }
+}
+
+extension Tensor {
+    /// Each column less its mean and divided by its deviation. x `[batch, columns]`.
+    public func standardized(_ columns: [Column]) -> Tensor {
+        (self - .row(columns.map(\.scaling.mean), elementType))
+            * .row(columns.map { 1 / $0.scaling.deviation }, elementType)
+    }
+
+    /// Numbers `[1, columns]`, one for each column.
+    public static func row(_ values: [Double], _ type: ElementType) -> Tensor {
+        let shape = [1, values.count]
+        return .constant(
+            type == .float64 ? HostArray(values, shape: shape) : HostArray(values.map { Float($0) }, shape: shape))
     }
 }

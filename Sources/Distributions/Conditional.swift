@@ -35,14 +35,14 @@ extension Conditional {
 
 extension Tensor {
     /// Block `index` of `[batch, blocks, variables]`, or a run of them.
-    fileprivate func block(_ index: Int) -> Tensor {
+    func block(_ index: Int) -> Tensor {
         sliced(axis: 1, from: index, count: 1).reshaped([shape[0], shape[2]])
     }
 
     /// The tensor itself at temperature 1, so that the usual draw is not rounded twice.
     func divided(by temperature: Double) -> Tensor { temperature == 1 ? self : self * (1 / temperature) }
 
-    fileprivate func blocks(_ start: Int, _ count: Int) -> Tensor { sliced(axis: 1, from: start, count: count) }
+    func blocks(_ start: Int, _ count: Int) -> Tensor { sliced(axis: 1, from: start, count: count) }
 }
 
 /// Binary variables; the parameter is the logit. log p = x l - softplus(l), which for x other than 0 and 1 is no
@@ -107,48 +107,5 @@ public struct CategoricalConditional: Conditional {
         let isBest = noisy.equal(best).and(noisy.greater(.scalar(-.infinity, type)))
         let first = Tensor.select(isBest, level, none).min(axes: [1])
         return .select(first.less(none), first, .scalar(.nan, type))
-    }
-}
-
-/// Real variables: a mixture of Gaussians with logits, means and log standard deviations (RNADE, Uria et al. 2013).
-public struct MixtureOfGaussians: Conditional {
-    public let components: Int
-    public init(components: Int) {
-        trap(unless: components >= 1, "a mixture needs at least one component, found \(components)")
-        self.components = components
-    }
-    public var name: String { "mixture of \(components) gaussians" }
-    public var domain: VariableDomain { .real }
-    public var parameterCount: Int { 3 * components }
-    public var inputCount: Int { 1 }
-
-    public func encode(_ x: Tensor) -> Tensor { x.reshaped([x.shape[0], 1, x.shape[1]]) }
-
-    /// Log standard deviations are kept in (-7, 7), smoothly, so that no density is infinite.
-    private func logDeviation(_ parameters: Tensor) -> Tensor {
-        (parameters.blocks(2 * components, components) / 7).tanh() * 7
-    }
-
-    public func logProbability(_ x: Tensor, _ parameters: Tensor) -> Tensor {
-        let logWeights = parameters.blocks(0, components).logSoftmax(axis: 1)
-        let logScale = logDeviation(parameters)
-        let z = (encode(x) - parameters.blocks(components, components)) * (-logScale).exp()
-        let logDensity = z.squared() * -0.5 - logScale - 0.9189385332046727
-        return (logWeights + logDensity).logSumExp(axes: [1])
-    }
-
-    public func sample(_ parameters: Tensor, _ random: RandomSource, temperature: Double) -> Tensor {
-        let shape = Shape([parameters.shape[0], Extent(components), parameters.shape[2]])
-        let chosen = CategoricalConditional(levels: components).sample(
-            parameters.blocks(0, components), random, temperature: temperature
-        ).reshaped([shape[0], 1, shape[2]])
-        let isChosen = chosen.broadcast(to: shape).equal(.iota(shape, axis: 1).cast(to: chosen.elementType))
-        // NaN where no component can be drawn.
-        let other = Tensor.select(chosen.isFinite(), 0, chosen)
-        let pick = { (t: Tensor) in Tensor.select(isChosen, t, other).sum(axes: [1]) }
-        let mean = pick(parameters.blocks(components, components))
-        let deviation = pick(logDeviation(parameters)).exp()
-        return mean + (temperature == 1 ? deviation : deviation * temperature)
-            * random.normal(mean.shape, stream: 2, as: mean.elementType)
     }
 }

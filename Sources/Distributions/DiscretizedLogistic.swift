@@ -64,7 +64,7 @@ private func checkMixture(levels: Int, components: Int) {
 
 /// 1 for the component that each variable draws, `[batch, components, variables]`, and what stands in the place of the others: 0, or NaN
 /// where none can be drawn.
-private func chosenComponent(_ logits: Tensor, _ random: RandomSource, _ temperature: Double) -> (Tensor, Tensor) {
+func chosenComponent(_ logits: Tensor, _ random: RandomSource, _ temperature: Double) -> (Tensor, Tensor) {
     // A tensor that carries a mistake has no components.
     let components = max(1, logits.shape[1].coefficient)
     let chosen = CategoricalConditional(levels: components).sample(logits, random, temperature: temperature)

@@ -1,5 +1,6 @@
 import Compiler
 import Datasets
+import Distributions
 import Graph
 import Likelihood
 import Training
@@ -9,6 +10,10 @@ import Training
 ///     let made = Experiment(
 ///         name: "made-coins", summary: "MADE on coins", configuration: RunConfiguration(MADE.Settings()) { $0.epochs = 5 },
 ///         load: { _, _ in ExperimentData(try Dataset(name: "coins", train: train, valid: valid, test: test)) })
+///
+/// Or a family of models on anybody's files:
+///
+///     let made = Experiment(family: "made", summary: "MADE", configuration: RunConfiguration(MADE.Settings()))
 public struct Experiment: Sendable {
     public let name: String
     public let summary: String
@@ -17,20 +22,45 @@ public struct Experiment: Sendable {
     /// The paper's figure on the test set, in nats; lower is better.
     public let paperNats: Double?
     public let configuration: RunConfiguration
-    /// Whether the examples come from the files that the settings name.
-    public let readsFiles: Bool
+    /// Whether this is a family on anybody's files, whose settings follow from the data.
+    public let isFamily: Bool
     let load: @Sendable (RunConfiguration, _ dataFolder: String) throws -> ExperimentData
 
     /// - Parameters:
     ///   - configuration: the model's settings and those of training.
-    ///   - load: the data, read from files of the user's or from a folder of data sets, or drawn.
+    ///   - load: the data, read from a folder of data sets, or drawn.
     public init(
         name: String, summary: String, paper: String = "", paperNats: Double? = nil, configuration: RunConfiguration,
-        readsFiles: Bool = false,
         load: @escaping @Sendable (RunConfiguration, _ dataFolder: String) throws -> ExperimentData
     ) {
+        self.init(name, summary, paper, paperNats, configuration, isFamily: false, load)
+    }
+
+    /// A family of models on files that the command line names with `--train`.
+    /// - Parameters:
+    ///   - kind: what examples are; nothing for a family that takes any, as a vector.
+    ///   - configuration: the settings that do not follow from the data.
+    ///   - baselines: simple models to print beside the run's figure.
+    public init(
+        family name: String, summary: String, paper: String = "", kind: ExampleKind? = nil,
+        configuration: RunConfiguration,
+        baselines: @escaping @Sendable (LoadedFiles, any Device) throws -> [Baseline] = { _, _ in [] }
+    ) {
+        self.init(name, summary, paper, nil, configuration, isFamily: true) { configuration, _ in
+            let files = try configuration.files.load(as: kind, seed: configuration.seed) { errorLine("note: \($0)") }
+            var data = ExperimentData(files: files)
+            data.baselines = { try baselines(files, $0) }
+            return data
+        }
+    }
+
+    private init(
+        _ name: String, _ summary: String, _ paper: String, _ paperNats: Double?, _ configuration: RunConfiguration,
+        isFamily: Bool,
+        _ load: @escaping @Sendable (RunConfiguration, _ dataFolder: String) throws -> ExperimentData
+    ) {
         (self.name, self.summary, self.paper, self.paperNats) = (name, summary, paper, paperNats)
-        (self.readsFiles, self.load) = (readsFiles, load)
+        (self.isFamily, self.load) = (isFamily, load)
         var named = configuration
         named.experiment = name
         self.configuration = named
@@ -39,14 +69,18 @@ public struct Experiment: Sendable {
     /// The data, read or drawn.
     /// - Parameter dataFolder: where the real sets lie, one folder each.
     public func data(_ configuration: RunConfiguration, dataFolder: String) throws -> ExperimentData {
-        // Examples of the experiment's own in their place would go unnoticed.
-        guard readsFiles || [configuration.train, configuration.valid, configuration.test].allSatisfy(\.isEmpty) else {
-            let others = Catalogue.experiments.filter(\.readsFiles).map(\.name).joined(separator: ", ")
-            throw UsageError("\(name) has its own data; --train, --valid and --test are for \(others)")
+        if isFamily {
+            try require(
+                !configuration.files.train.isEmpty,
+                "\(name): name your data with --train FILE, and --valid and --test if they are not to be split off")
+        } else {
+            // Examples of the experiment's own in their place would go unnoticed.
+            try require(
+                configuration.files == DataFiles(),
+                "\(name) has its own data; --train and the like are for \(Catalogue.experiments.filter(\.isFamily).map(\.name).joined(separator: ", "))"
+            )
         }
-        let data = try load(configuration, dataFolder)
-        try configuration.validate(data.examples)
-        return data
+        return try load(configuration, dataFolder)
     }
 }
 
@@ -57,17 +91,57 @@ public struct ExperimentData: Sendable {
     public var trainingExamples: (@Sendable (_ epoch: Int) -> HostArray)?
     /// The generator's own log-likelihood in nats of each example, where it is known: the optimum.
     public var optimum: (@Sendable (HostArray) -> [Double])?
-
-    public init(_ dataset: Dataset) { self.dataset = dataset }
-
     /// How people look at an example that is not an image.
     public var presentation: ExampleShape.Presentation?
     /// Simple models evaluated on the same test examples.
     public var baselines: (@Sendable (any Device) throws -> [Baseline])?
+    /// What a person's own files hold, where the examples are of such.
+    let files: LoadedFiles?
+
+    public init(_ dataset: Dataset) {
+        self.dataset = dataset
+        files = nil
+    }
+
+    init(files: LoadedFiles) {
+        dataset = files.dataset
+        presentation = files.examples.presentation
+        self.files = files
+    }
 
     public var examples: ExampleShape {
-        ExampleShape(
+        if var examples = files?.examples {
+            examples.featureColumns = dataset.features?[.train].map(Self.columns)
+            return examples
+        }
+        return ExampleShape(
             dataset.exampleShape, classes: dataset.labels?.classes,
             features: dataset.features?[.train]?.shape.dropFirst().reduce(1, *), presentation: presentation)
+    }
+
+    /// Mean and deviation of each feature, by which models standardise them. One that never varies keeps its unit.
+    private static func columns(of features: HostArray) -> [Column] {
+        let (width, values) = (features.shape.dropFirst().reduce(1, *), features.doubles)
+        let count = Double(max(1, features.shape[0]))
+        return (0..<width).map { column in
+            let own = stride(from: column, to: values.count, by: width)
+            let mean = own.reduce(0) { $0 + values[$1] } / count
+            let variance = own.reduce(0) { $0 + (values[$1] - mean) * (values[$1] - mean) } / count
+            return Column("", .real(mean: mean, deviation: variance > 0 ? variance.squareRoot() : 1))
+        }
+    }
+}
+
+extension RunConfiguration {
+    /// The settings that follow from a person's data.
+    mutating func adapt(to data: ExperimentData) throws {
+        guard let files = data.files else { return }
+        let summary = DataSummary(
+            data.examples, files.values, count: files.dataset.train.shape[0],
+            hasGaps: self.files.missing == "marginalize")
+        try model.adapt(to: summary)
+        // As many steps for few examples as for many, within reason.
+        let steps = (summary.count + training.batch - 1) / training.batch
+        training.epochs = max(training.epochs, min(30 * training.epochs, 4000 / steps))
     }
 }

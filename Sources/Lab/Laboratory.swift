@@ -42,6 +42,9 @@ extension Laboratory {
     }
 }
 
+/// The version of the framework, in results and for `--version`.
+let martletVersion = "1.0.0"
+
 /// What the running program offers; set once, before arguments are read.
 struct Catalogue: Sendable {
     var name = "lab"
@@ -63,7 +66,8 @@ struct Catalogue: Sendable {
         let all = experiments
         guard let found = all.first(where: { $0.name == name }) else {
             throw UsageError(
-                "there is no experiment “\(name)”; \(self.name) list shows \(all.map(\.name).joined(separator: ", "))")
+                "there is no experiment “\(name)”\(suggestion(for: name, among: all.map(\.name))); \(self.name) list shows \(all.map(\.name).joined(separator: ", "))"
+            )
         }
         return found
     }
@@ -72,11 +76,12 @@ struct Catalogue: Sendable {
 struct Program: ParsableCommand {
     static var configuration: CommandConfiguration {
         CommandConfiguration(
-            commandName: Catalogue.name, abstract: Catalogue.abstract,
+            commandName: Catalogue.name, abstract: Catalogue.abstract, version: martletVersion,
             subcommands: [
                 ListCommand.self, RunCommand.self, ResumeCommand.self, EvaluateCommand.self, SampleCommand.self,
                 CompleteCommand.self, EncodeCommand.self, DecodeCommand.self, InterpolateCommand.self,
-                InspectCommand.self, CompareCommand.self, BenchCommand.self, DevicesCommand.self, NewCommand.self,
+                InspectCommand.self, SettingsCommand.self, CompareCommand.self, BenchCommand.self, DevicesCommand.self,
+                NewCommand.self,
             ])
     }
 

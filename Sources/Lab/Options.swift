@@ -33,6 +33,64 @@ struct DataOptions: ParsableArguments {
     var folder: String { data ?? environment("MARTLET_DATA") ?? "data" }
 }
 
+/// The files of a family's examples.
+struct FilesOptions: ParsableArguments {
+    @Option(
+        help:
+            "Training examples: npy, npz (file.npz:member), idx, csv or another table, a text, or a folder or tar of png, wav or txt files."
+    )
+    var train: String?
+    @Option(help: "Validation examples; without them, and --test, --train is split.") var valid: String?
+    @Option(help: "Test examples.") var test: String?
+    @Option(
+        help:
+            "Classes to condition on: a file, several separated by commas (train, valid, test), an array of the npz, a column of the table, or “folders”."
+    )
+    var labels: String?
+    @Option(help: "Real numbers to condition on: files likewise, or columns of the table separated by commas.")
+    var context: String?
+    @Option(help: "Percent of the examples that train, validate and test, such as 80/10/10.") var split: String?
+    @Option(help: "What is done about cells that hold nothing: refuse or marginalize.") var missing: String?
+    @Option(name: .customLong("weights-column"), help: "The column of the table that holds the weight of each row.")
+    var weightsColumn: String?
+
+    /// Puts what was given in the place of what there is.
+    func apply(to files: inout DataFiles) throws {
+        if let train { files.train = try absolute(train) }
+        if let valid { files.valid = try absolute(valid) }
+        if let test { files.test = try absolute(test) }
+        if let labels { files.labels = try absoluteFiles(labels) }
+        if let context { files.context = try absoluteFiles(context) }
+        if let split { files.split = split }
+        if let missing { files.missing = missing }
+        if let weightsColumn { files.weightsColumn = weightsColumn }
+    }
+}
+
+/// Where a run's own files are now.
+struct MovedFilesOptions: ParsableArguments {
+    @Option(help: "The run's training examples, if they have moved.") var train: String?
+    @Option(help: "Its validation examples.") var valid: String?
+    @Option(help: "Its test examples.") var test: String?
+
+    func apply(to files: inout DataFiles) throws {
+        if let train { files.train = try absolute(train) }
+        if let valid { files.valid = try absolute(valid) }
+        if let test { files.test = try absolute(test) }
+    }
+}
+
+/// The same file from any other folder.
+private func absolute(_ path: String) throws -> String {
+    path.isEmpty || path.hasPrefix("/") ? path : try Files.currentFolder() + "/" + path
+}
+
+/// Files among names that may be those of columns or arrays.
+private func absoluteFiles(_ names: String) throws -> String {
+    try names.split(separator: ",", omittingEmptySubsequences: false)
+        .map { Files.exists(String($0)) ? try absolute(String($0)) : String($0) }.joined(separator: ",")
+}
+
 func environment(_ name: String) -> String? {
     guard let value = getenv(name) else { return nil }
     let text = String(cString: value)
@@ -83,10 +141,29 @@ struct LoadedRun {
     }
 
     /// The examples that the run was made for.
-    /// - Parameter data: the folder of the real data sets, if it has moved.
-    func dataset(_ data: String?) throws -> Dataset {
+    /// - Parameters:
+    ///   - data: the folder of the real data sets, if it has moved.
+    ///   - files: a person's own files, where they have moved.
+    func dataset(_ data: String?, _ files: MovedFilesOptions? = nil) throws -> Dataset {
+        var configuration = configuration
+        try files?.apply(to: &configuration.files)
         let found = try experiment.data(configuration, dataFolder: data ?? stored.dataFolder)
-        try folder.require(found.examples, stored.examples)
+        try folder.require(found, stored)
         return found.dataset
+    }
+}
+
+extension RunFolder {
+    /// Refuses data that are not those that the run was made for.
+    func require(_ found: ExperimentData, _ stored: StoredRun) throws {
+        if let sources = stored.sources, let now = found.files?.sources {
+            for (old, new) in zip(sources, now) where (old.bytes, old.checksum) != (new.bytes, new.checksum) {
+                throw FileError(
+                    new.path,
+                    "is not what the run was made of: expected \(old.bytes) bytes of checksum \(old.checksum) as of \(old.path), found \(new.bytes) of \(new.checksum); put it back, or name where it is now with --train"
+                )
+            }
+        }
+        try require(found.examples, stored.examples)
     }
 }

@@ -33,8 +33,8 @@ enum Output {
 
     /// Refuses names that cannot be written, before anything is computed.
     static func check(_ path: String, _ examples: ExampleShape, option: String = "--out") throws {
-        if path.hasSuffix(".npy") { return }
-        let suffix = pictured(examples)
+        if path.hasSuffix(".npy") || path.hasSuffix(".csv") && examples.columns != nil { return }
+        let suffix = examples.columns == nil ? pictured(examples) : "csv"
         if let suffix, path.hasSuffix("." + suffix) { return }
         throw UsageError("\(option) \(path): expected a name that ends in .npy" + (suffix.map { " or .\($0)" } ?? ""))
     }
@@ -50,6 +50,9 @@ enum Output {
                 levels.map { $0 <= 256 } == true
                     ? HostArray(values.map { UInt8($0) }, shape: examples.shape) : examples, npy: path)
             return
+        }
+        if path.hasSuffix(".csv"), let columns = shape.columns {
+            return try Table.write(examples, columns: columns, extra: [], to: path)
         }
         let white = Double((levels ?? 2) - 1)
         switch shape.presentation {
@@ -72,6 +75,18 @@ enum Output {
                     examples, channels: image.channels, height: image.height, width: image.width, white: white),
                 to: path)
         }
+    }
+
+    /// Writes the figure of every example: alone as an array, or beside the cells of a table.
+    static func write(figures: [Double], of examples: Examples, _ run: Run, to path: String) throws {
+        guard path.hasSuffix(".csv") else {
+            return try NumPy.write(HostArray(figures, shape: [figures.count]), npy: path)
+        }
+        guard let columns = run.examples.columns else {
+            throw UsageError("--per-example \(path): the examples are no table; expected a name that ends in .npy")
+        }
+        try Table.write(
+            examples.rows, columns: columns, extra: [(run.model.metric.key, figures)], to: path)
     }
 
     private static func rowsOf(_ examples: HostArray) -> [[Float]] {

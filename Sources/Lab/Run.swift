@@ -14,7 +14,7 @@ import Training
 struct RunCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "run",
-        abstract: "Train an experiment and report its test figure beside the paper's.")
+        abstract: "Train an experiment, or a family on your own --train, and report its test figure.")
 
     @Argument(help: "The experiment; list shows all.")
     var name: String
@@ -27,10 +27,7 @@ struct RunCommand: ParsableCommand {
     @Option(parsing: .unconditional, help: "The seed of weights, masks and shuffles.") var seed: UInt64?
     @Option(help: "Several seeds, separated by commas: trains each and prints mean and spread.") var seeds: String?
     @Option(name: .customLong("set"), help: "A setting as key=value; may be repeated.") var settings: [String] = []
-    @Option(help: "Training examples, for an experiment that takes files of yours: npy, npz, csv or idx.") var train:
-        String?
-    @Option(help: "Validation examples.") var valid: String?
-    @Option(help: "Test examples.") var test: String?
+    @OptionGroup var files: FilesOptions
     @Option(help: "Weights (safetensors) to start from.") var weights: String?
     @Flag(help: "Print the result as JSON.") var json = false
 
@@ -46,11 +43,8 @@ struct RunCommand: ParsableCommand {
         let experiment = try Catalogue.experiment(name)
         var settings = experiment.configuration
         settings.experiment = experiment.name
-        if let train { settings.train = train }
-        if let valid { settings.valid = valid }
-        if let test { settings.test = test }
-        for assignment in self.settings { try settings.set(assignment) }
-        if let epochs { settings.epochs = epochs }
+        try files.apply(to: &settings.files)
+        try override(&settings)
         if let seed { settings.seed = seed }
         let all = try seeds.map { text in
             try text.split(separator: ",", omittingEmptySubsequences: false).map { part -> UInt64 in
@@ -85,8 +79,20 @@ struct RunCommand: ParsableCommand {
         }
     }
 
+    /// What the command line sets itself.
+    private func override(_ settings: inout RunConfiguration) throws {
+        for assignment in self.settings { try settings.set(assignment) }
+        if let epochs { settings.epochs = epochs }
+    }
+
     private func train(_ experiment: Experiment, _ settings: RunConfiguration, suffix: String) throws -> TestResult? {
         let data = try experiment.data(settings, dataFolder: data.folder)
+        var settings = settings
+        if experiment.isFamily {
+            try settings.adapt(to: data)
+            try override(&settings)
+        }
+        try settings.validate(data.examples)
         let device = try device.make()
         let run = try Run(settings, examples: data.examples, device: device)
         try data.validate(for: run)
@@ -98,7 +104,8 @@ struct RunCommand: ParsableCommand {
         // Before there is a folder: what a step takes may be more than the memory that is left.
         let trainer = try data.trainer(of: run, report: display.show)
         let stored = try StoredRun(
-            settings, examples: data.examples, dataFolder: self.data.folder, device: device.name)
+            settings, examples: data.examples, dataFolder: self.data.folder, device: device.name,
+            sources: data.files?.sources)
         var lock: RunLock?
         let folder = RunFolder(
             try makeFolder(suffix) { path in
@@ -107,6 +114,10 @@ struct RunCommand: ParsableCommand {
                 // A run that is stopped before its first save begins again with these weights, wherever they came from.
                 try run.save(weights: RunFolder(path).model)
                 try RunFolder(path).write(config: stored)
+                if let rows = data.files?.rows {
+                    let named = Dictionary(uniqueKeysWithValues: rows.map { ($0.rawValue, $1) })
+                    try RunFolder(path).write(named, to: RunFolder(path).split, isOnOneLine: true)
+                }
             })
         // Until the last picture is written.
         defer { withExtendedLifetime(lock) {} }
@@ -147,6 +158,7 @@ struct ResumeCommand: ParsableCommand {
     @Argument(help: "The run's folder.") var folder: String
     @OptionGroup var device: DeviceOptions
     @Option(help: "The folder of the real data sets, if it has moved.") var data: String?
+    @OptionGroup var files: MovedFilesOptions
     @Flag(help: "Print the result as JSON.") var json = false
 
     func run() throws {
@@ -157,9 +169,11 @@ struct ResumeCommand: ParsableCommand {
         let stored = try folder.readConfig()
         let lock = try RunLock(folder)
         let experiment = try Catalogue.experiment(stored.experiment)
-        let settings = try stored.configuration(preset: experiment.configuration, path: folder.config)
+        var settings = try stored.configuration(preset: experiment.configuration, path: folder.config)
+        try files.apply(to: &settings.files)
         let data = try experiment.data(settings, dataFolder: self.data ?? stored.dataFolder)
-        try folder.require(data.examples, stored.examples)
+        try folder.require(data, stored)
+        try settings.validate(data.examples)
         var options = device
         if options.device == nil, environment("MARTLET_DEVICE") == nil { options.device = stored.device }
         let device = try options.make()

@@ -26,10 +26,25 @@ struct TestResult: Encodable {
     let seconds: Double
     /// Simple models on the same examples.
     let baselines: [Baseline]
+    /// What it was made with and of.
+    let origin: Origin
+
+    struct Origin: Encodable {
+        let version: String
+        let seed: UInt64
+        let device: String
+        /// Examples that train, validate and test.
+        let examples: [String: Int]
+        /// A person's own files, and how they were split.
+        let data: [LoadedFiles.Source]?
+        let split: String?
+        let epochs: Int
+        let bestEpoch: Int
+    }
 
     private enum Key: String, CodingKey {
         case folder, experiment, metric, unit, test, bitsPerDimension, validNats, valid, paperNats, optimum, difference
-        case seconds, baselines
+        case seconds, baselines, origin
     }
 
     func encode(to encoder: any Encoder) throws {
@@ -49,6 +64,7 @@ struct TestResult: Encodable {
         try container.encodeIfPresent(difference, forKey: .difference)
         try container.encode(seconds, forKey: .seconds)
         try container.encode(baselines, forKey: .baselines)
+        try container.encode(origin, forKey: .origin)
     }
 }
 
@@ -102,19 +118,31 @@ func finish(
     let figures = try run.evaluations(data.dataset[.test])
     let exact = run.model.metric.isLogLikelihood ? data.optimum?(data.dataset.test) : nil
     let result = TestResult(
-        folder: folder.path, experiment: experiment.name, metric: run.model.metric, test: Estimate(figures),
+        folder: folder.path, experiment: experiment.name, metric: run.model.metric,
+        test: Estimate(figures, weights: data.dataset[.test].weights),
         valid: trainer.bestValidation, paperNats: experiment.paperNats, variables: data.dataset.variableCount,
         optimum: exact.map { Estimate($0.map { -$0 }) },
         difference: exact.map { Estimate(zip(figures, $0).map { $0 + $1 }) }, seconds: seconds,
-        baselines: try data.baselines?(run.device) ?? [])
+        baselines: try data.baselines?(run.device) ?? [], origin: origin(run, trainer, data))
+    try folder.write(result, to: folder.result)
     let pictures = try drawPictures(run, folder)
     if isJSON {
         try printJSON(result)
     } else {
+        if let line = earlyEnd(trainer, run.settings) { printLine(line) }
         printReport(result, run, experiment, figures, pictures, isResumed: isResumed)
     }
     try requireFinite(figures, "\(Catalogue.name) evaluate \(folder.path) --per-example OUT.npy shows which rows")
     return result
+}
+
+private func origin(_ run: Run, _ trainer: Trainer, _ data: ExperimentData) -> TestResult.Origin {
+    let counts = Dataset.Split.allCases.map { ($0.rawValue, data.dataset.examples($0).shape[0]) }
+    return TestResult.Origin(
+        version: martletVersion, seed: run.settings.seed, device: run.device.summary,
+        examples: Dictionary(uniqueKeysWithValues: counts), data: data.files?.sources,
+        split: data.files?.rows == nil ? nil : data.files.map { _ in "by the seed, rows in split.json" },
+        epochs: trainer.epochsDone, bestEpoch: trainer.bestEpoch)
 }
 
 /// Refuses figures whose mean says nothing. A script that reads the mean has to learn that from the status.
@@ -174,6 +202,16 @@ private func drawPictures(_ run: Run, _ folder: RunFolder) throws -> String? {
         .joined(separator: ", ")
 }
 
+/// What a person ought to know of how training ended.
+private func earlyEnd(_ trainer: Trainer, _ settings: TrainingSettings) -> String? {
+    let (best, done) = (trainer.bestEpoch, trainer.epochsDone)
+    guard best > 0, done - best > max(2, done / 10) else { return nil }
+    let kept = "the weights of epoch \(best) are kept, as validation was best there and turned away from training since"
+    return done < settings.epochs
+        ? "training stopped after \(done) of \(settings.epochs) epochs: \(kept); more data, a smaller network, dropout or weightDecay would help"
+        : "of \(done) epochs \(kept)"
+}
+
 private func printReport(
     _ result: TestResult, _ run: Run, _ experiment: Experiment, _ figures: [Double], _ pictures: String?,
     isResumed: Bool
@@ -189,7 +227,10 @@ private func printReport(
             "the generator's own likelihood on the same examples: \(fixed(optimum.mean, 3)) nats; difference \(fixed(difference.mean, 3)) ± \(fixed(difference.standardError, 3))"
         )
     }
-    if metric.isLogLikelihood, run.model.domain == .real {
+    if metric.isLogLikelihood, run.examples.columns != nil, run.model.domain.isContinuous {
+        printLine("densities are those of the data in their own units")
+    }
+    if metric.isLogLikelihood, run.model.domain.isContinuous {
         // Densities of real data fail on outliers first.
         let worst = figures.sorted(by: >).prefix(max(1, figures.count / 1000))
         let mean = worst.reduce(0) { $0 + $1 } / Double(worst.count)

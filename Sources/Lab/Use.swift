@@ -6,7 +6,7 @@ import Training
 
 struct ListCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "list", abstract: "The experiments, each with its paper and figure.")
+        commandName: "list", abstract: "The families for your own data, and the experiments, each with its paper.")
     @Flag(help: "Print JSON.") var json = false
 
     func run() throws {
@@ -15,16 +15,61 @@ struct ListCommand: ParsableCommand {
             let summary: String
             let paper: String
             let paperNats: Double?
+            let isFamily: Bool
         }
-        let width = 2 + (Catalogue.experiments.map(\.name.count).max() ?? 0)
-        for e in Catalogue.experiments {
-            if json {
-                try printJSON(Row(name: e.name, summary: e.summary, paper: e.paper, paperNats: e.paperNats))
-            } else {
+        let all = Catalogue.experiments
+        if json {
+            for e in all {
+                try printJSON(
+                    Row(
+                        name: e.name, summary: e.summary, paper: e.paper, paperNats: e.paperNats, isFamily: e.isFamily))
+            }
+            return
+        }
+        let width = 2 + (all.map(\.name.count).max() ?? 0)
+        for (title, part) in [
+            ("Families on your own data (--train FILE):", all.filter(\.isFamily)),
+            ("Experiments with data of their own:", all.filter { !$0.isFamily }),
+        ] where !part.isEmpty {
+            printLine(title)
+            for e in part {
                 printLine(
-                    e.name + String(repeating: " ", count: width - e.name.count) + e.summary
+                    "  " + e.name + String(repeating: " ", count: width - e.name.count) + e.summary
                         + (e.paper.isEmpty ? "" : " (\(e.paper))"))
             }
+        }
+    }
+}
+
+struct SettingsCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "settings", abstract: "The settings of an experiment, as --set changes them.")
+    @Argument(help: "The experiment or family; list shows all.") var name: String
+    @Flag(help: "Print JSON.") var json = false
+
+    func run() throws {
+        let experiment = try Catalogue.experiment(name)
+        let meanings = experiment.configuration.meanings
+        let fields = try experiment.configuration.fields().filter { $0.key != "experiment" }
+            // An experiment with data of its own takes no files.
+            .filter { experiment.isFamily || DataFiles.meanings[$0.key] == nil }
+        struct Row: Encodable {
+            let name: String
+            let value: JSON
+            let range: String?
+            let meaning: String?
+        }
+        let width = 2 + (fields.keys.map(\.count).max() ?? 0)
+        for (key, value) in fields.sorted(by: { $0.key < $1.key }) {
+            let meaning = meanings[key]
+            if json {
+                try printJSON(Row(name: key, value: value, range: meaning?.range, meaning: meaning?.text))
+                continue
+            }
+            let now = "\(value)".isEmpty ? "none" : "\(value)"
+            printLine(
+                key + String(repeating: " ", count: width - key.count) + now
+                    + (meaning.map { " (\($0.range)): \($0.text)" } ?? ""))
         }
     }
 }
@@ -55,13 +100,21 @@ struct EvaluateCommand: ParsableCommand {
     @Argument(help: "The run's folder.") var folder: String
     @OptionGroup var device: DeviceOptions
     @Option(help: "The folder of the real data sets, if it has moved.") var data: String?
+    @OptionGroup var files: MovedFilesOptions
     @Option(help: "train, valid or test.") var split: String = "test"
     @Option(help: "Examples of your own instead (npy, npz, csv, idx).") var input: String?
     @Option(help: "The classes of the rows of --input, for models that are conditioned on them.") var labels: String?
     @Option(help: "The features of the rows of --input, [rows, ..], for models that are conditioned on such.")
     var context: String?
-    @Option(name: .customLong("per-example"), help: "Write the figure of every example to this npy file.")
+    @Option(
+        name: .customLong("per-example"),
+        help: "Write the figure of every example to this file: npy, or csv beside the rows of a table.")
     var perExample: String?
+    @Option(
+        help:
+            "Not zero where a value of the examples is known, of their shape (npy): the figure is that of the known values, where the model's order puts them first."
+    )
+    var observed: String?
     @Option(help: "Weights (safetensors) instead of the run's.") var weights: String?
     @Flag(help: "Print JSON.") var json = false
 
@@ -70,7 +123,9 @@ struct EvaluateCommand: ParsableCommand {
             throw UsageError(
                 "\(own): a split has its own classes and features; name examples of your own with --input")
         }
-        try Output.check(perExample, suffix: ".npy", option: "--per-example")
+        if let perExample, !perExample.hasSuffix(".npy"), !perExample.hasSuffix(".csv") {
+            throw UsageError("--per-example \(perExample): expected a name that ends in .npy or .csv")
+        }
         let loaded = try LoadedRun(folder, device: device.make(), weights: weights)
         let run = loaded.run
         let examples: Examples
@@ -80,13 +135,17 @@ struct EvaluateCommand: ParsableCommand {
             guard let split = Dataset.Split(rawValue: split) else {
                 throw UsageError("--split \(split): expected train, valid or test")
             }
-            examples = try loaded.dataset(data)[split]
+            examples = try loaded.dataset(data, files)[split]
         }
-        let figures = try run.evaluations(examples)
-        if let perExample { try NumPy.write(HostArray(figures, shape: [figures.count]), npy: perExample) }
+        let figures =
+            try observed.map { try run.evaluations(examples, observed: Examples(ArrayFile.read($0)).rows) }
+            ?? run.evaluations(examples)
+        if let perExample {
+            try Output.write(figures: figures, of: examples, run, to: perExample)
+        }
         try requireFinite(
             figures, perExample.map { "\($0) holds all rows" } ?? "--per-example OUT.npy shows which rows")
-        let (estimate, metric) = (Estimate(figures), run.model.metric)
+        let (estimate, metric) = (Estimate(figures, weights: examples.weights), run.model.metric)
         if json {
             var row = [
                 "mean_\(metric.key)": estimate.mean, "standard_error": estimate.standardError,
@@ -112,7 +171,11 @@ struct SampleCommand: ParsableCommand {
 
     @Argument(help: "The run's folder.") var folder: String
     @OptionGroup var device: DeviceOptions
-    @Option(parsing: .unconditional, help: "How many; one for each row of --context, if that is given.") var count: Int?
+    @Option(
+        parsing: .unconditional,
+        help: "How many; of each row of --context or --labels, if one is given: one, if not said otherwise.")
+    var count: Int?
+    @Option(help: "The class of each example, for models that are conditioned on classes.") var labels: String?
     @Option(help: "The features of each example, [rows, ..], for models that are conditioned on such.") var context:
         String?
     @Option(
@@ -134,16 +197,25 @@ struct SampleCommand: ParsableCommand {
     @Option(help: "The folder of the real data sets, if it has moved; for --nearest.") var data: String?
 
     func run() throws {
-        let features = try context.map { try ArrayFile.read($0) }
-        guard let count = count ?? features?.shape.first else { throw UsageError("--count: expected how many to draw") }
-        guard (1...1 << 24).contains(count) else { throw UsageError("--count: expected 1 to 16777216, found \(count)") }
+        let (features, classes) = try conditions()
+        let rows = features?.shape.first ?? classes?.count ?? 1
+        guard let each = count ?? (rows > 1 || features != nil || classes != nil ? 1 : nil) else {
+            throw UsageError("--count: expected how many to draw")
+        }
+        guard (1...1 << 24).contains(each), rows > 0, each <= (1 << 24) / rows else {
+            throw UsageError("--count: expected 1 to 16777216 in all, found \(each) for each of \(rows) rows")
+        }
+        let count = rows * each
+        let places = (0..<count).map { $0 / each }
         let loaded = try LoadedRun(folder, device: device.make(), weights: weights)
         try Output.check(out, loaded.run.examples)
         if let nearest { try Output.check(nearest, loaded.run.examples, option: "--nearest") }
         let train = try nearest.map { _ in try loaded.dataset(data).train }
         let drawn = try loaded.run.sample(
             count: count,
-            SamplingOptions(seed: seed, isNaive: naive, label: label, features: features, temperature: temperature))
+            SamplingOptions(
+                seed: seed, isNaive: naive, label: label, labels: classes.map { labels in places.map { labels[$0] } },
+                features: features.map { each == 1 ? $0 : $0.rows(places) }, temperature: temperature))
         try Output.write(drawn.examples, of: loaded.run, to: out)
         guard let nearest, let train else { return }
         let found = try NearestExamples(to: drawn.examples, in: train, on: loaded.run.device)
@@ -155,6 +227,20 @@ struct SampleCommand: ParsableCommand {
     }
 }
 
+extension SampleCommand {
+    /// Features and classes of some rows.
+    private func conditions() throws -> (features: HostArray?, classes: [Int32]?) {
+        let features = try context.map { try LoadedFiles.readFeatures($0, count: nil) }
+        let classes = try labels.map { try ArrayFile.read($0).integers }
+        if let label, classes != nil { throw UsageError("--class \(label): --labels names the class of each example") }
+        if let features, let classes, features.shape[0] != classes.count {
+            throw UsageError(
+                "--labels: expected \(features.shape[0]) classes as --context has rows, found \(classes.count)")
+        }
+        return (features, classes)
+    }
+}
+
 struct CompleteCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "complete",
@@ -163,7 +249,12 @@ struct CompleteCommand: ParsableCommand {
     @Argument(help: "The run's folder.") var folder: String
     @OptionGroup var device: DeviceOptions
     @Option(help: "The examples, [rows, variables].") var input: String
-    @Option(help: "Not zero where the input is observed, of the same shape.") var observed: String
+    @Option(
+        help:
+            "Not zero where the input is observed, of the same shape; a model that was trained on gaps takes empty cells for what is not."
+    )
+    var observed: String?
+    @Option(parsing: .unconditional, help: "How many completions of each row, one after the other.") var draws = 1
     @Option(help: "The features of each row, [rows, ..], for models that are conditioned on such.") var context: String?
     @Option(help: "A .npy array; a .png sheet of images, .wav sounds or .txt, where examples are such.") var out: String
     @Option(parsing: .unconditional, help: "The seed.") var seed: UInt64 = 0
@@ -181,13 +272,29 @@ struct CompleteCommand: ParsableCommand {
     func run() throws {
         let loaded = try LoadedRun(folder, device: device.make(), weights: weights)
         try Output.check(out, loaded.run.examples)
-        let result = try loaded.run.complete(
-            Examples(ArrayFile.read(input)).rows, observed: Examples(ArrayFile.read(observed)).rows,
+        try require((1...1 << 16).contains(draws), "--draws: expected 1 to 65536, found \(draws)")
+        let run = loaded.run
+        guard observed != nil || run.model.acceptsMissing else {
+            throw UsageError(
+                "--observed: name a mask of the input's shape, not zero where it is observed; empty cells are taken for that by a model that was trained with --missing marginalize"
+            )
+        }
+        let given = try LoadedFiles.read(input, like: run.examples, values: run.model.domain, allowsMissing: true)
+        let mask =
+            try observed.map { try Examples(ArrayFile.read($0)).rows }
+            ?? HostArray(given.floats.map { $0.isNaN ? 0 : 1 } as [Float], shape: given.shape)
+        let places = (0..<given.shape[0] * draws).map { $0 / draws }
+        func repeated(_ rows: HostArray) -> HostArray { draws == 1 ? rows : rows.rows(places) }
+        let features = try context.map { repeated(try LoadedFiles.readFeatures($0, count: given.shape[0])) }
+        guard mask.shape == given.shape else {
+            throw UsageError("--observed: expected a mask of \(given.shape) as the input, found \(mask.shape)")
+        }
+        let result = try run.complete(
+            repeated(given), observed: repeated(mask),
             SamplingOptions(
-                seed: seed, isNaive: naive, label: label, features: context.map { try ArrayFile.read($0) },
-                temperature: temperature),
+                seed: seed, isNaive: naive, label: label, features: features, temperature: temperature),
             isApproximate: approximate)
-        try Output.write(result, of: loaded.run, to: out)
+        try Output.write(result, of: run, to: out)
     }
 }
 
@@ -195,13 +302,9 @@ struct CompleteCommand: ParsableCommand {
 /// - Parameters:
 ///   - labels, features: files, for models that are conditioned on classes or features.
 func inputExamples(_ path: String, labels: String?, features: String?, _ run: Run) throws -> Examples {
-    let (array, width) = (try ArrayFile.read(path), run.examples.count)
-    let rows = array.count == width ? array.reshaped([1, width]) : Examples(array).rows
-    guard rows.shape.count == 2, rows.shape[1] == width, rows.shape[0] > 0 else {
-        throw FileError(path, "is \(array.shape); expected one row or more [rows, \(width)]")
-    }
-    try run.model.domain.require(rows, of: path)
-    let conditions = run.model.conditions
+    let model = run.model
+    let rows = try LoadedFiles.read(path, like: run.examples, values: model.domain, allowsMissing: model.acceptsMissing)
+    let conditions = model.conditions
     var examples = Examples(rows)
     if let labels {
         examples.labels = try labelArray(labels, count: rows.shape[0], classes: conditions.classes)
@@ -212,7 +315,9 @@ func inputExamples(_ path: String, labels: String?, features: String?, _ run: Ru
         guard !conditions.features.isEmpty else {
             throw UsageError("--context \(features): this model is not conditioned on features")
         }
-        examples.features = try ArrayFile.read(features)
+        examples.features =
+            conditions.features.count == 1
+            ? try LoadedFiles.readFeatures(features, count: rows.shape[0]) : try ArrayFile.read(features)
     } else if !conditions.features.isEmpty {
         throw UsageError("--input: this model is conditioned on features; name those of the rows with --context")
     }

@@ -70,6 +70,29 @@ public struct Context {
     }
 }
 
+extension Context {
+    /// The class of each example, `[batch, classes]`, or a mistake of the graph where it is missing.
+    func oneHot(beside x: Tensor, _ classes: Int, as type: ElementType) -> Tensor {
+        guard let label else {
+            return .misuse(
+                "class embedding",
+                "expected the class of each example, as the model is conditioned on \(classes) classes, found a context without; pass Context(label:), int32 [batch]",
+                of: x)
+        }
+        return label.oneHot(classes, as: type)
+    }
+
+    /// This context with class and features in one vector `[batch, features + classes]` as its features, for networks of vectors.
+    public func joined(beside x: Tensor, classes: Int?, features count: Int) -> Context {
+        guard let classes, x.error == nil else { return self }
+        var joined = self
+        let classVector = oneHot(beside: x, classes, as: x.elementType)
+        joined.features =
+            count == 0 ? classVector : .concatenate([features(beside: x, shape: [count]), classVector], axis: 1)
+        return joined
+    }
+}
+
 /// The orders and degrees under which a masked network's graph is built. Places in an order and degrees count from 0: a hidden unit of
 /// degree m reads variables whose place is at most m.
 public enum ModelOrders {

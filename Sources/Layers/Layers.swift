@@ -41,26 +41,35 @@ public struct LayerNorm: Module {
     }
 }
 
-/// A vector for each class, one-hot times a table, added to every position of x `[batch, channels, ..]`.
-public struct ClassEmbedding: Module {
-    public let weight: Parameter
-    public let classes: Int
+/// What an example is given, added to every position of x `[batch, channels, ..]`: a vector for its class, one-hot times a table, and
+/// a product with its features.
+public struct ConditionEmbedding: Module {
+    /// `[classes, channels]`
+    public let weight: Parameter?
+    /// `[features, channels]`
+    public let featureWeight: Parameter?
+    public let classes: Int?
+    public let features: Int
 
-    public init(classes: Int, _ channels: Int) {
+    /// - Returns: `nil` where nothing is given.
+    public init?(classes: Int?, features: Int = 0, _ channels: Int) {
+        guard classes != nil || features > 0 else { return nil }
         self.classes = classes
-        weight = Parameter([classes, channels], .fanIn(classes))
+        self.features = features
+        weight = classes.map { Parameter([$0, channels], .fanIn($0)) }
+        featureWeight = features > 0 ? Parameter([features, channels], .fanIn(features)) : nil
     }
 
     public func callAsFunction(_ x: Tensor, _ context: Context) -> Tensor {
-        guard x.error == nil, let label = context.label else {
-            return .misuse(
-                "class embedding",
-                "expected the class of each example, as the model is conditioned on \(classes) classes, found a context without; pass Context(label:), int32 [batch]",
-                of: x)
-        }
-        let vectors = label.oneHot(classes, as: weight.element).matmul(weight.tensor)
+        if x.error != nil { return x }
+        let vectors = [
+            weight.map { weight in context.oneHot(beside: x, classes ?? 0, as: weight.element).matmul(weight.tensor) },
+            featureWeight.map { context.features(beside: x, shape: [features]).matmul($0.tensor) },
+        ].compactMap { $0 }
         let ones = [Extent](repeating: 1, count: x.shape.rank - 2)
-        return x + vectors.reshaped(Shape(vectors.shape.dimensions + ones))
+        return vectors.reduce(x) { sum, vector in
+            vector.error != nil ? vector : sum + vector.reshaped(Shape(vector.shape.dimensions + ones))
+        }
     }
 }
 

@@ -17,6 +17,8 @@ public protocol AutoregressiveModel: LikelihoodModel {
     /// The parameters of every conditional, `[batch, conditional.parameterCount, sites]`, from x `[batch, variables]`. A site is a
     /// variable, or the variables of a pixel that share their parameters.
     func conditionalParameters(_ x: Tensor, _ context: Context) -> Tensor
+    /// log p(x) in nats, `[batch]`; the sum of the conditionals' terms.
+    func logProbability(_ x: Tensor, _ context: Context) -> Tensor
 }
 
 extension AutoregressiveModel {

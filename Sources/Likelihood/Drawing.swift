@@ -6,6 +6,9 @@ public struct DrawingRequest: Sendable {
     public var member = 0
     /// Where true the variable is taken from the input `given` instead of drawn.
     public var observed: [Bool]?
+    /// Take the observed variables of each example from the input `Drawing.observed`, in place of `observed`; for models that accept
+    /// missing values.
+    public var readsObserved = false
     /// Accept a draw that ignores observations that come later in the order.
     public var isApproximate = false
     /// Divides logits, or multiplies standard deviations; 1 draws from the model.
@@ -28,6 +31,8 @@ public struct Drawing {
     public static let previous = "previous"
     /// The input that holds the values of observed variables, of the examples' shape.
     public static let given = "given"
+    /// The input that holds 1 where a variable is observed, of the examples' shape.
+    public static let observed = "observed"
     public var stages: [Stage]
 
     public init(_ stages: [Stage]) { self.stages = stages }

@@ -1,4 +1,6 @@
 import Distributions
+import Graph
+import Layers
 
 /// What the examples of a data set look like: `[variables]`, `[channels, height, width]`, `[steps]`; what is known beside each of
 /// them, and how people look at one.
@@ -12,6 +14,8 @@ public struct ExampleShape: Codable, Sendable, Equatable, CustomStringConvertibl
     public var presentation: Presentation?
     /// What every variable is, where the examples are rows of a table, or real numbers that a model standardises.
     public var columns: [Column]?
+    /// Mean and deviation of each feature, where a model standardises them.
+    public var featureColumns: [Column]?
 
     public enum Presentation: Codable, Sendable, Equatable {
         /// Mu-law codes at a rate in Hz.
@@ -102,9 +106,37 @@ public struct Conditions: Sendable, Equatable {
     public var classes: Int?
     /// The shape of one example's features, `[count]` or `[channels, steps]`; empty if none are read.
     public var features: [Int]
+    /// Mean and deviation of each of `count` features, by which a context's are standardised; empty leaves them as they are.
+    public var columns: [Column] = []
 
     public init(classes: Int? = nil, features: [Int] = []) {
         self.classes = classes
         self.features = features
+    }
+
+    /// All that examples have beside their variables.
+    public init(of examples: ExampleShape) {
+        self.init(classes: examples.classes, features: examples.features.map { [$0] } ?? [])
+        columns = examples.featureColumns ?? []
+    }
+
+    /// Numbers of class and features in one vector; see `Context.joined`.
+    public var vectorCount: Int { (classes ?? 0) + (features.count == 1 ? features[0] : 0) }
+
+    /// A layer that adds what is read to feature maps; `nil` if nothing is.
+    public func embedding(_ channels: Int) -> ConditionEmbedding? {
+        ConditionEmbedding(classes: classes, features: features.count == 1 ? features[0] : 0, channels)
+    }
+
+    /// A context whose features are class and features in one vector.
+    public func joined(_ context: Context, beside x: Tensor) -> Context {
+        context.joined(beside: x, classes: classes, features: features.count == 1 ? features[0] : 0)
+    }
+
+    /// The features of examples as a program is fed them, standardised.
+    func input(_ element: ElementType) -> Tensor? {
+        guard !features.isEmpty else { return nil }
+        let raw = Tensor.input("features", Shape([.batch] + features.map { Extent($0) }), element)
+        return columns.isEmpty ? raw : raw.standardized(columns)
     }
 }

@@ -14,6 +14,8 @@ public protocol LikelihoodModel: Module {
     var examples: ExampleShape { get }
     /// What the variables may hold.
     var domain: VariableDomain { get }
+    /// Whether NaN stands for a variable that is not known, which is then marginalized.
+    var acceptsMissing: Bool { get }
     /// What is read beside x.
     var conditions: Conditions { get }
     /// What `evaluation` measures.
@@ -51,6 +53,7 @@ public protocol LikelihoodModel: Module {
 }
 
 extension LikelihoodModel {
+    public var acceptsMissing: Bool { false }
     public var conditions: Conditions { Conditions() }
     public var metric: Metric { .nats }
     public var evaluationBatch: Int { 500 }
@@ -74,13 +77,12 @@ extension LikelihoodModel {
     /// The placeholder of the examples, `[batch, variables]`, fed as `x`.
     public func makeInput() -> Tensor { .input("x", [.batch, Extent(variableCount)], element) }
 
-    /// A context whose conditions are fed: the classes as `label`, the features as `features`.
+    /// A context whose conditions are fed: the classes as `label`, the features, which are then standardised, as `features`.
     public func makeContext(_ mode: Context.Mode = .evaluate) -> Context {
         let conditions = conditions
         return Context(
             mode, label: conditions.classes.map { _ in .input("label", [.batch], .int32) },
-            features: conditions.features.isEmpty
-                ? nil : .input("features", Shape([.batch] + conditions.features.map { Extent($0) }), element))
+            features: conditions.input(element))
     }
 }
 

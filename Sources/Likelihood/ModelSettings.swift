@@ -1,3 +1,5 @@
+import Distributions
+
 /// The hyperparameters of one family of models, and how they make a model. They are nested in the model that they are of, and checked
 /// there, so that the command line and a caller of the library get the same error.
 ///
@@ -6,19 +8,65 @@
 public protocol ModelSettings: Codable, Sendable, Equatable {
     /// The defaults.
     init()
+    /// Chooses what follows from the data: how many values a variable has, say. What a person sets comes after it.
+    /// - Throws: `UsageError` for data that the family cannot take: it says why, and what family can.
+    mutating func adapt(to data: DataSummary) throws
     /// Throws a `UsageError` for settings that cannot be run on such examples.
     func validate(_ examples: ExampleShape) throws
     func makeModel(_ examples: ExampleShape, seed: UInt64) throws -> any LikelihoodModel
     /// Today's name of every setting that was called otherwise before, by the old name.
     static var formerNames: [String: String] { get }
+    /// What each setting means, by its name, for people at the command line.
+    static var meanings: [String: SettingMeaning] { get }
+}
+
+/// What a setting means, and what it may be, in words.
+public struct SettingMeaning: Sendable, Equatable {
+    public let text: String
+    public let range: String
+
+    public init(_ text: String, _ range: String) { (self.text, self.range) = (text, range) }
 }
 
 extension ModelSettings {
     public static var formerNames: [String: String] { [:] }
+    public static var meanings: [String: SettingMeaning] { [:] }
+
+    public mutating func adapt(to data: DataSummary) throws {}
 
     public init(_ change: (inout Self) -> Void) {
         self.init()
         change(&self)
+    }
+}
+
+/// What is known of data before there is a model of them.
+public struct DataSummary: Sendable {
+    public var examples: ExampleShape
+    public var values: VariableDomain
+    /// Training examples.
+    public var count: Int
+    /// Whether values may be missing, and are to be marginalized.
+    public var hasGaps: Bool
+
+    public init(_ examples: ExampleShape, _ values: VariableDomain, count: Int, hasGaps: Bool = false) {
+        (self.examples, self.values, self.count, self.hasGaps) = (examples, values, count, hasGaps)
+    }
+
+    /// How many values a variable has.
+    /// - Throws: `UsageError` for data whose variables are not whole numbers of a range, all of one.
+    /// - Parameter other: what models such data instead.
+    public func levels(for family: String, other: String) throws -> Int {
+        try requireNoGaps(for: family)
+        if let levels = values.levelCount { return levels }
+        let found = values == .real ? "real numbers" : "columns of different kinds"
+        throw UsageError("\(family) models whole numbers from 0 on, found \(found); take \(other)")
+    }
+
+    public func requireNoGaps(for family: String) throws {
+        guard hasGaps else { return }
+        throw UsageError(
+            "missing=marginalize: \(family) needs every value; take made, whose network reads what is there")
     }
 }
 

@@ -16,8 +16,11 @@ public struct ByteNet: AutoregressiveModel, ConfiguredModel {
     public let decoder: [ByteBlock]
     public let norm: LayerNorm
     public let head: ConvolutionLayer
+    /// What is given, added to every character's vector; not in the paper.
+    public let given: ConditionEmbedding?
     let steps: Int
     public let examples: ExampleShape
+    public let conditions: Conditions
     public let conditional: any Conditional
     public let evaluationBatch = 50
 
@@ -50,6 +53,15 @@ public struct ByteNet: AutoregressiveModel, ConfiguredModel {
                 "encoder: an example is a source and a target of equal length, found \(examples.count) characters")
         }
 
+        public mutating func adapt(to data: DataSummary) throws {
+            levels = try data.levels(for: "bytenet", other: "made or maf")
+            guard data.examples.dimensions.count == 1 else {
+                throw UsageError(
+                    "bytenet models sequences, found \(data.examples); take pixelcnn for images, or --set layout=vectors for rows of numbers"
+                )
+            }
+        }
+
         public func makeModel(_ examples: ExampleShape, seed: UInt64) throws -> any LikelihoodModel {
             try ByteNet(examples, self)
         }
@@ -64,6 +76,8 @@ public struct ByteNet: AutoregressiveModel, ConfiguredModel {
         )
         steps = hasEncoder ? examples.count / 2 : examples.count
         conditional = CategoricalConditional(levels: levels)
+        conditions = Conditions(of: examples)
+        given = conditions.embedding(channels)
         let dilations = (0..<settings.sets).flatMap { _ in [1, 2, 4, 8, 16] }
         sourceEmbed = hasEncoder ? ConvolutionLayer(levels, channels, kernel: [1]) : nil
         encoder =
@@ -96,6 +110,7 @@ public struct ByteNet: AutoregressiveModel, ConfiguredModel {
     private func decode(_ symbols: Tensor, _ encoded: Tensor?, _ context: Context) -> Tensor {
         var h = embed(symbols.shiftedByOne())
         if let encoded { h = h + encoded }
+        if let given { h = given(h, context) }
         for block in decoder { h = block(h, context) }
         return head(norm(h).relu())
     }

@@ -23,10 +23,12 @@ public struct Flow: LatentModel {
     /// - Parameters:
     ///   - exampleShape: of one example of the data.
     ///   - features: numbers that each example is conditioned on; 0 for none.
+    ///   - conditions: in their place, classes and features together: the bijector is handed both in one vector.
     ///   - dequantization: for whole numbers as data.
     public init(
         _ bijector: any Bijector, base: any Distribution, exampleShape: [Int], features: Int = 0,
-        preprocessing: [any Bijector] = [], dequantization: (any Dequantization)? = nil, evaluationBatch: Int = 500
+        conditions: Conditions? = nil, preprocessing: [any Bijector] = [], dequantization: (any Dequantization)? = nil,
+        evaluationBatch: Int = 500
     ) {
         self.preprocessing = preprocessing
         self.bijector = bijector
@@ -34,15 +36,16 @@ public struct Flow: LatentModel {
         self.dequantization = dequantization
         self.evaluationBatch = evaluationBatch
         examples = ExampleShape(exampleShape)
-        conditions = Conditions(features: features > 0 ? [features] : [])
+        self.conditions = conditions ?? Conditions(features: features > 0 ? [features] : [])
     }
 
     /// The same flow for data that need preprocessing and noise.
     func preceded(
-        by steps: [any Bijector] = [], dequantization: (any Dequantization)? = nil, evaluationBatch: Int = 500
+        by steps: [any Bijector] = [], dequantization: (any Dequantization)? = nil, evaluationBatch: Int = 500,
+        conditions: Conditions? = nil
     ) -> Flow {
         Flow(
-            bijector, base: base, exampleShape: examples.dimensions, features: conditions.features.first ?? 0,
+            bijector, base: base, exampleShape: examples.dimensions, conditions: conditions ?? self.conditions,
             preprocessing: steps, dequantization: dequantization, evaluationBatch: evaluationBatch)
     }
 
@@ -54,7 +57,7 @@ public struct Flow: LatentModel {
     /// One example, in the bijector's shape.
     public var shape: Shape { Shape([.batch] + examples.dimensions.map { Extent($0) }) }
 
-    public var domain: VariableDomain { dequantization.map { .levels($0.levels) } ?? .real }
+    public var domain: VariableDomain { dequantization?.domain ?? .real }
     /// Noise gives a bound, whose mean is reported.
     public var metric: Metric { dequantization == nil ? .nats : .boundInNats }
     public var latentCount: Int { variableCount }
@@ -64,12 +67,16 @@ public struct Flow: LatentModel {
         return x.shape == shape ? x : x.reshaped(shape)
     }
 
+    /// What the bijector is handed: class and features in one vector.
+    private func inner(_ context: Context, beside x: Tensor) -> Context { conditions.joined(context, beside: x) }
+
     private func flat(_ x: Tensor) -> Tensor {
         x.shape.rank == 2 ? x : x.reshaped([x.shape[0], Extent(variableCount)])
     }
 
     /// log p(x) in nats, `[batch]`; of whole numbers a bound from below, with noise of the context's random numbers.
     public func logProbability(_ x: Tensor, _ context: Context = Context()) -> Tensor {
+        let context = inner(context, beside: x)
         guard let dequantization else {
             let z = wholeBijector.forward(shaped(x), context)
             return base.logProbability(z.value) + z.logDeterminant
@@ -87,7 +94,8 @@ public struct Flow: LatentModel {
 
     /// Proves what `wholeBijector.structure` says. - Throws: `DependencyLeak`.
     @discardableResult public func proveStructure() throws -> [(claim: String, proof: AutoregressiveProof)] {
-        try wholeBijector.proveStructure(shape, features: makeContext().features, element: element)
+        try wholeBijector.proveStructure(
+            shape, features: inner(makeContext(), beside: makeInput()).features, element: element)
     }
 
     public func prove() throws -> String {
@@ -111,14 +119,15 @@ public struct Flow: LatentModel {
 
     /// Latents of examples, in the middle of their noise where they are whole numbers.
     public func encode(_ x: Tensor, _ context: Context) -> Tensor {
-        flat(wholeBijector.forward(shaped(dequantization == nil ? x : x + 0.5), context).value)
+        let context = inner(context, beside: x)
+        return flat(wholeBijector.forward(shaped(dequantization.map { $0.middle(flat(x)) } ?? x), context).value)
     }
 
     public func drawing(_ x: Tensor, _ context: Context, _ request: DrawingRequest) throws -> Drawing {
         if request.observed != nil {
             throw UsageError("complete: a flow has no exact conditionals of arbitrary variables; draw samples instead")
         }
-        let latent = wholeBijector.outputShape(shape, features: context.features)
+        let latent = wholeBijector.outputShape(shape, features: inner(context, beside: x).features)
         var stages: [Drawing.Stage] = []
         if let density = base as? AutoregressiveDensity {
             let z = Tensor.input("z", latent, element)
@@ -133,7 +142,7 @@ public struct Flow: LatentModel {
 
     public func decodingStages(_ context: Context) throws -> [Drawing.Stage] {
         let inverse = try wholeBijector.inverseStages(
-            shape, features: context.features, input: Drawing.previous, element: element)
+            shape, features: inner(context, beside: makeInput()).features, input: Drawing.previous, element: element)
         var stages: [Drawing.Stage] = inverse.map {
             switch $0 {
             case .direct(let x): .direct([x])
@@ -144,9 +153,7 @@ public struct Flow: LatentModel {
         let last = flat(.input(Drawing.previous, shape, element))
         if let dequantization {
             // Noise lies in [0, 1) above its number; a latent far out may lead outside of all.
-            let nearest = last.apply(.floor).maximum(.scalar(0, last.elementType))
-                .minimum(.scalar(Double(dequantization.levels - 1), last.elementType))
-            stages.append(.direct([nearest]))
+            stages.append(.direct([dequantization.quantize(last)]))
         } else if shape.rank != 2 {
             stages.append(.direct([last]))
         }

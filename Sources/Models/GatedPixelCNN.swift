@@ -25,7 +25,7 @@ public struct GatedPixelCNN: AutoregressiveModel, ConfiguredModel {
         public var blocks = 10
         /// Feature maps of the first 1x1 convolution behind the blocks.
         public var headChannels = 32
-        /// Conditions every block on the example's class (equation 4), where the examples have classes.
+        /// Conditions every block on what the examples have: their class (equation 4), their features.
         public var conditional = true
 
         public init() {}
@@ -42,6 +42,14 @@ public struct GatedPixelCNN: AutoregressiveModel, ConfiguredModel {
                 "headChannels: expected a multiple of \(image.channels), found \(headChannels)")
         }
 
+        public mutating func adapt(to data: DataSummary) throws {
+            levels = try data.levels(
+                for: "gated-pixelcnn", other: "glow or realnvp-image for real images, made or maf for tables")
+            let image = try data.image(for: "gated-pixelcnn", other: "made or maf")
+            channels -= channels % image.channels
+            headChannels -= headChannels % image.channels
+        }
+
         public func makeModel(_ examples: ExampleShape, seed: UInt64) throws -> any LikelihoodModel {
             try GatedPixelCNN(examples, self)
         }
@@ -52,12 +60,11 @@ public struct GatedPixelCNN: AutoregressiveModel, ConfiguredModel {
         try settings.validate(examples)
         self.examples = examples
         let (groups, channels) = (examples.dimensions[0], settings.channels)
-        let classes = settings.conditional ? examples.classes : nil
-        conditions = Conditions(classes: classes)
+        conditions = settings.conditional ? Conditions(of: examples) : Conditions()
         conditional = levelConditional(settings.levels)
-        first = GatedBlock(groups, channels, kernel: 7, isFirst: true, channelGroups: groups, classes: classes)
-        blocks = (0..<settings.blocks).map { _ in
-            GatedBlock(channels, channels, kernel: 3, isFirst: false, channelGroups: groups, classes: classes)
+        first = GatedBlock(groups, channels, kernel: 7, isFirst: true, channelGroups: groups, conditions)
+        blocks = (0..<settings.blocks).map { [conditions] _ in
+            GatedBlock(channels, channels, kernel: 3, isFirst: false, channelGroups: groups, conditions)
         }
         head = [
             .pointwise(channels, settings.headChannels, channelGroups: groups),
@@ -84,11 +91,13 @@ public struct GatedBlock: Module {
     /// From the vertical stack to the horizontal one.
     let link: ConvolutionLayer
     let out: ConvolutionLayer
-    let verticalClass: ClassEmbedding?
-    let horizontalClass: ClassEmbedding?
+    let verticalClass: ConditionEmbedding?
+    let horizontalClass: ConditionEmbedding?
     let isFirst: Bool
 
-    init(_ inputs: Int, _ channels: Int, kernel: Int, isFirst: Bool, channelGroups groups: Int, classes: Int?) {
+    init(
+        _ inputs: Int, _ channels: Int, kernel: Int, isFirst: Bool, channelGroups groups: Int, _ conditions: Conditions
+    ) {
         let reach = kernel / 2
         self.isFirst = isFirst
         // Rows i - reach ... i - 1 of the image, or i - reach ... i of features that end above row i already.
@@ -104,8 +113,8 @@ public struct GatedBlock: Module {
             mask: groups == 1 ? nil : Self.rowMask(taps, inputs, channels, groups, isFirst ? .a : .b))
         link = ConvolutionLayer(2 * channels, 2 * channels, kernel: [1, 1])
         out = .pointwise(channels, channels, channelGroups: groups)
-        verticalClass = classes.map { ClassEmbedding(classes: $0, 2 * channels) }
-        horizontalClass = classes.map { ClassEmbedding(classes: $0, 2 * channels) }
+        verticalClass = conditions.embedding(2 * channels)
+        horizontalClass = conditions.embedding(2 * channels)
     }
 
     /// The last tap lies on the pixel itself. Both halves of a gate count their channel groups on their own.

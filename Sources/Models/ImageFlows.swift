@@ -67,14 +67,19 @@ public struct MultiScale: Bijector {
 
     /// - Parameters:
     ///   - example: channels, height and width of the data.
+    ///   - features: numbers that each example is conditioned on.
     ///   - scale: what a scale does behind its squeeze, given its channels, height and width.
-    public init(_ example: [Int], scales count: Int, _ scale: (_ index: Int, _ shape: [Int]) -> Chain) {
+    public init(
+        _ example: [Int], scales count: Int, features: Int = 0, _ scale: (_ index: Int, _ shape: [Int]) -> Chain
+    ) {
+        let context = Context(
+            features: features > 0 ? .input("features of shape", [1, Extent(features)]) : nil)
         var shape = example
         var (scales, shapes, problem) = ([Chain](), [[Int]](), GraphError?.none)
         for index in 0..<count {
             let chain = scale(index, shape)
             scales.append(chain)
-            let output = chain.forward(.input("shape", Shape([1] + shape)), Context()).value
+            let output = chain.forward(.input("shape", Shape([1] + shape)), context).value
             problem = output.error
             if problem != nil { break }
             let result = output.shape.resolved(batch: 1)
@@ -115,9 +120,9 @@ extension Flow {
     /// - Parameter decomposed: the convolution's matrix is kept as P L U (equation 10) instead of whole.
     public static func glow(
         channels: Int, height: Int, width: Int, scales: Int = 3, steps: Int = 32, hidden: Int = 512,
-        decomposed: Bool = false
+        decomposed: Bool = false, features: Int = 0
     ) -> Flow {
-        let bijector = MultiScale([channels, height, width], scales: scales) { _, shape in
+        let bijector = MultiScale([channels, height, width], scales: scales, features: features) { _, shape in
             let c = shape[0] * 4
             return Chain(
                 [Squeeze()]
@@ -127,17 +132,19 @@ extension Flow {
                             Coupling(
                                 .half(keepsSecond: true), AffineTransformer(.shiftThenScale, bound: .sigmoid(shift: 2)),
                                 conditioner: ConvolutionNetwork(
-                                    channels: [c - c / 2, hidden, hidden, 2 * (c / 2)], kernels: [3, 1, 3])),
+                                    channels: [c - c / 2, hidden, hidden, 2 * (c / 2)], kernels: [3, 1, 3],
+                                    features: features)),
                         ]
                     })
         }
-        return Flow(bijector, base: DiagonalNormal(), exampleShape: [channels, height, width])
+        return Flow(bijector, base: DiagonalNormal(), exampleShape: [channels, height, width], features: features)
     }
 
     /// RealNVP on images (Dinh et al. 2017, section 3.6): three couplings with checkerboard masks, a squeeze, three with channel
     /// masks, then the next scale on half of the channels; the last scale has four checkerboard couplings.
     public static func realNVPImage(
-        channels: Int, height: Int, width: Int, scales: Int = 2, hidden: Int = 64, blocks: Int = 2, limit: Double = 3
+        channels: Int, height: Int, width: Int, scales: Int = 2, hidden: Int = 64, blocks: Int = 2, limit: Double = 3,
+        features: Int = 0
     ) -> Flow {
         let transformer = AffineTransformer(.scaleThenShift, bound: .tanh(limit: limit))
         func coupling(_ partition: Partition, _ inputs: Int, _ outputs: Int) -> any Bijector {
@@ -145,9 +152,9 @@ extension Flow {
                 partition, transformer,
                 conditioner: ConvolutionNetwork(
                     channels: [inputs] + [Int](repeating: hidden, count: blocks + 1) + [2 * outputs],
-                    kernels: [Int](repeating: 3, count: blocks + 2)))
+                    kernels: [Int](repeating: 3, count: blocks + 2), features: features))
         }
-        let bijector = MultiScale([channels, height, width], scales: scales) { index, shape in
+        let bijector = MultiScale([channels, height, width], scales: scales, features: features) { index, shape in
             let c = shape[0]
             let isLast = index == scales - 1
             var steps: [any Bijector] = []
@@ -161,7 +168,7 @@ extension Flow {
             }
             return Chain(steps)
         }
-        return Flow(bijector, base: DiagonalNormal(), exampleShape: [channels, height, width])
+        return Flow(bijector, base: DiagonalNormal(), exampleShape: [channels, height, width], features: features)
     }
 }
 
@@ -215,19 +222,55 @@ extension Flow {
         public func makeModel(_ examples: ExampleShape, seed: UInt64) throws -> any LikelihoodModel {
             try validate(examples)
             let (channels, height, width) = try imageShape(examples)
+            let conditions = Conditions(of: examples)
             let flow: Flow =
                 self.flow == "glow"
                 ? .glow(
                     channels: channels, height: height, width: width, scales: scales, steps: steps, hidden: hidden,
-                    decomposed: linear != "dense")
-                : .realNVPImage(channels: channels, height: height, width: width, scales: scales, hidden: hidden)
-            guard levels > 0 else { return flow.preceded(evaluationBatch: 100) }
+                    decomposed: linear != "dense", features: conditions.vectorCount)
+                : .realNVPImage(
+                    channels: channels, height: height, width: width, scales: scales, hidden: hidden,
+                    features: conditions.vectorCount)
+            guard levels > 0 else {
+                let (steps, noise) = standardization(examples)
+                return flow.preceded(by: steps, dequantization: noise, evaluationBatch: 100, conditions: conditions)
+            }
             let noise: any Dequantization =
                 dequantization == "uniform"
                 ? UniformDequantization(levels: levels)
                 : VariationalDequantization(variables: examples.count, levels: levels)
             return flow.preceded(
-                by: unitInterval(levels: levels, alpha: alpha), dequantization: noise, evaluationBatch: 100)
+                by: unitInterval(levels: levels, alpha: alpha), dequantization: noise, evaluationBatch: 100,
+                conditions: conditions)
         }
+
+        public mutating func adapt(to data: DataSummary) throws {
+            levels = try data.flowLevels(for: flow)
+            let image = try data.image(for: flow == "glow" ? "glow" : "realnvp-image", other: "realnvp or maf")
+            let halvings = Self.halvings(image.height, image.width)
+            guard flow != "glow" || halvings > 0 else {
+                throw UsageError(
+                    "glow halves the sides of images, and \(image.height)x\(image.width) cannot be halved; crop them, or take realnvp-image or pixelcnn"
+                )
+            }
+            scales = min(scales, flow == "glow" ? halvings : halvings + 1)
+        }
+
+        /// How often both sides can be halved.
+        private static func halvings(_ height: Int, _ width: Int) -> Int {
+            min(height.trailingZeroBitCount, width.trailingZeroBitCount)
+        }
+    }
+}
+
+extension DataSummary {
+    /// Channels, height and width.
+    /// - Throws: `UsageError` for what is no image of one or three channels.
+    func image(for family: String, other: String) throws -> (channels: Int, height: Int, width: Int) {
+        guard let image = examples.image, image.channels == 1 || image.channels == 3 else {
+            throw UsageError(
+                "\(family) models images of 1 or 3 channels, found \(examples); take \(other)")
+        }
+        return image
     }
 }

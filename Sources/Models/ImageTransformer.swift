@@ -14,7 +14,10 @@ public struct ImageTransformer: AutoregressiveModel, ConfiguredModel {
     public let positionEmbedding: Parameter
     public let blocks: [AttentionBlock]
     public let head: ConvolutionLayer
+    /// What is given, added at every position.
+    public let given: ConditionEmbedding?
     public let examples: ExampleShape
+    public let conditions: Conditions
     public let conditional: any Conditional
     public let evaluationBatch = 8
 
@@ -41,6 +44,12 @@ public struct ImageTransformer: AutoregressiveModel, ConfiguredModel {
             try requireDropout(dropout)
         }
 
+        public mutating func adapt(to data: DataSummary) throws {
+            levels = try data.levels(
+                for: "image-transformer", other: "glow or realnvp-image for real images, made or maf for tables")
+            _ = try data.image(for: "image-transformer", other: "made or maf")
+        }
+
         public func makeModel(_ examples: ExampleShape, seed: UInt64) throws -> any LikelihoodModel {
             try ImageTransformer(examples, self)
         }
@@ -52,6 +61,8 @@ public struct ImageTransformer: AutoregressiveModel, ConfiguredModel {
         self.examples = examples
         let width = settings.width
         conditional = levelConditional(settings.levels)
+        conditions = Conditions(of: examples)
+        given = conditions.embedding(width)
         embed = ConvolutionLayer(conditional.inputCount, width, kernel: [1])
         positionEmbedding = Parameter([width, examples.count], .zeros)
         blocks = (0..<settings.blocks).map {
@@ -67,6 +78,7 @@ public struct ImageTransformer: AutoregressiveModel, ConfiguredModel {
 
     public func conditionalParameters(_ x: Tensor, _ context: Context) -> Tensor {
         var h = embed(conditional.encode(x).shiftedByOne()) + positionEmbedding.tensor
+        if let given { h = given(h, context) }
         for block in blocks { h = block(h, context) }
         return head(h)
     }

@@ -16,6 +16,7 @@ public struct MADE: AutoregressiveModel, ConfiguredModel {
     /// Those of the only mask, which are part of the program, or graph values that are fed.
     public let orders: ModelOrders?
     public let examples: ExampleShape
+    public let conditions: Conditions
     /// How many masks training cycles through; `nil` takes a new one at every step.
     let cycle: Int?
     /// The masks whose mixture is evaluated and sampled.
@@ -23,26 +24,32 @@ public struct MADE: AutoregressiveModel, ConfiguredModel {
 
     /// - Parameters:
     ///   - conditional: for each variable; one of your own, or what `Settings.conditional` names.
+    ///   - conditions: what every unit reads beside x; of a single mask only.
     ///   - masks: if it has a single mask, that is part of the model and dead weights are exactly zero; else masks are fed.
     ///   - cycle: how many masks training cycles through; `nil` takes a new one at every step.
     ///   - ensemble: the masks whose mixture is evaluated and sampled.
     public init(
         _ examples: ExampleShape, conditional: any Conditional = BernoulliConditional(), masks: MaskSampler,
-        activation: Activation = .relu, hasDirectConnections: Bool = false, cycle: Int? = 1, ensemble: [Int] = [0]
+        conditions: Conditions = Conditions(), activation: Activation = .relu, hasDirectConnections: Bool = false,
+        cycle: Int? = 1, ensemble: [Int] = [0]
     ) {
+        trap(
+            unless: conditions.vectorCount == 0 || masks.isSingle,
+            "a MADE that is given something has a single mask, found several")
         (self.examples, self.conditional, self.masks, self.cycle, self.ensemble) = (
             examples, conditional, masks, cycle, ensemble
         )
+        self.conditions = conditions
         let orders =
             masks.isSingle
-            ? ModelOrders(masks.mask(0))
+            ? ModelOrders(masks.mask(0, readsFeatures: conditions.vectorCount > 0))
             : .runtime(
                 order: .input("degrees.0", [Extent(masks.variables)], .int32),
                 hidden: masks.hidden.enumerated().map { .input("degrees.\($0 + 1)", [Extent($1)], .int32) })
         self.orders = orders
         network = MaskedMLP(
             .autoregressive(orders, inputs: conditional.inputCount, outputs: conditional.parameterCount),
-            activation: activation, hasDirectConnections: hasDirectConnections)
+            features: conditions.vectorCount, activation: activation, hasDirectConnections: hasDirectConnections)
     }
 
     public func name(ofProperty property: String) -> String { property == "network" ? "" : property }
@@ -54,7 +61,7 @@ public struct MADE: AutoregressiveModel, ConfiguredModel {
             NetworkDegrees.autoregressive($0, inputs: conditional.inputCount, outputs: conditional.parameterCount)
         }
         let input = conditional.encode(x).reshaped([x.shape[0], Extent(variableCount * conditional.inputCount)])
-        return network(input, context, degrees: degrees)
+        return network(input, conditions.joined(context, beside: x), degrees: degrees)
             .reshaped([x.shape[0], Extent(conditional.parameterCount), Extent(variableCount)])
     }
 
@@ -76,7 +83,7 @@ public struct MADE: AutoregressiveModel, ConfiguredModel {
 
     /// The mask of a member; an order-agnostic model puts the observed variables first, so that a completion is exact.
     public func orders(for request: DrawingRequest) throws -> ModelOrders? {
-        var mask = masks.mask(ensemble[request.member])
+        var mask = masks.mask(ensemble[request.member], readsFeatures: conditions.vectorCount > 0)
         if let observed = request.observed, masks.isOrderAgnostic {
             // Each part in the order of the mask.
             mask.order = .sequence(
@@ -116,8 +123,11 @@ extension MADE {
         public var hidden = [500, 500]
         /// relu, tanh, sigmoid or softplus.
         public var activation = "relu"
-        /// bernoulli, categorical:LEVELS, mixture:COMPONENTS or logistics:COMPONENTS:LEVELS.
+        /// bernoulli, categorical:LEVELS, mixture:COMPONENTS, logistics:COMPONENTS:LEVELS, or for the columns of a table
+        /// table:COMPONENTS.
         public var conditional = "bernoulli"
+        /// No component of a table's mixtures is narrower, in standard deviations of its column.
+        public var leastScale = 0.01
         /// natural, random, or the variables in the order of drawing, separated by commas.
         public var ordering = "natural"
         /// A new order for every mask.
@@ -129,6 +139,8 @@ extension MADE {
         public var ensemble = 0
         /// Connections from inputs to outputs.
         public var direct = false
+        /// A network for every order and any gaps, which reads what is known and which it is (`OrderlessNADE`), in place of masks.
+        public var orderless = false
 
         public init() {}
 
@@ -147,13 +159,26 @@ extension MADE {
             try require(
                 !orderAgnostic || masks != "1",
                 "orderAgnostic=true needs several masks, one for each order: set masks=fresh or a count")
-            _ = try makeConditional(conditional)
+            try require(
+                leastScale > 0 && leastScale < 1, "leastScale: expected a number between 0 and 1, found \(leastScale)")
+            try require(
+                Conditions(of: examples).vectorCount == 0 || masks == "1",
+                "masks: a network that is given classes or features has one mask; expected masks=1, found \(masks)")
+            try require(
+                !orderless || masks == "1" && !direct && !orderAgnostic,
+                "orderless: such a network has no masks; leave masks, direct and orderAgnostic as they are")
+            _ = try makeConditional(conditional, examples, leastScale: leastScale)
             _ = try requireChoice(activation, "activation") as Activation
             _ = try makeOrdering(variables: examples.count)
         }
 
+        public mutating func adapt(to data: DataSummary) throws {
+            conditional = conditionalSetting(for: data.values)
+            orderless = data.hasGaps
+        }
+
         public func makeModel(_ examples: ExampleShape, seed: UInt64) throws -> any LikelihoodModel {
-            try MADE(examples, self, seed: seed)
+            orderless ? try OrderlessNADE(examples, self) : try MADE(examples, self, seed: seed)
         }
 
         func makeOrdering(variables: Int) throws -> MaskSampler.Ordering {
@@ -183,18 +208,21 @@ extension MADE {
     public init(_ examples: ExampleShape, _ settings: Settings, seed: UInt64) throws {
         try settings.validate(examples)
         self.init(
-            examples, conditional: try makeConditional(settings.conditional),
+            examples,
+            conditional: try makeConditional(settings.conditional, examples, leastScale: settings.leastScale),
             masks: MaskSampler(
                 variables: examples.count, hidden: settings.hidden,
                 ordering: try settings.makeOrdering(variables: examples.count),
                 isOrderAgnostic: settings.orderAgnostic, drawsDegrees: settings.masks != "1", seed: seed),
+            conditions: Conditions(of: examples),
             activation: try requireChoice(settings.activation, "activation"),
             hasDirectConnections: settings.direct, cycle: Int(settings.masks), ensemble: settings.ensembleMasks)
     }
 }
 
 /// The conditional that a setting names.
-func makeConditional(_ text: String) throws -> any Conditional {
+/// - Parameter leastScale: of the mixtures of a table.
+func makeConditional(_ text: String, _ examples: ExampleShape, leastScale: Double) throws -> any Conditional {
     let parts = text.split(separator: ":", omittingEmptySubsequences: false).map(String.init)
     let number = parts.count == 2 ? Int(parts[1]) : nil
     switch (parts[0], number) {
@@ -202,6 +230,13 @@ func makeConditional(_ text: String) throws -> any Conditional {
     case ("categorical", let levels?) where (2...65536).contains(levels): return CategoricalConditional(levels: levels)
     case ("mixture", let components?) where (1...4096).contains(components):
         return MixtureOfGaussians(components: components)
+    case ("table", let components?) where (1...4096).contains(components):
+        guard let columns = examples.columns else {
+            throw UsageError(
+                "conditional: \(text) is for a table, or real numbers, whose columns are known; expected bernoulli, categorical:LEVELS, mixture:COMPONENTS or logistics:COMPONENTS:LEVELS"
+            )
+        }
+        return TableConditional(columns, components: components, leastScale: leastScale)
     case ("logistics", nil) where parts.count == 3:
         if let components = Int(parts[1]), let levels = Int(parts[2]), (1...4096).contains(components),
             (2...65536).contains(levels)
@@ -211,7 +246,17 @@ func makeConditional(_ text: String) throws -> any Conditional {
         fallthrough
     default:
         throw UsageError(
-            "conditional: expected bernoulli, categorical:LEVELS, mixture:COMPONENTS or logistics:COMPONENTS:LEVELS, found “\(text)”"
+            "conditional: expected bernoulli, categorical:LEVELS, mixture:COMPONENTS, logistics:COMPONENTS:LEVELS or table:COMPONENTS, found “\(text)”"
         )
+    }
+}
+
+/// The conditional that suits variables of some kind, as a setting names it.
+/// - Parameter components: of mixtures.
+func conditionalSetting(for values: VariableDomain, components: Int = 10) -> String {
+    switch values {
+    case .binary: "bernoulli"
+    case .levels(let levels): levels <= 32 ? "categorical:\(levels)" : "logistics:\(components):\(levels)"
+    case .real, .table: "table:\(components)"
     }
 }

@@ -1,5 +1,6 @@
 import Graph
 import Kernels
+import Layers
 
 /// Orders and degrees of a MADE under the k-th of its masks: a function of the seed and k alone (Germain et al. 2015,
 /// section 4.2 and algorithm 1).
@@ -38,7 +39,10 @@ public struct MaskSampler: Sendable {
     public var isSingle: Bool { !isOrderAgnostic && !drawsDegrees }
 
     /// The k-th order of the variables, and the degrees of each hidden layer, ascending.
-    public func mask(_ k: Int) -> (order: Order, hidden: [[Int32]]) { (order(k), hiddenDegrees(k)) }
+    /// - Parameter readsFeatures: whether some units read features and no variable, for the first variable's sake.
+    public func mask(_ k: Int, readsFeatures: Bool = false) -> (order: Order, hidden: [[Int32]]) {
+        (order(k), hiddenDegrees(k, least: readsFeatures ? NetworkDegrees.featureDegree : 0))
+    }
 
     public func order(_ k: Int) -> Order {
         let sequence: [Int] =
@@ -60,8 +64,9 @@ public struct MaskSampler: Sendable {
     }
 
     /// Degrees lie in 0 ... D - 2 and never below the smallest of the layer before, so that every unit reads something.
-    public func hiddenDegrees(_ k: Int) -> [[Int32]] {
-        var least: Int32 = 0
+    /// - Parameter least: the smallest degree of the first layer.
+    public func hiddenDegrees(_ k: Int, least: Int32 = 0) -> [[Int32]] {
+        var least = least
         let greatest = Int32(max(0, variables - 2))
         return hidden.enumerated().map { layer, count in
             let span = greatest - least + 1

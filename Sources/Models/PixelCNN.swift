@@ -13,7 +13,10 @@ public struct PixelCNN: AutoregressiveModel, ConfiguredModel {
     public let positionEmbedding: Parameter?
     public let blocks: [PixelBlock]
     public let head: [ConvolutionLayer]
+    /// What is given, added to the first feature maps; not in the paper.
+    public let given: ConditionEmbedding?
     public let examples: ExampleShape
+    public let conditions: Conditions
     public let conditional: any Conditional
     public let evaluationBatch = 100
 
@@ -54,6 +57,13 @@ public struct PixelCNN: AutoregressiveModel, ConfiguredModel {
             try requireDropout(dropout)
         }
 
+        public mutating func adapt(to data: DataSummary) throws {
+            levels = try data.levels(
+                for: "pixelcnn", other: "glow or realnvp-image for real images, made or maf for tables")
+            let image = try data.image(for: "pixelcnn", other: "made or maf")
+            channels -= channels % (2 * image.channels)
+        }
+
         public func makeModel(_ examples: ExampleShape, seed: UInt64) throws -> any LikelihoodModel {
             try PixelCNN(examples, self)
         }
@@ -65,6 +75,8 @@ public struct PixelCNN: AutoregressiveModel, ConfiguredModel {
         self.examples = examples
         let (groups, channels) = (examples.dimensions[0], settings.channels)
         conditional = levelConditional(settings.levels)
+        conditions = Conditions(of: examples)
+        given = conditions.embedding(channels)
         first = .masked(.a, groups, channels, kernel: 7, channelGroups: groups)
         positionEmbedding = settings.positionEmbedding ? Parameter([channels] + examples.dimensions[1...], .zeros) : nil
         blocks = (0..<settings.blocks).map {
@@ -88,6 +100,7 @@ public struct PixelCNN: AutoregressiveModel, ConfiguredModel {
 
     public func conditionalParameters(_ x: Tensor, _ context: Context) -> Tensor {
         var h = first(x.asImages(examples.dimensions).centred(levels: conditional.domain.levelCount ?? 2))
+        if let given { h = given(h, context) }
         if let positionEmbedding { h = h + positionEmbedding.tensor }
         for block in blocks { h = block(h, context) }
         for layer in head { h = layer(h.relu()) }

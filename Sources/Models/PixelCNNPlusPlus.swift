@@ -52,18 +52,26 @@ public struct PixelCNNPlusPlus: AutoregressiveModel, ConfiguredModel {
             )
         }
 
+        public mutating func adapt(to data: DataSummary) throws {
+            levels = try data.levels(
+                for: "pixelcnnpp", other: "glow or realnvp-image for real images, made or maf for tables")
+            let image = try data.image(for: "pixelcnnpp", other: "made or maf")
+            while scales > 1, (image.height | image.width) % (1 << (scales - 1)) != 0 { scales -= 1 }
+        }
+
         public func makeModel(_ examples: ExampleShape, seed: UInt64) throws -> any LikelihoodModel {
             try PixelCNNPlusPlus(examples, self)
         }
     }
 
     /// - Parameter examples: images `[channels, height, width]` of one or three channels, height and width multiples of
-    ///   `2^(scales - 1)`. Where they have classes, every block is conditioned on those.
+    ///   `2^(scales - 1)`. Every block is conditioned on the classes and features that they have.
     public init(_ examples: ExampleShape, _ settings: Settings) throws {
         try settings.validate(examples)
         self.examples = examples
         let (channels, scales, blocks) = (settings.channels, settings.scales, settings.blocks)
-        conditions = Conditions(classes: examples.classes)
+        let conditions = Conditions(of: examples)
+        self.conditions = conditions
         conditional =
             examples.dimensions[0] == 3
             ? CoupledLogisticMixture(levels: settings.levels, components: settings.components)
@@ -77,7 +85,7 @@ public struct PixelCNNPlusPlus: AutoregressiveModel, ConfiguredModel {
         func block(_ shortcuts: Int) -> StreamBlock {
             stream += 2
             return StreamBlock(
-                channels, shortcuts: shortcuts, dropout: settings.dropout, stream: stream, classes: examples.classes)
+                channels, shortcuts: shortcuts, dropout: settings.dropout, stream: stream, conditions)
         }
         downBlocks = (0..<scales).map { _ in (0..<blocks).map { _ in block(0) } }
         downsampling = (1..<max(1, scales)).map { _ in StreamResize(channels, isUp: false) }
@@ -126,13 +134,13 @@ struct StreamBlock: Module {
     let above: GatedResidual
     let left: GatedResidual
 
-    init(_ channels: Int, shortcuts: Int, dropout: Double, stream: Int, classes: Int?) {
+    init(_ channels: Int, shortcuts: Int, dropout: Double, stream: Int, _ conditions: Conditions) {
         above = GatedResidual(
-            channels, kernel: [2, 3], extras: shortcuts, dropout: Dropout(dropout, stream: stream), classes: classes)
+            channels, kernel: [2, 3], extras: shortcuts, dropout: Dropout(dropout, stream: stream), conditions)
         // The left stream also reads the one above.
         left = GatedResidual(
             channels, kernel: [2, 2], extras: shortcuts + 1, dropout: Dropout(dropout, stream: stream + 1),
-            classes: classes)
+            conditions)
     }
 
     func callAsFunction(_ u: Tensor, _ ul: Tensor, _ shortcuts: [Tensor], _ context: Context) -> (Tensor, Tensor) {
@@ -145,16 +153,16 @@ struct GatedResidual: Module {
     let first: ConvolutionLayer
     let extra: ConvolutionLayer?
     let second: ConvolutionLayer
-    let classEmbedding: ClassEmbedding?
+    let classEmbedding: ConditionEmbedding?
     let dropout: Dropout
 
-    init(_ channels: Int, kernel: [Int], extras: Int, dropout: Dropout, classes: Int?) {
+    init(_ channels: Int, kernel: [Int], extras: Int, dropout: Dropout, _ conditions: Conditions) {
         first = .shifted(2 * channels, channels, kernel: kernel)
         extra =
             extras > 0
             ? ConvolutionLayer(2 * channels * extras, channels, kernel: [1, 1], isNormalized: true) : nil
         second = .shifted(2 * channels, 2 * channels, kernel: kernel)
-        classEmbedding = classes.map { ClassEmbedding(classes: $0, 2 * channels) }
+        classEmbedding = conditions.embedding(2 * channels)
         self.dropout = dropout
     }
 

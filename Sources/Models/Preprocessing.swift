@@ -4,22 +4,62 @@ import Graph
 import Layers
 import Likelihood
 
-/// Whole numbers 0 ..< levels as points of [0, levels): what is added to them, and what that costs.
+/// Whole numbers as points of intervals of length 1: what is added to them, and what that costs.
 public protocol Dequantization: Module {
-    /// Examples hold whole numbers 0 ..< levels.
-    var levels: Int { get }
+    /// What examples hold.
+    var domain: VariableDomain { get }
     /// y = x + u with u in [0, 1), and log q(u | x), `[batch]`: E[log p(y) - log q(u | x)] bounds log P(x) from below
     /// (Theis, van den Oord, Bethge 2016; Ho et al. 2019, equation 12).
     func dequantize(_ x: Tensor, _ context: Context) -> (value: Tensor, logDensity: Tensor)
+    /// The middle of each number's interval.
+    func middle(_ x: Tensor) -> Tensor
+    /// The number in whose interval a point lies, or the nearest that examples hold.
+    func quantize(_ y: Tensor) -> Tensor
+}
+
+extension Dequantization {
+    public func middle(_ x: Tensor) -> Tensor { x + 0.5 }
+
+    public func quantize(_ y: Tensor) -> Tensor {
+        let levels = domain.levelCount ?? 2
+        return y.apply(.floor).maximum(.scalar(0, y.elementType)).minimum(.scalar(Double(levels - 1), y.elementType))
+    }
 }
 
 /// Uniform noise; log q = 0.
 public struct UniformDequantization: Dequantization {
-    public let levels: Int
-    public init(levels: Int) { self.levels = levels }
+    public let domain: VariableDomain
+    /// Of numbers 0 ..< levels.
+    public init(levels: Int) { domain = .levels(levels) }
 
     public func dequantize(_ x: Tensor, _ context: Context) -> (value: Tensor, logDensity: Tensor) {
         (x + context.random.uniform(x.shape, stream: 4, as: x.elementType), x.zeroPerExample())
+    }
+}
+
+/// Uniform noise for the columns of a table that hold whole numbers; the others are as they are.
+public struct ColumnDequantization: Dequantization {
+    public let columns: [Column]
+    public var domain: VariableDomain { .table(columns) }
+
+    public init(_ columns: [Column]) { self.columns = columns }
+
+    /// 1 where a column holds whole numbers.
+    private func isWhole(_ x: Tensor) -> Tensor {
+        let flags = columns.map { column -> Double in
+            if case .real = column.kind { 0 } else { 1 }
+        }
+        return Tensor.row(flags, x.elementType).broadcast(to: x.shape)
+    }
+
+    public func dequantize(_ x: Tensor, _ context: Context) -> (value: Tensor, logDensity: Tensor) {
+        (x + context.random.uniform(x.shape, stream: 4, as: x.elementType) * isWhole(x), x.zeroPerExample())
+    }
+
+    public func middle(_ x: Tensor) -> Tensor { x + isWhole(x) * 0.5 }
+
+    public func quantize(_ y: Tensor) -> Tensor {
+        .select(isWhole(y).greater(.scalar(0, y.elementType)), y.apply(.floor), y)
     }
 }
 
@@ -27,12 +67,12 @@ public struct UniformDequantization: Dequantization {
 public struct VariationalDequantization: Dequantization {
     /// A bijector of vectors that is conditioned on x.
     public let bijector: any Bijector
-    /// x / levels - 1/2 are the features.
-    public let levels: Int
+    public let domain: VariableDomain
+    private let levels: Int
 
     public init(_ bijector: any Bijector, levels: Int) {
         self.bijector = bijector
-        self.levels = levels
+        (domain, self.levels) = (.levels(levels), levels)
     }
 
     /// With couplings and x as their features.
@@ -45,6 +85,7 @@ public struct VariationalDequantization: Dequantization {
     public func dequantize(_ x: Tensor, _ context: Context) -> (value: Tensor, logDensity: Tensor) {
         let noise = context.random.normal(x.shape, stream: 4, as: x.elementType)
         var inner = context
+        // What the noise is conditioned on.
         inner.features = x / Double(levels) - 0.5
         let mapped = bijector.forward(noise, inner)
         let u = Sigmoid().forward(mapped.value, inner)
@@ -57,4 +98,37 @@ public struct VariationalDequantization: Dequantization {
 /// From [0, levels) to the unit interval, and by the logit to the whole line if `alpha` is not negative.
 func unitInterval(levels: Int, alpha: Double) -> [any Bijector] {
     [FixedAffine(scale: 1 / Double(levels))] + (alpha < 0 ? [] : [Logit(alpha: alpha)])
+}
+
+/// What stands in front of a flow of data in units of their own, and the noise that their whole numbers need.
+func standardization(_ examples: ExampleShape) -> (steps: [any Bijector], dequantization: (any Dequantization)?) {
+    guard let columns = examples.columns else { return ([], nil) }
+    var hasWhole = false
+    let means = columns.map { column -> Double in
+        if case .real(let mean, _) = column.kind { return mean }
+        hasWhole = true
+        return column.scaling.mean + 0.5
+    }
+    let step = Standardization(
+        means: means, deviations: columns.map(\.scaling.deviation), shape: examples.dimensions)
+    return ([step], hasWhole ? ColumnDequantization(columns) : nil)
+}
+
+extension DataSummary {
+    /// The levels that noise makes continuous; 0 for real data.
+    /// - Throws: `UsageError` for columns of names.
+    func flowLevels(for family: String) throws -> Int {
+        try requireNoGaps(for: family)
+        switch values {
+        case .binary: return 2
+        case .levels(let levels): return levels
+        case .real: return 0
+        case .table(let columns):
+            guard let named = columns.firstIndex(where: { $0.categories != nil }) else { return 0 }
+            let name = columns[named].name
+            throw UsageError(
+                "\(family) models numbers, and column \(name.isEmpty ? "\(named)" : "“\(name)”") holds names; leave it out, condition on it with --context, or take made, which models each column by what it holds"
+            )
+        }
+    }
 }

@@ -4,7 +4,7 @@ import Graph
 import Layers
 import Likelihood
 
-/// A variational autoencoder of binary vectors whose posterior is a Gaussian carried through a flow (Kingma and Welling 2014;
+/// A variational autoencoder of vectors whose posterior is a Gaussian carried through a flow (Kingma and Welling 2014;
 /// Rezende and Mohamed 2015; Kingma et al. 2016, algorithm 1).
 public struct VAE: LatentModel, ConfiguredModel {
     public enum Posterior: Hashable, Sendable {
@@ -23,28 +23,38 @@ public struct VAE: LatentModel, ConfiguredModel {
     public let context: Dense
     public let flow: Chain
     public let decoder: DenseNetwork
+    /// Of each variable given the latents.
+    public let conditional: any Conditional
     public let examples: ExampleShape
+    public let conditions: Conditions
     public let latentCount: Int
     public let posterior: Posterior
     /// Draws of the importance-weighted bound that is reported.
     public let draws: Int
 
-    public var domain: VariableDomain { .binary }
+    public var domain: VariableDomain { conditional.domain }
     public var metric: Metric { .boundInNats }
     public var evaluationBatch: Int { max(1, min(500, 4000 / draws)) }
 
     public init(_ examples: ExampleShape, _ settings: Settings) throws {
         try settings.validate(examples)
         self.examples = examples
+        conditional = try makeConditional(settings.conditional, examples, leastScale: settings.leastScale)
+        let conditions = Conditions(of: examples)
+        self.conditions = conditions
         let (variables, latents, hidden) = (examples.count, settings.latents, settings.hidden)
         let posterior = try settings.makePosterior()
         (latentCount, self.posterior, draws) = (latents, posterior, settings.draws)
         let width = hidden.last ?? variables
-        encoder = DenseNetwork(variables, hidden: Array(hidden.dropLast()), outputs: width)
+        encoder = DenseNetwork(
+            variables * conditional.inputCount, hidden: Array(hidden.dropLast()), outputs: width,
+            features: conditions.vectorCount)
         mean = Dense(width, latents)
         logDeviation = Dense(width, latents)
         context = Dense(width, width)
-        decoder = DenseNetwork(latents, hidden: hidden.reversed(), outputs: variables)
+        decoder = DenseNetwork(
+            latents, hidden: hidden.reversed(), outputs: variables * conditional.parameterCount,
+            features: conditions.vectorCount)
         let layers: [any Bijector] =
             switch posterior {
             case .diagonal: []
@@ -78,7 +88,8 @@ public struct VAE: LatentModel, ConfiguredModel {
                     all, t.shape[1],
                 ])
         }
-        let h = encoder(x, context).relu()
+        let given = conditions.joined(context, beside: x)
+        let h = encoder(read(x), given).relu()
         let (m, s, c) = (repeated(mean(h)), repeated(logDeviation(h).clamped(limit: 10)), repeated(self.context(h)))
         let noise = context.random.normal([n, Extent(count), Extent(latentCount)], stream: 5, as: x.elementType)
             .reshaped([all, Extent(latentCount)])
@@ -87,9 +98,22 @@ public struct VAE: LatentModel, ConfiguredModel {
         let z = flow.forward(m + s.exp() * noise, inner)
         let normal = DiagonalNormal()
         let logPosterior = normal.logProbability(noise) - s.sum(axes: [1]) - z.logDeterminant
-        let logits = decoder(z.value, context)
-        let logLikelihood = (repeated(x) * logits - logits.softplus()).sum(axes: [1])
+        var decoding = given
+        decoding.features = given.features.map { conditions.vectorCount > 0 ? repeated($0) : $0 }
+        let logLikelihood = conditional.logProbability(repeated(x), parameters(z.value, decoding)).sum(axes: [1])
         return (logLikelihood + normal.logProbability(z.value) - logPosterior).reshaped([n, Extent(count)])
+    }
+
+    /// x `[batch, variables]` as the encoder reads it.
+    private func read(_ x: Tensor) -> Tensor {
+        let inputs = conditional.inputCount
+        return inputs == 1 && conditional.domain == .binary
+            ? x : conditional.encode(x).reshaped([x.shape[0], Extent(inputs * variableCount)])
+    }
+
+    /// Parameters of the variables `[batch, parameterCount, variables]` for latents `[batch, latents]`.
+    private func parameters(_ z: Tensor, _ context: Context) -> Tensor {
+        decoder(z, context).reshaped([z.shape[0], Extent(conditional.parameterCount), Extent(variableCount)])
     }
 
     /// The evidence lower bound in nats, `[batch]`, from one draw.
@@ -108,20 +132,19 @@ public struct VAE: LatentModel, ConfiguredModel {
         -importanceWeightedBound(x, draws: draws, context)
     }
 
-    /// Logits of the pixels for latents `[batch, latents]`.
-    public func decode(_ z: Tensor) -> Tensor { decoder(z) }
-
     /// The posterior's middle carried through the flow, without noise.
     public func encode(_ x: Tensor, _ context: Context = Context()) -> Tensor {
-        let h = encoder(x, context).relu()
+        let given = conditions.joined(context, beside: x)
+        let h = encoder(read(x), given).relu()
         var inner = context
         inner.features = self.context(h)
         return flow.forward(mean(h), inner).value
     }
 
     public func decodingStages(_ context: Context) throws -> [Drawing.Stage] {
-        let logits = decode(.input(Drawing.previous, [.batch, Extent(latentCount)], element))
-        return [.direct([context.random.bernoulli(logits.sigmoid(), stream: 0)])]
+        let z = Tensor.input(Drawing.previous, [.batch, Extent(latentCount)], element)
+        let parameters = parameters(z, conditions.joined(context, beside: z))
+        return [.direct([conditional.sample(parameters, context.random)])]
     }
 
     public func drawing(_ x: Tensor, _ context: Context, _ request: DrawingRequest) throws -> Drawing {
@@ -157,7 +180,7 @@ extension Tensor {
 }
 
 extension VAE {
-    /// The choices of a variational autoencoder of binary vectors.
+    /// The choices of a variational autoencoder of vectors.
     public struct Settings: ModelSettings {
         /// diagonal, planar:LAYERS, householder:REFLECTIONS, sylvester-orthogonal:COLUMNS, sylvester-householder:REFLECTIONS,
         /// sylvester-triangular:LAYERS or iaf:LAYERS.
@@ -169,6 +192,11 @@ extension VAE {
         public var iafHidden = [320]
         /// Draws of the importance-weighted bound that is reported.
         public var draws = 64
+        /// What a variable is given the latents: bernoulli, categorical:LEVELS, mixture:COMPONENTS, logistics:COMPONENTS:LEVELS, or for
+        /// the columns of a table table:COMPONENTS.
+        public var conditional = "bernoulli"
+        /// No component of a table's mixtures is narrower, in standard deviations of its column.
+        public var leastScale = 0.01
 
         public init() {}
 
@@ -178,7 +206,15 @@ extension VAE {
                 "hidden: expected layers of 1 to 65536 units, found \(hidden)")
             try require(latents, "latents", in: 2...4096)
             try require(draws, "draws", in: 1...5000)
+            try require(
+                leastScale > 0 && leastScale < 1, "leastScale: expected a number between 0 and 1, found \(leastScale)")
+            _ = try makeConditional(conditional, examples, leastScale: leastScale)
             _ = try makePosterior()
+        }
+
+        public mutating func adapt(to data: DataSummary) throws {
+            try data.requireNoGaps(for: "vae")
+            conditional = conditionalSetting(for: data.values, components: 1)
         }
 
         func makePosterior() throws -> VAE.Posterior {

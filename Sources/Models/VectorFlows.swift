@@ -211,23 +211,39 @@ extension Flow {
             try require(
                 levels == 0 || (2...1 << 16).contains(levels), "levels: expected 0, or 2 to 65536, found \(levels)")
             try require(alpha < 0.5, "alpha: expected a number below 0.5, found \(alpha)")
-            try require(examples.count >= 2 || flow.hasPrefix("maf"), "a flow needs two variables or more")
+            try require(
+                examples.count >= 2 || !["nice", "realnvp", "coupling"].contains(flow),
+                "flow: a coupling of one variable has nothing to read and would be a Gaussian; take spline or naf, or maf for a Gaussian given features"
+            )
             _ = try makeTransformer()
             _ = try requireChoice(activation, "activation") as Activation
             _ = try requireChoice(normalization, "normalization") as FlowNormalization
             let unconditional = ["nice", "maf-mog", "planar", "radial"]
             try require(
-                examples.features == nil || !unconditional.contains(flow),
-                "flow: \(flow) takes no features; expected \(Self.flows.filter { !unconditional.contains($0) }.joined(separator: ", "))"
+                Conditions(of: examples).vectorCount == 0 || !unconditional.contains(flow),
+                "flow: \(flow) takes no classes or features; expected \(Self.flows.filter { !unconditional.contains($0) }.joined(separator: ", "))"
             )
         }
 
         public func makeModel(_ examples: ExampleShape, seed: UInt64) throws -> any LikelihoodModel {
             try validate(examples)
             let flow = try makeFlow(examples)
-            guard levels > 0 else { return flow }
-            return flow.preceded(
-                by: unitInterval(levels: levels, alpha: alpha), dequantization: UniformDequantization(levels: levels))
+            let conditions = Conditions(of: examples)
+            guard levels == 0 else {
+                return flow.preceded(
+                    by: unitInterval(levels: levels, alpha: alpha),
+                    dequantization: UniformDequantization(levels: levels), conditions: conditions)
+            }
+            let (steps, noise) = standardization(ExampleShape([examples.count], columns: examples.columns))
+            return flow.preceded(by: steps, dequantization: noise, conditions: conditions)
+        }
+
+        public mutating func adapt(to data: DataSummary) throws {
+            levels = try data.flowLevels(for: flow)
+            // Levels lie in [0, 1), whose ends a logit sends to infinity.
+            if levels > 0 { alpha = 0.05 }
+            // One variable is bent on its own.
+            if data.examples.count == 1, flow == "coupling" { flow = "autoregressive" }
         }
 
         var bound: ScaleBound { .within(limit) }
@@ -253,7 +269,7 @@ extension Flow {
         }
 
         private func makeFlow(_ examples: ExampleShape) throws -> Flow {
-            let (variables, features) = (examples.count, examples.features ?? 0)
+            let (variables, features) = (examples.count, Conditions(of: examples).vectorCount)
             let activation: Activation = try requireChoice(activation, "activation")
             let normalization: FlowNormalization = try requireChoice(normalization, "normalization")
             return switch flow {

@@ -12,8 +12,8 @@ public struct WaveNet: AutoregressiveModel, ConfiguredModel {
     public let gated: [ConvolutionLayer]
     public let residual: [ConvolutionLayer]
     public let skip: [ConvolutionLayer]
-    /// Global conditioning on a class, and local conditioning on features at every step (section 2.5).
-    public let globalCondition: [ClassEmbedding]
+    /// Global conditioning on a class or features, and local conditioning on features at every step (section 2.5).
+    public let globalCondition: [ConditionEmbedding]
     public let localCondition: [ConvolutionLayer]
     public let head: [ConvolutionLayer]
     public let dilations: [Int]
@@ -57,20 +57,32 @@ public struct WaveNet: AutoregressiveModel, ConfiguredModel {
             try require(localChannels, "localChannels", in: 0...65536)
         }
 
+        public mutating func adapt(to data: DataSummary) throws {
+            levels = try data.levels(for: "wavenet", other: "made or maf")
+            guard data.examples.dimensions.count == 1 else {
+                throw UsageError(
+                    "wavenet models sequences, found \(data.examples); take pixelcnn for images, or --set layout=vectors for rows of numbers"
+                )
+            }
+        }
+
         public func makeModel(_ examples: ExampleShape, seed: UInt64) throws -> any LikelihoodModel {
             try WaveNet(examples, self)
         }
     }
 
-    /// - Parameter examples: sequences `[steps]`. Where they have classes, every layer is conditioned on those.
+    /// - Parameter examples: sequences `[steps]`. Every layer is conditioned on the classes and features that they have.
     public init(_ examples: ExampleShape, _ settings: Settings) throws {
         try settings.validate(examples)
         self.examples = examples
         let (levels, channels, skipChannels, localChannels) = (
             settings.levels, settings.residual, settings.skip, settings.localChannels
         )
-        conditions = Conditions(
-            classes: examples.classes, features: localChannels > 0 ? [localChannels, examples.count] : [])
+        var conditions = Conditions(of: examples)
+        if localChannels > 0 {
+            conditions = Conditions(classes: examples.classes, features: [localChannels, examples.count])
+        }
+        self.conditions = conditions
         conditional =
             settings.output == .softmax
             ? CategoricalConditional(levels: levels) : DiscretizedLogisticMixture(levels: levels, components: 10)
@@ -80,8 +92,7 @@ public struct WaveNet: AutoregressiveModel, ConfiguredModel {
         gated = dilations.map { .causal(channels, 2 * channels, kernel: 2, dilation: $0) }
         residual = dilations.map { _ in ConvolutionLayer(channels, channels, kernel: [1]) }
         skip = dilations.map { _ in ConvolutionLayer(channels, skipChannels, kernel: [1]) }
-        globalCondition =
-            examples.classes.map { c in dilations.map { _ in ClassEmbedding(classes: c, 2 * channels) } } ?? []
+        globalCondition = dilations.compactMap { _ in conditions.embedding(2 * channels) }
         localCondition =
             localChannels > 0
             ? dilations.map { _ in ConvolutionLayer(localChannels, 2 * channels, kernel: [1], hasBias: false) } : []

@@ -8,6 +8,8 @@ public struct Baseline: Codable, Sendable {
     public let name: String
     /// Mean negative log-likelihood of an example.
     public let nats: Double
+
+    public init(name: String, nats: Double) { (self.name, self.nats) = (name, nats) }
 }
 
 extension Baseline {
@@ -37,6 +39,58 @@ public enum Baselines {
         var sum = 0.0
         for (i, value) in test.enumerated() { sum -= Math.log(counts[i % width * levels + Int(value)] / total) }
         return Baseline(name: "independent variables", nats: sum / Double(dataset.test.shape[0]))
+    }
+
+    /// A Gaussian with any covariance, fitted to the training set, in the units of the data. A little of each variance is added where
+    /// columns are so dependent that the covariance has no inverse.
+    /// - Returns: `nil` where that does not help, or would take more than seconds.
+    public static func gaussian(_ dataset: Dataset) -> Baseline? {
+        let (train, test, width) = (dataset.train.doubles, dataset.test.doubles, dataset.variableCount)
+        let count = dataset.train.shape[0]
+        guard count > 1, Double(count) * Double(width * width) <= 4e9 else { return nil }
+        var mean = [Double](repeating: 0, count: width)
+        for (i, value) in train.enumerated() { mean[i % width] += value / Double(count) }
+        var covariance = [Double](repeating: 0, count: width * width)
+        for row in 0..<count {
+            let centred = (0..<width).map { train[row * width + $0] - mean[$0] }
+            for i in 0..<width {
+                for j in 0...i { covariance[i * width + j] += centred[i] * centred[j] / Double(count) }
+            }
+        }
+        guard let factor = cholesky(covariance, width) else { return nil }
+        let logDeterminant = (0..<width).reduce(0) { $0 + Math.log(factor[$1 * width + $1]) }
+        var sum = 0.0
+        for row in 0..<test.count / width {
+            var z = (0..<width).map { test[row * width + $0] - mean[$0] }
+            for i in 0..<width {
+                for j in 0..<i { z[i] -= factor[i * width + j] * z[j] }
+                z[i] /= factor[i * width + i]
+            }
+            sum += z.reduce(0) { $0 + $1 * $1 } / 2
+        }
+        let nats = sum / Double(test.count / width) + logDeterminant + Double(width) * 0.9189385332046727
+        return Baseline(name: "Gaussian with full covariance", nats: nats)
+    }
+
+    /// The lower factor of a symmetric matrix whose lower half is given; `nil` where it is not positive definite even with a millionth of
+    /// its diagonal added.
+    private static func cholesky(_ matrix: [Double], _ n: Int) -> [Double]? {
+        for share in [0, 1e-12, 1e-9, 1e-6] {
+            var l = matrix
+            for i in 0..<n { l[i * n + i] *= 1 + share }
+            var isPositive = true
+            for j in 0..<n where isPositive {
+                for k in 0..<j { l[j * n + j] -= l[j * n + k] * l[j * n + k] }
+                isPositive = l[j * n + j] > 1e-14 * matrix[j * n + j]
+                l[j * n + j] = l[j * n + j].squareRoot()
+                for i in j + 1..<max(n, j + 1) {
+                    for k in 0..<j { l[i * n + j] -= l[i * n + k] * l[j * n + k] }
+                    l[i * n + j] /= l[j * n + j]
+                }
+            }
+            if isPositive { return l }
+        }
+        return nil
     }
 
     /// A Markov model of some order over sequences, its counts smoothed with those of the orders below (Witten and Bell 1991).

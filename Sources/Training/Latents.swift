@@ -21,7 +21,7 @@ extension Run {
         let (count, batch) = (examples.count, min(model.evaluationBatch, examples.count))
         let context = model.makeContext()
         // A map of a part of the line gives every number a latent; where there is no density is known by log p alone.
-        let hasSupport = model.domain == .real && model.metric.isLogLikelihood
+        let hasSupport = model.domain.isContinuous && model.metric.isLogLikelihood
         let program = try load(
             compile([model.encode(x, context)] + (hasSupport ? [model.evaluation(x, context)] : [])),
             maximumBatch: batch, for: "an encoding")

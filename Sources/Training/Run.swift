@@ -96,7 +96,18 @@ public final class Run {
             throw UsageError(
                 "\(name): expected examples of \(model.variableCount) variables, one row or more, found \(rows.shape)")
         }
-        if let problem = model.domain.problem(in: rows) { throw UsageError("\(name): \(problem)") }
+        if let problem = model.domain.problem(in: rows, allowsMissing: model.acceptsMissing) {
+            throw UsageError("\(name): \(problem)")
+        }
+        if let weights = examples.weights {
+            guard weights.count == rows.shape[0], weights.allSatisfy({ $0 >= 0 && $0.isFinite }),
+                weights.contains(where: { $0 > 0 })
+            else {
+                throw UsageError(
+                    "\(name): expected \(rows.shape[0]) weights of at least 0, not all of them 0, found \(weights.count) from \(weights.min() ?? 0) to \(weights.max() ?? 0)"
+                )
+            }
+        }
         if let classes = conditions.classes {
             guard let labels = examples.labels else {
                 throw UsageError(
@@ -180,8 +191,56 @@ public final class Run {
         return try figures(examples)
     }
 
+    /// -log p of the known part of every example in nats: exactly its marginal, where the model's order puts it first or its network
+    /// reads what is known.
+    /// - Parameter observed: not zero where a variable is known, `[rows, variables]` or one row for all.
+    /// - Throws: `UsageError` for examples that the model cannot take, and where its order does not allow it.
+    public func evaluations(_ examples: Examples, observed: HostArray) throws -> [Double] {
+        let (count, width) = (examples.count, self.examples.count)
+        guard observed.count == width || observed.shape == examples.rows.shape else {
+            throw UsageError(
+                "--observed: expected a mask \([count, width]) or of one row, found \(observed.shape)")
+        }
+        let single = observed.doubles.map { $0 != 0 }
+        let flags = single.count == width ? (0..<count).flatMap { _ in single } : single
+        if model.acceptsMissing {
+            var values = examples.rows.floats
+            for i in values.indices where !flags[i] { values[i] = .nan }
+            var known = examples
+            known.rows = HostArray(values, shape: examples.rows.shape)
+            return try evaluations(known)
+        }
+        try validate(examples, of: "evaluate")
+        guard model.members.count == 1 else {
+            throw UsageError("--observed: \(name) is a mixture of masks; its marginals are not known")
+        }
+        var result = [Double](repeating: 0, count: count)
+        // Rows with one pattern share a program.
+        let patterns = Dictionary(grouping: 0..<count) { Array(flags[$0 * width..<($0 + 1) * width]) }
+        for (pattern, rows) in patterns.sorted(by: { $0.value[0] < $1.value[0] }) {
+            var request = DrawingRequest()
+            request.observed = pattern
+            _ = try model.drawing(x, model.makeContext(), request)
+            guard let terms = try model.observedLogProbability(x, model.makeContext(), request) else {
+                throw UsageError("--observed: \(name) has no terms of single variables, so no marginals")
+            }
+            let batch = min(model.evaluationBatch, rows.count)
+            let program = try load(compile([terms]), maximumBatch: batch, for: "an evaluation")
+            for start in stride(from: 0, to: rows.count, by: batch) {
+                let part = Array(rows[start..<min(rows.count, start + batch)])
+                let feeds = examples[part].feeds.known(to: program)
+                for (row, value) in zip(part, try program.run(feeds, batch: part.count)[0].doubles) {
+                    result[row] = -value
+                }
+            }
+        }
+        return result
+    }
+
     /// The mean figure with its standard error.
-    public func evaluate(_ examples: Examples) throws -> Estimate { Estimate(try evaluations(examples)) }
+    public func evaluate(_ examples: Examples) throws -> Estimate {
+        Estimate(try evaluations(examples), weights: examples.weights)
+    }
 
     /// log p(x) in nats of every row, or a bound on it.
     /// - Throws: `UsageError` for a model without a likelihood.
@@ -292,11 +351,20 @@ public struct Estimate: Codable, Sendable {
     public let standardError: Double
     public let count: Int
 
-    public init(_ values: [Double]) {
+    /// - Parameter weights: how much each value counts; alike, if not given.
+    public init(_ values: [Double], weights: [Float]? = nil) {
         count = values.count
-        let m = values.reduce(0) { $0 + $1 } / Double(max(1, values.count))
-        let variance = values.reduce(0) { $0 + ($1 - m) * ($1 - m) } / Double(max(1, values.count - 1))
+        guard let weights else {
+            let m = values.reduce(0) { $0 + $1 } / Double(max(1, values.count))
+            let variance = values.reduce(0) { $0 + ($1 - m) * ($1 - m) } / Double(max(1, values.count - 1))
+            mean = m
+            standardError = (variance / Double(max(1, values.count))).squareRoot()
+            return
+        }
+        let total = weights.reduce(0) { $0 + Double($1) }
+        let m = zip(values, weights).reduce(0) { $0 + $1.0 * Double($1.1) } / total
+        let squares = zip(values, weights).reduce(0) { $0 + Double($1.1 * $1.1) * ($1.0 - m) * ($1.0 - m) }
         mean = m
-        standardError = (variance / Double(max(1, values.count))).squareRoot()
+        standardError = squares.squareRoot() / total
     }
 }

@@ -3,13 +3,15 @@ import FoundationEssentials
 import Graph
 import Likelihood
 
-/// Every choice of a run: what `config.json` holds and `--set key=value` changes. The settings of training and those of the
-/// model's family lie side by side under their names.
+/// Every choice of a run: what `config.json` holds and `--set key=value` changes. The settings of training, those of the model's family
+/// and the files of an experiment on anybody's data lie side by side under their names.
 @dynamicMemberLookup
 public struct RunConfiguration: Sendable {
     public var experiment: String
     public var training: TrainingSettings
     public var model: any ModelSettings
+    /// Of the experiments that take anybody's data.
+    public var files = DataFiles()
 
     public init(
         _ model: any ModelSettings, experiment: String = "made", _ change: (inout TrainingSettings) -> Void = { _ in }
@@ -41,12 +43,20 @@ public struct RunConfiguration: Sendable {
         return RunConfiguration(plain(model), experiment: experiment)
     }
 
+    /// What each setting means, by its name.
+    public var meanings: [String: SettingMeaning] {
+        TrainingSettings.meanings.merging(DataFiles.meanings) { a, _ in a }.merging(type(of: model).meanings) { a, _ in
+            a
+        }
+    }
+
     // MARK: as JSON
 
     /// Every setting by its name.
     /// - Throws: `UsageError` where a setting of the model is called as one of training: a name means one thing.
     public func fields() throws -> [String: JSON] {
-        let training = try jsonFields(training).merging(["experiment": .text(experiment)]) { a, _ in a }
+        let training = try jsonFields(training).merging(jsonFields(files)) { a, _ in a }
+            .merging(["experiment": .text(experiment)]) { a, _ in a }
         let model = try jsonFields(model)
         if let both = model.keys.sorted().first(where: { training[$0] != nil }) {
             throw UsageError(
@@ -81,6 +91,7 @@ public struct RunConfiguration: Sendable {
         result.training = try JSONDecoder().decode(TrainingSettings.self, from: data)
         if keepsOptimizer { result.training.optimizer = training.optimizer }
         result.model = try decoded(like: model, data)
+        result.files = try JSONDecoder().decode(DataFiles.self, from: data)
         if case .text(let name)? = fields["experiment"] { result.experiment = name }
         return result
     }
@@ -101,7 +112,8 @@ public struct RunConfiguration: Sendable {
         fields["experiment"] = nil
         guard let old = fields[key] else {
             throw UsageError(
-                "--set \(key): there is no such setting; there are \(fields.keys.sorted().joined(separator: ", "))")
+                "--set \(key): there is no such setting\(suggestion(for: key, among: fields.keys)); there are \(fields.keys.sorted().joined(separator: ", "))"
+            )
         }
         var value = JSON.text(text)
         if case .text = old {
@@ -144,8 +156,14 @@ public struct StoredRun: Codable, Sendable {
     public let examples: ExampleShape
     public let dataFolder: String
     public let device: String
+    /// The files that the examples came from, where they are a person's own.
+    public let sources: [LoadedFiles.Source]?
 
-    public init(_ configuration: RunConfiguration, examples: ExampleShape, dataFolder: String, device: String) throws {
+    public init(
+        _ configuration: RunConfiguration, examples: ExampleShape, dataFolder: String, device: String,
+        sources: [LoadedFiles.Source]? = nil
+    ) throws {
+        self.sources = sources
         experiment = configuration.experiment
         settings = try configuration.fields()
         self.examples = examples

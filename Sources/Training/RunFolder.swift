@@ -3,8 +3,8 @@ import FoundationEssentials
 import Graph
 import Likelihood
 
-/// The folder of a run: `config.json`, `metrics.jsonl`, `model.safetensors`, `state.safetensors`, `samples-*.png`, and `lock`
-/// (`RunLock`).
+/// The folder of a run: `config.json`, `metrics.jsonl`, `model.safetensors`, `state.safetensors`, `samples-*.png`, `result.json` at its
+/// end, `split.json` where one file was split, and `lock` (`RunLock`).
 ///
 /// `state.safetensors` alone decides where a run goes on; it is replaced in one atomic step, and the one before is kept as
 /// `state.previous.safetensors`, for a disk that gives other bytes back than it was given. The other files are derived from the state:
@@ -21,15 +21,25 @@ public struct RunFolder: Sendable {
     public var state: String { "\(path)/state.safetensors" }
     /// The state before the newest.
     public var previousState: String { "\(path)/state.previous.safetensors" }
+    /// What the run found: test figure, data, split, seconds.
+    public var result: String { "\(path)/result.json" }
+    /// The rows of the file that train, validate and test, where one file has all.
+    public var split: String { "\(path)/split.json" }
     var lock: String { "\(path)/lock" }
 
     /// Whether there is something to go on from.
     public var hasState: Bool { Files.exists(state) || Files.exists(previousState) }
 
-    public func write<T: Encodable>(config value: T) throws {
+    public func write<T: Encodable>(config value: T) throws { try write(value, to: config) }
+
+    /// Writes a value as JSON that people read.
+    public func write<T: Encodable>(_ value: T, to path: String, isOnOneLine: Bool = false) throws {
         let encoder = JSONEncoder()
-        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-        try Files.write(try encoder.encode(value) + [10], to: config)
+        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+        if !isOnOneLine { encoder.outputFormatting.insert(.prettyPrinted) }
+        encoder.nonConformingFloatEncodingStrategy = .convertToString(
+            positiveInfinity: "inf", negativeInfinity: "-inf", nan: "nan")
+        try Files.write(try encoder.encode(value) + [10], to: path)
     }
 
     public func readConfig() throws -> StoredRun {
@@ -53,8 +63,10 @@ public struct RunFolder: Sendable {
     /// Refuses data that are not such as the run was made for.
     public func require(_ found: ExampleShape, _ stored: ExampleShape) throws {
         guard found != stored else { return }
+        let differ =
+            "\(found)" == "\(stored)" ? "such with other columns, or other means of them" : "\(found)"
         throw FileError(
-            config, "was made for examples of \(stored), but the data have \(found); put back the data of the run")
+            config, "was made for examples of \(stored), but the data have \(differ); put back the data of the run")
     }
 
     /// Whether no epoch was finished yet.

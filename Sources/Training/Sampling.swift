@@ -12,14 +12,17 @@ public struct SamplingOptions: Sendable {
     public var batch: Int
     /// The class of every example, for models that are conditioned on classes; without one each example draws its own.
     public var label: Int?
+    /// The class of each example in place of one for all.
+    public var labels: [Int32]?
     /// The features of each example, `[count, ..]`, for models that are conditioned on features.
     public var features: HostArray?
     public var temperature: Double
 
     public init(
-        seed: UInt64 = 0, isNaive: Bool = false, batch: Int = 256, label: Int? = nil, features: HostArray? = nil,
-        temperature: Double = 1
+        seed: UInt64 = 0, isNaive: Bool = false, batch: Int = 256, label: Int? = nil, labels: [Int32]? = nil,
+        features: HostArray? = nil, temperature: Double = 1
     ) {
+        self.labels = labels
         self.seed = seed
         self.isNaive = isNaive
         self.batch = batch
@@ -60,6 +63,14 @@ extension Run {
             }
             try require((0..<classes).contains(label), "--class \(label): expected 0 to \(classes - 1)")
         }
+        if let labels = options.labels {
+            guard let classes = conditions.classes else { throw UsageError("\(name) is not conditioned on classes") }
+            guard labels.count == count, labels.allSatisfy({ (0..<Int32(classes)).contains($0) }) else {
+                throw UsageError(
+                    "labels: expected \(count) classes from 0 to \(classes - 1), one for each example, found \(labels.count) from \(labels.min() ?? 0) to \(labels.max() ?? 0)"
+                )
+            }
+        }
         let expected = [count] + conditions.features
         if let features = options.features {
             guard !conditions.features.isEmpty else { throw UsageError("\(name) is not conditioned on features") }
@@ -88,7 +99,9 @@ extension Run {
             // Without a class each example draws its own.
             let random = HostRandom(seed: options.seed, stream: "class")
             feeds["label"] = HostArray(
-                rows.map { Int32(options.label ?? Int(random.uniform(example: $0) * Double(classes))) })
+                rows.map { row in
+                    options.labels?[row] ?? Int32(options.label ?? Int(random.uniform(example: row) * Double(classes)))
+                })
         }
         feeds["features"] = options.features.map {
             HostArray($0.rows(rows).floats, shape: [rows.count] + $0.shape.dropFirst())
@@ -118,14 +131,25 @@ extension Run {
         guard observed.isFinite else {
             throw UsageError("complete: the mask holds NaN or infinity; expected 0 where the input is not observed")
         }
-        let flags = observed.doubles.map { $0 != 0 }
+        var flags = observed.doubles.map { $0 != 0 }
         var values = input.floats
+        if model.acceptsMissing { for i in values.indices where values[i].isNaN { flags[i] = false } }
         for i in values.indices where flags[i] && !values[i].isFinite {
             throw UsageError("complete: row \(i / width) has an observed value that is not finite")
         }
         for i in values.indices where !flags[i] { values[i] = 0 }
         if let problem = model.domain.problem(in: HostArray(values, shape: input.shape)) {
             throw UsageError("complete, the observed part of the input: \(problem)")
+        }
+        if model.acceptsMissing {
+            // Every row has a pattern of its own, in one program.
+            var request = DrawingRequest()
+            request.readsObserved = true
+            let mask = HostArray(flags.map { $0 ? 1 : 0 } as [Float], shape: input.shape)
+            let given = HostArray(values, shape: input.shape)
+            return try draw(
+                count: input.shape[0], options, request, member: { _ in 0 }, given: given, observed: mask
+            ).examples
         }
         var result = [Float](repeating: 0, count: values.count)
         // Rows with one pattern share an order and so a program.
@@ -192,7 +216,7 @@ extension Run {
 
     private func draw(
         count: Int, _ options: SamplingOptions, _ request: DrawingRequest, member: (Int) -> Int, given: HostArray?,
-        exampleIndex: (Int) -> Int = { $0 }
+        observed: HostArray? = nil, exampleIndex: (Int) -> Int = { $0 }
     ) throws -> Drawn {
         // The parts, all of them gathered, what is converted for a file, and the numbers of the examples beside them.
         try HostMemory.require(
@@ -211,6 +235,7 @@ extension Run {
                 let part = Array(rows[start..<min(rows.count, start + options.batch)])
                 var feeds = RandomSource.feeds(seed: options.seed, examples: part.map(exampleIndex))
                 if let given { feeds[Drawing.given] = given.rows(part) }
+                if let observed { feeds[Drawing.observed] = observed.rows(part) }
                 feeds.merge(conditionFeeds(part.map(exampleIndex), options)) { $1 }
                 parts.append((part, try sampler.run(feeds, batch: part.count)))
             }

@@ -160,7 +160,7 @@ public final class Trainer {
             }
             let examples = epochExamples(progress.epoch)
             let count = examples.shape[0]
-            let order = HostRandom(seed: settings.seed, stream: "shuffle").permutation(count, step: progress.epoch)
+            let order = order(count)
             let steps = (count + settings.batch - 1) / settings.batch
             guard progress.stepInEpoch <= steps else {
                 throw FileError(
@@ -206,6 +206,25 @@ public final class Trainer {
         let loss = try executable.run(feeds, batch: batch)[0].doubles[0]
         guard loss.isFinite else { throw try explainNonFinite() }
         return (loss, batch)
+    }
+
+    /// The rows of an epoch in the order of training: each once, or as often as it weighs. Of rows that count less than once chance
+    /// decides: points that lie evenly on the line of all weights fall on a row or not, and where they begin is drawn.
+    private func order(_ count: Int) -> [Int] {
+        let seed = run.settings.seed
+        let shuffled = HostRandom(seed: seed, stream: "shuffle").permutation(count, step: progress.epoch)
+        guard let weights = trainingSet.weights else { return shuffled }
+        let start = HostRandom(seed: seed, stream: "weights").uniform(example: progress.epoch)
+        let spacing = weights.reduce(0) { $0 + Double($1) } / Double(count)
+        var (row, end) = (0, Double(weights[0]))
+        let rows = (0..<count).map { place in
+            while end <= (Double(place) + start) * spacing, row < count - 1 {
+                row += 1
+                end += Double(weights[row])
+            }
+            return row
+        }
+        return shuffled.map { rows[$0] }
     }
 
     /// The examples of an epoch, sheared if so set, as bytes or floats: other types are converted once, not at every step.
@@ -260,7 +279,8 @@ public final class Trainer {
         let trainSeconds = seconds(since: start)
         let limit = run.settings.validationExamples
         let count = limit == 0 ? validationSet.count : min(limit, validationSet.count)
-        let validation = try withAverages { Estimate(try run.figures(validationSet[0..<count])).mean }
+        let part = validationSet[0..<count]
+        let validation = try withAverages { Estimate(try run.figures(part), weights: part.weights).mean }
         guard validation.isFinite else {
             throw NonFiniteError(
                 description:
@@ -339,6 +359,8 @@ public final class Trainer {
 
     public var bestValidation: Double { progress.best }
     public var epochsDone: Int { progress.epoch }
+    /// The epoch with the best validation figure, from 1; 0 before there is one.
+    public var bestEpoch: Int { progress.bestEpoch + 1 }
 
     /// Replays the steps since the last save, which gives the same numbers again, and looks at every group of the step that
     /// failed.
@@ -347,8 +369,7 @@ public final class Trainer {
         guard folder != nil else { return error("a step of a run without a folder", at: failed) }
         try restore()
         let examples = epochExamples(progress.epoch)
-        let order = HostRandom(seed: run.settings.seed, stream: "shuffle").permutation(
-            examples.shape[0], step: progress.epoch)
+        let order = order(examples.shape[0])
         let steps = (examples.shape[0] + run.settings.batch - 1) / run.settings.batch
         while progress.step < failed {
             let (feeds, batch) = try stepFeeds(examples, order, steps)

@@ -1,12 +1,7 @@
 import Likelihood
 
-/// The choices of a run that every kind of model shares: data files, optimizer, length, what is kept.
+/// The choices of a run that every kind of model shares: optimizer, length, what is kept.
 public struct TrainingSettings: Codable, Sendable, Equatable {
-    /// Files of the experiments that take anybody's data.
-    public var train = ""
-    public var valid = ""
-    public var test = ""
-
     public var batch = 100
     public var epochs = 20
     public var learningRate = 0.001

@@ -203,7 +203,7 @@ private func bindings(_ small: SmallModel, batch: Int) -> [String: Values] {
         #expect(throws: GraphError.self) { try plusPlus.proveAutoregressive(Context()) }
         // What is wrong with x is said first.
         let wrong = Tensor.input("x", [.batch, 4]) + .input("y", [.batch, 3])
-        #expect(ClassEmbedding(classes: 2, 4)(wrong, label).error == wrong.error)
+        #expect(ConditionEmbedding(classes: 2, 4)?(wrong, label).error == wrong.error)
     }
 
     /// Of each example other maps are left out, whole; the others are scaled up. Without noise nothing is.

@@ -1,5 +1,6 @@
 import CPU
 import Compiler
+import Distributions
 import Graph
 import Layers
 import Likelihood
@@ -132,6 +133,106 @@ import Training
             }.makeModel([1, 4, 4], seed: 1)
         },
     ]
+    /// Columns of every kind.
+    static let columns = [
+        Column("colour", .category(["blue", "green", "red"])), Column("weight", .real(mean: 70, deviation: 12)),
+        Column("is old", .category(["0", "1"])), Column("count", .whole(mean: 3, deviation: 2.5)),
+    ]
+    private static func given(_ dimensions: [Int], columns: [Column]? = nil) -> ExampleShape {
+        var shape = ExampleShape(dimensions, classes: 3, features: 2, columns: columns)
+        shape.featureColumns = [Column("", .real(mean: 5, deviation: 2)), Column("", .real(mean: -1, deviation: 0.5))]
+        return shape
+    }
+    /// Families that are given a class and features, and such of tables.
+    static let givenFamilies: [Family] = [
+        Family("made of a table") {
+            try MADE(given([4], columns: columns)) {
+                $0.hidden = [7, 6]
+                $0.conditional = "table:2"
+            }
+        },
+        Family("orderless nade of a table") {
+            try MADE.Settings {
+                $0.hidden = [7, 6]
+                $0.conditional = "table:2"
+                $0.orderless = true
+                $0.ordering = "2,0,3,1"
+            }.makeModel(given([4], columns: columns), seed: 1)
+        },
+        Family("vae of a table") {
+            try VAE(given([4], columns: columns)) {
+                $0.latents = 3
+                $0.hidden = [5]
+                $0.iafHidden = [6]
+                $0.conditional = "table:1"
+            }
+        },
+        Family("maf of a table") {
+            try Flow.VectorSettings {
+                $0.hidden = [6]
+                $0.layers = 2
+            }.makeModel(given([2], columns: [columns[1], columns[3]]), seed: 1)
+        },
+        Family("pixelcnn given something") {
+            try PixelCNN(given([1, 4, 3])) {
+                $0.channels = 4
+                $0.blocks = 1
+            }
+        },
+        Family("gated pixelcnn given something") {
+            try GatedPixelCNN(given([1, 4, 3])) {
+                $0.channels = 4
+                $0.blocks = 1
+                $0.headChannels = 5
+            }
+        },
+        Family("wavenet given something") {
+            try WaveNet(given([9])) {
+                $0.levels = 8
+                $0.residual = 4
+                $0.skip = 6
+                $0.layers = 2
+            }
+        },
+        Family("bytenet given something") {
+            try ByteNet(given([6])) {
+                $0.levels = 5
+                $0.channels = 8
+                $0.sets = 1
+            }
+        },
+        Family("image transformer given something") {
+            try ImageTransformer(given([1, 3, 4])) {
+                $0.width = 6
+                $0.heads = 2
+                $0.blocks = 1
+            }
+        },
+        Family("video of levels given something") {
+            try VideoPixelNetwork(given([3, 4, 3])) {
+                $0.levels = 4
+                $0.channels = 4
+                $0.encoderBlocks = 1
+                $0.decoderBlocks = 1
+            }
+        },
+        Family("glow given something") {
+            try Flow.ImageSettings {
+                $0.scales = 1
+                $0.steps = 1
+                $0.hidden = 4
+                $0.levels = 16
+            }.makeModel(given([1, 4, 4]), seed: 1)
+        },
+        Family("image realnvp of real numbers given something") {
+            let columns = (0..<16).map { Column("", .real(mean: Double($0), deviation: 2 + Double($0))) }
+            return try Flow.ImageSettings {
+                $0.flow = "realnvp"
+                $0.hidden = 4
+                $0.levels = 0
+            }.makeModel(given([1, 4, 4], columns: columns), seed: 1)
+        },
+    ]
     static let vectorFlows = [
         "nice", "realnvp", "coupling", "maf", "maf-mog", "autoregressive", "iaf", "planar", "radial",
     ].map { flow in
@@ -152,7 +253,9 @@ import Training
     private func bindings(_ model: any LikelihoodModel, batch: Int = batch) -> [String: Values] {
         let count = model.variableCount
         let noise = (0..<batch * count).map { Double($0 * 7919 % 101) / 101 }
-        let x = noise.map { noise in model.domain.levelCount.map { (noise * Double($0)).rounded(.down) } ?? noise - 0.5
+        let x = noise.enumerated().map { place, noise in
+            if case .table(let columns) = model.domain { return cell(columns[place % count], noise) }
+            return model.domain.levelCount.map { (noise * Double($0)).rounded(.down) } ?? noise - 0.5
         }
         var result = ["x": Values(shape: [batch, count], elements: x)]
         for (name, array) in RandomSource.feeds(seed: 11, examples: Array(0..<batch)).merging(
@@ -163,8 +266,21 @@ import Training
         if let classes = model.conditions.classes {
             result["label"] = Values(shape: [batch], elements: (0..<batch).map { Double($0 % classes) })
         }
+        if let count = model.conditions.features.first {
+            let values = (0..<batch * count).map { 3 + Double($0 * 31 % 17) / 4 }
+            result["features"] = Values(shape: [batch, count], elements: values)
+        }
         for (label, array) in model.initialValues(seed: 3) { result[label] = array.values }
         return result
+    }
+
+    /// A cell of a column for a number of [0, 1).
+    private func cell(_ column: Column, _ noise: Double) -> Double {
+        switch column.kind {
+        case .real(let mean, let deviation): mean + deviation * (noise - 0.5)
+        case .whole(let mean, let deviation): (mean + deviation * (noise - 0.5)).rounded()
+        case .category(let names): (noise * Double(names.count)).rounded(.down)
+        }
     }
 
     /// Runs a program on the CPU with given values; updates are written back to them.
@@ -193,7 +309,7 @@ import Training
         return found.map(\.doubles)
     }
 
-    @Test(arguments: families + vectorFlows) func trains(_ family: Family) throws {
+    @Test(arguments: families + vectorFlows + givenFamilies) func trains(_ family: Family) throws {
         let model = try family.make()
         model.use(.float64)
         #expect(try model.prove().hasPrefix("proved"))

@@ -1,0 +1,161 @@
+import Distributions
+import Graph
+import Layers
+import Likelihood
+
+/// A deep NADE for every order (Uria, Murray, Larochelle 2014, "A Deep and Tractable Density Estimator"): one network that reads any
+/// known variables, and which those are, and gives the conditionals of all others (section 4, "masks as inputs").
+///
+/// So a variable may be missing. In an example NaN stands for it; its term is left out, and no other conditional reads it: what
+/// remains is exactly the marginal of the others under an order that puts them first. Training hides a random part of every example
+/// and scores what it hid (equation 12).
+///
+/// Evaluation reads row t of a table of what is known: the variables before t. That costs one pass of the network for each variable,
+/// as everything of it may change from one variable to the next.
+public struct OrderlessNADE: AutoregressiveModel {
+    public let layers: [ConvolutionLayer]
+    public let activation: Activation
+    public let conditional: any Conditional
+    public let order: Order
+    public let examples: ExampleShape
+    public let conditions: Conditions
+    /// What is given, for the first layer.
+    public let given: ConditionEmbedding?
+    public var acceptsMissing: Bool { true }
+    public let evaluationBatch: Int
+
+    public init(
+        _ examples: ExampleShape, conditional: any Conditional, order: Order, hidden: [Int],
+        conditions: Conditions = Conditions(), activation: Activation = .relu
+    ) {
+        (self.examples, self.conditional, self.order) = (examples, conditional, order)
+        (self.conditions, self.activation) = (conditions, activation)
+        let variables = examples.count
+        let widths = [(conditional.inputCount + 1) * variables] + hidden + [conditional.parameterCount * variables]
+        layers = (1..<widths.count).map { ConvolutionLayer(widths[$0 - 1], widths[$0], kernel: [1]) }
+        given = conditions.embedding(widths[1])
+        // A row of the table for each variable, and the widest layer at each of them.
+        evaluationBatch = max(1, min(500, (1 << 25) / (variables * (widths.max() ?? 1))))
+    }
+
+    public init(_ examples: ExampleShape, _ settings: MADE.Settings) throws {
+        try settings.validate(examples)
+        let ordering = try settings.makeOrdering(variables: examples.count)
+        self.init(
+            examples, conditional: try makeConditional(settings.conditional, examples, leastScale: settings.leastScale),
+            order: MaskSampler(variables: examples.count, hidden: [], ordering: ordering).order(0),
+            hidden: settings.hidden, conditions: Conditions(of: examples),
+            activation: try requireChoice(settings.activation, "activation"))
+    }
+
+    /// Parameters `[batch, parameterCount, variables, rows]` of all variables, given what each row of a table knows.
+    /// - Parameters:
+    ///   - values: as networks read them, 0 where they are not known, `[batch, inputCount, variables, rows]`.
+    ///   - known: 1 where a variable is known, else 0, `[batch, variables, rows]`.
+    private func parameters(_ values: Tensor, known: Tensor, _ context: Context) -> Tensor {
+        let (batch, variables, rows) = (values.shape[0], Extent(variableCount), values.shape[3])
+        let inputs = Extent(conditional.inputCount * variableCount)
+        var h = Tensor.concatenate([values.reshaped([batch, inputs, rows]), known], axis: 1)
+        for (index, layer) in layers.enumerated() {
+            h = layer(h)
+            if index == 0, let given { h = given(h, context) }
+            if index < layers.count - 1 { h = activation(h) }
+        }
+        return h.reshaped([batch, Extent(conditional.parameterCount), variables, rows])
+    }
+
+    /// x `[batch, variables]` as networks read it, for each of some rows: `[batch, inputCount, variables, rows]`.
+    private func spread(_ x: Tensor, rows: Extent) -> Tensor {
+        let inputs = Extent(conditional.inputCount)
+        return conditional.encode(x).reshaped([x.shape[0], inputs, x.shape[1], 1])
+            .broadcast(to: [x.shape[0], inputs, x.shape[1], rows])
+    }
+
+    /// The same over every input of a variable.
+    private func overInputs(_ table: Tensor, like values: Tensor) -> Tensor {
+        table.reshaped([table.shape[0], 1, table.shape[1], table.shape[2]]).broadcast(to: values.shape)
+    }
+
+    /// The parameters of variable t from row t.
+    private func diagonal(_ all: Tensor) -> Tensor {
+        let (variable, row) = (Tensor.iota(all.shape, axis: 2), Tensor.iota(all.shape, axis: 3))
+        return Tensor.select(variable.equal(row), all, 0).sum(axes: [3])
+    }
+
+    /// 1 where row t may read a variable, as it comes before variable t: `[1, variables, rows]`.
+    private func earlier(_ type: ElementType) -> Tensor {
+        let index = order.index
+        let flags = index.flatMap { own in index.map { own < $0 ? 1 : 0 } } as [Float]
+        return Tensor.constant(HostArray(flags, shape: [1, index.count, index.count])).cast(to: type)
+    }
+
+    /// Where a variable is there, as 1, and the variables with 0 for those that are not.
+    private func split(_ x: Tensor) -> (present: Tensor, values: Tensor) {
+        let isPresent = x.isFinite()
+        return (isPresent.cast(to: x.elementType), .select(isPresent, x, 0))
+    }
+
+    public func conditionalParameters(_ x: Tensor, _ context: Context) -> Tensor {
+        let (present, known) = split(x)
+        let shape = Shape([x.shape[0], x.shape[1], x.shape[1]])
+        let table = present.reshaped([x.shape[0], x.shape[1], 1]).broadcast(to: shape) * earlier(x.elementType)
+        let values = spread(known, rows: x.shape[1])
+        return diagonal(parameters(values * overInputs(table, like: values), known: table, context))
+    }
+
+    public func logProbability(_ x: Tensor, _ context: Context) -> Tensor {
+        let (present, values) = split(x)
+        return (conditional.logProbability(values, conditionalParameters(x, context)) * present).sum(axes: [1])
+    }
+
+    /// Each example hides a number of its variables, every number as often, and which ones by chance. What was hidden is scored, as if
+    /// it stood for all variables that may come at that place of an order: (n + 1) / hidden of n.
+    public func objective(_ x: Tensor, _ context: Context) -> Tensor {
+        let (present, values) = split(x)
+        let type = x.elementType
+        let share = context.random.uniform([x.shape[0], 1], stream: 20, as: type).broadcast(to: x.shape)
+        let isKnown = context.random.uniform(x.shape, stream: 21, as: type).less(share)
+        let known = Tensor.select(isKnown, present, 0)
+        let hidden = present - known
+        let table = known.reshaped([x.shape[0], x.shape[1], 1])
+        let read = spread(values, rows: 1)
+        let all = parameters(read * overInputs(table, like: read), known: table, context)
+            .reshaped([x.shape[0], Extent(conditional.parameterCount), x.shape[1]])
+        let terms = (conditional.logProbability(values, all) * hidden).sum(axes: [1])
+        let weight = (present.sum(axes: [1]) + 1) / hidden.sum(axes: [1]).maximum(.scalar(1, type))
+        return -(terms * weight).mean()
+    }
+
+    // MARK: drawing
+
+    /// Where the request reads what is observed, each row of the table knows all of that, whatever comes later.
+    public func drawing(_ x: Tensor, _ context: Context, _ request: DrawingRequest) throws -> Drawing {
+        guard request.readsObserved else {
+            trap(unless: request.observed == nil, "observed variables of an orderless model are fed")
+            let (drawn, parameters) = draw(x, context, temperature: request.temperature)
+            return Drawing([.incremental(variable: x, drawn: drawn, order: order, outputs: [parameters])])
+        }
+        let given = Tensor.input(Drawing.given, x.shape, x.elementType)
+        let observed = Tensor.input(Drawing.observed, x.shape, x.elementType)
+        let zero = Tensor.scalar(0, x.elementType)
+        let shape = Shape([x.shape[0], x.shape[1], x.shape[1]])
+        let isObserved = observed.reshaped([x.shape[0], x.shape[1], 1]).broadcast(to: shape).greater(zero)
+        // A variable of the draw is known where it comes earlier, an observed one everywhere. That is read from the input, so that no row
+        // reads a later variable of the draw.
+        let before = earlier(x.elementType).broadcast(to: shape)
+        let (inputs, drawnInputs) = (spread(given, rows: x.shape[1]), spread(x, rows: x.shape[1]))
+        let values = Tensor.select(
+            overInputs(isObserved, like: inputs), inputs, drawnInputs * overInputs(before, like: inputs))
+        let table = Tensor.select(isObserved, .scalar(1, x.elementType), before)
+        let parameters = diagonal(parameters(values, known: table, context))
+        let sample = conditional.sample(parameters, context.random, temperature: request.temperature)
+        let drawn = Tensor.select(observed.greater(zero), given, sample)
+        return Drawing([.incremental(variable: x, drawn: drawn, order: order, outputs: [parameters])])
+    }
+
+    public func annotate(_ description: inout ModelDescription) {
+        description.conditional = conditional.name
+        description.activation = activation.rawValue
+        description.inputOrdering = order.index
+    }
+}

@@ -1,0 +1,208 @@
+import Likelihood
+
+// What `martlet settings` says of every setting.
+
+extension ByteNet.Settings {
+    public static var meanings: [String: SettingMeaning] {
+        [
+            "levels": SettingMeaning("Characters of the alphabet", "2 to 65536"),
+            "channels": SettingMeaning("Channels of a character (2d of the paper)", "even, 1 to 65536"),
+            "sets": SettingMeaning("How often the dilations 1, 2, 4, 8, 16 run through", "0 to 1024"),
+            "kernel": SettingMeaning("Taps of the dilated convolutions", "1 to 64"),
+            "dropout": SettingMeaning(
+                "The share of numbers behind each block that a training step leaves out", "0 to below 1"),
+            "encoder": SettingMeaning("An example is a source and its target, of equal length", "true, false"),
+        ]
+    }
+}
+
+extension GatedPixelCNN.Settings {
+    public static var meanings: [String: SettingMeaning] {
+        [
+            "levels": SettingMeaning(
+                "Values of a variable: 2 makes the conditionals Bernoulli, more a softmax over all of them",
+                "2 to 65536"),
+            "channels": SettingMeaning("Feature maps of each stack, a multiple of the image's channels", "1 to 65536"),
+            "blocks": SettingMeaning("Blocks of both stacks", "0 to 1024"),
+            "headChannels": SettingMeaning("Feature maps of the first 1x1 convolution behind the blocks", "1 to 65536"),
+            "conditional": SettingMeaning(
+                "Conditions every block on what the examples have: their class (equation 4), their features",
+                "true, false"),
+        ]
+    }
+}
+
+extension Flow.ImageSettings {
+    public static var meanings: [String: SettingMeaning] {
+        [
+            "flow": SettingMeaning("Which flow", "glow, realnvp"),
+            "scales": SettingMeaning(
+                "How often half of the latents are handed on; each squeezes height and width by two", "1 to 8"),
+            "steps": SettingMeaning("Glow's steps at each scale", "1 to 256"),
+            "hidden": SettingMeaning("Channels between a conditioner's layers", "1 to 4096"),
+            "linear": SettingMeaning(
+                "Glow's 1x1 convolutions: whole matrices, or products of triangular factors", "dense, plu"),
+            "levels": SettingMeaning("Whole numbers 0 ..< levels as data; 0 for real ones", "0, or 2 to 65536"),
+            "dequantization": SettingMeaning("The noise that makes whole numbers continuous", "uniform, variational"),
+            "alpha": SettingMeaning(
+                "x' = alpha + (1 - 2 alpha) x goes through the logit; negative leaves x in [0, 1)", "below 0.5"),
+        ]
+    }
+}
+
+extension ImageTransformer.Settings {
+    public static var meanings: [String: SettingMeaning] {
+        [
+            "levels": SettingMeaning(
+                "Values of a variable: 2 makes the conditionals Bernoulli, more a softmax over all of them",
+                "2 to 65536"),
+            "width": SettingMeaning("The length of every position's vector, a multiple of heads", "1 to 65536"),
+            "heads": SettingMeaning("Heads of attention", "1 to width"),
+            "blocks": SettingMeaning("Blocks of attention and network", "0 to 1024"),
+            "dropout": SettingMeaning(
+                "The share of numbers behind each block that a training step leaves out", "0 to below 1"),
+        ]
+    }
+}
+
+extension MADE.Settings {
+    public static var meanings: [String: SettingMeaning] {
+        [
+            "hidden": SettingMeaning("Units of each hidden layer", "up to 64 layers of 1 to 1048576 units"),
+            "activation": SettingMeaning("The function between layers", "relu, tanh, sigmoid, softplus"),
+            "conditional": SettingMeaning(
+                "What a variable is given those before it",
+                "bernoulli, categorical:LEVELS, mixture:COMPONENTS, logistics:COMPONENTS:LEVELS, table:COMPONENTS"),
+            "leastScale": SettingMeaning(
+                "No component of a table's mixtures is narrower, in standard deviations of its column",
+                "between 0 and 1"),
+            "ordering": SettingMeaning("The order of the variables", "natural, random, or all their numbers"),
+            "orderAgnostic": SettingMeaning("A new order for every mask", "true, false"),
+            "masks": SettingMeaning(
+                "How many masks are cycled, or fresh for a new one at every step", "1 to 1048576, or fresh"),
+            "ensemble": SettingMeaning(
+                "Masks in the ensemble that is evaluated and sampled, of a finite list at most all; 0 takes all of a list of up to 1024, or 8 fresh ones",
+                "0 to 65536"),
+            "direct": SettingMeaning("Connections from inputs to outputs", "true, false"),
+            "orderless": SettingMeaning(
+                "A network for every order and any gaps, which reads what is known and which it is (OrderlessNADE), in place of masks",
+                "true, false"),
+        ]
+    }
+}
+
+extension PixelCNN.Settings {
+    public static var meanings: [String: SettingMeaning] {
+        [
+            "levels": SettingMeaning(
+                "Values of a variable: 2 makes the conditionals Bernoulli, more, up to 65536, a softmax over all of them",
+                "2 to 65536"),
+            "channels": SettingMeaning(
+                "Feature maps (2h of the paper), a multiple of twice the image's channels", "1 to 65536"),
+            "blocks": SettingMeaning("Residual blocks", "0 to 1024"),
+            "kernel": SettingMeaning(
+                "The odd extent of the blocks' masked convolutions, 3 in the paper. A conditional reads 3 + blocks * (kernel / 2) rows above its own",
+                "odd, 1 to 31"),
+            "headChannels": SettingMeaning(
+                "Feature maps of the first 1x1 convolution behind the blocks; 0 takes channels", "0 to 65536"),
+            "positionEmbedding": SettingMeaning(
+                "Whether the network is told where a pixel is; away from the edges it cannot see that otherwise",
+                "true, false"),
+            "dropout": SettingMeaning(
+                "The share of a block's feature maps that a training step leaves out; not in the paper", "0 to below 1"),
+        ]
+    }
+}
+
+extension PixelCNNPlusPlus.Settings {
+    public static var meanings: [String: SettingMeaning] {
+        [
+            "levels": SettingMeaning("Values of a variable", "2 to 65536"),
+            "channels": SettingMeaning("Feature maps of each stream", "1 to 65536"),
+            "scales": SettingMeaning("Sizes of the image that are worked at; the paper has 3", "1 to 6"),
+            "blocks": SettingMeaning("Residual blocks at each size; the paper has 5", "0 to 1024"),
+            "components": SettingMeaning("Logistics of each mixture", "1 to 1024"),
+            "dropout": SettingMeaning(
+                "The share of feature maps within a block that a training step leaves out", "0 to below 1"),
+        ]
+    }
+}
+
+extension VAE.Settings {
+    public static var meanings: [String: SettingMeaning] {
+        [
+            "posterior": SettingMeaning(
+                "The flow that carries the posterior",
+                "diagonal, planar:LAYERS, householder:REFLECTIONS, sylvester-orthogonal:COLUMNS, sylvester-householder:REFLECTIONS, sylvester-triangular:LAYERS, iaf:LAYERS"
+            ),
+            "latents": SettingMeaning("Numbers of a latent vector", "2 to 4096"),
+            "hidden": SettingMeaning(
+                "Units of each layer of the encoder, and backwards of the decoder", "1 to 65536 units each"),
+            "iafHidden": SettingMeaning("Units of an IAF layer's network", "1 to 65536 units each"),
+            "draws": SettingMeaning("Draws of the importance-weighted bound that is reported", "1 to 5000"),
+            "conditional": SettingMeaning(
+                "What a variable is given the latents",
+                "bernoulli, categorical:LEVELS, mixture:COMPONENTS, logistics:COMPONENTS:LEVELS, table:COMPONENTS"),
+            "leastScale": SettingMeaning(
+                "No component of a table's mixtures is narrower, in standard deviations of its column",
+                "between 0 and 1"),
+        ]
+    }
+}
+
+extension Flow.VectorSettings {
+    public static var meanings: [String: SettingMeaning] {
+        [
+            "flow": SettingMeaning(
+                "Which flow", "nice, realnvp, coupling, maf, maf-mog, autoregressive, iaf, planar, radial"),
+            "transformer": SettingMeaning(
+                "What bends a variable, of coupling and autoregressive",
+                "affine, spline:BINS, mixture:COMPONENTS, gaussians:COMPONENTS, sigmoidal:UNITS"),
+            "layers": SettingMeaning("Layers of the flow", "1 to 256"),
+            "hidden": SettingMeaning(
+                "Units of each hidden layer of a conditioner", "up to 64 layers of 1 to 1048576 units"),
+            "activation": SettingMeaning(
+                "The function between layers of a conditioner", "relu, tanh, sigmoid, softplus"),
+            "limit": SettingMeaning(
+                "The bound of the log-scales of affine layers, |log s| < limit; 0 leaves them unbounded", "at least 0"),
+            "splineBound": SettingMeaning("Half the side of the interval that a spline bends", "1e-30 to 1e30"),
+            "normalization": SettingMeaning("What stands in front of every layer", "none, actNorm, batchNorm"),
+            "components": SettingMeaning("Gaussians of maf-mog's base", "1 to 4096"),
+            "levels": SettingMeaning(
+                "Whole numbers 0 ..< levels as data: uniform noise is added and they are divided by levels; 0 for real data",
+                "0, or 2 to 65536"),
+            "alpha": SettingMeaning(
+                "For whole numbers: x' = alpha + (1 - 2 alpha) x goes through the logit; negative leaves them in [0, 1)",
+                "below 0.5"),
+        ]
+    }
+}
+
+extension VideoPixelNetwork.Settings {
+    public static var meanings: [String: SettingMeaning] {
+        [
+            "levels": SettingMeaning(
+                "Values of a variable: 2 makes the conditionals Bernoulli, more a softmax over all of them",
+                "2 to 65536"),
+            "channels": SettingMeaning("Feature maps", "even, 1 to 65536"),
+            "encoderBlocks": SettingMeaning("Residual blocks that read a frame", "0 to 1024"),
+            "timeLayers": SettingMeaning("Convolutions over time", "0 to 8"),
+            "decoderBlocks": SettingMeaning("Residual blocks of the PixelCNN of a frame", "0 to 256"),
+        ]
+    }
+}
+
+extension WaveNet.Settings {
+    public static var meanings: [String: SettingMeaning] {
+        [
+            "levels": SettingMeaning("Values of a sample", "2 to 65536"),
+            "residual": SettingMeaning("Channels of the residual connections", "1 to 65536"),
+            "skip": SettingMeaning("Channels of the skip connections", "1 to 65536"),
+            "stacks": SettingMeaning("How often the dilations 1, 2, 4, ... run through", "1 to 1024"),
+            "layers": SettingMeaning("Dilations of a stack", "1 to 20"),
+            "output": SettingMeaning("What a sample's conditional is", "softmax, logistics"),
+            "localChannels": SettingMeaning(
+                "Channels of the features [channels, steps] that each step is conditioned on; 0 for none", "0 to 65536"),
+        ]
+    }
+}
