@@ -71,11 +71,11 @@ struct Fuzzer {
         let seconds = Self.processorTime() - start
         counts.inputs += 1
         counts.slowest = max(counts.slowest, seconds)
-        guard seconds < 1 else { throw Failure(description: "took \(seconds) s") }
         let grown = Self.peak() - before
         guard grown <= 64 << 20 + 4 * size else {
             throw Failure(description: "took \(grown >> 20) MiB for content of \(size) bytes")
         }
+        guard seconds < 1 else { throw Failure(description: "took \(seconds) s") }
     }
 
     private func write(_ bytes: [UInt8]) throws {
