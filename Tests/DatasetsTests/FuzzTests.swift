@@ -22,7 +22,8 @@ import Testing
     @Test func readersThatTakeTooMuch() throws {
         // Other tests of this process may have had more than this one has now, and not every kernel lets that be forgotten.
         let greedy = Target(name: "greedy", file: "a", seeds: [[1]]) { _ in
-            [UInt8](repeating: 1, count: 1 << 28 + max(0, Fuzzer.peak() - (try resident())).withUnsafeBufferPointer { $0.contains(0) ? 1 : 0 }
+            let count = 1 << 28 + max(0, Fuzzer.peak() - (try Self.resident()))
+            return [UInt8](repeating: 1, count: count).contains(0) ? 1 : 0
         }
         let slow = Target(name: "slow", file: "a", seeds: [[1]]) { _ in
             let end = Fuzzer.processorTime() + 1.01
@@ -38,7 +39,7 @@ import Testing
     }
 
     /// The memory that the process has now, in bytes.
-    private func resident() throws -> Int {
+    private static func resident() throws -> Int {
         let descriptor = open("/proc/self/statm", O_RDONLY)
         defer { close(descriptor) }
         let text = String(unsafeUninitializedCapacity: 256) { max(0, read(descriptor, $0.baseAddress!, $0.count)) }
