@@ -105,7 +105,8 @@ import Testing
             ([30, 4, 5], .videos, "takes videos"), ([5, 2, 2, 2, 2], nil, "layout=vectors"),
             ([0, 4], nil, "one example or more"),
         ] as [([Int], ExampleKind?, String)] {
-            #expect(try refusal(shape, as: wanted).contains(says), "\(shape): \(try refusal(shape, as: wanted))")
+            let found = try refusal(shape, as: wanted)
+            #expect(found.contains(says), "\(shape): \(found)")
         }
         #expect(try refusal([30, 6], as: .images, "hw").contains("no square"))
         #expect(try refusal([30, 6], "hwc").contains("cannot be of layout hwc"))
@@ -198,8 +199,8 @@ import Testing
         #expect(rows.map(\.count) == [800, 100, 100] && rows.allSatisfy { $0 == $0.sorted() })
         #expect(rows.joined().sorted() == Array(0..<1000))
         for (split, rows) in zip(Dataset.Split.allCases, rows) {
-            #expect(
-                first.dataset.examples(split).floats == rows.flatMap { [Float($0 * 2) * 1.5, Float($0 * 2 + 1) * 1.5] })
+            let expected: [Float] = rows.flatMap { (row: Int) -> [Float] in [Float(3 * row), Float(3 * row) + 1.5] }
+            #expect(first.dataset.examples(split).floats == expected)
         }
         let halves = try io.load(path) { $0.split = "50/25/25" }.0
         #expect(halves.dataset.valid.shape == [250, 2])

@@ -61,13 +61,14 @@ import Testing
                 loaded.dataset.train.rows(0..<1).bytes,
                 png(row < 6 ? 2 * row : 2 * (row - 6) + 1, isColoured: true).bytes
             )
-            #expect((0..<18).allSatisfy { found[$0] == expected[$0 % 6 * 3 + $0 / 6] })
+            for pixel in 0..<6 { for c in 0..<3 { #expect(found[c * 6 + pixel] == expected[pixel * 3 + c]) } }
         }
     }
 
     @Test func blackAndWhite() throws {
         for i in 0..<12 {
-            try write("bw/\(i).png", HostArray([0, 255, i % 2 == 0 ? 255 : 0, i % 3 == 0 ? 255 : 0], shape: [2, 2]))
+            let pixels: [UInt8] = [0, 255, i % 2 == 0 ? 255 : 0, i % 3 == 0 ? 255 : 0]
+            try write("bw/\(i).png", HostArray(pixels, shape: [2, 2]))
         }
         let (loaded, notices) = try io.load("\(io.folder.path)/bw")
         #expect(loaded.values == .binary && notices.contains { $0.contains("black or white") })

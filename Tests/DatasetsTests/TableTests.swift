@@ -3,6 +3,10 @@ import Graph
 import Likelihood
 import Testing
 
+#if canImport(Glibc)
+    import Glibc
+#endif
+
 @testable import Datasets
 
 /// Tables as people have them.
@@ -119,7 +123,7 @@ import Testing
         #expect(levels.values == .levels(17) && levels.examples.columns == nil)
         let images = try io.load(io.write("b.txt", pixels), as: .images) { $0.layout = "hw" }.0
         #expect(images.examples.dimensions == [1, 3, 3])
-        #expect(io.refusal(io.write("c.txt", pixels), as: .images).contains("--set layout=hw"))
+        #expect(io.refusal(try io.write("c.txt", pixels), as: .images).contains("--set layout=hw"))
         let binary = try io.load(io.write("a.csv", "x,y\n" + lines(40) { "\($0 % 2),\($0 / 2 % 2)" })).0
         #expect(binary.values == .binary && binary.examples.columns?.map(\.name) == ["x", "y"])
         // Ages and children are counts, not levels.
@@ -387,3 +391,31 @@ import Testing
         #expect(loaded.dataset.train.shape == [3823, 64] && loaded.dataset.test.shape == [1797, 64], "\(notices)")
     }
 }
+
+@Suite(.enabled(if: Environment.isTiming)) struct ScratchTiming {
+    @Test func speed() throws {
+        let io = try Loading()
+        let random = HostRandom(seed: 1, stream: "t")
+        var text: [UInt8] = []
+        for row in 0..<400_000 {
+            var cells: [String] = []
+            for column in 0..<20 {
+                cells.append("\(Float(random.bits(example: row, variable: column) % 100_000) / 1000)")
+            }
+            text += Array((cells.joined(separator: ",") + "\n").utf8)
+        }
+        let path = try io.write("t.csv", text)
+        let size = Double(text.count)
+        let clock = ContinuousClock()
+        for _ in 0..<2 {
+            let a = try clock.measure { _ = try CSV.read(path) }
+            let b = try clock.measure { _ = try RawTable(Files.read(path), path) }
+            let c = try clock.measure { _ = try io.load(path) }
+            for (name, time) in [("csv", a), ("table", b), ("load", c)] {
+                let seconds = Double(time.components.attoseconds) * 1e-18 + Double(time.components.seconds)
+                print("TIMING", name, Int(size / seconds / 1e6), "MB/s of", Int(size / 1e6), "MB")
+            }
+        }
+    }
+}
+enum Environment { static let isTiming = getenv("TIMING") != nil }
