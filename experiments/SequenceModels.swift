@@ -40,7 +40,7 @@ extension Experiment {
                     throw FileError(name, "expected a name as 7_jackson_32.wav")
                 }
                 splits[number < 5 ? 2 : number < 7 ? 1 : 0] += samples.map {
-                    UInt8(Sound.muLaw(Double($0) / 32768))
+                    UInt8(Sound.muLaw(Double($0)))
                 }
             }
             let windows = splits.map { codes in

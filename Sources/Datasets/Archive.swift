@@ -3,13 +3,14 @@ public enum Archive {
     /// Every file whose name ends in `suffix`, by its path in the archive. What is not asked for is passed over and takes no memory.
     /// - Throws: `FileError` if the archive is absent, damaged or cut short.
     public static func files(_ path: String, suffix: String) throws(FileError) -> [(name: String, bytes: [UInt8])] {
-        let file = try ByteStream(file: path)
-        return try files(path.hasSuffix(".xz") ? ByteStream(xz: file) : file, suffix: suffix)
+        try files(ByteStream(file: path)) { $0.hasSuffix(suffix) }
     }
 
-    private static func files(
-        _ stream: ByteStream, suffix: String
+    /// The same of those whose path is wanted.
+    static func files(
+        _ file: ByteStream, _ isNameWanted: (String) -> Bool
     ) throws(FileError) -> [(name: String, bytes: [UInt8])] {
+        let stream = file.name.hasSuffix(".xz") ? try ByteStream(xz: file) : file
         var result: [(String, [UInt8])] = []
         // Names of more than 100 bytes stand in an entry of their own before the file.
         var longName: String?
@@ -17,7 +18,7 @@ public enum Archive {
             let padding = (512 - header.size % 512) % 512
             var content: [UInt8] = []
             let name = longName ?? header.name
-            let isWanted = !["L", "x", "g"].contains(header.type) && name.hasSuffix(suffix)
+            let isWanted = !["L", "x", "g"].contains(header.type) && isNameWanted(name)
             guard !isWanted || "\0" == header.type || "07".contains(header.type) else {
                 throw FileError(
                     stream.name,

@@ -14,6 +14,9 @@ final class ByteStream {
     /// How many bytes there are in all, where that is known before they are read.
     let count: Int?
     private(set) var position = 0
+    /// The CRC-64 of what was read, if it is asked for before anything is.
+    private(set) var checksum: UInt64 = 0
+    var isSummed = false
     /// Fills a buffer, and says how far; 0 at the end.
     private let next: (UnsafeMutableRawBufferPointer) throws(FileError) -> Int
     private let close: () -> Void
@@ -38,6 +41,7 @@ final class ByteStream {
             filled += count
         }
         position += filled
+        if isSummed { checksum = Checksum.extended(checksum, by: UnsafeRawBufferPointer(buffer)[..<filled]) }
         return filled
     }
 
@@ -61,16 +65,45 @@ final class ByteStream {
     /// All that follows, which has to be as much as the header says.
     /// - Parameter header: what it says, in words.
     func rest(_ count: Int, header: String) throws(FileError) -> [UInt8] {
-        func mismatch(_ found: Int) -> FileError {
-            FileError(name, "its header says \(header), \(count) bytes in all, but \(found) follow")
-        }
-        if let total = self.count, total != position + count { throw mismatch(total - position) }
+        try require(count, header: header)
         let bytes = try read(upTo: count)
-        guard bytes.count == count else { throw mismatch(bytes.count) }
+        guard bytes.count == count else { throw mismatch(count, header, bytes.count) }
+        try requireEnd()
+        return bytes
+    }
+
+    /// The same in parts of some bytes, for what is not kept as it lies in the file.
+    /// - Parameter part: bytes of a part, but of the last, which may have fewer.
+    func rest(
+        _ count: Int, header: String, part: Int, _ body: (UnsafeRawBufferPointer) throws(FileError) -> Void
+    ) throws(FileError) {
+        try require(count, header: header)
+        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: min(part, max(1, count)), alignment: 16)
+        defer { buffer.deallocate() }
+        var done = 0
+        while done < count {
+            let wanted = min(buffer.count, count - done)
+            let found = try read(into: UnsafeMutableRawBufferPointer(rebasing: buffer[..<wanted]))
+            guard found == wanted else { throw mismatch(count, header, done + found) }
+            try body(UnsafeRawBufferPointer(rebasing: buffer[..<wanted]))
+            done += wanted
+        }
+        try requireEnd()
+    }
+
+    /// Refuses what has not as much left as the header says, where that is known.
+    func require(_ count: Int, header: String) throws(FileError) {
+        if let total = self.count, total != position + count { throw mismatch(count, header, total - position) }
+    }
+
+    private func mismatch(_ count: Int, _ header: String, _ found: Int) -> FileError {
+        FileError(name, "its header says \(header), \(count) bytes in all, but \(found) follow")
+    }
+
+    private func requireEnd() throws(FileError) {
         guard try read(upTo: 1).isEmpty else {
             throw FileError(name, "its header promises \(position - 1) bytes, but more follow; it is damaged")
         }
-        return bytes
     }
 
     /// Passes over some bytes.

@@ -60,12 +60,19 @@ struct Checksum {
         return end..<end + 16
     }
 
-    private static func text(_ sum: UInt64) -> [UInt8] {
+    /// The sum in hexadecimal digits.
+    static func text(_ sum: UInt64) -> [UInt8] {
         let digits = Array(String(sum, radix: 16).utf8)
         return [UInt8](repeating: 48, count: 16 - digits.count) + digits
     }
 
     private static func extended(_ sum: UInt64, by bytes: ArraySlice<UInt8>) -> UInt64 {
-        bytes.withUnsafeBufferPointer { lzma_crc64($0.baseAddress, $0.count, sum) }
+        bytes.withUnsafeBytes { extended(sum, by: $0[...]) }
+    }
+
+    /// The sum of what was summed before and some bytes behind it.
+    static func extended(_ sum: UInt64, by bytes: UnsafeRawBufferPointer.SubSequence) -> UInt64 {
+        let bytes = UnsafeRawBufferPointer(rebasing: bytes)
+        return lzma_crc64(bytes.bindMemory(to: UInt8.self).baseAddress, bytes.count, sum)
     }
 }

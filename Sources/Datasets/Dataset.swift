@@ -16,6 +16,8 @@ public struct Dataset: Sendable {
     public var labels: Labels?
     /// Real numbers beside each example, `[examples, features]`, where there are such.
     public var features: [Split: HostArray]?
+    /// The weight of each example in sums over a set, with mean 1 in the training set; all are 1 if not given.
+    public var weights: [Split: [Float]]?
 
     /// int32, one for each example.
     public struct Labels: Sendable {

@@ -30,25 +30,82 @@ public enum NumPy {
     }
 
     /// The array that a `.npy` file's bytes describe.
-    static func decode(_ stream: ByteStream) throws(FileError) -> HostArray {
+    /// - Parameter isNarrow: whether float64 becomes float32 as it is read.
+    static func decode(_ stream: ByteStream, isNarrow: Bool = false) throws(FileError) -> HostArray {
         let header = try NumPyHeader(stream)
         let (shape, width) = (header.shape, header.width)
-        var body = try stream.rest(header.count * width, header: "\(shape) of \(width) bytes each")
-        if header.isFortran {
-            try Memory.require(body.count, for: stream.name)
-            body = rowMajor(body, shape, width: width)
-        }
         switch header.element {
+        case .stored(.float64) where isNarrow:
+            return HostArray(
+                type: .float32, shape: shape,
+                bytes: try elements(stream, header) { (bits: UInt64) in Float(Double(bitPattern: bits)) })
+        case .half:
+            return HostArray(
+                type: .float32, shape: shape,
+                bytes: try elements(stream, header) { (bits: UInt16) in Float(half: bits) })
+        case .integer(let isSigned):
+            return HostArray(type: .int32, shape: shape, bytes: try integers(stream, header, isSigned: isSigned))
         case .stored(let type):
+            let body =
+                switch (header.isFortran, width) {
+                case (false, _): try stream.rest(header.count * width, header: header.words)
+                case (true, 1): try elements(stream, header) { (element: UInt8) in element }
+                case (true, 4): try elements(stream, header) { (element: UInt32) in element }
+                case (true, _): try elements(stream, header) { (element: UInt64) in element }
+                }
             if type == .bool, let strange = body.first(where: { $0 > 1 }) {
                 throw FileError(stream.name, "holds a boolean of value \(strange)")
             }
             return HostArray(type: type, shape: shape, bytes: body)
-        case .half:
-            return HostArray(converted(body, stream.name) { (bits: UInt16) in Float(half: bits) }, shape: shape)
-        case .integer(let isSigned):
-            return HostArray(try int32(body, width: width, isSigned: isSigned, stream.name), shape: shape)
         }
+    }
+
+    /// Integers of another width than ours, each made an int32 as it is read.
+    private static func integers(
+        _ stream: ByteStream, _ header: NumPyHeader, isSigned: Bool
+    ) throws(FileError) -> [UInt8] {
+        func convert<T: FixedWidthInteger>(_: T.Type) throws(FileError) -> [UInt8] {
+            try elements(stream, header) { (element: T) in Int32(exactly: element) }
+        }
+        return switch (header.width, isSigned) {
+        case (1, _): try convert(Int8.self)
+        case (2, true): try convert(Int16.self)
+        case (2, false): try convert(UInt16.self)
+        case (4, _): try convert(UInt32.self)
+        case (_, true): try convert(Int64.self)
+        case (_, false): try convert(UInt64.self)
+        }
+    }
+
+    /// The elements, each made another as it is read, in the order of the last axis fastest.
+    /// - Parameter value: `nil` where an integer is too large for ours.
+    private static func elements<T: FixedWidthInteger, Element: BitwiseCopyable>(
+        _ stream: ByteStream, _ header: NumPyHeader, _ value: (T) -> Element?
+    ) throws(FileError) -> [UInt8] {
+        let (width, size, count) = (header.width, MemoryLayout<Element>.size, header.count)
+        try stream.require(count * width, header: header.words)
+        try Memory.require(count * size, for: stream.name)
+        var result = [UInt8](repeating: 0, count: count * size)
+        var places = header.isFortran ? FortranPlaces(header.shape) : nil
+        var (done, bad) = (0, -1)
+        try stream.rest(count * width, header: header.words, part: 1 << 20) { part throws(FileError) in
+            result.withUnsafeMutableBytes { result in
+                for i in 0..<part.count / width {
+                    guard let element = value(part.loadUnaligned(fromByteOffset: i * width, as: T.self)) else {
+                        bad = bad < 0 ? done + i : bad
+                        continue
+                    }
+                    let place = places?.next() ?? done + i
+                    result.storeBytes(of: element, toByteOffset: place * size, as: Element.self)
+                }
+            }
+            done += part.count / width
+        }
+        guard bad < 0 else {
+            throw FileError(
+                stream.name, "element \(bad) does not fit 32 bits; convert the array to float32 or int32")
+        }
+        return result
     }
 
     /// Integers of another width than ours.
@@ -87,26 +144,6 @@ public enum NumPy {
         body.withUnsafeBytes { bytes in
             (0..<bytes.count / 2).map { value(bytes.loadUnaligned(fromByteOffset: 2 * $0, as: UInt16.self)) }
         }
-    }
-
-    /// Elements that lie with the first axis fastest, brought into the order of the last axis fastest.
-    private static func rowMajor(_ bytes: [UInt8], _ shape: [Int], width: Int) -> [UInt8] {
-        var strides = [Int](repeating: width, count: shape.count)
-        for axis in shape.indices.dropFirst() { strides[axis] = strides[axis - 1] * shape[axis - 1] }
-        var result = [UInt8](repeating: 0, count: bytes.count)
-        var index = [Int](repeating: 0, count: shape.count)
-        var source = 0
-        for target in stride(from: 0, to: bytes.count, by: width) {
-            for b in 0..<width { result[target + b] = bytes[source + b] }
-            for axis in shape.indices.reversed() {
-                index[axis] += 1
-                source += strides[axis]
-                if index[axis] < shape[axis] { break }
-                source -= strides[axis] * shape[axis]
-                index[axis] = 0
-            }
-        }
-        return result
     }
 
     /// Writes a `.npy` file of format version 1.
@@ -162,7 +199,9 @@ final class NumPyArchive {
     deinit { zip_discard(archive) }
 
     /// An array that is there.
-    func read(_ name: String) throws(FileError) -> HostArray { try NumPy.decode(open(name)) }
+    func read(_ name: String, isNarrow: Bool = false) throws(FileError) -> HostArray {
+        try NumPy.decode(open(name), isNarrow: isNarrow)
+    }
 
     /// The names of the arrays that hold numbers: text and objects often lie beside them.
     func numeric() throws(FileError) -> [String] {
@@ -200,6 +239,34 @@ final class NumPyArchive {
             // The archive is there until then.
             withExtendedLifetime(self) { _ = zip_fclose(file) }
         }
+    }
+}
+
+/// Where each element stands in the order of the last axis fastest, of elements that lie with the first axis fastest.
+private struct FortranPlaces {
+    private let shape: [Int]
+    private var strides: [Int]
+    private var index: [Int]
+    private var place = 0
+
+    init(_ shape: [Int]) {
+        self.shape = shape
+        strides = [Int](repeating: 1, count: shape.count)
+        for axis in shape.indices.dropLast().reversed() { strides[axis] = strides[axis + 1] * shape[axis + 1] }
+        index = [Int](repeating: 0, count: shape.count)
+    }
+
+    mutating func next() -> Int {
+        defer {
+            for axis in shape.indices {
+                index[axis] += 1
+                place += strides[axis]
+                if index[axis] < shape[axis] { break }
+                place -= strides[axis] * shape[axis]
+                index[axis] = 0
+            }
+        }
+        return place
     }
 }
 

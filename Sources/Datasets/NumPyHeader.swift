@@ -17,6 +17,9 @@ struct NumPyHeader {
     let isFortran: Bool
     let count: Int
 
+    /// What it says of the elements.
+    var words: String { "\(shape) of \(width) bytes each" }
+
     /// Reads up to where the elements begin.
     init(_ stream: ByteStream) throws(FileError) {
         let path = stream.name

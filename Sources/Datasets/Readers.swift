@@ -2,8 +2,10 @@ import Graph
 
 /// The idx format of the MNIST files, plain or compressed with gzip: big-endian extents, unsigned bytes.
 public enum IDX {
-    public static func read(_ path: String) throws(FileError) -> HostArray {
-        let stream = try ByteStream(gzip: path)
+    public static func read(_ path: String) throws(FileError) -> HostArray { try decode(ByteStream(gzip: path)) }
+
+    static func decode(_ stream: ByteStream) throws(FileError) -> HostArray {
+        let path = stream.name
         let front = try stream.read(upTo: 4)
         guard front.count == 4, front[0] == 0, front[1] == 0, front[2] == 8, (1...4).contains(front[3]) else {
             let others: [UInt8: String] = [
@@ -50,7 +52,7 @@ public enum ArrayFile {
         }
     }
 
-    private static func member(_ archive: NumPyArchive, _ name: String?) throws(FileError) -> String {
+    static func member(_ archive: NumPyArchive, _ name: String?) throws(FileError) -> String {
         if let name, archive.names.contains(name) { return name }
         let numeric = try archive.numeric()
         if numeric.count == 1 { return numeric[0] }
@@ -60,10 +62,12 @@ public enum ArrayFile {
         )
     }
 
+    static let idxEndings = ["ubyte", ".idx", "ubyte.gz", ".idx.gz"]
+
     private static func readAlone(_ path: String) throws(FileError) -> HostArray {
         if path.hasSuffix(".npy") { return try NumPy.read(npy: path) }
         if path.hasSuffix(".csv") { return try CSV.read(path) { Notice.show(path, $0) } }
-        if ["ubyte", ".idx", "ubyte.gz", ".idx.gz"].contains(where: path.hasSuffix) { return try IDX.read(path) }
+        if idxEndings.contains(where: path.hasSuffix) { return try IDX.read(path) }
         throw FileError(path, "expected a name that ends in .npy, .npz, .csv, .idx, -ubyte, .idx.gz or -ubyte.gz")
     }
 }

@@ -1,10 +1,10 @@
 import Graph
 import Likelihood
 
-/// Sounds: 16-bit mono PCM in wav files, and their mu-law codes.
+/// Sounds of wav files, and their mu-law codes.
 public enum Sound {
-    /// Samples of a wav file of 16-bit PCM; several channels are averaged.
-    public static func read(wav bytes: [UInt8], name: String) throws(FileError) -> (samples: [Int16], rate: Int) {
+    /// Samples in [-1, 1] of a wav file of PCM of 8, 16, 24 or 32 bits or of floats; several channels are averaged.
+    public static func read(wav bytes: [UInt8], name: String) throws(FileError) -> (samples: [Float], rate: Int) {
         let file = WaveFile(bytes: bytes, name: name)
         guard bytes.count >= 12, file.tag(0) == "RIFF", file.tag(8) == "WAVE" else {
             throw FileError(name, "expected a wav file (RIFF, WAVE)")
@@ -20,7 +20,7 @@ public enum Sound {
                 format = try file.format(at: start, size: size)
             } else if chunk == "data" {
                 guard let format else { throw FileError(name, "has no format before its data") }
-                return (file.samples(at: start, count: size / format.blockAlign, format.channels), format.rate)
+                return (try file.samples(at: start, count: size / format.blockAlign, format), format.rate)
             }
             position = start + size + size % 2
         }
@@ -68,6 +68,8 @@ private struct WaveFile {
         let rate: Int
         /// Bytes of the samples of all channels at one time.
         let blockAlign: Int
+        let bits: Int
+        let isFloat: Bool
     }
 
     func number(_ offset: Int, _ length: Int) -> Int {
@@ -89,7 +91,7 @@ private struct WaveFile {
             // What the codes of a plain header are followed by, as the name of a format.
             let rest: [UInt8] = [0, 0, 0, 0, 0x10, 0, 0x80, 0, 0, 0xAA, 0, 0x38, 0x9B, 0x71]
             guard size >= 40, Array(bytes[start + 26..<start + 40]) == rest else {
-                throw FileError(name, "is extensible wav of a format without a known name; convert it to 16-bit PCM")
+                throw FileError(name, "is extensible wav of a format without a known name; convert it to PCM")
             }
             code = number(start + 24, 2)
         }
@@ -97,29 +99,51 @@ private struct WaveFile {
             number(start + 2, 2), number(start + 4, 4), number(start + 12, 2), number(start + 14, 2)
         )
         let names = [1: "PCM", 2: "ADPCM", 3: "floats", 6: "A-law", 7: "mu-law", 17: "IMA ADPCM", 85: "MP3"]
-        guard code == 1, bits == 16 else {
+        guard code == 1 && [8, 16, 24, 32].contains(bits) || code == 3 && [32, 64].contains(bits) else {
             throw FileError(
                 name,
-                "expected 16-bit PCM, found \(bits)-bit \(names[code] ?? "samples of format \(code)"); convert it first"
+                "expected PCM of 8, 16, 24 or 32 bits or floats of 32 or 64, found \(bits)-bit \(names[code] ?? "samples of format \(code)"); convert it first"
             )
         }
-        guard channels > 0, rate > 0, blockAlign == 2 * channels else {
+        guard channels > 0, rate > 0, blockAlign == bits / 8 * channels else {
             throw FileError(
                 name,
-                "its format contradicts itself: \(channels) channels of 16 bits at \(rate) Hz in blocks of \(blockAlign) bytes"
+                "its format contradicts itself: \(channels) channels of \(bits) bits at \(rate) Hz in blocks of \(blockAlign) bytes"
             )
         }
-        return Format(channels: channels, rate: rate, blockAlign: blockAlign)
+        return Format(channels: channels, rate: rate, blockAlign: blockAlign, bits: bits, isFloat: code == 3)
     }
 
-    func samples(at start: Int, count: Int, _ channels: Int) -> [Int16] {
-        bytes.withUnsafeBytes { bytes in
-            (0..<count).map { i in
-                let sum = (i * channels..<(i + 1) * channels).reduce(0) {
-                    $0 + Int(bytes.loadUnaligned(fromByteOffset: start + 2 * $1, as: Int16.self))
+    func samples(at start: Int, count: Int, _ format: Format) throws(FileError) -> [Float] {
+        try Memory.require(4 * count, for: name)
+        let width = format.bits / 8
+        var isFinite = true
+        let samples = bytes.withUnsafeBytes { bytes in
+            (0..<count).map { i -> Float in
+                var sum = 0.0
+                for channel in 0..<format.channels {
+                    sum += Self.sample(bytes, start + i * format.blockAlign + channel * width, format)
                 }
-                return Int16(sum / channels)
+                isFinite = isFinite && sum.isFinite
+                return Float(max(-1, min(1, sum / Double(format.channels))))
             }
+        }
+        guard isFinite else { throw FileError(name, "holds a sample that is not a finite number") }
+        return samples
+    }
+
+    /// One sample in [-1, 1], or beyond where it is a float.
+    private static func sample(_ bytes: UnsafeRawBufferPointer, _ at: Int, _ format: Format) -> Double {
+        switch (format.bits, format.isFloat) {
+        // Silence is 128.
+        case (8, _): return (Double(bytes[at]) - 128) / 128
+        case (16, _): return Double(bytes.loadUnaligned(fromByteOffset: at, as: Int16.self)) / 0x1p15
+        case (24, _):
+            let upper = Int32(bytes[at]) << 8 | Int32(bytes[at + 1]) << 16 | Int32(bytes[at + 2]) << 24
+            return Double(upper) / 0x1p31
+        case (32, false): return Double(bytes.loadUnaligned(fromByteOffset: at, as: Int32.self)) / 0x1p31
+        case (32, true): return Double(bytes.loadUnaligned(fromByteOffset: at, as: Float.self))
+        default: return bytes.loadUnaligned(fromByteOffset: at, as: Double.self)
         }
     }
 }

@@ -86,6 +86,46 @@ enum Container {
         return archive
     }
 
+    /// A picture whose lines are given as they lie in the file, none of them filtered.
+    static func png(
+        width: Int, height: Int, depth: UInt8, colour: UInt8, _ lines: [[UInt8]], palette: [UInt8] = [],
+        extra: [(type: String, bytes: [UInt8])] = []
+    ) -> [UInt8] {
+        let pixels: [UInt8] = lines.flatMap { [UInt8(0)] + $0 }
+        var (size, packed) = (uLongf(compressBound(UInt(pixels.count))), [UInt8]())
+        packed = [UInt8](repeating: 0, count: Int(size))
+        compress(&packed, &size, pixels, UInt(pixels.count))
+        let header: [UInt8] = big(width) + big(height) + [depth, colour, 0, 0, 0]
+        var chunks: [(type: String, bytes: [UInt8])] = [("IHDR", header)] + extra
+        if !palette.isEmpty { chunks.append(("PLTE", palette)) }
+        chunks += [("IDAT", Array(packed.prefix(Int(size)))), ("IEND", [])]
+        var file: [UInt8] = [0x89, 0x50, 0x4E, 0x47, 0x0D, 0x0A, 0x1A, 0x0A]
+        for chunk in chunks {
+            file += big(chunk.bytes.count)
+            file += Array(chunk.type.utf8) + chunk.bytes + [0, 0, 0, 0]
+        }
+        return withSums(file)
+    }
+
+    /// The checksum of every chunk of a PNG that can be found, made right.
+    @Sendable static func withSums(_ picture: [UInt8]) -> [UInt8] {
+        var picture = picture
+        var start = 8
+        while start + 12 <= picture.count {
+            let length = picture[start..<start + 4].reduce(0) { $0 << 8 | Int($1) }
+            let end = start + 8 + length
+            guard end + 4 <= picture.count else { break }
+            let sum = Array(picture[start + 4..<end]).withUnsafeBufferPointer {
+                crc32(0, $0.baseAddress, UInt32($0.count))
+            }
+            picture.replaceSubrange(end..<end + 4, with: big(Int(sum)))
+            start = end + 4
+        }
+        return picture
+    }
+
+    private static func big(_ value: Int) -> [UInt8] { little([value], 4).reversed() }
+
     private static func octal(_ value: Int, _ length: Int) -> [UInt8] {
         let digits = Array(String(value, radix: 8).utf8)
         return [UInt8](repeating: 48, count: max(0, length - digits.count)) + digits

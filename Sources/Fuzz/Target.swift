@@ -16,7 +16,9 @@ struct Target: Sendable {
     /// Reads the file; the bytes of what it held.
     let read: @Sendable (_ path: String) throws -> Int
 
-    static let all: [Target] = [npy, npz, idx, idxGzip, csv, wav, tar, tarXZ, safetensors, text, config, metrics]
+    static let all: [Target] = [
+        npy, npz, idx, idxGzip, csv, table, png, wav, tar, tarXZ, safetensors, text, config, metrics,
+    ]
 
     // MARK: arrays
 
@@ -75,13 +77,50 @@ struct Target: Sendable {
         tokens: [",", "\n", "\r", "\"", "\"\"", "e", ".", "-", "NA", "\u{2028}", "\u{B}", "\0", "inf"]
     ) { try CSV.read($0).bytes.count }
 
-    // MARK: sounds
+    /// Tables of any kind, up to the examples that are made of them.
+    static let table = Target(
+        name: "table", file: "b.csv",
+        seeds: [
+            "a;b;c\n1,5;x;0\n2,5;y;1\n3,5;x;0\n4,5;y;1\n",
+            ",v,\"n, m\"\n0,1.5,a\n1,NA,b\n2,3.5,\"a\"\n3,4.5,b\n4,7,a\n",
+            " 1.5 2 3\n 4.5  5 6\n7.25\t8 9\n1e3 2 1\n", "p,x\np,y\ne,x\ne,y\n", "0,1,2\n5,6,7\n5,1,8\n9,9,9\n",
+            "0,1,16\n16,0,0\n3,16,15\n1,2,16\n",
+        ].map { Array($0.utf8) },
+        tokens: [
+            ",", ";", "\t", " ", "\n", "\r", "\"", "\"\"", "NA", "?", "id", "1,5", "\u{FEFF}", "inf", "nan", "1e40",
+            "0", "x",
+        ]
+    ) { path in
+        var files = DataFiles()
+        (files.train, files.missing, files.split) = (path, "marginalize", "50/25/25")
+        return try files.load(seed: 1).dataset.train.byteCount
+    }
+
+    // MARK: pictures and sounds
+
+    static let png = Target(
+        name: "png", file: "a.png",
+        seeds: [
+            Container.png(width: 2, height: 2, depth: 8, colour: 0, [[1, 2], [3, 4]]),
+            Container.png(
+                width: 2, height: 2, depth: 16, colour: 4, [[1, 2, 3, 4, 5, 6, 7, 8], [1, 2, 3, 4, 5, 6, 7, 8]]),
+            Container.png(width: 2, height: 2, depth: 1, colour: 3, [[64], [128]], palette: [1, 2, 3, 4, 5, 6]),
+            Container.png(
+                width: 2, height: 2, depth: 8, colour: 6, [[1, 2, 3, 4, 5, 6, 7, 8], [1, 2, 3, 4, 5, 6, 7, 8]],
+                extra: [("gAMA", [0, 0, 0xB1, 0x8F]), ("tEXt", [65, 0, 66])]),
+        ], tokens: ["IHDR", "PLTE", "IDAT", "IEND", "tRNS", "gAMA", "iCCP"],
+        wrap: Container.withSums
+    ) { path in
+        let isGrey = try Files.read(path).dropFirst(25).first.map { $0 & 2 == 0 } ?? true
+        return try LoadedFiles.read(path, like: [isGrey ? 1 : 3, 2, 2], values: .levels(256)).byteCount
+    }
 
     private static func wave(_ format: [Int], extra: [UInt8] = [], size: Int? = nil, front: [UInt8] = []) -> [UInt8] {
         let samples: [UInt8] = [1, 0, 254, 255, 44, 1, 0, 128]
         let little = Container.little
         let chunk =
-            little([format[0], format[1]], 2) + little([8000, 16000], 4) + little([format[2], 16], 2) + extra
+            little([format[0], format[1]], 2) + little([8000, 16000], 4)
+            + little([format[2], format.count > 3 ? format[3] : 16], 2) + extra
         return Array("RIFF".utf8) + little([size ?? 36 + samples.count], 4) + Array("WAVEfmt ".utf8)
             + little([chunk.count], 4) + chunk + front + Array("data".utf8) + little([size ?? samples.count], 4)
             + samples
@@ -90,7 +129,9 @@ struct Target: Sendable {
     static let wav = Target(
         name: "wav", file: "a.wav",
         seeds: [
-            wave([1, 1, 2]), wave([1, 2, 4]),
+            wave([1, 1, 2]), wave([1, 2, 4]), wave([1, 1, 1, 8]), wave([1, 1, 3, 24]), wave([1, 1, 4, 32]),
+            wave([3, 1, 4, 32]),
+            wave([3, 1, 8, 64]),
             wave([1, 1, 2], size: 0xFFFF_FFFF, front: Array("LIST".utf8) + [2, 0, 0, 0, 65, 65]),
             wave([1, 1, 2], size: 0),
             wave(

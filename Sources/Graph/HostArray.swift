@@ -1,17 +1,29 @@
-/// A dense, contiguous, row-major array in host memory: what goes into a program and what comes out of it.
-public struct HostArray: Sendable, Hashable {
+/// A dense, contiguous, row-major array in host memory: what goes into a program and what comes out of it. Neighbouring rows of an
+/// array share its memory.
+public struct HostArray: Sendable {
     public let type: ElementType
-    public let shape: [Int]
-    /// `shape.product * type.byteCount` bytes in the machine's byte order.
-    public private(set) var bytes: [UInt8]
+    public private(set) var shape: [Int]
+    private var storage: [UInt8]
+    /// Where the array begins in its storage.
+    private var start = 0
 
     public var count: Int { shape.reduce(1, *) }
 
+    public private(set) var byteCount: Int
+
+    /// `byteCount` bytes in the machine's byte order; a copy where the array is a part of another.
+    public var bytes: [UInt8] { isWhole ? storage : [UInt8](storage[start..<start + byteCount]) }
+
+    private var isWhole: Bool { start == 0 && storage.count == byteCount }
+
     public init(type: ElementType, shape: [Int], bytes: [UInt8]) {
         trap(unless: bytes.count == shape.reduce(1, *) * type.byteCount, "an array's bytes must fill its shape")
-        self.type = type
-        self.shape = shape
-        self.bytes = bytes
+        self.init(type, shape, storage: bytes, start: 0)
+    }
+
+    private init(_ type: ElementType, _ shape: [Int], storage: [UInt8], start: Int) {
+        (self.type, self.shape, self.storage, self.start) = (type, shape, storage, start)
+        byteCount = shape.reduce(1, *) * type.byteCount
     }
 
     /// Zeros.
@@ -91,11 +103,12 @@ public struct HostArray: Sendable, Hashable {
     }
 
     public func withUnsafeBytes<R>(_ body: (UnsafeRawBufferPointer) throws -> R) rethrows -> R {
-        try bytes.withUnsafeBytes(body)
+        try storage.withUnsafeBytes { try body(UnsafeRawBufferPointer(rebasing: $0[start..<start + byteCount])) }
     }
 
     public mutating func withUnsafeMutableBytes<R>(_ body: (UnsafeMutableRawBufferPointer) throws -> R) rethrows -> R {
-        try bytes.withUnsafeMutableBytes(body)
+        if !isWhole { (storage, start) = (bytes, 0) }
+        return try storage.withUnsafeMutableBytes(body)
     }
 
     /// The elements converted to `Float`.
@@ -116,7 +129,7 @@ public struct HostArray: Sendable, Hashable {
         case .float32: load(Float.self).map { Double($0) }
         case .float64: load(Double.self)
         case .int32: load(Int32.self).map { Double($0) }
-        case .uint8, .bool: bytes.map { Double($0) }
+        case .uint8, .bool: withUnsafeBytes { $0.map { Double($0) } }
         }
     }
 
@@ -125,31 +138,107 @@ public struct HostArray: Sendable, Hashable {
 
     public var values: Values { Values(shape: shape, elements: doubles) }
 
-    public func reshaped(_ shape: [Int]) -> HostArray { HostArray(type: type, shape: shape, bytes: bytes) }
+    /// The same elements under another shape of as many.
+    public func reshaped(_ shape: [Int]) -> HostArray {
+        trap(unless: shape.reduce(1, *) == count, "a shape \(shape) cannot hold the \(count) elements of \(self.shape)")
+        return HostArray(type, shape, storage: storage, start: start)
+    }
+
+    private var rowBytes: Int { shape.dropFirst().reduce(1, *) * type.byteCount }
 
     /// Rows `range` along the first axis.
     public func rows(_ range: Range<Int>) -> HostArray {
-        let row = shape.dropFirst().reduce(1, *) * type.byteCount
+        trap(
+            unless: range.lowerBound >= 0 && range.upperBound <= shape[0],
+            "rows \(range) were asked of an array of \(shape[0])")
         return HostArray(
-            type: type, shape: [range.count] + shape.dropFirst(),
-            bytes: [UInt8](bytes[range.lowerBound * row..<range.upperBound * row]))
+            type, [range.count] + shape.dropFirst(), storage: storage, start: start + range.lowerBound * rowBytes)
     }
 
     /// Some rows, in the given order.
     public func rows(_ chosen: [Int]) -> HostArray {
-        let row = shape.dropFirst().reduce(1, *) * type.byteCount
+        let row = rowBytes
         var gathered: [UInt8] = []
         gathered.reserveCapacity(chosen.count * row)
-        for index in chosen { gathered += bytes[index * row..<(index + 1) * row] }
+        for index in chosen {
+            let begin = start + index * row
+            gathered += storage[begin..<begin + row]
+        }
         return HostArray(type: type, shape: [chosen.count] + shape.dropFirst(), bytes: gathered)
     }
 
     private func load<T>(_: T.Type) -> [T] {
-        bytes.withUnsafeBytes { source in
+        withUnsafeBytes { source in
             [T](unsafeUninitializedCapacity: count) { target, filled in
                 UnsafeMutableRawBufferPointer(target).copyMemory(from: source)
                 filled = count
             }
         }
+    }
+}
+
+extension HostArray: Hashable {
+    public static func == (a: HostArray, b: HostArray) -> Bool {
+        guard a.type == b.type, a.shape == b.shape else { return false }
+        if a.isWhole, b.isWhole { return a.storage == b.storage }
+        return a.withUnsafeBytes { a in b.withUnsafeBytes { b in a.elementsEqual(b) } }
+    }
+
+    public func hash(into hasher: inout Hasher) {
+        hasher.combine(type)
+        hasher.combine(shape)
+        withUnsafeBytes { hasher.combine(bytes: $0) }
+    }
+}
+
+// MARK: changes that take no second array's memory
+
+extension HostArray {
+    /// Brings the rows into another order: row i becomes what was row `order[i]`.
+    /// - Parameter order: every row once.
+    public mutating func permuteRows(_ order: [Int]) {
+        trap(unless: order.count == shape[0], "an order of \(order.count) rows was given for \(shape[0])")
+        let row = rowBytes
+        guard row > 0 else { return }
+        withUnsafeMutableBytes { bytes in
+            var isDone = [Bool](repeating: false, count: order.count)
+            let base = bytes.baseAddress!
+            let saved = UnsafeMutableRawPointer.allocate(byteCount: row, alignment: 8)
+            defer { saved.deallocate() }
+            for first in order.indices where !isDone[first] {
+                // Along a cycle every row takes the place of the one before, and the first that of the last.
+                saved.copyMemory(from: base + first * row, byteCount: row)
+                var place = first
+                while true {
+                    isDone[place] = true
+                    let source = order[place]
+                    if source == first { break }
+                    (base + place * row).copyMemory(from: base + source * row, byteCount: row)
+                    place = source
+                }
+                (base + place * row).copyMemory(from: saved, byteCount: row)
+            }
+        }
+    }
+
+    /// Leaves out the columns of a matrix that are not named.
+    /// - Parameter columns: ascending.
+    public mutating func keepColumns(_ columns: [Int]) {
+        trap(unless: shape.count == 2, "columns are those of a matrix; the shape is \(shape)")
+        let (size, width, rows) = (type.byteCount, shape[1], shape[0])
+        withUnsafeMutableBytes { bytes in
+            guard let base = bytes.baseAddress else { return }
+            var target = base
+            for row in 0..<rows {
+                for column in columns {
+                    // Never before what is still to be read.
+                    target.copyMemory(from: base + (row * width + column) * size, byteCount: size)
+                    target += size
+                }
+            }
+        }
+        shape[1] = columns.count
+        byteCount = rows * columns.count * size
+        storage.removeLast(storage.count - byteCount)
     }
 }

@@ -18,7 +18,7 @@ import Testing
         }
     }
 
-    private func sound(_ name: String) throws -> (samples: [Int16], rate: Int) {
+    private func sound(_ name: String) throws -> (samples: [Float], rate: Int) {
         try Sound.read(wav: Files.read("\(folder)/\(name)"), name: name)
     }
 
@@ -26,7 +26,7 @@ import Testing
     @Test func soundsWhoseSizeWasNeverWritten() throws {
         let (piped, unpatched) = try (sound("pipe.wav"), sound("unpatched.wav"))
         #expect(piped.samples.count == 2000 && piped.rate == 8000)
-        #expect(Array(piped.samples.prefix(4)) == [0, 499, 998, 1494])
+        #expect(piped.samples.prefix(4).map { $0 * 32768 } == [0, 499, 998, 1494])
         #expect(unpatched.samples == piped.samples)
         // Nor may a size that was written go beyond the end.
         var short = try Files.read("\(folder)/unpatched.wav")
@@ -50,7 +50,7 @@ import Testing
         // The case of floats, made one of PCM.
         var bytes = try Files.read("\(folder)/extfloat.wav")
         bytes[44] = 1
-        #expect(try Sound.read(wav: bytes, name: "a").samples == [1, -2, 300, -32768])
+        #expect(try Sound.read(wav: bytes, name: "a").samples.map { $0 * 32768 } == [1, -2, 300, -32768])
         bytes[50] = 1
         #expect(throws: FileError.self) { try Sound.read(wav: bytes, name: "a") }
     }

@@ -1,0 +1,147 @@
+import Distributions
+import Graph
+import Likelihood
+
+extension Loader {
+    /// Sounds and texts, cut into windows.
+    mutating func loadSequences() throws -> LoadedFiles {
+        guard wanted != .images, wanted != .videos else {
+            throw FileError(paths[0], "holds \(contents[0].words); this family takes \(wanted!)")
+        }
+        guard files.labels.isEmpty, files.context.isEmpty else {
+            throw UsageError("labels, context: \(contents[0].words) is cut into windows, beside which nothing is known")
+        }
+        if case .sounds = contents[0] { return try loadSounds() }
+        return try loadTexts()
+    }
+
+    private mutating func loadSounds() throws -> LoadedFiles {
+        var rate = 0
+        var lists: [[NamedBytes]] = []
+        for i in contents.indices {
+            guard case .sounds(let sounds) = contents[i] else { continue }
+            contents[i] = .taken
+            if i == 0 { rate = sounds.rate }
+            guard sounds.rate == rate else {
+                throw FileError(
+                    paths[i], "is at \(sounds.rate) Hz, but \(paths[0]) is at \(rate); bring all to one rate")
+            }
+            lists.append(sounds.files)
+        }
+        let steps = files.window == 0 ? 4000 : files.window
+        let stream = try stream(&lists, "recordings", "samples")
+        say("sounds at \(rate) Hz, as mu-law codes of 256 levels")
+        return try finish(
+            try windows(stream, steps, "samples"), ExampleShape([steps], presentation: .sound(rate: rate)),
+            .levels(256), nil, Beside())
+    }
+
+    private mutating func loadTexts() throws -> LoadedFiles {
+        var lists: [[NamedBytes]] = []
+        for i in contents.indices {
+            guard case .texts(let texts) = contents[i] else { continue }
+            contents[i] = .taken
+            lists.append(texts)
+        }
+        // What was split by us is one text; what came in files of its own may be of another kind than the training text.
+        let known = Alphabet(of: lists[0].map(\.bytes))
+        for i in lists.indices.dropFirst() {
+            for (name, bytes) in lists[i] { try known.requireSymbols(bytes, name) }
+        }
+        guard known.count > 1 else { throw FileError(paths[0], "holds one character alone; there is nothing to learn") }
+        let steps = files.window == 0 ? 500 : files.window
+        var stream = try stream(&lists, "texts", "bytes")
+        known.encodeInPlace(&stream.bytes)
+        say("text of \(known.count) symbols\(paths.count == 1 ? ", those of the whole text" : "")")
+        return try finish(
+            try windows(stream, steps, "bytes"), ExampleShape([steps], presentation: .text(known)),
+            .levels(known.count), nil, Beside())
+    }
+
+    /// Bytes of all files, those that train, validate and test one behind the other.
+    private struct Stream {
+        var bytes: [UInt8]
+        let counts: [Int]
+    }
+
+    /// Makes one stream of three lists of files, of one whose files are split at random, or of one file that is split in the order of
+    /// its time.
+    private mutating func stream(_ lists: inout [[NamedBytes]], _ what: String, _ unit: String) throws -> Stream {
+        let percentages = try Partition.percentages(files.split)
+        if lists.count == 1, lists[0].count == 1 {
+            let bytes = lists[0][0].bytes
+            lists = []
+            let sizes = Partition.sizes(bytes.count, percentages)
+            guard sizes[0] > 0 else { throw FileError(paths[0], "holds \(bytes.count) \(unit), too few to split") }
+            say(
+                "\(bytes.count) \(unit) are split in their order: \(sizes.map { "\($0)" }.joined(separator: ", ")) train, validate and test"
+            )
+            return Stream(bytes: bytes, counts: sizes)
+        }
+        if lists.count == 1 {
+            let list = lists[0]
+            let partition = try Partition(list.count, percentages, seed: seed, of: paths[0], what)
+            let sizes = Dataset.Split.allCases.map { "\(partition.rows[$0]!.count)" }
+            say(
+                "\(list.count) \(what) are split by seed \(seed): \(sizes.joined(separator: ", ")) train, validate and test"
+            )
+            lists = Dataset.Split.allCases.map { split in partition.rows[split]!.map { list[$0] } }
+        }
+        let counts = lists.map { $0.reduce(0) { $0 + $1.bytes.count } }
+        let count = counts.reduce(0, +)
+        try Memory.require(count, for: paths[0])
+        var all: [UInt8] = []
+        all.reserveCapacity(count)
+        for file in lists.joined() { all += file.bytes }
+        lists = []
+        return Stream(bytes: all, counts: counts)
+    }
+
+    private mutating func windows(_ stream: Stream, _ steps: Int, _ unit: String) throws -> [HostArray] {
+        let counts = stream.counts.map { $0 / steps }
+        for (i, split) in Dataset.Split.allCases.enumerated() where counts[i] == 0 {
+            throw FileError(
+                paths.count == 1 ? paths[0] : paths[i],
+                "leaves \(stream.counts[i]) \(unit) to \(split), less than one window of \(steps); choose a smaller window, or give more"
+            )
+        }
+        let rest = zip(stream.counts, counts).reduce(0) { $0 + $1.0 - $1.1 * steps }
+        say(
+            "windows of \(steps) \(unit): \(counts.map { "\($0)" }.joined(separator: ", ")) to train, validate and test\(rest > 0 ? "; \(rest) \(unit) at the ends are left out" : "")"
+        )
+        let all = HostArray(type: .uint8, shape: [stream.bytes.count], bytes: stream.bytes)
+        var start = 0
+        return zip(stream.counts, counts).map { size, count in
+            defer { start += size }
+            return all.rows(start..<start + count * steps).reshaped([count, steps])
+        }
+    }
+}
+
+extension Alphabet {
+    /// The bytes that occur in some texts.
+    init(of texts: [[UInt8]]) {
+        var occurs = [Bool](repeating: false, count: 256)
+        for text in texts { for byte in text { occurs[Int(byte)] = true } }
+        self.init(bytes: (0..<256).filter { occurs[$0] }.map { UInt8($0) })
+    }
+
+    /// Refuses a text with a byte that the alphabet lacks.
+    func requireSymbols(_ text: [UInt8], _ name: String) throws(FileError) {
+        let known = Set(bytes)
+        let isKnown = (0..<256).map { known.contains(UInt8($0)) }
+        guard let place = text.firstIndex(where: { !isKnown[Int($0)] }) else { return }
+        let line = 1 + text[..<place].count { $0 == UInt8(ascii: "\n") }
+        let byte = text[place]
+        let shown = (32..<127).contains(byte) ? "“\(Character(Unicode.Scalar(byte)))”" : "\(byte)"
+        throw FileError(
+            name, "line \(line), byte \(place) of the text is \(shown), which does not occur in the training text")
+    }
+
+    /// Symbols in the place of bytes that all occur.
+    func encodeInPlace(_ text: inout [UInt8]) {
+        var symbols = [UInt8](repeating: 0, count: 256)
+        for (i, byte) in bytes.enumerated() { symbols[Int(byte)] = UInt8(i) }
+        for i in text.indices { text[i] = symbols[Int(text[i])] }
+    }
+}
