@@ -49,3 +49,18 @@ public struct LoadedFiles: Sendable {
         public let checksum: String
     }
 }
+
+extension ExampleShape {
+    /// The shape of rows of real numbers `[rows, variables]` that a model is to standardise by their means and deviations: its figures are
+    /// then densities in the units of the rows.
+    public init(standardizing rows: HostArray) {
+        let floats = HostArray(rows.floats, shape: rows.shape)
+        let moments = ColumnMoments(floats)
+        self.init(
+            [rows.shape.dropFirst().reduce(1, *)],
+            columns: (0..<moments.count).map {
+                let (mean, deviation) = moments.scaling($0)
+                return Column("", .real(mean: mean, deviation: deviation))
+            })
+    }
+}

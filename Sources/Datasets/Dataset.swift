@@ -31,6 +31,12 @@ public struct Dataset: Sendable {
         }
     }
 
+    /// The CRC-64 of the test examples as they lie in memory, in hexadecimal digits: which data a figure is of.
+    public var testChecksum: String {
+        let sum = test.withUnsafeBytes { Checksum.extended(0, by: $0[...]) }
+        return String(decoding: Checksum.text(sum), as: UTF8.self)
+    }
+
     /// The examples of a split with what is known beside each.
     public subscript(split: Split) -> Examples {
         let labels = labels.map { labels in
@@ -40,7 +46,7 @@ public struct Dataset: Sendable {
             case .test: labels.test
             }
         }
-        return Examples(examples(split), labels: labels, features: features?[split])
+        return Examples(examples(split), labels: labels, features: features?[split], weights: weights?[split])
     }
 
     /// - Throws: `FileError` unless the three are `[examples, variables]` of equal width.

@@ -21,6 +21,8 @@ public struct Experiment: Sendable {
     public let paper: String
     /// The paper's figure on the test set, in nats; lower is better.
     public let paperNats: Double?
+    /// `Dataset.testChecksum` of the test set that the paper's figure is for; beside other data it is not printed.
+    public let paperTestSet: String?
     public let configuration: RunConfiguration
     /// Whether this is a family on anybody's files, whose settings follow from the data.
     public let isFamily: Bool
@@ -30,10 +32,11 @@ public struct Experiment: Sendable {
     ///   - configuration: the model's settings and those of training.
     ///   - load: the data, read from a folder of data sets, or drawn.
     public init(
-        name: String, summary: String, paper: String = "", paperNats: Double? = nil, configuration: RunConfiguration,
+        name: String, summary: String, paper: String = "", paperNats: Double? = nil, paperTestSet: String? = nil,
+        configuration: RunConfiguration,
         load: @escaping @Sendable (RunConfiguration, _ dataFolder: String) throws -> ExperimentData
     ) {
-        self.init(name, summary, paper, paperNats, configuration, isFamily: false, load)
+        self.init(name, summary, paper, paperNats, paperTestSet, configuration, isFamily: false, load)
     }
 
     /// A family of models on files that the command line names with `--train`.
@@ -46,21 +49,24 @@ public struct Experiment: Sendable {
         configuration: RunConfiguration,
         baselines: @escaping @Sendable (LoadedFiles, any Device) throws -> [Baseline] = { _, _ in [] }
     ) {
-        self.init(name, summary, paper, nil, configuration, isFamily: true) { configuration, _ in
-            let files = try configuration.files.load(as: kind, seed: configuration.seed) { errorLine("note: \($0)") }
+        self.init(name, summary, paper, nil, nil, configuration, isFamily: true) { configuration, _ in
+            // Said once the run begins, so that a refusal is one line.
+            var notices: [String] = []
+            let files = try configuration.files.load(as: kind, seed: configuration.seed) { notices.append($0) }
             var data = ExperimentData(files: files)
+            data.notices = notices
             data.baselines = { try baselines(files, $0) }
             return data
         }
     }
 
     private init(
-        _ name: String, _ summary: String, _ paper: String, _ paperNats: Double?, _ configuration: RunConfiguration,
-        isFamily: Bool,
+        _ name: String, _ summary: String, _ paper: String, _ paperNats: Double?, _ paperTestSet: String?,
+        _ configuration: RunConfiguration, isFamily: Bool,
         _ load: @escaping @Sendable (RunConfiguration, _ dataFolder: String) throws -> ExperimentData
     ) {
         (self.name, self.summary, self.paper, self.paperNats) = (name, summary, paper, paperNats)
-        (self.isFamily, self.load) = (isFamily, load)
+        (self.paperTestSet, self.isFamily, self.load) = (paperTestSet, isFamily, load)
         var named = configuration
         named.experiment = name
         self.configuration = named
@@ -97,6 +103,8 @@ public struct ExperimentData: Sendable {
     public var baselines: (@Sendable (any Device) throws -> [Baseline])?
     /// What a person's own files hold, where the examples are of such.
     let files: LoadedFiles?
+    /// What was found out about them, a line each.
+    var notices: [String] = []
 
     public init(_ dataset: Dataset) {
         self.dataset = dataset
@@ -134,8 +142,10 @@ public struct ExperimentData: Sendable {
 
 extension RunConfiguration {
     /// The settings that follow from a person's data.
-    mutating func adapt(to data: ExperimentData) throws {
-        guard let files = data.files else { return }
+    /// - Returns: those that changed, in words.
+    mutating func adapt(to data: ExperimentData) throws -> String? {
+        guard let files = data.files else { return nil }
+        let before = try fields()
         let summary = DataSummary(
             data.examples, files.values, count: files.dataset.train.shape[0],
             hasGaps: self.files.missing == "marginalize")
@@ -143,5 +153,8 @@ extension RunConfiguration {
         // As many steps for few examples as for many, within reason.
         let steps = (summary.count + training.batch - 1) / training.batch
         training.epochs = max(training.epochs, min(30 * training.epochs, 4000 / steps))
+        let changed = try fields().filter { before[$0.key]?.description != $0.value.description }
+        let words = changed.map { "\($0.key)=\($0.value)" }.sorted().joined(separator: " ")
+        return words.isEmpty ? nil : "set by the data: \(words)"
     }
 }

@@ -88,8 +88,9 @@ struct RunCommand: ParsableCommand {
     private func train(_ experiment: Experiment, _ settings: RunConfiguration, suffix: String) throws -> TestResult? {
         let data = try experiment.data(settings, dataFolder: data.folder)
         var settings = settings
+        var notices = data.notices
         if experiment.isFamily {
-            try settings.adapt(to: data)
+            if let line = try settings.adapt(to: data) { notices.append(line) }
             try override(&settings)
         }
         try settings.validate(data.examples)
@@ -122,6 +123,7 @@ struct RunCommand: ParsableCommand {
         // Until the last picture is written.
         defer { withExtendedLifetime(lock) {} }
         trainer.keep(in: folder, lock: lock)
+        for notice in notices { errorLine("note: \(notice)") }
         if !json {
             printLine(
                 "\(experiment.name) on \(device.summary): \(run.model.parameterCount) parameters, \(bytes(trainer.plannedBytes)) planned on the device, folder \(folder.path)"

@@ -35,6 +35,7 @@ struct TestResult: Encodable {
         let device: String
         /// Examples that train, validate and test.
         let examples: [String: Int]
+        let testChecksum: String
         /// A person's own files, and how they were split.
         let data: [LoadedFiles.Source]?
         let split: String?
@@ -117,13 +118,16 @@ func finish(
     try trainer.useBest()
     let figures = try run.evaluations(data.dataset[.test])
     let exact = run.model.metric.isLogLikelihood ? data.optimum?(data.dataset.test) : nil
+    let origin = makeOrigin(run, trainer, data)
+    let isPapers = experiment.paperTestSet.map { $0 == origin.testChecksum } ?? true
     let result = TestResult(
         folder: folder.path, experiment: experiment.name, metric: run.model.metric,
         test: Estimate(figures, weights: data.dataset[.test].weights),
-        valid: trainer.bestValidation, paperNats: experiment.paperNats, variables: data.dataset.variableCount,
+        valid: trainer.bestValidation, paperNats: isPapers ? experiment.paperNats : nil,
+        variables: data.dataset.variableCount,
         optimum: exact.map { Estimate($0.map { -$0 }) },
         difference: exact.map { Estimate(zip(figures, $0).map { $0 + $1 }) }, seconds: seconds,
-        baselines: try data.baselines?(run.device) ?? [], origin: origin(run, trainer, data))
+        baselines: try data.baselines?(run.device) ?? [], origin: origin)
     try folder.write(result, to: folder.result)
     let pictures = try drawPictures(run, folder)
     if isJSON {
@@ -136,11 +140,12 @@ func finish(
     return result
 }
 
-private func origin(_ run: Run, _ trainer: Trainer, _ data: ExperimentData) -> TestResult.Origin {
+private func makeOrigin(_ run: Run, _ trainer: Trainer, _ data: ExperimentData) -> TestResult.Origin {
     let counts = Dataset.Split.allCases.map { ($0.rawValue, data.dataset.examples($0).shape[0]) }
     return TestResult.Origin(
         version: martletVersion, seed: run.settings.seed, device: run.device.summary,
-        examples: Dictionary(uniqueKeysWithValues: counts), data: data.files?.sources,
+        examples: Dictionary(uniqueKeysWithValues: counts), testChecksum: data.dataset.testChecksum,
+        data: data.files?.sources,
         split: data.files?.rows == nil ? nil : data.files.map { _ in "by the seed, rows in split.json" },
         epochs: trainer.epochsDone, bestEpoch: trainer.bestEpoch)
 }
@@ -217,8 +222,10 @@ private func printReport(
     isResumed: Bool
 ) {
     let (test, metric) = (result.test, result.metric)
+    // Columns of different units have no bits in common.
     let perVariable =
-        metric.isLogLikelihood ? ", \(Output.perVariable(nats: test.mean, run.examples, digits: 4))" : ""
+        metric.isLogLikelihood && run.examples.columns == nil
+        ? ", \(Output.perVariable(nats: test.mean, run.examples, digits: 4))" : ""
     printLine(
         "test \(fixed(test.mean, 3)) \(metric.unit) ± \(fixed(test.standardError, 3))\(perVariable), \(test.count) examples, trained in \(fixed(result.seconds, 1)) s\(isResumed ? " after it was resumed" : "")"
     )
@@ -241,8 +248,12 @@ private func printReport(
     for baseline in result.baselines {
         printLine("\(baseline.name) on the same examples: \(fixed(baseline.nats, 3)) nats")
     }
-    if let paper = experiment.paperNats {
+    if let paper = result.paperNats {
         printLine("the paper's figure: \(fixed(paper, 2)) nats (\(experiment.paper))")
+    } else if experiment.paperNats != nil {
+        printLine(
+            "the paper's figure is for other test examples than these (checksum \(result.origin.testChecksum)), and not shown"
+        )
     }
     if let pictures { printLine("pictures and samples: \(pictures)") }
 }

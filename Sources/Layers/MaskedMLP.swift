@@ -109,6 +109,8 @@ public struct MaskedMLP: Module {
     public let activation: Activation
     /// Features of each example that the network reads beside x.
     public let featureCount: Int
+    /// Of the units of each hidden layer.
+    public let dropout: [Dropout]
     private let degrees: NetworkDegrees
     /// Where the network was written, for messages about its layers.
     private let place: (file: StaticString, line: UInt)
@@ -117,16 +119,18 @@ public struct MaskedMLP: Module {
     ///   - degrees: of x's elements, the hidden units and the outputs; if constant, dead weights are exactly zero.
     ///   - features: numbers that each example is conditioned on; every unit may read them. Of constant degrees only.
     ///   - startsAtIdentity: whether the last layer starts at zero.
+    ///   - dropout: the share of hidden units that a training step leaves out.
     public init(
         _ degrees: NetworkDegrees, features: Int = 0, activation: Activation = .relu,
-        hasDirectConnections: Bool = false,
-        startsAtIdentity: Bool = false, file: StaticString = #fileID, line: UInt = #line
+        hasDirectConnections: Bool = false, startsAtIdentity: Bool = false, dropout: Double = 0,
+        file: StaticString = #fileID, line: UInt = #line
     ) {
         place = (file, line)
         self.activation = activation
         featureCount = features
         self.degrees = degrees.readingFeatures(features)
         let (sides, widths) = (self.degrees.layers, self.degrees.widths)
+        self.dropout = (0..<max(0, sides.count - 1)).map { Dropout(dropout, stream: 300 + $0) }
         layers = sides.indices.map {
             MaskedDense(
                 widths[$0], widths[$0 + 1], mask: Self.constantMask(sides[$0]),
@@ -195,7 +199,7 @@ public struct MaskedMLP: Module {
         var h = input
         for (index, (layer, degrees)) in zip(layers, degrees.layers).enumerated() {
             h = layer(h, degrees, file: place.file, line: place.line)
-            if index < layers.count - 1 { h = activation(h) }
+            if index < layers.count - 1 { h = dropout[index](activation(h), context) }
         }
         guard let direct, let between = degrees.direct else { return h }
         return h + direct(input, between, file: place.file, line: place.line)

@@ -26,12 +26,13 @@ public struct MADE: AutoregressiveModel, ConfiguredModel {
     ///   - conditional: for each variable; one of your own, or what `Settings.conditional` names.
     ///   - conditions: what every unit reads beside x; of a single mask only.
     ///   - masks: if it has a single mask, that is part of the model and dead weights are exactly zero; else masks are fed.
+    ///   - dropout: the share of hidden units that a training step leaves out.
     ///   - cycle: how many masks training cycles through; `nil` takes a new one at every step.
     ///   - ensemble: the masks whose mixture is evaluated and sampled.
     public init(
         _ examples: ExampleShape, conditional: any Conditional = BernoulliConditional(), masks: MaskSampler,
         conditions: Conditions = Conditions(), activation: Activation = .relu, hasDirectConnections: Bool = false,
-        cycle: Int? = 1, ensemble: [Int] = [0]
+        dropout: Double = 0, cycle: Int? = 1, ensemble: [Int] = [0]
     ) {
         trap(
             unless: conditions.vectorCount == 0 || masks.isSingle,
@@ -139,6 +140,8 @@ extension MADE {
         public var ensemble = 0
         /// Connections from inputs to outputs.
         public var direct = false
+        /// The share of hidden units that a training step leaves out.
+        public var dropout = 0.0
         /// A network for every order and any gaps, which reads what is known and which it is (`OrderlessNADE`), in place of masks.
         public var orderless = false
 
@@ -167,6 +170,7 @@ extension MADE {
             try require(
                 !orderless || masks == "1" && !direct && !orderAgnostic,
                 "orderless: such a network has no masks; leave masks, direct and orderAgnostic as they are")
+            try requireDropout(dropout)
             _ = try makeConditional(conditional, examples, leastScale: leastScale)
             _ = try requireChoice(activation, "activation") as Activation
             _ = try makeOrdering(variables: examples.count)
@@ -216,7 +220,8 @@ extension MADE {
                 isOrderAgnostic: settings.orderAgnostic, drawsDegrees: settings.masks != "1", seed: seed),
             conditions: Conditions(of: examples),
             activation: try requireChoice(settings.activation, "activation"),
-            hasDirectConnections: settings.direct, cycle: Int(settings.masks), ensemble: settings.ensembleMasks)
+            hasDirectConnections: settings.direct, dropout: settings.dropout, cycle: Int(settings.masks),
+            ensemble: settings.ensembleMasks)
     }
 }
 

@@ -15,6 +15,8 @@ import Likelihood
 public struct OrderlessNADE: AutoregressiveModel {
     public let layers: [ConvolutionLayer]
     public let activation: Activation
+    /// Of the units of each hidden layer.
+    public let dropout: [Dropout]
     public let conditional: any Conditional
     public let order: Order
     public let examples: ExampleShape
@@ -26,8 +28,9 @@ public struct OrderlessNADE: AutoregressiveModel {
 
     public init(
         _ examples: ExampleShape, conditional: any Conditional, order: Order, hidden: [Int],
-        conditions: Conditions = Conditions(), activation: Activation = .relu
+        conditions: Conditions = Conditions(), activation: Activation = .relu, dropout: Double = 0
     ) {
+        self.dropout = hidden.indices.map { Dropout(dropout, stream: 300 + $0) }
         (self.examples, self.conditional, self.order) = (examples, conditional, order)
         (self.conditions, self.activation) = (conditions, activation)
         let variables = examples.count
@@ -45,7 +48,7 @@ public struct OrderlessNADE: AutoregressiveModel {
             examples, conditional: try makeConditional(settings.conditional, examples, leastScale: settings.leastScale),
             order: MaskSampler(variables: examples.count, hidden: [], ordering: ordering).order(0),
             hidden: settings.hidden, conditions: Conditions(of: examples),
-            activation: try requireChoice(settings.activation, "activation"))
+            activation: try requireChoice(settings.activation, "activation"), dropout: settings.dropout)
     }
 
     /// Parameters `[batch, parameterCount, variables, rows]` of all variables, given what each row of a table knows.
@@ -59,7 +62,7 @@ public struct OrderlessNADE: AutoregressiveModel {
         for (index, layer) in layers.enumerated() {
             h = layer(h)
             if index == 0, let given { h = given(h, context) }
-            if index < layers.count - 1 { h = activation(h) }
+            if index < layers.count - 1 { h = dropout[index](activation(h), context) }
         }
         return h.reshaped([batch, Extent(conditional.parameterCount), variables, rows])
     }

@@ -84,6 +84,7 @@ extension MADE.Settings {
                 "Masks in the ensemble that is evaluated and sampled, of a finite list at most all; 0 takes all of a list of up to 1024, or 8 fresh ones",
                 "0 to 65536"),
             "direct": SettingMeaning("Connections from inputs to outputs", "true, false"),
+            "dropout": SettingMeaning("The share of hidden units that a training step leaves out", "0 to below 1"),
             "orderless": SettingMeaning(
                 "A network for every order and any gaps, which reads what is known and which it is (OrderlessNADE), in place of masks",
                 "true, false"),

@@ -1,0 +1,277 @@
+import Datasets
+import Graph
+import Testing
+
+#if canImport(Glibc)
+    import Glibc
+#endif
+
+/// Every family on files of one's own, as docs/data.md says: what it takes trains a few steps, and what it does not take is refused in
+/// one line that says what would.
+@Suite(.serialized) struct FamilyTests {
+    private static let tables = ["made", "maf", "realnvp", "spline", "spline-coupling", "naf", "vae"]
+    private static let ungiven = ["nice", "planar", "radial"]
+    private static let images = [
+        "pixelcnn", "gated-pixelcnn", "pixelcnnpp", "image-transformer", "glow", "realnvp-image",
+    ]
+    private static let sequences = ["wavenet", "bytenet"]
+
+    /// Settings that make a family small.
+    private static let small: [String: [String]] = [
+        "made": ["hidden=8"], "vae": ["hidden=8", "iafHidden=8", "latents=2", "draws=2"],
+        "pixelcnn": ["channels=12", "blocks=1"], "gated-pixelcnn": ["channels=6", "blocks=1", "headChannels=6"],
+        "pixelcnnpp": ["channels=6", "blocks=1", "components=2"],
+        "image-transformer": ["width=8", "heads=2", "blocks=1"],
+        "glow": ["hidden=6", "steps=1"], "realnvp-image": ["hidden=6"], "planar": ["layers=2"], "radial": ["layers=2"],
+        "wavenet": ["residual=4", "skip=4", "stacks=1", "layers=2"], "bytenet": ["channels=8", "sets=1"],
+        "vpn": ["channels=4", "encoderBlocks=1", "decoderBlocks=1"],
+    ]
+
+    private func settings(_ family: String) -> [String] {
+        (Self.small[family] ?? ["hidden=8", "layers=2"]).flatMap { ["--set", $0] } + [
+            "--epochs", "1", "--set", "samples=2",
+        ]
+    }
+
+    private func random(_ count: Int, _ stream: String) -> [Double] {
+        let random = HostRandom(seed: 5, stream: stream)
+        return (0..<count).map { random.uniform(example: $0) }
+    }
+
+    /// Files of every kind.
+    private func session() throws -> CommandLineSession {
+        let session = try CommandLineSession()
+        let noise = random(20_000, "files")
+        func write(_ name: String, _ shape: [Int], _ value: (Double) -> Float) throws {
+            let values = noise.prefix(shape.reduce(1, *)).map(value)
+            let isBytes = values.allSatisfy { $0 >= 0 && $0 == $0.rounded() }
+            let array =
+                isBytes ? HostArray(values.map { UInt8($0) }, shape: shape) : HostArray(values, shape: shape)
+            try NumPy.write(array, npy: session.path(name))
+        }
+        try write("real.npy", [60, 3]) { Float($0 * 40 - 3) }
+        try write("one.npy", [60, 1]) { Float($0 * 40 - 3) }
+        try write("binary.npy", [60, 5]) { $0 < 0.4 ? 1 : 0 }
+        try write("levels.npy", [60, 5]) { Float(Int($0 * 7)) }
+        try write("grey.npy", [40, 4, 6]) { Float(Int($0 * 256)) }
+        try write("binary-images.npy", [40, 4, 6]) { $0 < 0.4 ? 1 : 0 }
+        try write("colour.npy", [40, 4, 4, 3]) { Float(Int($0 * 256)) }
+        try write("real-images.npy", [40, 4, 6]) { Float($0 * 3) }
+        try write("video.npy", [40, 3, 4, 4]) { $0 < 0.4 ? 1 : 0 }
+        try write("classes.npy", [60]) { Float(Int($0 * 3)) }
+        try write("given.npy", [60, 2]) { Float($0 * 100) }
+        var lines = ["height,colour,count,smokes"]
+        for row in 0..<80 {
+            let u = noise[row]
+            lines.append(
+                "\(150 + u * 50),\(["red", "green", "blue"][Int(noise[row + 100] * 3)]),\(Int(noise[row + 200] * 9)),\(u < 0.5 ? 0 : 1)"
+            )
+        }
+        try Files.write(Array(lines.joined(separator: "\n").utf8), to: session.path("mixed.csv"))
+        let text = (0..<3000).map { Array("abcdefgh ".utf8)[Int(noise[$0] * 9)] }
+        try Files.write(text, to: session.path("novel.txt"))
+        try Files.makeFolder(session.path("sounds"))
+        try Files.makeFolder(session.path("pictures"))
+        for index in 0..<12 {
+            let samples = (0..<200).map { noise[$0 + index * 200] * 2 - 1 }
+            try Sound.write(samples, rate: 8000, to: session.path("sounds/\(index).wav"))
+            let pixels = (0..<16).map { UInt8(noise[$0 + index * 16] * 255) }
+            try PNG.write(HostArray(pixels, shape: [4, 4]), to: session.path("pictures/\(index).png"))
+        }
+        return session
+    }
+
+    private func run(_ session: CommandLineSession, _ family: String, _ arguments: [String]) throws -> String? {
+        try session.remove("r")
+        let all =
+            ["run", family, "--runs", session.folder, "--name", "r", "--device", "cpu"] + settings(family) + arguments
+        let status = try session.start(all).wait()
+        if status == 0 { return nil }
+        #expect(!Files.exists(session.path("r")), "\(family) leaves a folder behind")
+        return try session.text("errors")
+    }
+
+    /// What docs/data.md calls a yes.
+    private static var taken: [(String, [String])] {
+        let vectors = tables + ungiven
+        return vectors.map { ($0, ["real.npy", "binary.npy", "levels.npy", "grey.npy"]) }
+            + [("made", ["mixed.csv", "novel.txt", "video.npy", "one.npy"]), ("vae", ["mixed.csv"])]
+            + ["maf", "spline", "spline-coupling", "naf", "planar", "radial", "vae"].map { ($0, ["one.npy"]) }
+            + images.map { ($0, ["grey.npy", "binary-images.npy", "colour.npy", "pictures"]) }
+            + ["glow", "realnvp-image"].map { ($0, ["real-images.npy"]) }
+            + sequences.map { ($0, ["novel.txt", "sounds", "levels.npy"]) } + [("vpn", ["video.npy"])]
+    }
+
+    @Test func familiesTakeWhatTheySay() throws {
+        let session = try session()
+        for (family, files) in Self.taken {
+            for file in files {
+                let window = ["novel.txt", "sounds"].contains(file) ? ["--set", "window=20"] : []
+                let errors = try run(session, family, ["--train", session.path(file)] + window)
+                #expect(errors == nil, "\(family) on \(file): \(errors ?? "")")
+                guard errors == nil else { continue }
+                #expect(Files.exists(session.path("r/result.json")) && Files.exists(session.path("r/split.json")))
+                let draw = ["sample", session.path("r"), "--count", "3", "--out", session.path("out.npy")]
+                #expect(try session.start(draw + ["--device", "cpu"]).wait() == 0, "\(family) on \(file)")
+            }
+        }
+    }
+
+    /// Given classes and features, in every verb; one draw for each row.
+    @Test func familiesAreGivenThings() throws {
+        let session = try session()
+        let given = ["--labels", session.path("classes.npy"), "--context", session.path("given.npy")]
+        for (families, file) in [
+            (Self.tables, "real.npy"), (Self.sequences, "levels.npy"), (["made", "vae"], "binary.npy"),
+        ] {
+            for family in families {
+                let errors = try run(session, family, ["--train", session.path(file)] + given)
+                #expect(errors == nil, "\(family): \(errors ?? "")")
+                guard errors == nil else { continue }
+                let (folder, out) = (session.path("r"), session.path("out.npy"))
+                let draw = try session.run("sample", folder, "--out", out, given[0], given[1], given[2], given[3])
+                #expect(draw.status == 0, "\(family): \(draw.errors)")
+                guard draw.status == 0 else { continue }
+                #expect(try NumPy.read(npy: out).shape[0] == 60)
+                let evaluated = try session.run(
+                    "evaluate", folder, "--input", out, given[0], given[1], given[2], given[3])
+                #expect(evaluated.status == 0, "\(family): \(evaluated.errors)")
+            }
+        }
+        // Images have as many rows as their own conditions.
+        try NumPy.write(HostArray((0..<40).map { UInt8($0 % 3) }, shape: [40]), npy: session.path("forty.npy"))
+        try NumPy.write(HostArray((0..<40).map { Float($0) }, shape: [40, 1]), npy: session.path("ages.npy"))
+        let beside = ["--labels", session.path("forty.npy"), "--context", session.path("ages.npy")]
+        for (family, file) in Self.images.map({ ($0, "grey.npy") }) + [("vpn", "video.npy")] {
+            let errors = try run(session, family, ["--train", session.path(file)] + beside)
+            #expect(errors == nil, "\(family): \(errors ?? "")")
+        }
+    }
+
+    /// A table goes in and comes out with its header, names and units; gaps are filled; the figures stand beside the rows.
+    @Test func tablesComeBack() throws {
+        let session = try session()
+        let table = session.path("mixed.csv")
+        #expect(try run(session, "made", ["--train", table]) == nil)
+        let folder = session.path("r")
+        func rows(_ name: String) throws -> [[Substring]] {
+            try session.text(name).split(separator: "\n").map {
+                $0.split(separator: ",", omittingEmptySubsequences: false)
+            }
+        }
+        #expect(try session.run("sample", folder, "--count", "20", "--out", session.path("out.csv")).status == 0)
+        let drawn = try rows("out.csv")
+        #expect(drawn[0] == ["height", "colour", "count", "smokes"] && drawn.count == 21)
+        for row in drawn.dropFirst() {
+            #expect(Double(row[0])! > 50 && ["red", "green", "blue"].contains(row[1]))
+            #expect(Int(row[2]) != nil && ["0", "1"].contains(row[3]))
+        }
+        let scores = try session.run(
+            "evaluate", folder, "--input", session.path("out.csv"), "--per-example", session.path("scores.csv"))
+        #expect(scores.status == 0, "\(scores.errors)")
+        #expect(try rows("scores.csv")[0] == ["height", "colour", "count", "smokes", "nats"])
+
+        // Every other cell of every row is empty.
+        var lines = try session.text("mixed.csv").split(separator: "\n").map { String($0) }
+        for row in 1..<lines.count {
+            var cells = lines[row].split(separator: ",").map { String($0) }
+            cells[row % 4] = ""
+            lines[row] = cells.joined(separator: ",")
+        }
+        try Files.write(Array(lines.joined(separator: "\n").utf8), to: session.path("gaps.csv"))
+        let refused = try run(session, "made", ["--train", session.path("gaps.csv")])
+        #expect(
+            refused?.contains("--missing marginalize") == true && refused?.contains("line 2") == true,
+            "\(refused ?? "")")
+        let other = try run(session, "maf", ["--train", session.path("real.npy"), "--missing", "marginalize"])
+        #expect(other?.contains("take made") == true, "\(other ?? "")")
+        let errors = try run(session, "made", ["--train", session.path("gaps.csv"), "--missing", "marginalize"])
+        #expect(errors == nil, "\(errors ?? "")")
+        let filled = try session.run(
+            "complete", folder, "--input", session.path("gaps.csv"), "--draws", "2", "--out", session.path("full.csv"))
+        #expect(filled.status == 0, "\(filled.errors)")
+        let (given, full) = (try rows("gaps.csv"), try rows("full.csv"))
+        #expect(full.count == 161)
+        for row in 1..<given.count {
+            for (a, b) in zip(given[row], full[2 * row - 1]) where !a.isEmpty {
+                #expect(a == b || Float(a)! == Float(b)!)
+            }
+            #expect(full[2 * row].allSatisfy { !$0.isEmpty })
+        }
+        #expect(try session.run("evaluate", folder, "--input", session.path("gaps.csv")).status == 0)
+    }
+
+    /// The run knows its data, wherever it is started and wherever they are.
+    @Test func dataMayMove() throws {
+        let session = try session()
+        #expect(try run(session, "made", ["--train", session.path("mixed.csv")]) == nil)
+        let folder = session.path("r")
+        let before = try session.run("evaluate", folder)
+        try session.copy("mixed.csv", to: "moved.csv")
+        try session.remove("mixed.csv")
+        #expect(try session.run("evaluate", folder).status != 0)
+        let after = try session.run("evaluate", folder, "--train", session.path("moved.csv"))
+        #expect(after.status == 0 && after.output == before.output, "\(after.errors)")
+        #expect(try session.run("resume", folder, "--train", session.path("moved.csv")).status == 0)
+        var text = try session.text("moved.csv")
+        text.replace("red", with: "tan")
+        try Files.write(Array(text.utf8), to: session.path("moved.csv"))
+        let refused = try session.run("evaluate", folder, "--train", session.path("moved.csv"))
+        #expect(refused.status != 0 && refused.errors.contains("checksum"), "\(refused.errors)")
+    }
+
+    /// One line that says what to do, and nothing left behind.
+    @Test func badDataAreRefused() throws {
+        let session = try session()
+        func write(_ name: String, _ text: String) throws { try Files.write(Array(text.utf8), to: session.path(name)) }
+        func table(_ header: String, _ row: (Int) -> String) -> String {
+            ([header] + (0..<30).map(row)).joined(separator: "\n")
+        }
+        try write("a.csv", table("x,y,c") { "\(Double($0) * 1.7),\(Double($0 * $0) / 7),\($0 % 2 == 0 ? "p" : "q")" })
+        try write("b.csv", table("x,z,c") { "\(Double($0) * 1.7),\(Double($0 * $0) / 7),\($0 % 2 == 0 ? "p" : "q")" })
+        try write("c.csv", table("x,y,c") { "\(Double($0) * 1.7),\(Double($0 * $0) / 7),\($0 % 3 == 0 ? "new" : "q")" })
+        try write("constant.csv", table("x,y") { "\(Double($0) * 1.7),3.5" })
+        try write("word.txt", String(repeating: "some words of a text. ", count: 100))
+        let path = session.path
+        let cases: [(String, [String], String)] = [
+            ("made", ["--train", path("a.csv"), "--valid", path("b.csv"), "--test", path("a.csv")], "“z”"),
+            ("made", ["--train", path("a.csv"), "--valid", path("c.csv"), "--test", path("a.csv")], "“new”"),
+            ("made", ["--train", path("constant.csv")], "leave it out"),
+            ("maf", ["--train", path("a.csv")], "holds names"),
+            ("pixelcnn", ["--train", path("real.npy")], "take"),
+            ("pixelcnn", ["--train", path("real-images.npy")], "take glow or realnvp-image"),
+            ("wavenet", ["--train", path("real.npy")], "take made or maf"),
+            ("vpn", ["--train", path("grey.npy")], "video"),
+            ("realnvp", ["--train", path("one.npy")], "take spline or naf"),
+            ("planar", ["--train", path("real.npy"), "--labels", path("classes.npy")], "takes no classes or features"),
+            ("made", ["--train", path("real.npy"), "--labels", path("given.npy")], "labels"),
+            ("made", ["--train", path("real.npy"), "--context", path("forty.npy")], "forty.npy"),
+            ("made", ["--train", path("real.npy"), "--split", "80/30/10"], "100"),
+            ("made", ["--train", path("real.npy"), "--valid", path("real.npy")], "go together"),
+            ("made", [], "--train"),
+            ("made", ["--train", path("real.npy"), "--set", "hiden=4"], "did you mean hidden?"),
+            ("mad", ["--train", path("real.npy")], "did you mean made?"),
+        ]
+        for (family, arguments, says) in cases {
+            let errors = try run(session, family, arguments)
+            #expect(errors?.contains(says) == true, "\(family) \(arguments): \(errors ?? "taken")")
+            #expect(errors?.split(separator: "\n").count == 1, "\(errors ?? "taken")")
+        }
+    }
+
+    /// Every setting has a meaning, and no meaning is left over.
+    @Test func everySettingHasAMeaning() throws {
+        let session = try session()
+        let listed = try session.run("list", "--json").output.split(separator: "\n")
+        let families = listed.filter { $0.contains("\"isFamily\":true") }
+        #expect(families.count == 19)
+        for line in families {
+            let name = String(line.split(separator: "\"name\":\"")[1].prefix { $0 != "\"" })
+            let found = try session.run("settings", name)
+            #expect(found.status == 0)
+            for setting in found.output.split(separator: "\n") {
+                #expect(setting.contains("): "), "\(name): \(setting)")
+            }
+        }
+    }
+}
