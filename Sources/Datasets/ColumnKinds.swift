@@ -30,19 +30,7 @@ struct ColumnKinds {
         let isComplete = chosen.allSatisfy { column in tables.allSatisfy { $0.gaps[column] == nil } }
         let isOfNumbers = chosen.allSatisfy { names[$0] == nil }
         if isOfNumbers, isComplete, isWhole.allSatisfy({ $0 }), Self.areAlike(least, most) {
-            let greatest = most.max()!
-            values = greatest <= 1 ? .binary : .levels(greatest > 16 ? 256 : Int(greatest) + 1)
-            columns =
-                table.isNamed
-                ? chosen.map { column in
-                    let (mean, deviation) = train.scaling(column)
-                    return Column(
-                        table.names[column],
-                        greatest <= 1 ? .category(["0", "1"]) : .whole(mean: mean, deviation: deviation))
-                } : nil
-            notices = [
-                "all \(chosen.count) columns hold \(greatest <= 1 ? "0 and 1" : "whole numbers, read as 0 to \(values.levelCount! - 1)")"
-            ]
+            (columns, values, notices) = Self.levels(most.max()!, table, chosen, train)
             return
         }
         var kinds: [Column] = []
@@ -77,6 +65,24 @@ struct ColumnKinds {
         let isReal = kinds.allSatisfy { if case .real = $0.kind { true } else { false } }
         values = isReal ? .real : .table(kinds)
         notices.insert(Self.words(kinds), at: 0)
+    }
+
+    /// Columns that are all alike, of whole numbers up to the greatest.
+    private static func levels(
+        _ greatest: Float, _ table: RawTable, _ chosen: [Int], _ train: ColumnMoments
+    ) -> ([Column]?, VariableDomain, [String]) {
+        let levels = greatest > 16 ? 256 : Int(greatest) + 1
+        let named = chosen.map { column in
+            let (mean, deviation) = train.scaling(column)
+            return Column(
+                table.names[column],
+                greatest <= 1 ? .category(["0", "1"]) : .whole(mean: mean, deviation: deviation))
+        }
+        let words = greatest <= 1 ? "0 and 1" : "whole numbers, read as 0 to \(levels - 1)"
+        return (
+            table.isNamed ? named : nil, greatest <= 1 ? .binary : .levels(levels),
+            ["all \(chosen.count) columns hold \(words)"]
+        )
     }
 
     private static func words(_ kinds: [Column]) -> String {

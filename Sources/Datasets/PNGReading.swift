@@ -19,11 +19,25 @@ extension PNG {
     /// The pixels of a grey or coloured picture as the file has them: palettes are looked up, 16 bits become 8, transparency is left
     /// out, and what the file says of gamma and profiles changes nothing.
     static func read(_ bytes: [UInt8], name: String) throws(FileError) -> Picture {
-        let (plain, header) = try criticalChunks(of: bytes, name)
+        let (plain, bitDepth) = try criticalChunks(of: bytes, name)
+        // The library keeps the address between its calls.
+        let result: Result<Picture, FileError> = plain.withUnsafeBytes { plain in
+            do throws(FileError) {
+                return .success(try decode(plain, bitDepth: bitDepth, name))
+            } catch {
+                return .failure(error)
+            }
+        }
+        return try result.get()
+    }
+
+    private static func decode(
+        _ bytes: UnsafeRawBufferPointer, bitDepth: UInt8, _ name: String
+    ) throws(FileError) -> Picture {
         var image = png_image()
         image.version = png_uint_32(PNG_IMAGE_VERSION)
         defer { png_image_free(&image) }
-        guard png_image_begin_read_from_memory(&image, plain, plain.count) != 0 else {
+        guard png_image_begin_read_from_memory(&image, bytes.baseAddress, bytes.count) != 0 else {
             throw FileError(name, "is a damaged PNG: \(message(image))")
         }
         let (width, height) = (Int(image.width), Int(image.height))
@@ -53,13 +67,13 @@ extension PNG {
         }
         return Picture(
             pixels: pixels, channels: channels, height: height, width: width, hadAlpha: hasAlpha,
-            had16Bits: header.bitDepth == 16)
+            had16Bits: bitDepth == 16)
     }
 
     /// The chunks that make the picture, without those of colour spaces, which would change its values, and of texts.
     private static func criticalChunks(
         of bytes: [UInt8], _ name: String
-    ) throws(FileError) -> (bytes: [UInt8], header: (bitDepth: UInt8, colour: UInt8)) {
+    ) throws(FileError) -> (bytes: [UInt8], bitDepth: UInt8) {
         let signature: [UInt8] = [0x89, 0x50, 0x4E, 0x47, 0x0D, 0x0A, 0x1A, 0x0A]
         guard bytes.starts(with: signature), bytes.count >= 33, Array(bytes[12..<16]) == Array("IHDR".utf8) else {
             throw FileError(name, "expected a PNG, found something else")
@@ -74,7 +88,7 @@ extension PNG {
             let end = position + 12 + length
             // A capital first letter marks what no reader may leave out.
             if type.first! & 0x20 == 0 { kept += bytes[position..<end] }
-            if type.elementsEqual("IEND".utf8) { return (kept, (bytes[24], bytes[25])) }
+            if type.elementsEqual("IEND".utf8) { return (kept, bytes[24]) }
             position = end
         }
         throw FileError(name, "is a damaged PNG: it ends before its end is marked, or was cut short")

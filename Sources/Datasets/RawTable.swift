@@ -9,7 +9,7 @@ struct RawTable {
     private(set) var isNamed: Bool
     /// float32 `[rows, columns]`: NaN where a cell holds nothing, the place among `texts` where a column holds text.
     var values: HostArray
-    /// The texts of each column in the order of their appearance; `nil` for a column of numbers.
+    /// The texts of each column in any order; `nil` for a column of numbers.
     private(set) var texts: [[String]?]
     /// The line of the first cell of each column that holds nothing.
     private(set) var gaps: [Int?]

@@ -58,6 +58,11 @@ extension Loader {
         let outside = tables[0].columnsBesideExamples()
         for (_, why) in outside { say("\(paths[0]): \(why)") }
         if !outside.isEmpty { for i in tables.indices { tables[i].leaveOut(outside.map(\.column)) } }
+        if tables[0].countsRows(0) {
+            say(
+                "\(tables[0].columnTitle(0)) counts the rows, and is read as a variable; leave it out if it is an index"
+            )
+        }
         let roles = try ColumnRoles(files, tables[0])
         try refuseGaps(roles)
         let counts = tables.map(\.rows)
@@ -203,6 +208,14 @@ struct TableParts {
 extension RawTable {
     mutating func leaveOut(_ columns: [Int]) {
         if !columns.isEmpty { keepColumns((0..<self.columns).filter { !columns.contains($0) }) }
+    }
+
+    /// Whether a column of several holds 0, 1, 2 .. or 1, 2, 3 ..
+    fileprivate func countsRows(_ column: Int) -> Bool {
+        guard columns >= 2, rows >= 3, texts[column] == nil else { return false }
+        let start = values.element(column)
+        return (start == 0 || start == 1)
+            && (0..<rows).allSatisfy { values.element($0 * columns + column) == start + Double($0) }
     }
 
     /// Refuses columns with cells that hold nothing.

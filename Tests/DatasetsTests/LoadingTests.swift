@@ -152,7 +152,7 @@ import Testing
         #expect(try values(whole(70000)) == .real)
         // Dark images are of bytes; four kinds of something are not.
         #expect(try values(bytes([50, 2, 2], most: 5)) == .levels(256))
-        #expect(try values(bytes([50, 4], most: 5)) == .levels(6))
+        #expect(try values(bytes([50, 4], most: 6)) == .levels(7))
         let negative = HostArray((0..<200).map { Int32($0 - 3) }, shape: [50, 4])
         #expect(try values(negative) == .real)
         let real = HostArray((0..<200).map { Double($0) / 8 }, shape: [50, 4])

@@ -207,7 +207,7 @@ import Testing
     }
 
     @Test func windowsOfTexts() throws {
-        let text = Array(String(repeating: "Ein Gespräch über Bäume. ", count: 100).utf8)
+        let text = Array(String(repeating: "Ein Gespräch über Bäume.\n", count: 100).utf8)
         let path = try io.write("a.txt", text)
         let (loaded, notices) = try io.load(path, as: .sequences) { $0.window = 40 }
         guard case .text(let alphabet)? = loaded.examples.presentation else {
