@@ -1,17 +1,17 @@
 import Graph
 
-/// The monotonic rational-quadratic spline on [-bound, bound] with linear tails (Durkan et al. 2019, equations 4 to 8).
-/// Parameters: `bins` raw widths, `bins` raw heights, `bins - 1` raw derivatives at the inner knots.
+/// The monotonic rational-quadratic spline of [-bound, bound] onto itself (Durkan et al. 2019, equations 4 to 8), for transformers that
+/// say what happens at the ends.
 ///
-/// Outside the bound it is the identity, so it is injective everywhere and an outlier costs no accuracy.
-public struct SplineTransformer: Transformer {
-    public let bins: Int
-    public let bound: Double
+/// Raw numbers: `bins` widths, then `bins` heights. The derivatives at the `bins + 1` knots are given beside them.
+struct RationalQuadraticSpline: Sendable {
+    let bins: Int
+    let bound: Double
     /// Shares of the interval that no bin goes below.
-    public let leastBin: Double
-    public let leastDerivative: Double
+    let leastBin: Double
+    let leastDerivative: Double
 
-    public init(bins: Int = 8, bound: Double = 3, leastBin: Double = 1e-3, leastDerivative: Double = 1e-3) {
+    init(bins: Int, bound: Double, leastBin: Double, leastDerivative: Double) {
         trap(
             unless:
                 bound > 0 && bound.isFinite,
@@ -29,10 +29,6 @@ public struct SplineTransformer: Transformer {
         self.leastBin = leastBin
         self.leastDerivative = leastDerivative
     }
-
-    public var name: String { "rational-quadratic spline, \(bins) bins on +-\(bound), identity outside" }
-    public var parameterCount: Int { 3 * bins - 1 }
-    public var inverseFormula: String { "a quadratic equation in the bin that holds z" }
 
     /// The `bins + 1` knots, from raw numbers; the first and the last are the bounds. The others are sums from the nearer end, of few
     /// widths each.
@@ -109,11 +105,12 @@ public struct SplineTransformer: Transformer {
         }
     }
 
+    /// The derivative at a knot, from a raw number.
+    func derivative(_ raw: Tensor) -> Tensor { raw.softplus() + leastDerivative }
+
     /// The bin that holds a value, chosen by its lower knots.
-    private func bin(_ value: Tensor, _ p: [Tensor], byOutput: Bool) -> Bin {
+    private func bin(_ value: Tensor, _ p: [Tensor], _ derivatives: [Tensor], byOutput: Bool) -> Bin {
         let (xs, ys) = (knots(Array(p[0..<bins])), knots(Array(p[bins..<2 * bins])))
-        let one = Tensor.scalar(1, value.elementType).broadcast(to: value.shape)
-        let derivatives = [one] + p[2 * bins..<3 * bins - 1].map { $0.softplus() + leastDerivative } + [one]
         func knot(_ k: Int) -> [Tensor] {
             [xs[k], xs[k + 1], ys[k], ys[k + 1], derivatives[k], derivatives[k + 1]]
         }
@@ -128,30 +125,63 @@ public struct SplineTransformer: Transformer {
 
     // Both ways start at the knot that is nearer along x, so that a small distance from either keeps its digits.
 
-    public func forward(_ x: Tensor, _ p: [Tensor]) -> (value: Tensor, logDerivative: Tensor) {
-        let isInside = x.absolute().lessOrEqual(.scalar(bound, x.elementType))
-        let inside = x.clamped(-bound, bound)
-        let whole = bin(inside, p, byOutput: false)
-        let (fromLower, fromUpper) = (inside - whole.lowerX, whole.upperX - inside)
+    /// y and log dy/dx of x in [-bound, bound].
+    func forward(_ x: Tensor, _ p: [Tensor], _ derivatives: [Tensor]) -> (value: Tensor, logDerivative: Tensor) {
+        let whole = bin(x, p, derivatives, byOutput: false)
+        let (fromLower, fromUpper) = (x - whole.lowerX, whole.upperX - x)
         let isTurned = fromLower.greater(fromUpper)
         let bin = whole.turned(isTurned)
         let t = Tensor.select(isTurned, fromUpper, fromLower) / bin.width
         let rise = bin.rise(t)
-        let value = Tensor.select(isTurned, bin.upperY - rise, bin.lowerY + rise)
-        return (.select(isInside, value, x), .select(isInside, bin.logDerivative(t), 0))
+        return (.select(isTurned, bin.upperY - rise, bin.lowerY + rise), bin.logDerivative(t))
     }
 
-    public func inverse(_ z: Tensor, _ p: [Tensor]) -> (value: Tensor, logDerivative: Tensor) {
-        let isInside = z.absolute().lessOrEqual(.scalar(bound, z.elementType))
-        let inside = z.clamped(-bound, bound)
-        let whole = bin(inside, p, byOutput: true)
-        let (fromLower, fromUpper) = (inside - whole.lowerY, whole.upperY - inside)
+    /// x and log dx/dy of y in [-bound, bound].
+    func inverse(_ y: Tensor, _ p: [Tensor], _ derivatives: [Tensor]) -> (value: Tensor, logDerivative: Tensor) {
+        let whole = bin(y, p, derivatives, byOutput: true)
+        let (fromLower, fromUpper) = (y - whole.lowerY, whole.upperY - y)
         // The height of the middle of the bin is that share of `left + slope` in both derivatives and 2 slope.
         let isTurned = (fromLower * (whole.right + whole.slope)).greater(fromUpper * (whole.left + whole.slope))
         let bin = whole.turned(isTurned)
         let t = bin.fraction(.select(isTurned, fromUpper, fromLower))
         let distance = t * bin.width
-        let value = Tensor.select(isTurned, bin.upperX - distance, bin.lowerX + distance)
-        return (.select(isInside, value, z), .select(isInside, -bin.logDerivative(t), 0))
+        return (.select(isTurned, bin.upperX - distance, bin.lowerX + distance), -bin.logDerivative(t))
+    }
+}
+
+/// The monotonic rational-quadratic spline on [-bound, bound] with linear tails (Durkan et al. 2019, equations 4 to 8).
+/// Parameters: `bins` raw widths, `bins` raw heights, `bins - 1` raw derivatives at the inner knots.
+///
+/// Outside the bound it is the identity, so it is injective everywhere and an outlier costs no accuracy.
+public struct SplineTransformer: Transformer {
+    private let spline: RationalQuadraticSpline
+
+    public init(bins: Int = 8, bound: Double = 3, leastBin: Double = 1e-3, leastDerivative: Double = 1e-3) {
+        spline = RationalQuadraticSpline(
+            bins: bins, bound: bound, leastBin: leastBin, leastDerivative: leastDerivative)
+    }
+
+    public var bins: Int { spline.bins }
+    public var bound: Double { spline.bound }
+    public var name: String { "rational-quadratic spline, \(bins) bins on +-\(bound), identity outside" }
+    public var parameterCount: Int { 3 * bins - 1 }
+    public var inverseFormula: String { "a quadratic equation in the bin that holds z" }
+
+    /// At the ends those of the identity outside.
+    private func derivatives(_ p: [Tensor]) -> [Tensor] {
+        let one = Tensor.scalar(1, p[0].elementType).broadcast(to: p[0].shape)
+        return [one] + p[2 * bins..<3 * bins - 1].map(spline.derivative) + [one]
+    }
+
+    public func forward(_ x: Tensor, _ p: [Tensor]) -> (value: Tensor, logDerivative: Tensor) {
+        let isInside = x.absolute().lessOrEqual(.scalar(bound, x.elementType))
+        let (value, log) = spline.forward(x.clamped(-bound, bound), p, derivatives(p))
+        return (.select(isInside, value, x), .select(isInside, log, 0))
+    }
+
+    public func inverse(_ z: Tensor, _ p: [Tensor]) -> (value: Tensor, logDerivative: Tensor) {
+        let isInside = z.absolute().lessOrEqual(.scalar(bound, z.elementType))
+        let (value, log) = spline.inverse(z.clamped(-bound, bound), p, derivatives(p))
+        return (.select(isInside, value, z), .select(isInside, log, 0))
     }
 }

@@ -7,6 +7,8 @@ public protocol Transformer: Sendable {
     var name: String { get }
     /// How many numbers a conditioner computes for each element.
     var parameterCount: Int { get }
+    /// How many columns x has to have, where they are not all treated alike; `nil` for one that takes x of any shape.
+    var columnCount: Int? { get }
     /// In words, for `inspect`: how the inverse is found.
     var inverseFormula: String { get }
     /// z and log dz/dx; every parameter has x's shape.
@@ -16,15 +18,18 @@ public protocol Transformer: Sendable {
 }
 
 extension Transformer {
+    public var columnCount: Int? { nil }
+
     /// The claims that a transformer breaks by mixing elements; none where element i of z and of the log-derivative
     /// reads only element i of x and of the parameters, as it has to: otherwise the determinant is not the product of
     /// the derivatives.
     ///
-    /// The transformer is applied to a few elements side by side, at most two along each axis of x, which also stand
-    /// for its parameters. Two claims are tried: element i reads no element behind i, and element i reads no element
-    /// before i. A transformer that adds up its row, say, breaks both.
+    /// The transformer is applied to a few elements side by side, at most two along each axis of x (to all, where columns
+    /// are not treated alike), which also stand for its parameters. Two claims are tried: element i reads no element
+    /// behind i, and element i reads no element before i. A transformer that adds up its row, say, breaks both.
     func strayClaims(_ x: Tensor) -> [OrderClaim] {
-        let shape = x.shape.dimensions.dropFirst().map { Extent(min($0.coefficient, 2)) }
+        let most = columnCount == nil ? 2 : Int.max
+        let shape = x.shape.dimensions.dropFirst().map { Extent(min($0.coefficient, most)) }
         let count = shape.reduce(1) { $0 * $1.coefficient }
         let line = Tensor.ownVariable([.batch, Extent(count + 1)], x.elementType)
         // A claim lets an element read what is drawn before its variable. For element i to read its own place in the

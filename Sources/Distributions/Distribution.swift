@@ -23,7 +23,8 @@ extension Distribution {
 public let halfLogTwoPi = 0.9189385332046727
 
 extension Tensor {
-    fileprivate func overEvent() -> Tensor { shape.rank > 1 ? sum(axes: Array(1..<shape.rank)) : self }
+    /// The sum over everything but the batch, `[batch]`.
+    func overEvent() -> Tensor { shape.rank > 1 ? sum(axes: Array(1..<shape.rank)) : self }
 
     /// This tensor, computed from parameters for examples of a shape, or a mistake where another shape is asked for.
     fileprivate func parameters(for example: [Int], _ asked: [Int], of distribution: String) -> Tensor {

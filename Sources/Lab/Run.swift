@@ -94,6 +94,7 @@ struct RunCommand: ParsableCommand {
             try override(&settings)
         }
         try settings.validate(data.examples)
+        try settings.model.requireEffects()
         let device = try device.make()
         let run = try Run(settings, examples: data.examples, device: device)
         try data.validate(for: run)

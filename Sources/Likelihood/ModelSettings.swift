@@ -13,6 +13,9 @@ public protocol ModelSettings: Codable, Sendable, Equatable {
     mutating func adapt(to data: DataSummary) throws
     /// Throws a `UsageError` for settings that cannot be run on such examples.
     func validate(_ examples: ExampleShape) throws
+    /// Refuses what was set and does nothing beside the other settings. It is asked where a new run begins; runs that were stored before
+    /// may hold such settings.
+    func requireEffects() throws
     func makeModel(_ examples: ExampleShape, seed: UInt64) throws -> any LikelihoodModel
     /// Today's name of every setting that was called otherwise before, by the old name.
     static var formerNames: [String: String] { get }
@@ -33,6 +36,7 @@ extension ModelSettings {
     public static var meanings: [String: SettingMeaning] { [:] }
 
     public mutating func adapt(to data: DataSummary) throws {}
+    public func requireEffects() throws {}
 
     public init(_ change: (inout Self) -> Void) {
         self.init()

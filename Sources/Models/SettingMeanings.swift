@@ -167,6 +167,10 @@ extension Flow.VectorSettings {
             "limit": SettingMeaning(
                 "The bound of the log-scales of affine layers, |log s| < limit; 0 leaves them unbounded", "at least 0"),
             "splineBound": SettingMeaning("Half the side of the interval that a spline bends", "1e-30 to 1e30"),
+            "base": SettingMeaning(
+                "The distribution of the latents; nice and maf-mog have their own", "normal, logistic, student:DEGREES"),
+            "circular": SettingMeaning("Columns, counted from 0, that are points of a circle", "numbers of columns"),
+            "period": SettingMeaning("Once round the circle: 360 for degrees", "1e-6 to 1e6"),
             "normalization": SettingMeaning("What stands in front of every layer", "none, actNorm, batchNorm"),
             "components": SettingMeaning("Gaussians of maf-mog's base", "1 to 4096"),
             "levels": SettingMeaning(

@@ -45,21 +45,34 @@ extension Flow {
         )
     }
 
-    /// Couplings with any transformer; with splines it is the neural spline flow (Durkan et al. 2019).
+    /// Couplings with any transformer; with splines it is the neural spline flow (Durkan et al. 2019), with columns on circles the
+    /// circular one (Rezende et al. 2020), whose other columns `transformer` and `base` are for.
     public static func coupling(
         variables: Int, layers: Int, hidden: [Int], transformer: any Transformer, activation: Activation = .relu,
-        normalization: FlowNormalization = .none, features: Int = 0, startsAtIdentity: Bool = false
+        normalization: FlowNormalization = .none, features: Int = 0, base: (any Distribution)? = nil,
+        circular: CircularColumns = .none, startsAtIdentity: Bool = false
     ) -> Flow {
+        requireNoScales(normalization, circular)
+        let transformer = circular.transformer(transformer, variables: variables)
         let steps: [any Bijector] = (0..<layers).flatMap { index -> [any Bijector] in
             let partition = Partition.alternating(keepsOdd: index % 2 == 0)
             let step = Coupling(
                 partition, transformer,
-                conditioner: MaskedMLP.coupling(
+                conditioner: circular.coupling(
                     kept: partition.kept([variables]), hidden: hidden, parameters: transformer.parameterCount,
                     features: features, activation: activation, startsAtIdentity: startsAtIdentity))
             return normalization.layer(variables) + [step]
         }
-        return Flow(Chain(steps), base: DiagonalNormal(), exampleShape: [variables], features: features)
+        return Flow(
+            Chain(steps), base: circular.base(base ?? DiagonalNormal(), variables: variables),
+            exampleShape: [variables], features: features)
+    }
+
+    /// What stands in front of layers scales every column, and would tear a circle open.
+    private static func requireNoScales(_ normalization: FlowNormalization, _ circular: CircularColumns) {
+        trap(
+            unless: normalization == .none || circular.columns.isEmpty,
+            "columns on circles go with no normalization, found \(normalization)")
     }
 
     /// Masked autoregressive flow (Papamakarios, Pavlakou, Murray 2017): the order is reversed from layer to layer. What is not said
@@ -85,21 +98,27 @@ extension Flow {
     }
 
     /// Autoregressive layers with any transformer: deep sigmoidal for a neural autoregressive flow (Huang et al. 2018), splines
-    /// for an autoregressive spline flow (Durkan et al. 2019).
+    /// for an autoregressive spline flow (Durkan et al. 2019), with columns on circles the circular one (Rezende et al. 2020), whose
+    /// other columns `transformer` and `base` are for.
     public static func autoregressive(
         variables: Int, layers: Int, hidden: [Int], transformer: any Transformer, activation: Activation = .relu,
         normalization: FlowNormalization = .none, features: Int = 0, base: (any Distribution)? = nil,
-        startsAtIdentity: Bool = false
+        circular: CircularColumns = .none, startsAtIdentity: Bool = false
     ) -> Flow {
+        requireNoScales(normalization, circular)
+        let transformer = circular.transformer(transformer, variables: variables)
         let steps = alternatingOrders(variables, layers).flatMap { order -> [any Bijector] in
             normalization.layer(variables) + [
                 Autoregressive(
-                    order, transformer, hidden: hidden, features: features, activation: activation,
-                    startsAtIdentity: startsAtIdentity)
+                    order, transformer,
+                    conditioner: circular.autoregressive(
+                        order: order, hidden: hidden, parameters: transformer.parameterCount, features: features,
+                        activation: activation, startsAtIdentity: startsAtIdentity))
             ]
         }
         return Flow(
-            Chain(steps), base: base ?? DiagonalNormal(), exampleShape: [variables], features: features)
+            Chain(steps), base: circular.base(base ?? DiagonalNormal(), variables: variables),
+            exampleShape: [variables], features: features)
     }
 
     /// MAF on top of an autoregressive mixture of Gaussians (Papamakarios et al. 2017, section 3.2, "MAF MoG").
@@ -117,7 +136,7 @@ extension Flow {
     /// Inverse autoregressive flow (Kingma et al. 2016): samples in one pass, densities of given data variable by variable.
     public static func iaf(
         variables: Int, layers: Int = 4, hidden: [Int] = [320, 320], limit: Double = 3, activation: Activation = .relu,
-        features: Int = 0
+        features: Int = 0, base: (any Distribution)? = nil
     ) -> Flow {
         let steps: [any Bijector] = alternatingOrders(variables, layers).map { order in
             Inverted(
@@ -125,21 +144,22 @@ extension Flow {
                     order, AffineTransformer(.scaleThenShift, bound: .within(limit)), hidden: hidden,
                     features: features, activation: activation, startsAtIdentity: true))
         }
-        return Flow(Chain(steps), base: DiagonalNormal(), exampleShape: [variables], features: features)
+        return Flow(
+            Chain(steps), base: base ?? DiagonalNormal(), exampleShape: [variables], features: features)
     }
 
     /// Planar flows one after the other (Rezende and Mohamed 2015).
-    public static func planar(variables: Int, layers: Int = 32) -> Flow {
+    public static func planar(variables: Int, layers: Int = 32, base: (any Distribution)? = nil) -> Flow {
         Flow(
             Chain([ElementwiseAffine([variables])] + (0..<layers).map { _ in Planar(variables) as any Bijector }),
-            base: DiagonalNormal(), exampleShape: [variables])
+            base: base ?? DiagonalNormal(), exampleShape: [variables])
     }
 
     /// Radial flows one after the other (Rezende and Mohamed 2015).
-    public static func radial(variables: Int, layers: Int = 32) -> Flow {
+    public static func radial(variables: Int, layers: Int = 32, base: (any Distribution)? = nil) -> Flow {
         Flow(
             Chain([ElementwiseAffine([variables])] + (0..<layers).map { _ in Radial(variables) as any Bijector }),
-            base: DiagonalNormal(), exampleShape: [variables])
+            base: base ?? DiagonalNormal(), exampleShape: [variables])
     }
 
     /// The natural order and its reversal in turns.
@@ -182,6 +202,12 @@ extension Flow {
         public var limit = 3.0
         /// Half the side of the interval that a spline bends.
         public var splineBound = 3.0
+        /// The distribution of the latents: normal, logistic or student:DEGREES; nice and maf-mog have their own.
+        public var base = "normal"
+        /// Columns, counted from 0, that are points of a circle; of coupling and autoregressive with splines and no normalization.
+        public var circular: [Int] = []
+        /// Once round the circle: 360 for degrees. Draws lie from 0 to here.
+        public var period = 2 * Double.pi
         /// In front of every layer: none, actNorm or batchNorm; of realnvp, coupling, maf, maf-mog and autoregressive.
         public var normalization = "none"
         /// Of maf-mog's base.
@@ -216,6 +242,8 @@ extension Flow {
                 "flow: a coupling of one variable has nothing to read and would be a Gaussian; take spline or naf, or maf for a Gaussian given features"
             )
             _ = try makeTransformer()
+            _ = try makeBase()
+            try requireCircles(examples)
             _ = try requireChoice(activation, "activation") as Activation
             _ = try requireChoice(normalization, "normalization") as FlowNormalization
             let unconditional = ["nice", "maf-mog", "planar", "radial"]
@@ -223,6 +251,62 @@ extension Flow {
                 Conditions(of: examples).vectorCount == 0 || !unconditional.contains(flow),
                 "flow: \(flow) takes no classes or features; expected \(Self.flows.filter { !unconditional.contains($0) }.joined(separator: ", "))"
             )
+        }
+
+        /// Whether the columns on circles are there, and everything else lets them close.
+        private func requireCircles(_ examples: ExampleShape) throws {
+            try require((1e-6...1e6).contains(period), "period: expected 1e-6 to 1e6, found \(period)")
+            guard !circular.isEmpty else { return }
+            if let column = circular.first(where: { !(0..<examples.count).contains($0) }) {
+                throw UsageError("circular: expected columns 0 to \(examples.count - 1), found \(column)")
+            }
+            try require(Set(circular).count == circular.count, "circular: a column is named twice, found \(circular)")
+            try require(
+                Self.transformed.contains(flow) && transformer.hasPrefix("spline:"),
+                "circular: expected flow=coupling or autoregressive with transformer=spline:BINS, found flow=\(flow) with transformer=\(transformer)"
+            )
+            try require(
+                normalization == "none",
+                "circular: normalization=\(normalization) scales columns, and a circle would not close; set normalization=none"
+            )
+            try require(levels == 0, "circular: expected real numbers, levels=0, found levels=\(levels)")
+        }
+
+        /// Flows that `transformer` is for.
+        private static let transformed = ["coupling", "autoregressive"]
+
+        /// Refuses what was set and does nothing beside the other settings. `validate` lets it pass, as runs that were stored before may
+        /// hold such settings: to be asked where a new run begins.
+        public func requireEffects() throws {
+            let plain = Self()
+            let (isSpline, isPlain) = (transformer.hasPrefix("spline:"), ["planar", "radial"].contains(flow))
+            let idle: [(isIdle: Bool, reason: String)] = [
+                (
+                    transformer != plain.transformer && !Self.transformed.contains(flow),
+                    "transformer=\(transformer) has no effect with flow=\(flow); set flow=autoregressive or coupling"
+                ),
+                (
+                    hidden != plain.hidden && isPlain,
+                    "hidden=\(hidden.map(String.init).joined(separator: ",")) has no effect with flow=\(flow), which has no networks; leave it out"
+                ),
+                (
+                    components != plain.components && flow != "maf-mog",
+                    "components=\(components) has no effect with flow=\(flow); set flow=maf-mog"
+                ),
+                (
+                    alpha != plain.alpha && levels == 0,
+                    "alpha=\(alpha) has no effect on real numbers; set levels, 256 for bytes"
+                ),
+                (
+                    splineBound != plain.splineBound && !(Self.transformed.contains(flow) && isSpline),
+                    "splineBound=\(splineBound) has no effect without splines; set transformer=spline:8 with flow=autoregressive or coupling"
+                ),
+                (
+                    period != plain.period && circular.isEmpty,
+                    "period=\(period) has no effect without columns on circles; set circular"
+                ),
+            ]
+            if let first = idle.first(where: { $0.isIdle }) { throw UsageError(first.reason) }
         }
 
         public func makeModel(_ examples: ExampleShape, seed: UInt64) throws -> any LikelihoodModel {
@@ -234,7 +318,10 @@ extension Flow {
                     by: unitInterval(levels: levels, alpha: alpha),
                     dequantization: UniformDequantization(levels: levels), conditions: conditions)
             }
-            let (steps, noise) = standardization(ExampleShape([examples.count], columns: examples.columns))
+            var shape = ExampleShape([examples.count], columns: examples.columns)
+            // A circle keeps its period.
+            for column in circular { shape.columns?[column].kind = .real(mean: 0, deviation: 1) }
+            let (steps, noise) = standardization(shape)
             return flow.preceded(by: steps, dequantization: noise, conditions: conditions)
         }
 
@@ -268,10 +355,34 @@ extension Flow {
             }
         }
 
+        /// `nil` for the flow's own.
+        private func makeBase() throws -> (any Distribution)? {
+            let parts = base.split(separator: ":", omittingEmptySubsequences: false).map(String.init)
+            let number = parts.count == 2 ? Double(parts[1]) : nil
+            switch (parts[0], number) {
+            case ("normal", nil) where parts.count == 1: return nil
+            case ("logistic", nil) where parts.count == 1: break
+            case ("student", let degrees?) where (0.2...1e6).contains(degrees): break
+            default:
+                throw UsageError("base: expected normal, logistic or student:DEGREES from 0.2 to 1e6, found “\(base)”")
+            }
+            try require(
+                !["nice", "maf-mog"].contains(flow), "base: \(flow) has its own; expected normal, found “\(base)”")
+            if let number { return StudentT(degrees: number) }
+            return Logistic()
+        }
+
+        /// The columns on circles, bent by splines of as many bins as the others.
+        private func makeCircular() throws -> CircularColumns {
+            guard !circular.isEmpty, let spline = try makeTransformer() as? SplineTransformer else { return .none }
+            return CircularColumns(circular, CircularSplineTransformer(bins: spline.bins, period: period))
+        }
+
         private func makeFlow(_ examples: ExampleShape) throws -> Flow {
             let (variables, features) = (examples.count, Conditions(of: examples).vectorCount)
             let activation: Activation = try requireChoice(activation, "activation")
             let normalization: FlowNormalization = try requireChoice(normalization, "normalization")
+            let (base, circular) = (try makeBase(), try makeCircular())
             return switch flow {
             case "nice": .nice(variables: variables, layers: layers, hidden: hidden)
             case "realnvp", "coupling":
@@ -279,7 +390,8 @@ extension Flow {
                     variables: variables, layers: layers, hidden: hidden,
                     transformer: flow == "realnvp"
                         ? AffineTransformer(.scaleThenShift, bound: bound) : try makeTransformer(),
-                    activation: activation, normalization: normalization, features: features)
+                    activation: activation, normalization: normalization, features: features, base: base,
+                    circular: circular)
             case "maf-mog":
                 .mafMoG(
                     variables: variables, layers: layers, hidden: hidden, components: components, limit: limit,
@@ -287,14 +399,15 @@ extension Flow {
             case "iaf":
                 .iaf(
                     variables: variables, layers: layers, hidden: hidden, limit: limit, activation: activation,
-                    features: features)
-            case "planar": .planar(variables: variables, layers: layers)
-            case "radial": .radial(variables: variables, layers: layers)
+                    features: features, base: base)
+            case "planar": .planar(variables: variables, layers: layers, base: base)
+            case "radial": .radial(variables: variables, layers: layers, base: base)
             default:
                 .autoregressive(
                     variables: variables, layers: layers, hidden: hidden,
                     transformer: flow == "maf" ? AffineTransformer(.standardize, bound: bound) : try makeTransformer(),
-                    activation: activation, normalization: normalization, features: features)
+                    activation: activation, normalization: normalization, features: features, base: base,
+                    circular: circular)
             }
         }
     }

@@ -92,6 +92,7 @@ let bijectorCases: [BijectorCase] = {
                     Autoregressive(.natural(count), transformer, hidden: [9], features: 2, activation: .tanh))
             })
     }
+    list += circularCases
     list.append(
         BijectorCase(name: "composition", shape: [4], condition: 100) {
             Chain([
@@ -103,6 +104,34 @@ let bijectorCases: [BijectorCase] = {
             ])
         })
     return list
+}()
+
+/// Splines of circles in columns 0 and 2, conditioners that read them by cosine and sine.
+private let circularCases: [BijectorCase] = {
+    let circular = CircularColumns([0, 2], CircularSplineTransformer(bins: 4, low: -.pi))
+    let transformer = circular.transformer(SplineTransformer(bins: 3), variables: 4)
+    return [
+        BijectorCase(name: "coupling, circular columns", shape: [4], features: 2, condition: 100) {
+            let partition = Partition.alternating(keepsOdd: true)
+            return Coupling(
+                partition, transformer,
+                conditioner: circular.coupling(
+                    kept: partition.kept([4]), hidden: [7], parameters: transformer.parameterCount, features: 2,
+                    activation: .tanh))
+        },
+        BijectorCase(name: "autoregressive, circular columns", shape: [4], features: 2, condition: 1000) {
+            let order = Order.sequence([2, 1, 0, 3])
+            return Autoregressive(
+                order, transformer,
+                conditioner: circular.autoregressive(
+                    order: order, hidden: [9], parameters: transformer.parameterCount, features: 2, activation: .tanh))
+        },
+        BijectorCase(name: "coupling, half, circular spline", shape: [5], condition: 100) {
+            Coupling(
+                .half(keepsSecond: true), CircularSplineTransformer(bins: 4, low: -.pi),
+                conditioner: DenseNetwork(3, hidden: [7], outputs: 2 * 13, activation: .tanh))
+        },
+    ]
 }()
 
 @Suite struct BijectorTests {

@@ -47,13 +47,15 @@ private let flowCases: [FlowCase] = [
     FlowCase(name: "radial") { .radial(variables: $0, layers: 4) },
 ]
 
-private func devices() throws -> [any Device] {
+/// The CPU, and OpenCL where there is one.
+func devices() throws -> [any Device] {
     var result: [any Device] = [try CPUDevice(threads: 2)]
     if let other = try? OpenCLDevice.named("opencl") { result.append(other) }
     return result
 }
 
-private func states(_ flow: Flow, _ device: any Device, noise: Double = 0.3) throws -> [String: any DeviceBuffer] {
+/// A flow's parameters on a device, moved off their starts.
+func states(_ flow: Flow, _ device: any Device, noise: Double = 0.3) throws -> [String: any DeviceBuffer] {
     var result: [String: any DeviceBuffer] = [:]
     for (index, (name, parameter)) in flow.namedParameters().enumerated() {
         let moved = numbers(parameter.shape.reduce(1, *), seed: UInt64(index + 9)).map { Float($0 * noise) }
