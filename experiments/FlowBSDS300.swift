@@ -53,6 +53,7 @@ extension Experiment {
     ) -> Experiment {
         Experiment(
             name: "\(flow)-bsds300", summary: summary, paper: paper, paperNats: paperNats,
+            paperTestSet: "17254729cf083eca",
             configuration: RunConfiguration(
                 Flow.VectorSettings {
                     $0.flow = flow

@@ -50,7 +50,7 @@ extension Experiment {
     ) -> Experiment {
         Experiment(
             name: name, summary: "PixelCNN on the fixed binarization of MNIST, \(length)",
-            paper: "van den Oord et al. 2016, table 4: PixelCNN", paperNats: 81.30,
+            paper: "van den Oord et al. 2016, table 4: PixelCNN", paperNats: 81.30, paperTestSet: binarizedMNISTTest,
             configuration: RunConfiguration(
                 PixelCNN.Settings {
                     $0.channels = 64
@@ -83,7 +83,7 @@ extension Experiment {
         name: "gated-pixelcnn-mnist",
         summary: "Gated PixelCNN conditioned on the digit, on MNIST binarized anew for every epoch",
         paper: "van den Oord et al. 2016b; 81.50 without classes by github.com/EugenHotaj/pytorch-generative",
-        paperNats: 81.50,
+        paperNats: 81.50, paperTestSet: "54ef9f3529f4e306",
         configuration: RunConfiguration(
             GatedPixelCNN.Settings {
                 $0.channels = 24

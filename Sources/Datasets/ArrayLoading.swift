@@ -63,7 +63,7 @@ extension Loader {
             if let bad = found.firstInfinite {
                 throw FileError(
                     path,
-                    "example \(bad / width), variable \(bad % width) is infinite; expected finite numbers within float32"
+                    "example \(bad / width), variable \(bad % width) is infinite, or beyond float32, which ends at 3.4e38; expected finite numbers"
                 )
             }
             if let bad = found.firstMissing, files.missing == "refuse" {

@@ -157,7 +157,8 @@ struct EvaluateCommand: ParsableCommand {
             try printJSON(row)
         } else {
             let perVariable =
-                metric.isLogLikelihood ? ", \(Output.perVariable(nats: estimate.mean, run.examples, digits: 5))" : ""
+                metric.isLogLikelihood && run.examples.columns == nil
+                ? ", \(Output.perVariable(nats: estimate.mean, run.examples, digits: 5))" : ""
             printLine(
                 "\(fixed(estimate.mean, 4)) \(metric.unit) ± \(fixed(estimate.standardError, 4))\(perVariable), \(estimate.count) examples"
             )
@@ -197,7 +198,8 @@ struct SampleCommand: ParsableCommand {
     @Option(help: "The folder of the real data sets, if it has moved; for --nearest.") var data: String?
 
     func run() throws {
-        let (features, classes) = try conditions()
+        let loaded = try LoadedRun(folder, device: device.make(), weights: weights)
+        let (features, classes) = try conditions(loaded.run)
         let rows = features?.shape.first ?? classes?.count ?? 1
         guard let each = count ?? (rows > 1 || features != nil || classes != nil ? 1 : nil) else {
             throw UsageError("--count: expected how many to draw")
@@ -207,7 +209,6 @@ struct SampleCommand: ParsableCommand {
         }
         let count = rows * each
         let places = (0..<count).map { $0 / each }
-        let loaded = try LoadedRun(folder, device: device.make(), weights: weights)
         try Output.check(out, loaded.run.examples)
         if let nearest { try Output.check(nearest, loaded.run.examples, option: "--nearest") }
         let train = try nearest.map { _ in try loaded.dataset(data).train }
@@ -229,9 +230,16 @@ struct SampleCommand: ParsableCommand {
 
 extension SampleCommand {
     /// Features and classes of some rows.
-    private func conditions() throws -> (features: HostArray?, classes: [Int32]?) {
-        let features = try context.map { try LoadedFiles.readFeatures($0, count: nil) }
-        let classes = try labels.map { try ArrayFile.read($0).integers }
+    private func conditions(_ run: Run) throws -> (features: HostArray?, classes: [Int32]?) {
+        let features = try context.map {
+            run.model.conditions.features.count == 1 ? try LoadedFiles.readFeatures($0) : try ArrayFile.read($0)
+        }
+        let classes = try labels.map { path in
+            guard let classes = run.model.conditions.classes else {
+                throw UsageError("--labels \(path): this model is not conditioned on classes")
+            }
+            return try LoadedFiles.readLabels(path, classes: classes)
+        }
         if let label, classes != nil { throw UsageError("--class \(label): --labels names the class of each example") }
         if let features, let classes, features.shape[0] != classes.count {
             throw UsageError(
@@ -307,7 +315,10 @@ func inputExamples(_ path: String, labels: String?, features: String?, _ run: Ru
     let conditions = model.conditions
     var examples = Examples(rows)
     if let labels {
-        examples.labels = try labelArray(labels, count: rows.shape[0], classes: conditions.classes)
+        guard let classes = conditions.classes else {
+            throw UsageError("--labels \(labels): this model is not conditioned on classes")
+        }
+        examples.labels = try LoadedFiles.readLabels(labels, count: rows.shape[0], classes: classes)
     } else if conditions.classes != nil {
         throw UsageError("--input: this model is conditioned on classes; name those of the rows with --labels")
     }
@@ -322,14 +333,4 @@ func inputExamples(_ path: String, labels: String?, features: String?, _ run: Ru
         throw UsageError("--input: this model is conditioned on features; name those of the rows with --context")
     }
     return examples
-}
-
-/// Classes from a file, one for each example.
-private func labelArray(_ path: String, count: Int, classes: Int?) throws -> [Int32] {
-    let values = try ArrayFile.read(path).doubles
-    guard let classes else { throw UsageError("--labels \(path): this model is not conditioned on classes") }
-    guard values.count == count, values.allSatisfy({ $0 >= 0 && $0 < Double(classes) && $0 == $0.rounded() }) else {
-        throw FileError(path, "expected \(count) whole numbers from 0 to \(classes - 1), found \(values.count) values")
-    }
-    return values.map { Int32($0) }
 }

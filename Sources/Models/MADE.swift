@@ -50,7 +50,8 @@ public struct MADE: AutoregressiveModel, ConfiguredModel {
         self.orders = orders
         network = MaskedMLP(
             .autoregressive(orders, inputs: conditional.inputCount, outputs: conditional.parameterCount),
-            features: conditions.vectorCount, activation: activation, hasDirectConnections: hasDirectConnections)
+            features: conditions.vectorCount, activation: activation, hasDirectConnections: hasDirectConnections,
+            dropout: dropout)
     }
 
     public func name(ofProperty property: String) -> String { property == "network" ? "" : property }

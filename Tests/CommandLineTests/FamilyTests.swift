@@ -110,7 +110,9 @@ import Testing
                 let errors = try run(session, family, ["--train", session.path(file)] + window)
                 #expect(errors == nil, "\(family) on \(file): \(errors ?? "")")
                 guard errors == nil else { continue }
-                #expect(Files.exists(session.path("r/result.json")) && Files.exists(session.path("r/split.json")))
+                #expect(Files.exists(session.path("r/result.json")))
+                // Sounds and texts are split in time, or by file.
+                #expect(Files.exists(session.path("r/split.json")) == window.isEmpty)
                 let draw = ["sample", session.path("r"), "--count", "3", "--out", session.path("out.npy")]
                 #expect(try session.start(draw + ["--device", "cpu"]).wait() == 0, "\(family) on \(file)")
             }
