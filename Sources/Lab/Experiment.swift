@@ -142,19 +142,19 @@ public struct ExperimentData: Sendable {
 
 extension RunConfiguration {
     /// The settings that follow from a person's data.
-    /// - Returns: those that changed, in words.
-    mutating func adapt(to data: ExperimentData) throws -> String? {
-        guard let files = data.files else { return nil }
+    /// - Returns: those that changed, and what else a person ought to know of them, a line each.
+    mutating func adapt(to data: ExperimentData) throws -> [String] {
+        guard let files = data.files else { return [] }
         let before = try fields()
         let summary = DataSummary(
             data.examples, files.values, count: files.dataset.train.shape[0],
             hasGaps: self.files.missing == "marginalize")
-        try model.adapt(to: summary)
+        let notes = try model.adapt(to: summary)
         // As many steps for few examples as for many, within reason.
         let steps = (summary.count + training.batch - 1) / training.batch
         training.epochs = max(training.epochs, min(30 * training.epochs, 4000 / steps))
         let changed = try fields().filter { before[$0.key]?.description != $0.value.description }
         let words = changed.map { "\($0.key)=\($0.value)" }.sorted().joined(separator: " ")
-        return words.isEmpty ? nil : "set by the data: \(words)"
+        return (words.isEmpty ? [] : ["set by the data: \(words)"]) + notes
     }
 }

@@ -90,7 +90,7 @@ struct RunCommand: ParsableCommand {
         var settings = settings
         var notices = data.notices
         if experiment.isFamily {
-            if let line = try settings.adapt(to: data) { notices.append(line) }
+            notices += try settings.adapt(to: data)
             try override(&settings)
         }
         try settings.validate(data.examples)

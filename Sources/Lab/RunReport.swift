@@ -237,6 +237,11 @@ private func printReport(
     if metric.isLogLikelihood, run.examples.columns != nil, run.model.domain.isContinuous {
         printLine("densities are those of the data in their own units")
     }
+    switch run.examples.presentation {
+    case .sound: printLine("the figure is the mean over windows of \(run.examples.count) samples")
+    case .text: printLine("the figure is the mean over windows of \(run.examples.count) characters")
+    case .video, nil: break
+    }
     if metric.isLogLikelihood, run.model.domain.isContinuous {
         // Densities of real data fail on outliers first.
         let worst = figures.sorted(by: >).prefix(max(1, figures.count / 1000))

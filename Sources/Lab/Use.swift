@@ -264,7 +264,10 @@ struct CompleteCommand: ParsableCommand {
     var observed: String?
     @Option(parsing: .unconditional, help: "How many completions of each row, one after the other.") var draws = 1
     @Option(help: "The features of each row, [rows, ..], for models that are conditioned on such.") var context: String?
-    @Option(help: "A .npy array; a .png sheet of images, .wav sounds or .txt, where examples are such.") var out: String
+    @Option(help: "The class of each row, for models that are conditioned on classes.") var labels: String?
+    @Option(
+        help: "A .npy array, or a .csv table; a .png sheet of images, .wav sounds or .txt, where examples are such.")
+    var out: String
     @Option(parsing: .unconditional, help: "The seed.") var seed: UInt64 = 0
     @Option(
         name: .customLong("class"), parsing: .unconditional,
@@ -294,13 +297,20 @@ struct CompleteCommand: ParsableCommand {
         let places = (0..<given.shape[0] * draws).map { $0 / draws }
         func repeated(_ rows: HostArray) -> HostArray { draws == 1 ? rows : rows.rows(places) }
         let features = try context.map { repeated(try LoadedFiles.readFeatures($0, count: given.shape[0])) }
+        let classes = try labels.map { path in
+            guard let classes = run.model.conditions.classes else {
+                throw UsageError("--labels \(path): this model is not conditioned on classes")
+            }
+            let each = try LoadedFiles.readLabels(path, count: given.shape[0], classes: classes)
+            return places.map { each[$0] }
+        }
         guard mask.shape == given.shape else {
             throw UsageError("--observed: expected a mask of \(given.shape) as the input, found \(mask.shape)")
         }
         let result = try run.complete(
             repeated(given), observed: repeated(mask),
             SamplingOptions(
-                seed: seed, isNaive: naive, label: label, features: features, temperature: temperature),
+                seed: seed, isNaive: naive, label: label, labels: classes, features: features, temperature: temperature),
             isApproximate: approximate)
         try Output.write(result, of: run, to: out)
     }

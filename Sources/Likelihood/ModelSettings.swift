@@ -9,8 +9,9 @@ public protocol ModelSettings: Codable, Sendable, Equatable {
     /// The defaults.
     init()
     /// Chooses what follows from the data: how many values a variable has, say. What a person sets comes after it.
+    /// - Returns: what a person ought to know of the choice, a line each.
     /// - Throws: `UsageError` for data that the family cannot take: it says why, and what family can.
-    mutating func adapt(to data: DataSummary) throws
+    mutating func adapt(to data: DataSummary) throws -> [String]
     /// Throws a `UsageError` for settings that cannot be run on such examples.
     func validate(_ examples: ExampleShape) throws
     /// Refuses what was set and does nothing beside the other settings. It is asked where a new run begins; runs that were stored before
@@ -35,7 +36,7 @@ extension ModelSettings {
     public static var formerNames: [String: String] { [:] }
     public static var meanings: [String: SettingMeaning] { [:] }
 
-    public mutating func adapt(to data: DataSummary) throws {}
+    public mutating func adapt(to data: DataSummary) throws -> [String] { [] }
     public func requireEffects() throws {}
 
     public init(_ change: (inout Self) -> Void) {

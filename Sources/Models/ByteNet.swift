@@ -53,13 +53,14 @@ public struct ByteNet: AutoregressiveModel, ConfiguredModel {
                 "encoder: an example is a source and a target of equal length, found \(examples.count) characters")
         }
 
-        public mutating func adapt(to data: DataSummary) throws {
+        public mutating func adapt(to data: DataSummary) throws -> [String] {
             levels = try data.levels(for: "bytenet", other: "made or maf")
             guard data.examples.dimensions.count == 1 else {
                 throw UsageError(
                     "bytenet models sequences, found \(data.examples); take pixelcnn for images, or --set layout=vectors for rows of numbers"
                 )
             }
+            return []
         }
 
         public func makeModel(_ examples: ExampleShape, seed: UInt64) throws -> any LikelihoodModel {

@@ -42,12 +42,13 @@ public struct GatedPixelCNN: AutoregressiveModel, ConfiguredModel {
                 "headChannels: expected a multiple of \(image.channels), found \(headChannels)")
         }
 
-        public mutating func adapt(to data: DataSummary) throws {
+        public mutating func adapt(to data: DataSummary) throws -> [String] {
             levels = try data.levels(
                 for: "gated-pixelcnn", other: "glow or realnvp-image for real images, made or maf for tables")
             let image = try data.image(for: "gated-pixelcnn", other: "made or maf")
             channels -= channels % image.channels
             headChannels -= headChannels % image.channels
+            return []
         }
 
         public func makeModel(_ examples: ExampleShape, seed: UInt64) throws -> any LikelihoodModel {

@@ -244,7 +244,7 @@ extension Flow {
                 conditions: conditions)
         }
 
-        public mutating func adapt(to data: DataSummary) throws {
+        public mutating func adapt(to data: DataSummary) throws -> [String] {
             levels = try data.flowLevels(for: flow)
             let image = try data.image(for: flow == "glow" ? "glow" : "realnvp-image", other: "realnvp or maf")
             let halvings = Self.halvings(image.height, image.width)
@@ -254,6 +254,7 @@ extension Flow {
                 )
             }
             scales = min(scales, flow == "glow" ? halvings : halvings + 1)
+            return []
         }
 
         /// How often both sides can be halved.

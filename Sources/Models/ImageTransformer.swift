@@ -44,10 +44,11 @@ public struct ImageTransformer: AutoregressiveModel, ConfiguredModel {
             try requireDropout(dropout)
         }
 
-        public mutating func adapt(to data: DataSummary) throws {
+        public mutating func adapt(to data: DataSummary) throws -> [String] {
             levels = try data.levels(
                 for: "image-transformer", other: "glow or realnvp-image for real images, made or maf for tables")
             _ = try data.image(for: "image-transformer", other: "made or maf")
+            return []
         }
 
         public func makeModel(_ examples: ExampleShape, seed: UInt64) throws -> any LikelihoodModel {

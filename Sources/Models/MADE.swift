@@ -177,9 +177,10 @@ extension MADE {
             _ = try makeOrdering(variables: examples.count)
         }
 
-        public mutating func adapt(to data: DataSummary) throws {
+        public mutating func adapt(to data: DataSummary) throws -> [String] {
             conditional = conditionalSetting(for: data.values)
             orderless = data.hasGaps
+            return notes(for: conditional, leastScale: leastScale)
         }
 
         public func makeModel(_ examples: ExampleShape, seed: UInt64) throws -> any LikelihoodModel {
@@ -265,4 +266,10 @@ func conditionalSetting(for values: VariableDomain, components: Int = 10) -> Str
     case .levels(let levels): levels <= 32 ? "categorical:\(levels)" : "logistics:\(components):\(levels)"
     case .real, .table: "table:\(components)"
     }
+}
+
+/// What a person ought to know of a conditional that was chosen for the data.
+func notes(for conditional: String, leastScale: Double) -> [String] {
+    conditional.hasPrefix("table:")
+        ? ["no component of a column's mixture is narrower than \(leastScale) of its deviation (leastScale)"] : []
 }

@@ -57,11 +57,12 @@ public struct PixelCNN: AutoregressiveModel, ConfiguredModel {
             try requireDropout(dropout)
         }
 
-        public mutating func adapt(to data: DataSummary) throws {
+        public mutating func adapt(to data: DataSummary) throws -> [String] {
             levels = try data.levels(
                 for: "pixelcnn", other: "glow or realnvp-image for real images, made or maf for tables")
             let image = try data.image(for: "pixelcnn", other: "made or maf")
             channels -= channels % (2 * image.channels)
+            return []
         }
 
         public func makeModel(_ examples: ExampleShape, seed: UInt64) throws -> any LikelihoodModel {

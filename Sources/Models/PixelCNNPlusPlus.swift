@@ -52,11 +52,12 @@ public struct PixelCNNPlusPlus: AutoregressiveModel, ConfiguredModel {
             )
         }
 
-        public mutating func adapt(to data: DataSummary) throws {
+        public mutating func adapt(to data: DataSummary) throws -> [String] {
             levels = try data.levels(
                 for: "pixelcnnpp", other: "glow or realnvp-image for real images, made or maf for tables")
             let image = try data.image(for: "pixelcnnpp", other: "made or maf")
             while scales > 1, (image.height | image.width) % (1 << (scales - 1)) != 0 { scales -= 1 }
+            return []
         }
 
         public func makeModel(_ examples: ExampleShape, seed: UInt64) throws -> any LikelihoodModel {

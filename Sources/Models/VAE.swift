@@ -212,9 +212,10 @@ extension VAE {
             _ = try makePosterior()
         }
 
-        public mutating func adapt(to data: DataSummary) throws {
+        public mutating func adapt(to data: DataSummary) throws -> [String] {
             try data.requireNoGaps(for: "vae")
             conditional = conditionalSetting(for: data.values, components: 1)
+            return notes(for: conditional, leastScale: leastScale)
         }
 
         func makePosterior() throws -> VAE.Posterior {

@@ -325,12 +325,13 @@ extension Flow {
             return flow.preceded(by: steps, dequantization: noise, conditions: conditions)
         }
 
-        public mutating func adapt(to data: DataSummary) throws {
+        public mutating func adapt(to data: DataSummary) throws -> [String] {
             levels = try data.flowLevels(for: flow)
             // Levels lie in [0, 1), whose ends a logit sends to infinity.
             if levels > 0 { alpha = 0.05 }
             // One variable is bent on its own.
             if data.examples.count == 1, flow == "coupling" { flow = "autoregressive" }
+            return []
         }
 
         var bound: ScaleBound { .within(limit) }

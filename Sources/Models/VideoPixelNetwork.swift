@@ -47,13 +47,14 @@ public struct VideoPixelNetwork: AutoregressiveModel, ConfiguredModel {
             try require(decoderBlocks, "decoderBlocks", in: 0...256)
         }
 
-        public mutating func adapt(to data: DataSummary) throws {
+        public mutating func adapt(to data: DataSummary) throws -> [String] {
             levels = try data.levels(for: "vpn", other: "made or maf")
             guard data.examples.dimensions.count == 3, data.examples.dimensions[0] > 1 else {
                 throw UsageError(
                     "vpn models videos [frames, height, width] of two frames or more, found \(data.examples); take pixelcnn for images"
                 )
             }
+            return []
         }
 
         public func makeModel(_ examples: ExampleShape, seed: UInt64) throws -> any LikelihoodModel {

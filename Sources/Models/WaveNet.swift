@@ -57,13 +57,14 @@ public struct WaveNet: AutoregressiveModel, ConfiguredModel {
             try require(localChannels, "localChannels", in: 0...65536)
         }
 
-        public mutating func adapt(to data: DataSummary) throws {
+        public mutating func adapt(to data: DataSummary) throws -> [String] {
             levels = try data.levels(for: "wavenet", other: "made or maf")
             guard data.examples.dimensions.count == 1 else {
                 throw UsageError(
                     "wavenet models sequences, found \(data.examples); take pixelcnn for images, or --set layout=vectors for rows of numbers"
                 )
             }
+            return []
         }
 
         public func makeModel(_ examples: ExampleShape, seed: UInt64) throws -> any LikelihoodModel {

@@ -31,13 +31,18 @@ extension Baseline {
 public enum Baselines {
     /// Every variable on its own: its frequencies in the training set, each value counted once more.
     public static func independent(_ dataset: Dataset, levels: Int) -> Baseline {
-        let (train, test) = (dataset.train.floats, dataset.test.floats)
         let width = dataset.variableCount
         var counts = [Double](repeating: 1, count: width * levels)
-        for (i, value) in train.enumerated() { counts[i % width * levels + Int(value)] += 1 }
+        dataset.train.forEachBlock { values in
+            for (i, value) in values.enumerated() { counts[i % width * levels + Int(value)] += 1 }
+        }
         let total = Double(dataset.train.shape[0] + levels)
         var sum = 0.0
-        for (i, value) in test.enumerated() { sum -= Math.log(counts[i % width * levels + Int(value)] / total) }
+        dataset.test.forEachBlock { values in
+            for (i, value) in values.enumerated() {
+                sum -= Math.log(counts[i % width * levels + Int(value)] / total)
+            }
+        }
         return Baseline(name: "independent variables", nats: sum / Double(dataset.test.shape[0]))
     }
 
@@ -45,30 +50,35 @@ public enum Baselines {
     /// columns are so dependent that the covariance has no inverse.
     /// - Returns: `nil` where that does not help, or would take more than seconds.
     public static func gaussian(_ dataset: Dataset) -> Baseline? {
-        let (train, test, width) = (dataset.train.doubles, dataset.test.doubles, dataset.variableCount)
-        let count = dataset.train.shape[0]
+        let (width, count) = (dataset.variableCount, dataset.train.shape[0])
         guard count > 1, Double(count) * Double(width * width) <= 4e9 else { return nil }
         var mean = [Double](repeating: 0, count: width)
-        for (i, value) in train.enumerated() { mean[i % width] += value / Double(count) }
+        dataset.train.forEachBlock { values in
+            for (i, value) in values.enumerated() { mean[i % width] += Double(value) / Double(count) }
+        }
         var covariance = [Double](repeating: 0, count: width * width)
-        for row in 0..<count {
-            let centred = (0..<width).map { train[row * width + $0] - mean[$0] }
-            for i in 0..<width {
-                for j in 0...i { covariance[i * width + j] += centred[i] * centred[j] / Double(count) }
+        dataset.train.forEachBlock { values in
+            for start in stride(from: 0, to: values.count, by: width) {
+                let centred = (0..<width).map { Double(values[start + $0]) - mean[$0] }
+                for i in 0..<width {
+                    for j in 0...i { covariance[i * width + j] += centred[i] * centred[j] / Double(count) }
+                }
             }
         }
         guard let factor = cholesky(covariance, width) else { return nil }
         let logDeterminant = (0..<width).reduce(0) { $0 + Math.log(factor[$1 * width + $1]) }
         var sum = 0.0
-        for row in 0..<test.count / width {
-            var z = (0..<width).map { test[row * width + $0] - mean[$0] }
-            for i in 0..<width {
-                for j in 0..<i { z[i] -= factor[i * width + j] * z[j] }
-                z[i] /= factor[i * width + i]
+        dataset.test.forEachBlock { values in
+            for start in stride(from: 0, to: values.count, by: width) {
+                var z = (0..<width).map { Double(values[start + $0]) - mean[$0] }
+                for i in 0..<width {
+                    for j in 0..<i { z[i] -= factor[i * width + j] * z[j] }
+                    z[i] /= factor[i * width + i]
+                }
+                sum += z.reduce(0) { $0 + $1 * $1 } / 2
             }
-            sum += z.reduce(0) { $0 + $1 * $1 } / 2
         }
-        let nats = sum / Double(test.count / width) + logDeterminant + Double(width) * 0.9189385332046727
+        let nats = sum / Double(dataset.test.shape[0]) + logDeterminant + Double(width) * 0.9189385332046727
         return Baseline(name: "Gaussian with full covariance", nats: nats)
     }
 
@@ -132,5 +142,15 @@ public enum Baselines {
             }
         }
         return Baseline(name: "Markov model of order \(order)", nats: sum / Double(dataset.test.shape[0]))
+    }
+}
+
+extension HostArray {
+    /// The rows as floats, some thousands of numbers at a time: all of them may be more than memory holds.
+    fileprivate func forEachBlock(_ body: ([Float]) -> Void) {
+        let rows = max(1, (1 << 16) / max(1, shape[1]))
+        for start in stride(from: 0, to: shape[0], by: rows) {
+            body(self.rows(start..<min(shape[0], start + rows)).floats)
+        }
     }
 }
