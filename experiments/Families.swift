@@ -14,7 +14,11 @@ extension Experiment {
     static let made = Experiment(
         family: "made", summary: "masked autoencoder: any data; tables of mixed columns, with gaps",
         paper: "Germain et al. 2015",
-        configuration: tables(MADE.Settings { $0.hidden = [256, 256] }) { $0.weightDecay = 0.01 }, baselines: baselines)
+        configuration: tables(MADE.Settings { $0.hidden = [1000] }) {
+            $0.batch = 50
+            $0.learningRate = 0.005
+            $0.averaging = 0.995
+        }, leastSteps: 12_000, baselines: baselines)
 
     // MARK: flows of vectors
 

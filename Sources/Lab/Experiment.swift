@@ -26,6 +26,8 @@ public struct Experiment: Sendable {
     public let configuration: RunConfiguration
     /// Whether this is a family on anybody's files, whose settings follow from the data.
     public let isFamily: Bool
+    /// How many steps a family's training takes where examples are few, and its epochs would be less.
+    let leastSteps: Int
     let load: @Sendable (RunConfiguration, _ dataFolder: String) throws -> ExperimentData
 
     /// - Parameters:
@@ -43,13 +45,16 @@ public struct Experiment: Sendable {
     /// - Parameters:
     ///   - kind: what examples are; nothing for a family that takes any, as a vector.
     ///   - configuration: the settings that do not follow from the data.
+    ///   - leastSteps: how many steps training takes where examples are few and the configuration's epochs would be less, up to thirty
+    ///     times those.
     ///   - baselines: simple models to print beside the run's figure.
     public init(
         family name: String, summary: String, paper: String = "", kind: ExampleKind? = nil,
-        configuration: RunConfiguration,
+        configuration: RunConfiguration, leastSteps: Int = 4000,
         baselines: @escaping @Sendable (LoadedFiles, any Device) throws -> [Baseline] = { _, _ in [] }
     ) {
-        self.init(name, summary, paper, nil, nil, configuration, isFamily: true) { configuration, _ in
+        self.init(name, summary, paper, nil, nil, configuration, isFamily: true, leastSteps: leastSteps) {
+            configuration, _ in
             // Said once the run begins, so that a refusal is one line.
             var notices: [String] = []
             let files = try configuration.files.load(as: kind, seed: configuration.seed) { notices.append($0) }
@@ -62,11 +67,11 @@ public struct Experiment: Sendable {
 
     private init(
         _ name: String, _ summary: String, _ paper: String, _ paperNats: Double?, _ paperTestSet: String?,
-        _ configuration: RunConfiguration, isFamily: Bool,
+        _ configuration: RunConfiguration, isFamily: Bool, leastSteps: Int = 0,
         _ load: @escaping @Sendable (RunConfiguration, _ dataFolder: String) throws -> ExperimentData
     ) {
         (self.name, self.summary, self.paper, self.paperNats) = (name, summary, paper, paperNats)
-        (self.paperTestSet, self.isFamily, self.load) = (paperTestSet, isFamily, load)
+        (self.paperTestSet, self.isFamily, self.leastSteps, self.load) = (paperTestSet, isFamily, leastSteps, load)
         var named = configuration
         named.experiment = name
         self.configuration = named
@@ -143,16 +148,17 @@ public struct ExperimentData: Sendable {
 extension RunConfiguration {
     /// The settings that follow from a person's data.
     /// - Returns: those that changed, and what else a person ought to know of them, a line each.
-    mutating func adapt(to data: ExperimentData) throws -> [String] {
+    mutating func adapt(to data: ExperimentData, leastSteps: Int) throws -> [String] {
         guard let files = data.files else { return [] }
         let before = try fields()
         let summary = DataSummary(
             data.examples, files.values, count: files.dataset.train.shape[0],
             hasGaps: self.files.missing == "marginalize")
         let notes = try model.adapt(to: summary)
-        // As many steps for few examples as for many, within reason.
         let steps = (summary.count + training.batch - 1) / training.batch
-        training.epochs = max(training.epochs, min(30 * training.epochs, 4000 / steps))
+        training.epochs = max(training.epochs, min(30 * training.epochs, leastSteps / steps))
+        // Fewer examples than variables are learned by heart in a few steps.
+        if summary.count < summary.examples.count { training.learningRate /= 5 }
         let changed = try fields().filter { before[$0.key]?.description != $0.value.description }
         let words = changed.map { "\($0.key)=\($0.value)" }.sorted().joined(separator: " ")
         return (words.isEmpty ? [] : ["set by the data: \(words)"]) + notes

@@ -90,7 +90,7 @@ struct RunCommand: ParsableCommand {
         var settings = settings
         var notices = data.notices
         if experiment.isFamily {
-            notices += try settings.adapt(to: data)
+            notices += try settings.adapt(to: data, leastSteps: experiment.leastSteps)
             try override(&settings)
         }
         try settings.validate(data.examples)
