@@ -7,9 +7,9 @@ public struct Dataset: Sendable {
     public enum Split: String, Sendable, CaseIterable { case train, valid, test }
 
     public let name: String
-    public let train: HostArray
-    public let valid: HostArray
-    public let test: HostArray
+    public var train: HostArray
+    public var valid: HostArray
+    public var test: HostArray
     /// The shape of an example before it was flattened: `[channels, height, width]` for images.
     public let exampleShape: [Int]
     /// The classes of the examples, where they are known.

@@ -157,6 +157,8 @@ extension RunConfiguration {
         let notes = try model.adapt(to: summary)
         let steps = (summary.count + training.batch - 1) / training.batch
         training.epochs = max(training.epochs, min(30 * training.epochs, leastSteps / steps))
+        // What reads gaps is evaluated by a pass for each variable.
+        if summary.hasGaps, training.validationExamples == 0 { training.validationExamples = 300 }
         // Fewer examples than variables are learned by heart in a few steps.
         if summary.count < summary.examples.count { training.learningRate /= 5 }
         let changed = try fields().filter { before[$0.key]?.description != $0.value.description }

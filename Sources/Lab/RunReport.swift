@@ -140,13 +140,18 @@ func finish(
     return result
 }
 
+private func splitInWords(_ data: ExperimentData) -> String? {
+    guard let files = data.files, files.sources.count == 1 else { return nil }
+    return files.rows == nil ? "in order, or file by file by the seed" : "by the seed; split.json has the rows"
+}
+
 private func makeOrigin(_ run: Run, _ trainer: Trainer, _ data: ExperimentData) -> TestResult.Origin {
     let counts = Dataset.Split.allCases.map { ($0.rawValue, data.dataset.examples($0).shape[0]) }
     return TestResult.Origin(
         version: martletVersion, seed: run.settings.seed, device: run.device.summary,
         examples: Dictionary(uniqueKeysWithValues: counts), testChecksum: data.dataset.testChecksum,
         data: data.files?.sources,
-        split: data.files?.rows == nil ? nil : data.files.map { _ in "by the seed, rows in split.json" },
+        split: splitInWords(data),
         epochs: trainer.epochsDone, bestEpoch: trainer.bestEpoch)
 }
 

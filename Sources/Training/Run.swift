@@ -211,6 +211,9 @@ public final class Run {
             return try evaluations(known)
         }
         try validate(examples, of: "evaluate")
+        guard model is any AutoregressiveModel else {
+            throw UsageError("--observed: \(name) has no marginals of its variables; take a made")
+        }
         guard model.members.count == 1 else {
             throw UsageError("--observed: \(name) is a mixture of masks; its marginals are not known")
         }
@@ -220,7 +223,13 @@ public final class Run {
         for (pattern, rows) in patterns.sorted(by: { $0.value[0] < $1.value[0] }) {
             var request = DrawingRequest()
             request.observed = pattern
-            _ = try model.drawing(x, model.makeContext(), request)
+            do {
+                _ = try model.drawing(x, model.makeContext(), request)
+            } catch is UsageError {
+                throw UsageError(
+                    "--observed: the known variables of row \(rows[0]) are not the first ones of the order of \(name), which alone have a marginal of it; a made that was trained with --missing marginalize has one of any"
+                )
+            }
             guard let terms = try model.observedLogProbability(x, model.makeContext(), request) else {
                 throw UsageError("--observed: \(name) has no terms of single variables, so no marginals")
             }

@@ -261,6 +261,46 @@ import Testing
         }
     }
 
+    /// Rows that weigh nothing might as well not be there.
+    @Test func rowsAreWeighed() throws {
+        let session = try session()
+        // Half of the rows are 0 and weigh three times those that are 1.
+        let lines = (0..<200).map { "\($0 % 2),\($0 / 2 % 2),\($0 % 2 == 0 ? 3 : 1)" }
+        try Files.write(Array((["a,b,w"] + lines).joined(separator: "\n").utf8), to: session.path("weighed.csv"))
+        let all = ["--train", session.path("weighed.csv"), "--weights-column", "w", "--epochs", "200"]
+        #expect(try run(session, "made", all) == nil)
+        let draw = ["sample", session.path("r"), "--count", "4000", "--out", session.path("out.npy")]
+        #expect(try session.start(draw).wait() == 0)
+        let drawn = try NumPy.read(npy: session.path("out.npy")).floats
+        let share = stride(from: 0, to: drawn.count, by: 2).reduce(0) { $0 + drawn[$1] } / 4000
+        #expect(abs(share - 0.25) < 0.06, "\(share)")
+    }
+
+    /// Marginals of what comes first in the order, and a line that says where there are none.
+    @Test func partsAreEvaluated() throws {
+        let session = try session()
+        #expect(try run(session, "made", ["--train", session.path("binary.npy")]) == nil)
+        for (mask, says) in [([1, 1, 0, 0, 0], ""), ([0, 1, 0, 0, 1], "first ones of the order")] as [([UInt8], String)]
+        {
+            try NumPy.write(HostArray(mask, shape: [5]), npy: session.path("mask.npy"))
+            let found = try session.run("evaluate", session.path("r"), "--observed", session.path("mask.npy"))
+            #expect((found.status == 0) == says.isEmpty && found.errors.contains(says), "\(found.errors)")
+        }
+        #expect(try run(session, "maf", ["--train", session.path("real.npy")]) == nil)
+        let found = try session.run("evaluate", session.path("r"), "--observed", session.path("mask.npy"))
+        #expect(found.status != 0 && found.errors.contains("take a made"), "\(found.errors)")
+    }
+
+    /// What has no effect beside the other settings is refused; every preset has effects alone.
+    @Test func settingsHaveEffects() throws {
+        let session = try session()
+        let data = ["--train", session.path("real.npy"), "--set"]
+        for (family, setting) in [("maf", "transformer=spline:8"), ("planar", "hidden=8"), ("maf", "components=3")] {
+            let errors = try run(session, family, data + [setting])
+            #expect(errors?.contains("has no effect with flow=\(family)") == true, "\(errors ?? "taken")")
+        }
+    }
+
     /// Every setting has a meaning, and no meaning is left over.
     @Test func everySettingHasAMeaning() throws {
         let session = try session()
