@@ -52,17 +52,10 @@ public struct CircularColumns: Sendable {
         startsAtIdentity: Bool = false
     ) -> any Conditioner {
         requireFit(kept.count)
-        if columns.isEmpty {
-            return MaskedMLP.coupling(
-                kept: kept, hidden: hidden, parameters: parameters, features: features, activation: activation,
-                startsAtIdentity: startsAtIdentity)
-        }
-        let degrees = NetworkDegrees.constant(
-            input: (kept + columns.map { kept[$0] }).map { $0 ? 0 : 1 },
-            hidden: hidden.map { [Int32](repeating: 0, count: $0) },
-            output: (0..<parameters).flatMap { _ in kept.map { $0 ? -2 : 0 } }, isStrict: false)
         return encoding(
-            MaskedMLP(degrees, features: features, activation: activation, startsAtIdentity: startsAtIdentity))
+            MaskedMLP.coupling(
+                kept: kept, hidden: hidden, parameters: parameters, features: features, repeated: columns,
+                activation: activation, startsAtIdentity: startsAtIdentity))
     }
 
     /// The network of an autoregressive bijector, as `MaskedMLP.autoregressive` makes it, which reads these columns by cosine and sine.
@@ -71,24 +64,14 @@ public struct CircularColumns: Sendable {
         startsAtIdentity: Bool = false
     ) -> any Conditioner {
         requireFit(order.index.count)
-        if columns.isEmpty {
-            return MaskedMLP.autoregressive(
-                order: order, hidden: hidden, parameters: parameters, features: features, activation: activation,
-                startsAtIdentity: startsAtIdentity)
-        }
-        // Some units read the features and no variable, for the first variable's sake.
-        let least = features > 0 ? -1 : 0
-        let span = max(1, order.groupCount - 1 - least)
-        let degrees = NetworkDegrees.constant(
-            input: order.index + columns.map { order.index[$0] },
-            hidden: hidden.map { count in (0..<count).map { Int32(least + $0 * span / count) } },
-            output: (0..<parameters).flatMap { _ in order.index }, isStrict: true)
         return encoding(
-            MaskedMLP(degrees, features: features, activation: activation, startsAtIdentity: startsAtIdentity))
+            MaskedMLP.autoregressive(
+                order: order, hidden: hidden, parameters: parameters, features: features, repeated: columns,
+                activation: activation, startsAtIdentity: startsAtIdentity))
     }
 
-    private func encoding(_ network: MaskedMLP) -> PeriodicEncoding {
-        PeriodicEncoding(columns, period: spline.period, network)
+    private func encoding(_ network: MaskedMLP) -> any Conditioner {
+        columns.isEmpty ? network : PeriodicEncoding(columns, period: spline.period, network)
     }
 
     private func requireFit(_ variables: Int) {

@@ -124,24 +124,12 @@ public struct ExperimentData: Sendable {
 
     public var examples: ExampleShape {
         if var examples = files?.examples {
-            examples.featureColumns = dataset.features?[.train].map(Self.columns)
+            examples.featureColumns = dataset.features?[.train].flatMap { ExampleShape(standardizing: $0).columns }
             return examples
         }
         return ExampleShape(
             dataset.exampleShape, classes: dataset.labels?.classes,
             features: dataset.features?[.train]?.shape.dropFirst().reduce(1, *), presentation: presentation)
-    }
-
-    /// Mean and deviation of each feature, by which models standardise them. One that never varies keeps its unit.
-    private static func columns(of features: HostArray) -> [Column] {
-        let (width, values) = (features.shape.dropFirst().reduce(1, *), features.doubles)
-        let count = Double(max(1, features.shape[0]))
-        return (0..<width).map { column in
-            let own = stride(from: column, to: values.count, by: width)
-            let mean = own.reduce(0) { $0 + values[$1] } / count
-            let variance = own.reduce(0) { $0 + (values[$1] - mean) * (values[$1] - mean) } / count
-            return Column("", .real(mean: mean, deviation: variance > 0 ? variance.squareRoot() : 1))
-        }
     }
 }
 

@@ -157,27 +157,32 @@ public struct MaskedMLP: Module {
     }
 
     /// For an order of D variables: `parameters` outputs for each variable, which read only variables before it.
+    /// - Parameter repeated: variables of which x holds a second number, behind the first of all.
     public static func autoregressive(
-        order: Order, hidden: [Int], parameters: Int, features: Int = 0, activation: Activation = .relu,
-        startsAtIdentity: Bool = false, file: StaticString = #fileID, line: UInt = #line
+        order: Order, hidden: [Int], parameters: Int, features: Int = 0, repeated: [Int] = [],
+        activation: Activation = .relu, startsAtIdentity: Bool = false, file: StaticString = #fileID, line: UInt = #line
     ) -> MaskedMLP {
         // Some units read the features and no variable, for the first variable's sake.
         let least = features > 0 ? -1 : 0
         let span = max(1, order.groupCount - 1 - least)
         let degrees = hidden.map { count in (0..<count).map { Int32(least + $0 * span / count) } }
         return MaskedMLP(
-            .autoregressive(.constant(order: order, hidden: degrees), outputs: parameters), features: features,
-            activation: activation, startsAtIdentity: startsAtIdentity, file: file, line: line)
+            .constant(
+                input: order.index + repeated.map { order.index[$0] }, hidden: degrees,
+                output: (0..<parameters).flatMap { _ in order.index }, isStrict: true),
+            features: features, activation: activation, startsAtIdentity: startsAtIdentity, file: file, line: line)
     }
 
     /// For a coupling: the kept elements are read, parameters of the others are computed.
+    /// - Parameter repeated: elements of which x holds a second number, behind the first of all.
     public static func coupling(
-        kept: [Bool], hidden: [Int], parameters: Int, features: Int = 0, activation: Activation = .relu,
-        startsAtIdentity: Bool = false, file: StaticString = #fileID, line: UInt = #line
+        kept: [Bool], hidden: [Int], parameters: Int, features: Int = 0, repeated: [Int] = [],
+        activation: Activation = .relu, startsAtIdentity: Bool = false, file: StaticString = #fileID, line: UInt = #line
     ) -> MaskedMLP {
         MaskedMLP(
             .constant(
-                input: kept.map { $0 ? 0 : 1 }, hidden: hidden.map { [Int32](repeating: 0, count: $0) },
+                input: (kept + repeated.map { kept[$0] }).map { $0 ? 0 : 1 },
+                hidden: hidden.map { [Int32](repeating: 0, count: $0) },
                 // An output of degree -2 reads nothing, not even features; its weights do not exist.
                 output: (0..<parameters).flatMap { _ in kept.map { $0 ? -2 : 0 } }, isStrict: false),
             features: features, activation: activation, startsAtIdentity: startsAtIdentity, file: file, line: line)

@@ -68,6 +68,16 @@ public struct DataSummary: Sendable {
         throw UsageError("\(family) models whole numbers from 0 on, found \(found); take \(other)")
     }
 
+    /// The same of sequences.
+    public func sequenceLevels(for family: String) throws -> Int {
+        let levels = try levels(for: family, other: "made or maf")
+        try require(
+            examples.dimensions.count == 1,
+            "\(family) models sequences, found \(examples); take pixelcnn for images, or --set layout=vectors for rows of numbers"
+        )
+        return levels
+    }
+
     public func requireNoGaps(for family: String) throws {
         guard hasGaps else { return }
         throw UsageError(

@@ -54,12 +54,7 @@ public struct ByteNet: AutoregressiveModel, ConfiguredModel {
         }
 
         public mutating func adapt(to data: DataSummary) throws -> [String] {
-            levels = try data.levels(for: "bytenet", other: "made or maf")
-            guard data.examples.dimensions.count == 1 else {
-                throw UsageError(
-                    "bytenet models sequences, found \(data.examples); take pixelcnn for images, or --set layout=vectors for rows of numbers"
-                )
-            }
+            levels = try data.sequenceLevels(for: "bytenet")
             return []
         }
 

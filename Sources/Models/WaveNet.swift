@@ -58,12 +58,7 @@ public struct WaveNet: AutoregressiveModel, ConfiguredModel {
         }
 
         public mutating func adapt(to data: DataSummary) throws -> [String] {
-            levels = try data.levels(for: "wavenet", other: "made or maf")
-            guard data.examples.dimensions.count == 1 else {
-                throw UsageError(
-                    "wavenet models sequences, found \(data.examples); take pixelcnn for images, or --set layout=vectors for rows of numbers"
-                )
-            }
+            levels = try data.sequenceLevels(for: "wavenet")
             return []
         }
 
