@@ -287,6 +287,7 @@ import Testing
             #expect((found.status == 0) == says.isEmpty && found.errors.contains(says), "\(found.errors)")
         }
         #expect(try run(session, "maf", ["--train", session.path("real.npy")]) == nil)
+        try NumPy.write(HostArray([1, 0, 0] as [UInt8], shape: [3]), npy: session.path("mask.npy"))
         let found = try session.run("evaluate", session.path("r"), "--observed", session.path("mask.npy"))
         #expect(found.status != 0 && found.errors.contains("take a made"), "\(found.errors)")
     }
