@@ -206,7 +206,8 @@ extension Experiment {
     /// What any model of such data has to beat.
     private static func baselines(_ files: LoadedFiles, _ device: any Device) throws -> [Baseline] {
         let dataset = files.dataset
-        guard dataset.features == nil, dataset.labels == nil, dataset.weights == nil else { return [] }
+        let isKnown = Dataset.Split.allCases.allSatisfy { dataset.examples($0).isFinite }
+        guard isKnown, dataset.features == nil, dataset.labels == nil, dataset.weights == nil else { return [] }
         guard let levels = files.values.levelCount else {
             return files.values == .real ? [Baselines.gaussian(dataset)].compactMap { $0 } : []
         }

@@ -201,6 +201,11 @@ import Testing
             #expect(full[2 * row].allSatisfy { !$0.isEmpty })
         }
         #expect(try session.run("evaluate", folder, "--input", session.path("gaps.csv")).status == 0)
+        // Of an array too, whose simple models need every value.
+        let holes = (0..<300).map { $0 % 7 == 3 ? Float.nan : Float($0 % 2) }
+        try NumPy.write(HostArray(holes, shape: [60, 5]), npy: session.path("holes.npy"))
+        let array = try run(session, "made", ["--train", session.path("holes.npy"), "--missing", "marginalize"])
+        #expect(array == nil, "\(array ?? "")")
     }
 
     /// The run knows its data, wherever it is started and wherever they are.
