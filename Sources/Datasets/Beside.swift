@@ -181,11 +181,27 @@ extension ContentReader {
     }
 
     /// float32 `[examples, features]` of one file.
-    mutating func features(_ path: String, count: Int?, of examples: String) throws(FileError) -> HostArray {
+    /// - Parameter columns: those of a table that are the features; all, if not given.
+    mutating func features(
+        _ path: String, columns: [String]? = nil, count: Int?, of examples: String
+    ) throws(FileError) -> HostArray {
         switch try read(path, role: "context") {
         case .array(let array): return try Self.features(array, path, count: count, of: examples)
         case .table(var table):
-            table.leaveOut(table.columnsBesideExamples().map(\.column))
+            if let columns {
+                table.select(
+                    try columns.map { name throws(FileError) in
+                        guard let place = table.column(named: name) else {
+                            throw FileError(
+                                path,
+                                "has no column “\(name)”, on which the run is conditioned; name the features of the rows with --context"
+                            )
+                        }
+                        return place
+                    })
+            } else {
+                table.leaveOut(table.columnsBesideExamples().map(\.column))
+            }
             try table.requireKnown(Array(0..<table.columns))
             if let i = table.texts.firstIndex(where: { $0 != nil }) {
                 let place = table.firstTexts[i]

@@ -56,11 +56,13 @@ extension LoadedFiles {
     }
 
     /// Real numbers beside examples.
-    /// - Parameter count: of the examples, where it is known.
+    /// - Parameters:
+    ///   - columns: those of a table that are the features; all, if not given.
+    ///   - count: of the examples, where it is known.
     /// - Returns: float32 `[rows, features]`.
-    public static func readFeatures(_ path: String, count: Int? = nil) throws -> HostArray {
+    public static func readFeatures(_ path: String, columns: [String]? = nil, count: Int? = nil) throws -> HostArray {
         var reader = ContentReader()
-        return try reader.features(path, count: count, of: "the input")
+        return try reader.features(path, columns: columns, count: count, of: "the input")
     }
 
     /// The classes of examples: whole numbers from 0, or as many names as there are classes, which are counted in their order.
@@ -158,7 +160,7 @@ extension LoadedFiles {
 
 extension RawTable {
     /// Chooses columns in another order, once each.
-    fileprivate mutating func select(_ chosen: [Int]) {
+    mutating func select(_ chosen: [Int]) {
         let sorted = chosen.sorted()
         keepColumns(sorted)
         guard sorted != chosen else { return }

@@ -20,7 +20,8 @@ struct EncodeCommand: ParsableCommand {
     func run() throws {
         try Output.check(out, suffix: ".npy", option: "--out")
         let loaded = try LoadedRun(folder, device: device.make(), weights: weights)
-        let examples = try inputExamples(input, labels: labels, features: context, loaded.run)
+        let examples = try inputExamples(
+            input, labels: labels, features: context, loaded.configuration.files, loaded.run)
         try NumPy.write(try loaded.run.encode(examples), npy: out)
     }
 }
@@ -69,7 +70,9 @@ struct InterpolateCommand: ParsableCommand {
         var test: HostArray?
         func example(_ text: String) throws -> HostArray {
             guard let row = Int(text) else {
-                let rows = try inputExamples(text, labels: nil, features: nil, loaded.run).rows
+                let rows = try inputExamples(
+                    text, labels: nil, features: nil, loaded.configuration.files, loaded.run
+                ).rows
                 guard rows.shape[0] == 1 else {
                     throw FileError(text, "expected one example, found \(rows.shape[0])")
                 }

@@ -90,6 +90,7 @@ struct RunCommand: ParsableCommand {
         var settings = settings
         var notices = data.notices
         if experiment.isFamily {
+            try settings.training.validate()
             notices += try settings.adapt(to: data, leastSteps: experiment.leastSteps)
             try override(&settings)
         }

@@ -130,7 +130,8 @@ struct EvaluateCommand: ParsableCommand {
         let run = loaded.run
         let examples: Examples
         if let input {
-            examples = try inputExamples(input, labels: labels, features: context, run)
+            examples = try inputExamples(
+                input, labels: labels, features: context, loaded.configuration.files, run)
         } else {
             guard let split = Dataset.Split(rawValue: split) else {
                 throw UsageError("--split \(split): expected train, valid or test")
@@ -234,12 +235,7 @@ extension SampleCommand {
         let features = try context.map {
             run.model.conditions.features.count == 1 ? try LoadedFiles.readFeatures($0) : try ArrayFile.read($0)
         }
-        let classes = try labels.map { path in
-            guard let classes = run.model.conditions.classes else {
-                throw UsageError("--labels \(path): this model is not conditioned on classes")
-            }
-            return try LoadedFiles.readLabels(path, classes: classes)
-        }
+        let classes = try labels.map { try readLabels($0, count: nil, run) }
         if let label, classes != nil { throw UsageError("--class \(label): --labels names the class of each example") }
         if let features, let classes, features.shape[0] != classes.count {
             throw UsageError(
@@ -297,20 +293,15 @@ struct CompleteCommand: ParsableCommand {
         let places = (0..<given.shape[0] * draws).map { $0 / draws }
         func repeated(_ rows: HostArray) -> HostArray { draws == 1 ? rows : rows.rows(places) }
         let features = try context.map { repeated(try LoadedFiles.readFeatures($0, count: given.shape[0])) }
-        let classes = try labels.map { path in
-            guard let classes = run.model.conditions.classes else {
-                throw UsageError("--labels \(path): this model is not conditioned on classes")
-            }
-            let each = try LoadedFiles.readLabels(path, count: given.shape[0], classes: classes)
-            return places.map { each[$0] }
-        }
+        let classes = try labels.map { try readLabels($0, count: given.shape[0], run) }
         guard mask.shape == given.shape else {
             throw UsageError("--observed: expected a mask of \(given.shape) as the input, found \(mask.shape)")
         }
         let result = try run.complete(
             repeated(given), observed: repeated(mask),
             SamplingOptions(
-                seed: seed, isNaive: naive, label: label, labels: classes, features: features, temperature: temperature),
+                seed: seed, isNaive: naive, label: label, labels: classes.map { each in places.map { each[$0] } },
+                features: features, temperature: temperature),
             isApproximate: approximate)
         try Output.write(result, of: run, to: out)
     }
@@ -319,16 +310,16 @@ struct CompleteCommand: ParsableCommand {
 /// Examples of a file that a run's model can take, with what is known beside them.
 /// - Parameters:
 ///   - labels, features: files, for models that are conditioned on classes or features.
-func inputExamples(_ path: String, labels: String?, features: String?, _ run: Run) throws -> Examples {
+///   - files: those of the run, whose context may be columns that the file has too.
+func inputExamples(
+    _ path: String, labels: String?, features: String?, _ files: DataFiles, _ run: Run
+) throws -> Examples {
     let model = run.model
     let rows = try LoadedFiles.read(path, like: run.examples, values: model.domain, allowsMissing: model.acceptsMissing)
     let conditions = model.conditions
     var examples = Examples(rows)
     if let labels {
-        guard let classes = conditions.classes else {
-            throw UsageError("--labels \(labels): this model is not conditioned on classes")
-        }
-        examples.labels = try LoadedFiles.readLabels(labels, count: rows.shape[0], classes: classes)
+        examples.labels = try readLabels(labels, count: rows.shape[0], run)
     } else if conditions.classes != nil {
         throw UsageError("--input: this model is conditioned on classes; name those of the rows with --labels")
     }
@@ -339,8 +330,26 @@ func inputExamples(_ path: String, labels: String?, features: String?, _ run: Ru
         examples.features =
             conditions.features.count == 1
             ? try LoadedFiles.readFeatures(features, count: rows.shape[0]) : try ArrayFile.read(features)
+    } else if !conditions.features.isEmpty, let columns = files.contextColumns {
+        examples.features = try LoadedFiles.readFeatures(path, columns: columns, count: rows.shape[0])
     } else if !conditions.features.isEmpty {
         throw UsageError("--input: this model is conditioned on features; name those of the rows with --context")
     }
     return examples
+}
+
+/// Classes of a file, for a model that is conditioned on such.
+private func readLabels(_ path: String, count: Int?, _ run: Run) throws -> [Int32] {
+    guard let classes = run.model.conditions.classes else {
+        throw UsageError("--labels \(path): this model is not conditioned on classes")
+    }
+    return try LoadedFiles.readLabels(path, count: count, classes: classes)
+}
+
+extension DataFiles {
+    /// The columns of the training table that examples are conditioned on; `nil` where files hold the features. Those are kept by their
+    /// paths from the root.
+    fileprivate var contextColumns: [String]? {
+        context.isEmpty || context.contains("/") ? nil : context.split(separator: ",").map(String.init)
+    }
 }

@@ -80,8 +80,8 @@ struct CrashTests {
     private func fail(_ arguments: [String], _ fault: String, at call: Int, below root: String) throws -> Int {
         let status = try session.start(arguments, environment: environment(fault, at: call, below: root)).wait()
         let lines = try session.text("errors").split(separator: "\n")
-        // Beside epochs, and what a run goes on from.
-        let errors = lines.filter { !$0.hasPrefix("epoch ") && !$0.contains("goes on") }
+        // Beside epochs, what was found out about the data, and what a run goes on from.
+        let errors = lines.filter { !$0.hasPrefix("epoch ") && !$0.hasPrefix("note: ") && !$0.contains("goes on") }
         let place = "\(fault) at \(try calls().last ?? "no call")"
         if ["kill", "power", "bytes"].contains(fault) {
             #expect(status == -SIGKILL, "\(place): \(status), \(errors)")

@@ -150,6 +150,20 @@ import Testing
         }
     }
 
+    /// Columns of the table are given; a table of other rows has them too.
+    @Test func columnsAreGiven() throws {
+        let session = try session()
+        let lines = (0..<90).map { "\(Double($0 % 30) * 1.5 + Double($0) / 100),\($0 % 30),\(Double($0 % 7) / 3)" }
+        let text = (["y,x,other"] + lines).joined(separator: "\n")
+        try Files.write(Array(text.utf8), to: session.path("pairs.csv"))
+        #expect(try run(session, "spline", ["--train", session.path("pairs.csv"), "--context", "x,other"]) == nil)
+        let found = try session.run("evaluate", session.path("r"), "--input", session.path("pairs.csv"))
+        #expect(found.status == 0 && found.output.contains("90 examples"), "\(found.errors)")
+        try Files.write(Array("y\n1\n2\n".utf8), to: session.path("alone.csv"))
+        let refused = try session.run("evaluate", session.path("r"), "--input", session.path("alone.csv"))
+        #expect(refused.errors.contains("has no column “x”"), "\(refused.errors)")
+    }
+
     /// A table goes in and comes out with its header, names and units; gaps are filled; the figures stand beside the rows.
     @Test func tablesComeBack() throws {
         let session = try session()

@@ -71,6 +71,8 @@ static int real_link(const char *from, const char *to) {
 __attribute__((constructor)) static void prepare(void) {
     const char *log = getenv("DISK_FAULTS_LOG"), *at = getenv("DISK_FAULTS_AT"), *what = getenv("DISK_FAULTS_DO");
     saved_folder = getenv("DISK_FAULTS_SAVED");
+    // What the program starts (the compiler of an OpenCL device, say) is not watched, and does not begin the log again.
+    unsetenv("LD_PRELOAD");
     if (log) log_descriptor = real_open(log, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (at) fault_at = atol(at);
     const struct {
