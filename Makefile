@@ -17,7 +17,7 @@ run: all
 
 test: packages
 	swift build --build-tests -c release -Xswiftc -enable-testing
-	Scripts/test.sh
+	swift test --skip-build -c release -Xswiftc -enable-testing --no-parallel
 
 # A run is killed, loses its power and has its disk fail at every call that touches its folder, on the CPU and on OpenCL, which
 # takes half an hour; `make test` does so at a few of them.
