@@ -55,7 +55,11 @@ import Testing
         kill(process.id, SIGKILL)
         _ = process.wait()
         let next = try session.start(["resume", run], number: "next")
-        defer { kill(next.id, SIGKILL) }
+        // Nobody is left behind: tests that start processes of their own wait for any child, and would for ever be told of this one.
+        defer {
+            kill(next.id, SIGKILL)
+            _ = next.wait()
+        }
         while try !session.text("long/lock").hasPrefix("process \(next.id), “martlet resume") { usleep(500) }
     }
 
