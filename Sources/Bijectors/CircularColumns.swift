@@ -9,6 +9,7 @@ public struct CircularColumns: Sendable {
     public let columns: [Int]
     public let spline: CircularSplineTransformer
 
+    /// - Parameter columns: counted from 0, each once.
     public init(_ columns: [Int], _ spline: CircularSplineTransformer = CircularSplineTransformer()) {
         trap(
             unless: columns.allSatisfy { $0 >= 0 } && Set(columns).count == columns.count,
@@ -120,6 +121,7 @@ public struct ColumnTransformer: Transformer {
     /// For each column the place of its transformer.
     public let choice: [Int]
 
+    /// - Parameter choice: for each column the place of its transformer.
     public init(_ transformers: [any Transformer], choice: [Int]) {
         trap(
             unless: !choice.isEmpty && choice.allSatisfy { transformers.indices.contains($0) },

@@ -93,17 +93,4 @@ public struct Dataset: Sendable {
             name: name, train: arrays["train"]!, valid: arrays["valid"]!, test: arrays["test"]!,
             exampleShape: exampleShape)
     }
-
-    /// Three files, some of which may be the same: it is then read once.
-    public init(train: String, valid: String, test: String) throws(FileError) {
-        let arrays = try ArrayFile.read([(train, "train"), (valid, "valid"), (test, "test")])
-        try self.init(name: train, train: arrays[0], valid: arrays[1], test: arrays[2])
-    }
-}
-
-extension VariableDomain {
-    /// Refuses examples with a value outside, naming the first.
-    public func require(_ examples: HostArray, of name: String) throws(FileError) {
-        if let problem = problem(in: examples) { throw FileError(name, problem) }
-    }
 }

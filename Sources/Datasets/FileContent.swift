@@ -44,6 +44,8 @@ struct SoundFiles {
 /// Reads files of any kind, and keeps which they were.
 struct ContentReader {
     private(set) var sources: [LoadedFiles.Source] = []
+    /// Arrays by their files and names, for parts of a set that are one array: it is read once and lies in memory once. `nil` keeps none.
+    var known: [String: HostArray]?
 
     static let tableEndings = [".csv", ".tsv", ".tab", ".data", ".dat", ".tra", ".tes"]
 
@@ -64,17 +66,8 @@ struct ContentReader {
         }
         if Files.isFolder(path) { return try folder(path) }
         let name = path.lowercased()
-        if name.hasSuffix(".npy") {
-            return .array(
-                try summed(path) { stream throws(FileError) in try NumPy.decode(stream, isNarrow: true) })
-        }
-        if name.hasSuffix(".gz"), ArrayFile.idxEndings.contains(where: path.hasSuffix) {
-            let array = try IDX.read(path)
-            try sum(path)
-            return .array(array)
-        }
-        if ArrayFile.idxEndings.contains(where: path.hasSuffix) {
-            return .array(try summed(path) { stream throws(FileError) in try IDX.decode(stream) })
+        if name.hasSuffix(".npy") || ArrayFile.idxEndings.contains(where: path.hasSuffix) {
+            return .array(try array(path))
         }
         if name.hasSuffix(".tar") || name.hasSuffix(".tar.xz") { return try archive(path) }
         let isTable = Self.tableEndings.contains(where: name.hasSuffix)
@@ -99,8 +92,34 @@ struct ContentReader {
     }
 
     mutating func array(_ name: String, of archive: NumPyArchive) throws(FileError) -> HostArray {
-        let array = try archive.read(name, isNarrow: true)
-        try sum(archive.path)
+        try once("\(name)\0\(archive.path)") { reader throws(FileError) in
+            let array = try archive.read(name, isNarrow: true)
+            try reader.sum(archive.path)
+            return array
+        }
+    }
+
+    /// A file of one array.
+    private mutating func array(_ path: String) throws(FileError) -> HostArray {
+        try once(path) { reader throws(FileError) in
+            guard !path.hasSuffix(".gz") else {
+                let array = try IDX.read(path)
+                try reader.sum(path)
+                return array
+            }
+            return try reader.summed(path) { stream throws(FileError) in
+                path.lowercased().hasSuffix(".npy")
+                    ? try NumPy.decode(stream, isNarrow: true) : try IDX.decode(stream)
+            }
+        }
+    }
+
+    private mutating func once(
+        _ key: String, _ read: (inout ContentReader) throws(FileError) -> HostArray
+    ) throws(FileError) -> HostArray {
+        if let array = known?[key] { return array }
+        let array = try read(&self)
+        known?[key] = array
         return array
     }
 

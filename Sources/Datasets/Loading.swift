@@ -90,6 +90,8 @@ struct Loader {
 
     private mutating func readContents() throws {
         guard files.valid.isEmpty else {
+            reader.known = [:]
+            defer { reader.known = nil }
             paths = [files.train, files.valid, files.test]
             contents = [try reader.read(files.train, role: "train")]
             var expected: RawTable.Expectation?

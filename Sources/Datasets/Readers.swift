@@ -35,21 +35,9 @@ public enum IDX {
 public enum ArrayFile {
     /// - Parameter name: which array to take from an archive.
     public static func read(_ path: String, name: String? = nil) throws(FileError) -> HostArray {
-        try read([(path, name)])[0]
-    }
-
-    /// Several arrays, of which those that are the same are read once and lie in memory once.
-    public static func read(_ wanted: [(path: String, name: String?)]) throws(FileError) -> [HostArray] {
-        var known: [String: HostArray] = [:]
-        return try wanted.map { path, name throws(FileError) in
-            let archive = path.hasSuffix(".npz") ? try NumPyArchive(path) : nil
-            let member = try archive.map { archive throws(FileError) in try Self.member(archive, name) }
-            let key = "\(member ?? "")\0\(path)"
-            if let array = known[key] { return array }
-            let array = if let archive, let member { try archive.read(member) } else { try readAlone(path) }
-            known[key] = array
-            return array
-        }
+        guard path.hasSuffix(".npz") else { return try readAlone(path) }
+        let archive = try NumPyArchive(path)
+        return try archive.read(member(archive, name))
     }
 
     static func member(_ archive: NumPyArchive, _ name: String?) throws(FileError) -> String {

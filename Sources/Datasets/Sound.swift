@@ -152,16 +152,9 @@ extension Alphabet {
     /// The symbols of a text.
     /// - Throws: `FileError` for a byte that the alphabet lacks.
     public func encode(_ text: [UInt8], name: String) throws(FileError) -> [UInt8] {
-        var index = [Int](repeating: -1, count: 256)
-        for (i, byte) in bytes.enumerated() { index[Int(byte)] = i }
-        var result: [UInt8] = []
-        result.reserveCapacity(text.count)
-        for (position, byte) in text.enumerated() {
-            guard index[Int(byte)] >= 0 else {
-                throw FileError(name, "byte \(byte) at \(position) does not occur in the training text")
-            }
-            result.append(UInt8(index[Int(byte)]))
-        }
-        return result
+        try requireSymbols(text, name)
+        var symbols = text
+        encodeInPlace(&symbols)
+        return symbols
     }
 }

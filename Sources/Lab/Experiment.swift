@@ -111,20 +111,23 @@ public struct ExperimentData: Sendable {
     /// What was found out about them, a line each.
     var notices: [String] = []
 
+    /// Mean and deviation of each feature of the training set, for a person's own files.
+    private let featureColumns: [Column]?
+
     public init(_ dataset: Dataset) {
         self.dataset = dataset
-        files = nil
+        (files, featureColumns) = (nil, nil)
     }
 
     init(files: LoadedFiles) {
         dataset = files.dataset
-        presentation = files.examples.presentation
         self.files = files
+        featureColumns = dataset.features?[.train].flatMap { ExampleShape(standardizing: $0).columns }
     }
 
     public var examples: ExampleShape {
         if var examples = files?.examples {
-            examples.featureColumns = dataset.features?[.train].flatMap { ExampleShape(standardizing: $0).columns }
+            examples.featureColumns = featureColumns
             return examples
         }
         return ExampleShape(

@@ -86,11 +86,12 @@ struct RunCommand: ParsableCommand {
     }
 
     private func train(_ experiment: Experiment, _ settings: RunConfiguration, suffix: String) throws -> TestResult? {
+        // Before anything large is read.
+        try settings.training.validate()
         let data = try experiment.data(settings, dataFolder: data.folder)
         var settings = settings
         var notices = data.notices
         if experiment.isFamily {
-            try settings.training.validate()
             notices += try settings.adapt(to: data, leastSteps: experiment.leastSteps)
             try override(&settings)
         }

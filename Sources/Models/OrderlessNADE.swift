@@ -74,7 +74,7 @@ public struct OrderlessNADE: AutoregressiveModel {
             .broadcast(to: [x.shape[0], inputs, x.shape[1], rows])
     }
 
-    /// The same over every input of a variable.
+    /// A table `[batch, variables, rows]` repeated for every input of a variable, of the shape of what networks read.
     private func overInputs(_ table: Tensor, like values: Tensor) -> Tensor {
         table.reshaped([table.shape[0], 1, table.shape[1], table.shape[2]]).broadcast(to: values.shape)
     }

@@ -106,9 +106,7 @@ public struct VAE: LatentModel, ConfiguredModel {
 
     /// x `[batch, variables]` as the encoder reads it.
     private func read(_ x: Tensor) -> Tensor {
-        let inputs = conditional.inputCount
-        return inputs == 1 && conditional.domain == .binary
-            ? x : conditional.encode(x).reshaped([x.shape[0], Extent(inputs * variableCount)])
+        conditional.encode(x).reshaped([x.shape[0], Extent(conditional.inputCount * variableCount)])
     }
 
     /// Parameters of the variables `[batch, parameterCount, variables]` for latents `[batch, latents]`.

@@ -63,8 +63,10 @@ import Testing
     /// The same file for several sets lies in memory once.
     @Test func aFileThatIsNamedTwiceIsReadOnce() throws {
         let path = "\(folder.path)/a.npy"
-        try NumPy.write(HostArray([1, 2, 3, 4] as [Float], shape: [2, 2]), npy: path)
-        let data = try Dataset(train: path, valid: path, test: path)
+        try NumPy.write(HostArray([1, 2.5, 3, 4] as [Float], shape: [2, 2]), npy: path)
+        var files = DataFiles()
+        (files.train, files.valid, files.test) = (path, path, path)
+        let data = try files.load(seed: 1).dataset
         let places = Set([data.train, data.valid, data.test].map { $0.withUnsafeBytes { $0.baseAddress } })
         #expect(places.count == 1)
     }
