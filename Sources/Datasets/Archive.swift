@@ -1,4 +1,4 @@
-/// Files out of a tar archive, plain or compressed with xz.
+/// Files out of a tar archive, plain or compressed with xz, or with gzip where its stream takes that.
 public enum Archive {
     /// Every file whose name ends in `suffix`, by its path in the archive. What is not asked for is passed over and takes no memory.
     /// - Throws: `FileError` if the archive is absent, damaged or cut short.

@@ -26,7 +26,7 @@ extension Loader {
                 arrays[i] = HostArray(arrays[i].floats, shape: arrays[i].shape)
             }
         }
-        var beside = try besideArrays()
+        var beside = try beside(arrays.map { $0.shape[0] })
         let partition = try partition([arrays[0]] + beside.arrays, "examples")
         try beside.arrange(partition) { notices.append($0) }
         let parts = Self.parts(&arrays, partition)
@@ -36,11 +36,10 @@ extension Loader {
     }
 
     mutating func loadPictures() throws -> LoadedFiles {
-        var folders: [[String]] = []
         for i in contents.indices {
             guard case .pictures(var pictures) = contents[i] else { continue }
             contents[i] = .taken
-            if files.labels == "folders" { folders.append(try pictures.folders()) }
+            try noteFolders(pictures.names, paths[i])
             arrays.append(pictures.take())
             for notice in pictures.notices { say("\(paths[i]): \(notice)") }
         }
@@ -50,7 +49,6 @@ extension Loader {
                 arrays[i].withUnsafeMutableBytes { bytes in for k in bytes.indices { bytes[k] &= 1 } }
             }
         }
-        pictureFolders = folders.isEmpty ? nil : folders
         return try loadArrays(isPictures: true)
     }
 
@@ -102,12 +100,25 @@ extension Loader {
         }
     }
 
+    /// Keeps the folder that each file lies in, of a folder or an archive, where that is its class.
+    mutating func noteFolders(_ names: [String], _ path: String) throws(FileError) {
+        guard files.labels == "folders" else { return }
+        let found = try names.map { name throws(FileError) in
+            let parts = name.dropFirst(name.hasPrefix(path + "/") ? path.count + 1 : 0).split(separator: "/")
+            guard parts.count >= 2 else {
+                throw FileError(name, "lies in no folder that names its class; put each class into a folder of its own")
+            }
+            return String(parts[parts.count - 2])
+        }
+        folders = (folders ?? []) + [found]
+    }
+
     /// Labels and features of files or of an archive's arrays.
-    private mutating func besideArrays() throws -> Beside {
+    /// - Parameter counts: of the examples of each path.
+    mutating func beside(_ counts: [Int]) throws -> Beside {
         var beside = Beside()
-        let counts = arrays.map { $0.shape[0] }
-        if let pictureFolders {
-            beside.raw = RawLabels(names: pictureFolders, of: "folders", paths[0])
+        if let folders {
+            beside.raw = RawLabels(names: folders, of: "folders", paths[0])
         } else if !files.labels.isEmpty {
             beside.raw = try reader.labels(files.labels, paths, counts)
         }

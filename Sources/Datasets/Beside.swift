@@ -5,13 +5,20 @@ import Likelihood
 struct Beside {
     /// Classes as they were read, of the one file or of three.
     var raw: RawLabels?
-    var labels: (parts: [[Int32]], classes: Int)?
+    var labels: Labels?
     /// float32 `[examples, features]`.
     var features: [HostArray]?
     var weights: [[Float]]?
 
     /// Of the first file, for finding rows that are equal in everything.
     var arrays: [HostArray] { (raw.map { [HostArray($0.codes[0])] } ?? []) + (features.map { [$0[0]] } ?? []) }
+
+    /// The classes of each part.
+    struct Labels {
+        var parts: [[Int32]]
+        let classes: Int
+        var names: [String]?
+    }
 
     /// Brings everything into the parts of the examples.
     mutating func arrange(_ partition: Partition?, _ say: (String) -> Void) throws {
@@ -76,14 +83,12 @@ struct RawLabels {
     }
 
     /// The classes of each part: of names, those of the training set in order.
-    func arranged(_ partition: Partition?, _ say: (String) -> Void) throws(FileError) -> (
-        parts: [[Int32]], classes: Int
-    ) {
+    func arranged(_ partition: Partition?, _ say: (String) -> Void) throws(FileError) -> Beside.Labels {
         var parts = Loader.parts(codes, partition)
         guard let names else {
             let classes = Int(parts.joined().max() ?? 0) + 1
             say("\(title): \(classes) classes")
-            return (parts, classes)
+            return Beside.Labels(parts: parts, classes: classes)
         }
         let known = Self.sorted(Set(parts[0]).map { names[Int($0)] })
         let places = Dictionary(uniqueKeysWithValues: known.enumerated().map { ($1, Int32($0)) })
@@ -101,7 +106,7 @@ struct RawLabels {
         }
         let shown = known.prefix(6).enumerated().map { "\($0) “\($1)”" }.joined(separator: ", ")
         say("\(title): \(known.count) classes, \(shown)\(known.count > 6 ? ", ..." : "")")
-        return (parts, known.count)
+        return Beside.Labels(parts: parts, classes: known.count, names: known)
     }
 
     /// Names in order: of their numbers, where all are numbers.

@@ -69,7 +69,7 @@ struct ContentReader {
         if name.hasSuffix(".npy") || ArrayFile.idxEndings.contains(where: path.hasSuffix) {
             return .array(try array(path))
         }
-        if name.hasSuffix(".tar") || name.hasSuffix(".tar.xz") { return try archive(path) }
+        if [".tar", ".tar.xz", ".tar.gz", ".tgz"].contains(where: name.hasSuffix) { return try archive(path) }
         let isTable = Self.tableEndings.contains(where: name.hasSuffix)
         if isTable || [".txt", ".wav", ".png"].contains(where: name.hasSuffix) {
             let bytes = try bytes(of: path)
@@ -205,10 +205,15 @@ struct ContentReader {
     }
 
     private mutating func archive(_ path: String) throws(FileError) -> FileContent {
-        let files = try summed(path) { stream throws(FileError) in
-            try Archive.files(stream) { name in
-                Self.isVisible(name) && [".png", ".wav", ".txt"].contains { name.lowercased().hasSuffix($0) }
-            }
+        let isWanted = { (name: String) in
+            Self.isVisible(name) && [".png", ".wav", ".txt"].contains { name.lowercased().hasSuffix($0) }
+        }
+        let files: [NamedBytes]
+        if path.lowercased().hasSuffix("gz") {
+            files = try Archive.files(ByteStream(gzip: path), isWanted)
+            try sum(path)
+        } else {
+            files = try summed(path) { stream throws(FileError) in try Archive.files(stream, isWanted) }
         }
         let ending = try Self.ending(files.map(\.name), path)
         return try content(

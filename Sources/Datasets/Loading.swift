@@ -50,8 +50,8 @@ struct Loader {
     var contents: [FileContent] = []
     var arrays: [HostArray] = []
     var tables: [RawTable] = []
-    /// The folder of every picture, where folders are classes.
-    var pictureFolders: [[String]]?
+    /// The folder of every picture, recording or text, where folders are classes.
+    var folders: [[String]]?
 
     init(files: DataFiles, wanted: ExampleKind?, seed: UInt64) {
         (self.files, self.wanted, self.seed) = (files, wanted, seed)
@@ -182,7 +182,7 @@ struct Loader {
         if let labels = beside.labels {
             dataset.labels = Dataset.Labels(
                 train: labels.parts[0], valid: labels.parts[1], test: labels.parts[2], classes: labels.classes)
-            shape.classes = labels.classes
+            (shape.classes, shape.classNames) = (labels.classes, labels.names)
         }
         if let features = beside.features {
             dataset.features = Dictionary(uniqueKeysWithValues: zip(Dataset.Split.allCases, features))

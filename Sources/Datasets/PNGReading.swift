@@ -140,17 +140,6 @@ struct PictureFiles {
         return HostArray(type: .uint8, shape: [names.count] + shape, bytes: bytes)
     }
 
-    /// The folder that each picture lies in, of a folder or an archive.
-    func folders() throws(FileError) -> [String] {
-        try names.map { name throws(FileError) in
-            let parts = name.dropFirst(name.hasPrefix(path + "/") ? path.count + 1 : 0).split(separator: "/")
-            guard parts.count >= 2 else {
-                throw FileError(name, "lies in no folder that names its class; put each class into a folder of its own")
-            }
-            return String(parts[parts.count - 2])
-        }
-    }
-
     private static func words(_ shape: [Int]) -> String {
         "\(shape[0] == 3 ? "coloured" : "grey") of \(shape[2])x\(shape[1])"
     }

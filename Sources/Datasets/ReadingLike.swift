@@ -65,31 +65,51 @@ extension LoadedFiles {
         return try reader.features(path, columns: columns, count: count, of: "the input")
     }
 
-    /// The classes of examples: whole numbers from 0, or as many names as there are classes, which are counted in their order.
-    public static func readLabels(_ path: String, count: Int? = nil, classes: Int) throws -> [Int32] {
+    /// The classes of examples: their names, where classes have such, or whole numbers from 0.
+    /// - Parameters:
+    ///   - names: of the classes, in order; numbers are then taken for names, where each is one.
+    public static func readLabels(
+        _ path: String, count: Int? = nil, classes: Int, names: [String]? = nil
+    ) throws -> [Int32] {
         var reader = ContentReader()
         let cells = try reader.labels(path)
         guard count == nil || cells.count == count else {
             throw FileError(path, "holds \(cells.count) labels for \(count!) examples")
         }
+        let places = Dictionary(uniqueKeysWithValues: (names ?? []).enumerated().map { ($1, Int32($0)) })
         switch cells {
         case .numbers(let numbers):
+            let named = numbers.map { number in Int(exactly: number).flatMap { places["\($0)"] } }
+            if names != nil, !named.contains(nil) { return named.map { $0! } }
             if let bad = numbers.firstIndex(where: { !($0 >= 0 && $0 < Double(classes) && $0 == $0.rounded()) }) {
                 throw FileError(
                     path, "label \(bad) is \(numbers[bad]); expected whole numbers from 0 to \(classes - 1)")
             }
             return numbers.map { Int32($0) }
-        case .names(let names):
-            let known = RawLabels.sorted(Array(Set(names)))
-            guard known.count == classes else {
-                throw FileError(
-                    path,
-                    "has \(known.count) names of classes, of which there are \(classes); give their numbers, from 0 to \(classes - 1)"
-                )
+        case .names(let found):
+            return try found.enumerated().map { i, name in
+                guard let place = places[name] else {
+                    throw FileError(path, "label \(i): " + Self.unknown(name, names, classes))
+                }
+                return place
             }
-            let places = Dictionary(uniqueKeysWithValues: known.enumerated().map { ($1, Int32($0)) })
-            return names.map { places[$0]! }
         }
+    }
+
+    /// The class of a name, or of a number from 0.
+    public static func readLabel(_ text: String, classes: Int, names: [String]? = nil) throws(UsageError) -> Int {
+        if let place = names?.firstIndex(of: text) { return place }
+        guard let number = Int(text), (0..<classes).contains(number) else {
+            throw UsageError("--class " + unknown(text, names, classes))
+        }
+        return number
+    }
+
+    private static func unknown(_ name: String, _ names: [String]?, _ classes: Int) -> String {
+        let range = "0 to \(classes - 1)"
+        guard let names else { return "\(name): expected \(range)" }
+        let shown = names.prefix(12).map { "“\($0)”" }.joined(separator: ", ")
+        return "“\(name)” is none of the classes; expected \(shown)\(names.count > 12 ? ", ..." : ""), or \(range)"
     }
 
     private static func rows(of array: HostArray, _ path: String, _ examples: ExampleShape) throws -> HostArray {

@@ -8,9 +8,6 @@ extension Loader {
         guard wanted != .images, wanted != .videos else {
             throw FileError(paths[0], "holds \(contents[0].words); this family takes \(wanted!)")
         }
-        guard files.labels.isEmpty, files.context.isEmpty else {
-            throw UsageError("labels, context: \(contents[0].words) is cut into windows, beside which nothing is known")
-        }
         if case .sounds = contents[0] { return try loadSounds() }
         return try loadTexts()
     }
@@ -29,11 +26,11 @@ extension Loader {
             lists.append(sounds.files)
         }
         let steps = files.window == 0 ? 4000 : files.window
-        let stream = try stream(&lists, "recordings", "samples")
+        let (stream, beside) = try stream(&lists, steps, "recordings", "samples")
         say("sounds at \(rate) Hz, as mu-law codes of 256 levels")
         return try finish(
             try windows(stream, steps, "samples"), ExampleShape([steps], presentation: .sound(rate: rate)),
-            .levels(256), nil, Beside())
+            .levels(256), nil, beside)
     }
 
     private mutating func loadTexts() throws -> LoadedFiles {
@@ -50,25 +47,35 @@ extension Loader {
         }
         guard known.count > 1 else { throw FileError(paths[0], "holds one character alone; there is nothing to learn") }
         let steps = files.window == 0 ? 500 : files.window
-        var stream = try stream(&lists, "texts", "bytes")
+        var (stream, beside) = try stream(&lists, steps, "texts", "bytes")
         known.encodeInPlace(&stream.bytes)
         say("text of \(known.count) symbols\(paths.count == 1 ? ", those of the whole text" : "")")
         return try finish(
             try windows(stream, steps, "bytes"), ExampleShape([steps], presentation: .text(known)),
-            .levels(known.count), nil, Beside())
+            .levels(known.count), nil, beside)
     }
 
     /// Bytes of all files, those that train, validate and test one behind the other.
     private struct Stream {
         var bytes: [UInt8]
         let counts: [Int]
+        /// Bytes at the ends of files that make no window of their own.
+        var rest = 0
     }
 
     /// Makes one stream of three lists of files, of one whose files are split at random, or of one file that is split in the order of
-    /// its time.
-    private mutating func stream(_ lists: inout [[NamedBytes]], _ what: String, _ unit: String) throws -> Stream {
+    /// its time; and what is known beside each window of it.
+    private mutating func stream(
+        _ lists: inout [[NamedBytes]], _ steps: Int, _ what: String, _ unit: String
+    ) throws -> (Stream, Beside) {
         let percentages = try Partition.percentages(files.split)
+        let isGiven = !files.labels.isEmpty || !files.context.isEmpty
         if lists.count == 1, lists[0].count == 1 {
+            guard !isGiven else {
+                throw UsageError(
+                    "labels, context: \(paths[0]) is one file, of which all windows would have the same; give a folder of several"
+                )
+            }
             let bytes = lists[0][0].bytes
             lists = []
             let sizes = Partition.sizes(bytes.count, percentages)
@@ -76,25 +83,63 @@ extension Loader {
             say(
                 "\(bytes.count) \(unit) are split in their order: \(sizes.map { "\($0)" }.joined(separator: ", ")) train, validate and test"
             )
-            return Stream(bytes: bytes, counts: sizes)
+            return (Stream(bytes: bytes, counts: sizes), Beside())
         }
+        for (list, path) in zip(lists, paths) { try noteFolders(list.map(\.name), path) }
+        var beside = try beside(lists.map(\.count))
+        var partition: Partition?
         if lists.count == 1 {
             let list = lists[0]
-            let partition = try Partition(list.count, percentages, seed: seed, of: paths[0], what)
-            let sizes = Dataset.Split.allCases.map { "\(partition.rows[$0]!.count)" }
+            let split = try Partition(list.count, percentages, seed: seed, of: paths[0], what)
+            let sizes = Dataset.Split.allCases.map { "\(split.rows[$0]!.count)" }
             say(
                 "\(list.count) \(what) are split by seed \(seed): \(sizes.joined(separator: ", ")) train, validate and test"
             )
-            lists = Dataset.Split.allCases.map { split in partition.rows[split]!.map { list[$0] } }
+            lists = Dataset.Split.allCases.map { part in split.rows[part]!.map { list[$0] } }
+            partition = split
         }
-        let counts = lists.map { $0.reduce(0) { $0 + $1.bytes.count } }
-        let count = counts.reduce(0, +)
-        try Memory.require(count, for: paths[0])
-        var all: [UInt8] = []
-        all.reserveCapacity(count)
-        for file in lists.joined() { all += file.bytes }
+        try Memory.require(lists.joined().reduce(0) { $0 + $1.bytes.count }, for: paths[0])
+        guard isGiven else {
+            let counts = lists.map { $0.reduce(0) { $0 + $1.bytes.count } }
+            var all: [UInt8] = []
+            all.reserveCapacity(counts.reduce(0, +))
+            for file in lists.joined() { all += file.bytes }
+            lists = []
+            return (Stream(bytes: all, counts: counts), beside)
+        }
+        try beside.arrange(partition) { notices.append($0) }
+        let stream = Self.stream(lists, steps, &beside)
         lists = []
-        return Stream(bytes: all, counts: counts)
+        return (stream, beside)
+    }
+
+    /// The same of files that have something beside them: no window is of two files but where all that is known of both is the same.
+    private static func stream(_ lists: [[NamedBytes]], _ steps: Int, _ beside: inout Beside) -> Stream {
+        var stream: (bytes: [UInt8], counts: [Int], rest: Int) = ([], [], 0)
+        for (part, list) in lists.enumerated() {
+            // The files whose bytes follow one another: those of a class, or each by itself where features differ.
+            var groups: [[Int]] = []
+            if let labels = beside.labels?.parts[part], beside.features == nil {
+                let members = Dictionary(grouping: list.indices) { labels[$0] }
+                groups = members.keys.sorted().map { members[$0]! }
+            } else {
+                groups = list.indices.map { [$0] }
+            }
+            var owners: [Int] = []
+            let start = stream.bytes.count
+            for group in groups {
+                let count = group.reduce(0) { $0 + list[$1].bytes.count } / steps
+                let end = stream.bytes.count + count * steps
+                for i in group { stream.bytes += list[i].bytes }
+                stream.rest += stream.bytes.count - end
+                stream.bytes.removeLast(stream.bytes.count - end)
+                owners += [Int](repeating: group[0], count: count)
+            }
+            stream.counts.append(stream.bytes.count - start)
+            if let labels = beside.labels?.parts[part] { beside.labels!.parts[part] = owners.map { labels[$0] } }
+            if let features = beside.features?[part] { beside.features![part] = features.rows(owners) }
+        }
+        return Stream(bytes: stream.bytes, counts: stream.counts, rest: stream.rest)
     }
 
     private mutating func windows(_ stream: Stream, _ steps: Int, _ unit: String) throws -> [HostArray] {
@@ -102,10 +147,12 @@ extension Loader {
         for (i, split) in Dataset.Split.allCases.enumerated() where counts[i] == 0 {
             throw FileError(
                 paths.count == 1 ? paths[0] : paths[i],
-                "leaves \(stream.counts[i]) \(unit) to \(split), less than one window of \(steps); choose a smaller window, or give more"
+                stream.rest > 0
+                    ? "has no files for \(split) that are as long as a window of \(steps) \(unit), alone or with others of their class; choose a smaller window, or give more"
+                    : "leaves \(stream.counts[i]) \(unit) to \(split), less than one window of \(steps); choose a smaller window, or give more"
             )
         }
-        let rest = zip(stream.counts, counts).reduce(0) { $0 + $1.0 - $1.1 * steps }
+        let rest = zip(stream.counts, counts).reduce(stream.rest) { $0 + $1.0 - $1.1 * steps }
         say(
             "windows of \(steps) \(unit): \(counts.map { "\($0)" }.joined(separator: ", ")) to train, validate and test\(rest > 0 ? "; \(rest) \(unit) at the ends are left out" : "")"
         )

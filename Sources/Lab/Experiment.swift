@@ -17,6 +17,8 @@ import Training
 public struct Experiment: Sendable {
     public let name: String
     public let summary: String
+    /// About how long a run takes; see `taking`.
+    public private(set) var duration: String?
     /// Author, year, table.
     public let paper: String
     /// The paper's figure on the test set, in nats; lower is better.
@@ -75,6 +77,13 @@ public struct Experiment: Sendable {
         var named = configuration
         named.experiment = name
         self.configuration = named
+    }
+
+    /// The same experiment with a word on how long a run takes, and on what.
+    public func taking(_ duration: String?) -> Experiment {
+        var result = self
+        result.duration = duration
+        return result
     }
 
     /// The data, read or drawn.
@@ -147,8 +156,9 @@ extension RunConfiguration {
             hasGaps: self.files.missing == "marginalize")
         let notes = try model.adapt(to: summary)
         let steps = (summary.count + training.batch - 1) / training.batch
-        training.epochs = max(training.epochs, min(30 * training.epochs, leastSteps / steps))
-        // What reads gaps is evaluated by a pass for each variable.
+        // What reads gaps trains on many masks in a step, and is evaluated by a pass for each variable.
+        let wanted = summary.hasGaps ? leastSteps / 3 : leastSteps
+        training.epochs = max(training.epochs, min(30 * training.epochs, wanted / steps))
         if summary.hasGaps, training.validationExamples == 0 { training.validationExamples = 300 }
         // Fewer examples than variables are learned by heart in a few steps.
         if summary.count < summary.examples.count { training.learningRate /= 5 }

@@ -167,3 +167,50 @@ extension RunFolder {
         try require(found.examples, stored.examples)
     }
 }
+
+/// What is given beside examples, for models that are conditioned on classes or features.
+struct GivenOptions: ParsableArguments {
+    @Option(help: "The class of each example, a file of names or numbers, for models that are conditioned on classes.")
+    var labels: String?
+    @Option(
+        name: .customLong("class"), parsing: .unconditional,
+        help: "The class of every example, its name or number, for models that are conditioned on classes.")
+    var label: String?
+    @Option(help: "The features of each example, [rows, ..], for models that are conditioned on such.")
+    var context: String?
+
+    func validate() throws {
+        if let label, labels != nil { throw UsageError("--class \(label): --labels names the class of each example") }
+    }
+
+    /// The classes of `--labels`.
+    func classes(_ run: Run, count: Int? = nil) throws -> [Int32]? {
+        try labels.map { path in
+            guard let classes = run.model.conditions.classes else {
+                throw UsageError("--labels \(path): this model is not conditioned on classes")
+            }
+            return try LoadedFiles.readLabels(path, count: count, classes: classes, names: run.examples.classNames)
+        }
+    }
+
+    /// The class of `--class`.
+    func label(of run: Run) throws -> Int? {
+        try label.map { text in
+            guard let classes = run.model.conditions.classes else {
+                throw UsageError("--class \(text): \(run.name) is not conditioned on classes")
+            }
+            return try LoadedFiles.readLabel(text, classes: classes, names: run.examples.classNames)
+        }
+    }
+
+    /// The features of `--context`: as a table or an array of rows, or of any shape where each example has a map of them.
+    func features(_ run: Run, count: Int? = nil) throws -> HostArray? {
+        try context.map { path in
+            guard !run.model.conditions.features.isEmpty else {
+                throw UsageError("--context \(path): this model is not conditioned on features")
+            }
+            return run.model.conditions.features.count == 1
+                ? try LoadedFiles.readFeatures(path, count: count) : try ArrayFile.read(path)
+        }
+    }
+}

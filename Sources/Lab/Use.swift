@@ -16,13 +16,15 @@ struct ListCommand: ParsableCommand {
             let paper: String
             let paperNats: Double?
             let isFamily: Bool
+            let duration: String?
         }
         let all = Catalogue.experiments
         if json {
             for e in all {
                 try printJSON(
                     Row(
-                        name: e.name, summary: e.summary, paper: e.paper, paperNats: e.paperNats, isFamily: e.isFamily))
+                        name: e.name, summary: e.summary, paper: e.paper, paperNats: e.paperNats, isFamily: e.isFamily,
+                        duration: e.duration))
             }
             return
         }
@@ -35,7 +37,7 @@ struct ListCommand: ParsableCommand {
             for e in part {
                 printLine(
                     "  " + e.name + String(repeating: " ", count: width - e.name.count) + e.summary
-                        + (e.paper.isEmpty ? "" : " (\(e.paper))"))
+                        + (e.paper.isEmpty ? "" : " (\(e.paper))") + (e.duration.map { "; \($0)" } ?? ""))
             }
         }
     }
@@ -103,9 +105,7 @@ struct EvaluateCommand: ParsableCommand {
     @OptionGroup var files: MovedFilesOptions
     @Option(help: "train, valid or test.") var split: String = "test"
     @Option(help: "Examples of your own instead (npy, npz, csv, idx).") var input: String?
-    @Option(help: "The classes of the rows of --input, for models that are conditioned on them.") var labels: String?
-    @Option(help: "The features of the rows of --input, [rows, ..], for models that are conditioned on such.")
-    var context: String?
+    @OptionGroup var given: GivenOptions
     @Option(
         name: .customLong("per-example"),
         help: "Write the figure of every example to this file: npy, or csv beside the rows of a table.")
@@ -119,7 +119,7 @@ struct EvaluateCommand: ParsableCommand {
     @Flag(help: "Print JSON.") var json = false
 
     func run() throws {
-        if let own = labels ?? context, input == nil {
+        if let own = given.labels ?? given.context ?? given.label, input == nil {
             throw UsageError(
                 "\(own): a split has its own classes and features; name examples of your own with --input")
         }
@@ -130,8 +130,7 @@ struct EvaluateCommand: ParsableCommand {
         let run = loaded.run
         let examples: Examples
         if let input {
-            examples = try inputExamples(
-                input, labels: labels, features: context, loaded.configuration.files, run)
+            examples = try inputExamples(input, given, loaded.configuration.files, run)
         } else {
             guard let split = Dataset.Split(rawValue: split) else {
                 throw UsageError("--split \(split): expected train, valid or test")
@@ -177,13 +176,7 @@ struct SampleCommand: ParsableCommand {
         parsing: .unconditional,
         help: "How many; of each row of --context or --labels, if one is given: one, if not said otherwise.")
     var count: Int?
-    @Option(help: "The class of each example, for models that are conditioned on classes.") var labels: String?
-    @Option(help: "The features of each example, [rows, ..], for models that are conditioned on such.") var context:
-        String?
-    @Option(
-        name: .customLong("class"), parsing: .unconditional,
-        help: "The class of every example, for models that are conditioned on classes.")
-    var label: Int?
+    @OptionGroup var given: GivenOptions
     @Option(parsing: .unconditional, help: "Below 1 draws nearer to the model's modes; 1 draws from the model.")
     var temperature = 1.0
     @Option(help: "A .npy array; a .png sheet of images, .wav sounds or .txt, where examples are such.") var out: String
@@ -200,7 +193,14 @@ struct SampleCommand: ParsableCommand {
 
     func run() throws {
         let loaded = try LoadedRun(folder, device: device.make(), weights: weights)
-        let (features, classes) = try conditions(loaded.run)
+        let run = loaded.run
+        let (features, classes, label) = (
+            try given.features(run), try given.classes(run), try given.label(of: run)
+        )
+        if let features, let classes, features.shape[0] != classes.count {
+            throw UsageError(
+                "--labels: expected \(features.shape[0]) classes as --context has rows, found \(classes.count)")
+        }
         let rows = features?.shape.first ?? classes?.count ?? 1
         guard let each = count ?? (rows > 1 || features != nil || classes != nil ? 1 : nil) else {
             throw UsageError("--count: expected how many to draw")
@@ -210,38 +210,22 @@ struct SampleCommand: ParsableCommand {
         }
         let count = rows * each
         let places = (0..<count).map { $0 / each }
-        try Output.check(out, loaded.run.examples)
-        if let nearest { try Output.check(nearest, loaded.run.examples, option: "--nearest") }
+        try Output.check(out, run.examples)
+        if let nearest { try Output.check(nearest, run.examples, option: "--nearest") }
         let train = try nearest.map { _ in try loaded.dataset(data).train }
-        let drawn = try loaded.run.sample(
+        let drawn = try run.sample(
             count: count,
             SamplingOptions(
                 seed: seed, isNaive: naive, label: label, labels: classes.map { labels in places.map { labels[$0] } },
                 features: features.map { each == 1 ? $0 : $0.rows(places) }, temperature: temperature))
-        try Output.write(drawn.examples, of: loaded.run, to: out)
+        try Output.write(drawn.examples, of: run, to: out)
         guard let nearest, let train else { return }
-        let found = try NearestExamples(to: drawn.examples, in: train, on: loaded.run.device)
-        try Output.write(found.examples(of: train), of: loaded.run, to: nearest)
+        let found = try NearestExamples(to: drawn.examples, in: train, on: run.device)
+        try Output.write(found.examples(of: train), of: run, to: nearest)
         let sorted = found.distances.sorted()
         printLine(
             "distance to the nearest training example: least \(fixed(sorted[0], 3)), median \(fixed(sorted[count / 2], 3)), most \(fixed(sorted[count - 1], 3)); \(sorted.count { $0 == 0 }) of \(count) are training examples"
         )
-    }
-}
-
-extension SampleCommand {
-    /// Features and classes of some rows.
-    private func conditions(_ run: Run) throws -> (features: HostArray?, classes: [Int32]?) {
-        let features = try context.map {
-            run.model.conditions.features.count == 1 ? try LoadedFiles.readFeatures($0) : try ArrayFile.read($0)
-        }
-        let classes = try labels.map { try readLabels($0, count: nil, run) }
-        if let label, classes != nil { throw UsageError("--class \(label): --labels names the class of each example") }
-        if let features, let classes, features.shape[0] != classes.count {
-            throw UsageError(
-                "--labels: expected \(features.shape[0]) classes as --context has rows, found \(classes.count)")
-        }
-        return (features, classes)
     }
 }
 
@@ -259,16 +243,11 @@ struct CompleteCommand: ParsableCommand {
     )
     var observed: String?
     @Option(parsing: .unconditional, help: "How many completions of each row, one after the other.") var draws = 1
-    @Option(help: "The features of each row, [rows, ..], for models that are conditioned on such.") var context: String?
-    @Option(help: "The class of each row, for models that are conditioned on classes.") var labels: String?
+    @OptionGroup var given: GivenOptions
     @Option(
         help: "A .npy array, or a .csv table; a .png sheet of images, .wav sounds or .txt, where examples are such.")
     var out: String
     @Option(parsing: .unconditional, help: "The seed.") var seed: UInt64 = 0
-    @Option(
-        name: .customLong("class"), parsing: .unconditional,
-        help: "The class of every row, for models that are conditioned on classes.")
-    var label: Int?
     @Option(parsing: .unconditional, help: "Below 1 draws nearer to the model's modes; 1 draws from the model.")
     var temperature = 1.0
     @Flag(help: "Run the whole network once for every variable.") var naive = false
@@ -286,21 +265,23 @@ struct CompleteCommand: ParsableCommand {
                 "--observed: name a mask of the input's shape, not zero where it is observed; empty cells are taken for that by a model that was trained with --missing marginalize"
             )
         }
-        let given = try LoadedFiles.read(input, like: run.examples, values: run.model.domain, allowsMissing: true)
+        let rows = try LoadedFiles.read(input, like: run.examples, values: run.model.domain, allowsMissing: true)
         let mask =
             try observed.map { try Examples(ArrayFile.read($0)).rows }
-            ?? HostArray(given.floats.map { $0.isNaN ? 0 : 1 } as [Float], shape: given.shape)
-        let places = (0..<given.shape[0] * draws).map { $0 / draws }
+            ?? HostArray(rows.floats.map { $0.isNaN ? 0 : 1 } as [Float], shape: rows.shape)
+        let count = rows.shape[0]
+        let places = (0..<count * draws).map { $0 / draws }
         func repeated(_ rows: HostArray) -> HostArray { draws == 1 ? rows : rows.rows(places) }
-        let features = try context.map { repeated(try LoadedFiles.readFeatures($0, count: given.shape[0])) }
-        let classes = try labels.map { try readLabels($0, count: given.shape[0], run) }
-        guard mask.shape == given.shape else {
-            throw UsageError("--observed: expected a mask of \(given.shape) as the input, found \(mask.shape)")
+        let features = try given.features(run, count: count).map(repeated)
+        let classes = try given.classes(run, count: count)
+        guard mask.shape == rows.shape else {
+            throw UsageError("--observed: expected a mask of \(rows.shape) as the input, found \(mask.shape)")
         }
         let result = try run.complete(
-            repeated(given), observed: repeated(mask),
+            repeated(rows), observed: repeated(mask),
             SamplingOptions(
-                seed: seed, isNaive: naive, label: label, labels: classes.map { each in places.map { each[$0] } },
+                seed: seed, isNaive: naive, label: try given.label(of: run),
+                labels: classes.map { each in places.map { each[$0] } },
                 features: features, temperature: temperature),
             isApproximate: approximate)
         try Output.write(result, of: run, to: out)
@@ -308,42 +289,25 @@ struct CompleteCommand: ParsableCommand {
 }
 
 /// Examples of a file that a run's model can take, with what is known beside them.
-/// - Parameters:
-///   - labels, features: files, for models that are conditioned on classes or features.
-///   - files: those of the run, whose context may be columns that the file has too.
-func inputExamples(
-    _ path: String, labels: String?, features: String?, _ files: DataFiles, _ run: Run
-) throws -> Examples {
+/// - Parameter files: those of the run, whose context may be columns that the file has too.
+func inputExamples(_ path: String, _ given: GivenOptions, _ files: DataFiles, _ run: Run) throws -> Examples {
     let model = run.model
     let rows = try LoadedFiles.read(path, like: run.examples, values: model.domain, allowsMissing: model.acceptsMissing)
-    let conditions = model.conditions
+    let (conditions, count) = (model.conditions, rows.shape[0])
     var examples = Examples(rows)
-    if let labels {
-        examples.labels = try readLabels(labels, count: rows.shape[0], run)
-    } else if conditions.classes != nil {
+    examples.labels = try given.classes(run, count: count)
+    if let label = try given.label(of: run) { examples.labels = [Int32](repeating: Int32(label), count: count) }
+    if conditions.classes != nil, examples.labels == nil {
         throw UsageError("--input: this model is conditioned on classes; name those of the rows with --labels")
     }
-    if let features {
-        guard !conditions.features.isEmpty else {
-            throw UsageError("--context \(features): this model is not conditioned on features")
+    examples.features = try given.features(run, count: count)
+    if !conditions.features.isEmpty, examples.features == nil {
+        guard let columns = files.contextColumns else {
+            throw UsageError("--input: this model is conditioned on features; name those of the rows with --context")
         }
-        examples.features =
-            conditions.features.count == 1
-            ? try LoadedFiles.readFeatures(features, count: rows.shape[0]) : try ArrayFile.read(features)
-    } else if !conditions.features.isEmpty, let columns = files.contextColumns {
-        examples.features = try LoadedFiles.readFeatures(path, columns: columns, count: rows.shape[0])
-    } else if !conditions.features.isEmpty {
-        throw UsageError("--input: this model is conditioned on features; name those of the rows with --context")
+        examples.features = try LoadedFiles.readFeatures(path, columns: columns, count: count)
     }
     return examples
-}
-
-/// Classes of a file, for a model that is conditioned on such.
-private func readLabels(_ path: String, count: Int?, _ run: Run) throws -> [Int32] {
-    guard let classes = run.model.conditions.classes else {
-        throw UsageError("--labels \(path): this model is not conditioned on classes")
-    }
-    return try LoadedFiles.readLabels(path, count: count, classes: classes)
 }
 
 extension DataFiles {

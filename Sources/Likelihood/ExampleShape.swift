@@ -8,6 +8,8 @@ public struct ExampleShape: Codable, Sendable, Equatable, CustomStringConvertibl
     public var dimensions: [Int]
     /// The number of classes, where every example has a label.
     public var classes: Int?
+    /// Their names, where they have such.
+    public var classNames: [String]?
     /// The count of real numbers that are known beside every example, where there are such.
     public var features: Int?
     /// How people look at an example that is not an image.
@@ -60,7 +62,9 @@ public struct ExampleShape: Codable, Sendable, Equatable, CustomStringConvertibl
             dimensions.reduce(1.0, { $0 * Double($1) }) <= 0x1p24, classes.map({ (1...1 << 20).contains($0) }) != false,
             features.map({ (1...1 << 20).contains($0) }) != false
         else { return false }
-        guard columns?.isPossible(count: count) != false else { return false }
+        guard columns?.isPossible(count: count) != false, classNames.map({ $0.count == classes }) != false else {
+            return false
+        }
         return switch presentation {
         case .sound(let rate): (1...1 << 20).contains(rate)
         case .text(let alphabet): alphabet.count > 0

@@ -25,6 +25,8 @@ public struct OrderlessNADE: AutoregressiveModel {
     public let given: ConditionEmbedding?
     public var acceptsMissing: Bool { true }
     public let evaluationBatch: Int
+    /// Masks that a training step draws for each example. On adult and mushrooms 16 reach in a quarter of the steps what one does not.
+    private let masks: Int
 
     public init(
         _ examples: ExampleShape, conditional: any Conditional, order: Order, hidden: [Int],
@@ -38,6 +40,7 @@ public struct OrderlessNADE: AutoregressiveModel {
         layers = (1..<widths.count).map { ConvolutionLayer(widths[$0 - 1], widths[$0], kernel: [1]) }
         given = conditions.embedding(widths[1])
         // A row of the table for each variable, and the widest layer at each of them.
+        masks = max(1, min(16, (1 << 19) / (widths.max() ?? 1)))
         evaluationBatch = max(1, min(500, (1 << 25) / (variables * (widths.max() ?? 1))))
     }
 
@@ -111,22 +114,58 @@ public struct OrderlessNADE: AutoregressiveModel {
         return (conditional.logProbability(values, conditionalParameters(x, context)) * present).sum(axes: [1])
     }
 
+    // MARK: training
+
     /// Each example hides a number of its variables, every number as often, and which ones by chance. What was hidden is scored, as if
     /// it stood for all variables that may come at that place of an order: (n + 1) / hidden of n.
+    ///
+    /// What is missing is drawn first (Monte Carlo EM; Wei and Tanner 1990), so that the network learns to read as many variables as
+    /// an example without gaps has. Only what is there is scored.
     public func objective(_ x: Tensor, _ context: Context) -> Tensor {
         let (present, values) = split(x)
-        let type = x.elementType
-        let share = context.random.uniform([x.shape[0], 1], stream: 20, as: type).broadcast(to: x.shape)
-        let isKnown = context.random.uniform(x.shape, stream: 21, as: type).less(share)
-        let known = Tensor.select(isKnown, present, 0)
-        let hidden = present - known
-        let table = known.reshaped([x.shape[0], x.shape[1], 1])
-        let read = spread(values, rows: 1)
+        let (type, batch, variables, rows) = (x.elementType, x.shape[0], x.shape[1], Extent(masks))
+        let shape = Shape([batch, variables, rows])
+        // Of the numbers from 0 to 1 each row takes the shares of one stretch: all sizes occur in every step.
+        let place = Tensor.iota([1, 1, rows], axis: 2).cast(to: type)
+        let share = (context.random.uniform([batch, 1, rows], stream: 20, as: type) + place) / Double(masks)
+        let isKnown = context.random.uniform(shape, stream: 21, as: type).less(share.broadcast(to: shape))
+        let table = isKnown.cast(to: type)
+        let read = spread(imputed(values, present, context), rows: rows)
         let all = parameters(read * overInputs(table, like: read), known: table, context)
-            .reshaped([x.shape[0], Extent(conditional.parameterCount), x.shape[1]])
-        let terms = (conditional.logProbability(values, all) * hidden).sum(axes: [1])
-        let weight = (present.sum(axes: [1]) + 1) / hidden.sum(axes: [1]).maximum(.scalar(1, type))
+        // Every row as an example of its own.
+        let parameters = all.transposed([0, 3, 1, 2])
+            .reshaped([batch * rows, Extent(conditional.parameterCount), variables])
+        let repeated = { (t: Tensor) in
+            t.reshaped([batch, 1, variables]).broadcast(to: [batch, rows, variables]).reshaped([
+                batch * rows, variables,
+            ])
+        }
+        let hidden = repeated(present) * (1 - table.transposed([0, 2, 1]).reshaped([batch * rows, variables]))
+        let terms = (conditional.logProbability(repeated(values), parameters) * hidden).sum(axes: [1])
+        let weight = (repeated(present).sum(axes: [1]) + 1) / hidden.sum(axes: [1]).maximum(.scalar(1, type))
         return -(terms * weight).mean()
+    }
+
+    /// The variables with a draw in place of each that is missing, given those that are there: a quarter of them at a time, which reads
+    /// what was drawn before.
+    private func imputed(_ values: Tensor, _ present: Tensor, _ context: Context) -> Tensor {
+        let (type, rounds) = (values.elementType, 4)
+        let row = Shape([values.shape[0], values.shape[1], 1])
+        // As the network is, without dropout.
+        let asItIs = Context(.evaluate, label: context.label, features: context.features, random: context.random)
+        let turn = context.random.uniform(values.shape, stream: 22, as: type)
+        var (filled, known) = (values, present)
+        for round in 1...rounds {
+            let table = known.reshaped(row)
+            let read = spread(filled, rows: 1)
+            let all = parameters(read * overInputs(table, like: read), known: table, asItIs)
+                .reshaped([values.shape[0], Extent(conditional.parameterCount), values.shape[1]])
+            let drawn = conditional.sample(all, context.random.substream(1000 * round))
+            let isNew = turn.less(.scalar(Double(round) / Double(rounds), type)).and(known.equal(.scalar(0, type)))
+            filled = .select(isNew, drawn, filled)
+            known = .select(isNew, .scalar(1, type), known)
+        }
+        return filled.stoppingGradient()
     }
 
     // MARK: drawing

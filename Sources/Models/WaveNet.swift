@@ -22,7 +22,7 @@ public struct WaveNet: AutoregressiveModel, ConfiguredModel {
     public let conditional: any Conditional
     public let evaluationBatch = 4
 
-    public enum Output: String, Codable, Sendable, CaseIterable {
+    public enum Output: String, ChoiceSetting {
         case softmax
         /// A mixture of ten discretized logistics.
         case logistics

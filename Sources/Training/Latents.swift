@@ -82,18 +82,25 @@ extension Run {
     }
 
     /// `count` examples on the straight line between the latents of two, ends included.
-    public func interpolate(_ a: HostArray, _ b: HostArray, count: Int) throws -> HostArray {
+    /// - Parameter options: the class, and the features of one row, that are given for all of them.
+    public func interpolate(
+        _ a: HostArray, _ b: HostArray, count: Int, _ options: SamplingOptions = SamplingOptions()
+    ) throws -> HostArray {
         let width = examples.count
         guard a.count == width, b.count == width, count >= 2 else {
             throw UsageError("interpolate: expected two examples of \(width) variables and a count of 2 or more")
         }
-        let ends = try encode(Examples(HostArray(a.floats + b.floats, shape: [2, width]))).floats
+        var (both, options) = (Examples(HostArray(a.floats + b.floats, shape: [2, width])), options)
+        both.labels = options.label.map { [Int32](repeating: Int32($0), count: 2) }
+        both.features = options.features?.rows([0, 0])
+        let ends = try encode(both).floats
         let latents = ends.count / 2
         var line: [Float] = []
         for step in 0..<count {
             let share = Float(step) / Float(count - 1)
             for i in 0..<latents { line.append(ends[i] * (1 - share) + ends[latents + i] * share) }
         }
-        return try decode(HostArray(line, shape: [count, latents]))
+        options.features = options.features?.rows([Int](repeating: 0, count: count))
+        return try decode(HostArray(line, shape: [count, latents]), options)
     }
 }

@@ -62,19 +62,3 @@ public struct TrainingSettings: Codable, Sendable, Equatable {
         try requireFloat32(self)
     }
 }
-
-/// A setting that is one of a few names; a wrong one is answered with all of them.
-public protocol ChoiceSetting: RawRepresentable, CaseIterable, Codable, Sendable where RawValue == String {}
-
-extension ChoiceSetting {
-    public init(from decoder: any Decoder) throws {
-        let container = try decoder.singleValueContainer()
-        let name = try container.decode(String.self)
-        guard let value = Self(rawValue: name) else {
-            throw DecodingError.dataCorruptedError(
-                in: container,
-                debugDescription: "expected \(Self.allCases.map(\.rawValue).joined(separator: ", ")), found “\(name)”")
-        }
-        self = value
-    }
-}

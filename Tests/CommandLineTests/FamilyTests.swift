@@ -150,6 +150,47 @@ import Testing
         }
     }
 
+    /// Classes go by their names; a latent that is read and written is given the same.
+    @Test func classesHaveNames() throws {
+        let session = try session()
+        let names = ["cat", "dog", "3"]
+        let lines = (0..<90).map { "\(Double($0 % 30) * 1.5),\(Double($0 % 7) / 3),\(names[$0 % 3])" }
+        try Files.write(
+            Array((["a,b,kind"] + lines).joined(separator: "\n").utf8), to: session.path("animals.csv"))
+        #expect(try run(session, "maf", ["--train", session.path("animals.csv"), "--labels", "kind"]) == nil)
+        let (folder, out) = (session.path("r"), session.path("out.csv"))
+        func draw(_ options: String...) throws -> CommandLineSession.Result {
+            try session.run(["sample", folder, "--out", out] + options)
+        }
+        #expect(try draw("--class", "dog", "--count", "4").status == 0)
+        let byName = try Files.read(out)
+        #expect(try draw("--class", "2", "--count", "4").status == 0 && Files.read(out) == byName)
+        let refused = try draw("--class", "cow", "--count", "4")
+        #expect(refused.errors.contains("“cow” is none of the classes; expected “3”, “cat”, “dog”"), "\(refused)")
+        // Not all of the classes occur; a number that is a name is that name.
+        try Files.write(Array("kind\ndog\ncat\ndog\n".utf8), to: session.path("some.csv"))
+        #expect(try draw("--labels", session.path("some.csv")).status == 0)
+        try Files.write(Array("kind\ndog\ncow\n".utf8), to: session.path("some.csv"))
+        #expect(try draw("--labels", session.path("some.csv")).errors.contains("label 1: “cow” is none"))
+        let (input, latents) = (session.path("rows.csv"), session.path("z.npy"))
+        try Files.write(Array("a,b\n3,1\n6,0.5\n".utf8), to: input)
+        for verb in [
+            ["evaluate", folder, "--input", input, "--class", "cat"],
+            ["encode", folder, "--input", input, "--class", "cat", "--out", latents],
+            ["decode", folder, "--input", latents, "--class", "cat", "--out", out],
+            ["interpolate", folder, "0", "1", "--class", "cat", "--count", "3", "--out", out],
+        ] {
+            let found = try session.run(verb)
+            #expect(found.status == 0, "\(verb[0]): \(found.errors)")
+            guard verb[0] == "decode" else { continue }
+            let back = String(decoding: try Files.read(out), as: UTF8.self).split(separator: "\n").dropFirst()
+            let cells = back.flatMap { $0.split(separator: ",").map { Float($0) ?? .nan } }
+            #expect(zip(cells, [3, 1, 6, 0.5] as [Float]).allSatisfy { abs($0 - $1) < 1e-3 }, "\(cells)")
+        }
+        let line = ["interpolate", folder, "0", "1", "--labels", input, "--count", "3", "--out", out]
+        #expect(try session.run(line).errors.contains("name the one class of all with --class"))
+    }
+
     /// Columns of the table are given; a table of other rows has them too.
     @Test func columnsAreGiven() throws {
         let session = try session()

@@ -85,6 +85,10 @@ final class CommandLineSession {
     }
 
     func run(_ arguments: String..., environment: [String] = []) throws -> Result {
+        try run(arguments, environment: environment)
+    }
+
+    func run(_ arguments: [String], environment: [String] = []) throws -> Result {
         let status = try start(arguments, environment: environment).wait()
         return try Result(status: status, output: text("output"), errors: text("errors"))
     }

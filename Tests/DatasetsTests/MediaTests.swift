@@ -52,7 +52,10 @@ import Testing
             try write("p.png", png(i, isColoured: true))
             files.append(("x/\(["cat", "dog"][i % 2])/\(i + 10).png", try Files.read("\(io.folder.path)/p.png")))
         }
-        for (name, pack) in [("a.tar", { $0 }), ("a.tar.xz", Container.xz)] as [(String, ([UInt8]) -> [UInt8])] {
+        let packs: [(String, ([UInt8]) -> [UInt8])] = [
+            ("a.tar", { $0 }), ("a.tar.xz", Container.xz), ("a.tar.gz", Container.gzip),
+        ]
+        for (name, pack) in packs {
             let path = try io.write(name, pack(Container.tar(files.reversed())))
             let loaded = try io.load(path) { $0.labels = "folders" }.0
             #expect(loaded.examples.dimensions == [3, 3, 2] && loaded.examples.classes == 2)
@@ -192,7 +195,6 @@ import Testing
         #expect(single.dataset.train.bytes == Array(read.bytes[..<200]))
         #expect(io.refusal(one).contains("less than one window of 4000"))
         #expect(io.refusal("\(io.folder.path)/s", as: .images).contains("holds sounds; this family takes images"))
-        #expect(io.refusal("\(io.folder.path)/s") { $0.labels = "folders" }.contains("beside which nothing is known"))
         let other = try io.write("s/1/x.wav", wave([tone(250)], code: 1, bits: 8, rate: 16000))
         #expect(io.refusal("\(io.folder.path)/s").contains("x.wav: is at 16000 Hz, but"))
         let error = #expect(throws: FileError.self) {
@@ -204,6 +206,55 @@ import Testing
             ($0.valid, $0.test, $0.window) = ("\(io.folder.path)/s/0", one, 50)
         }.0
         #expect(parts.dataset.valid.shape == [25, 50] && parts.sources.count == 2)
+    }
+
+    /// No window is of two classes, or of two recordings with other features.
+    @Test func whatIsKnownOfSounds() throws {
+        let folder = "\(io.folder.path)/c"
+        // A recording of class i % 3 holds that sample alone.
+        for i in 0..<30 {
+            let samples = [UInt8](repeating: UInt8(100 + 20 * (i % 3)), count: 130 + i)
+            try io.write("c/\(["cat", "dog", "ape"][i % 3])/\(i + 10).wav", wave([samples], code: 1, bits: 8))
+        }
+        let codes = (0..<3).map { UInt8(Sound.muLaw(Double(100 + 20 * $0 - 128) / 128)) }
+        let (loaded, notices) = try io.load(folder, as: .sequences) { ($0.window, $0.labels) = (100, "folders") }
+        #expect(loaded.examples.classes == 3 && loaded.examples.classNames == ["ape", "cat", "dog"])
+        #expect(notices.contains { $0.contains("0 “ape”, 1 “cat”, 2 “dog”") }, "\(notices)")
+        for split in Dataset.Split.allCases {
+            let part = loaded.dataset[split]
+            #expect(part.labels?.count == part.count)
+            for (i, label) in (part.labels ?? []).enumerated() {
+                let code = codes[[2, 0, 1][Int(label)]]
+                #expect(part.rows.rows(i..<i + 1).bytes.allSatisfy { $0 == code })
+            }
+        }
+        // Recordings of one class follow one another: of 145 samples each, 24 in all make more windows than one apiece.
+        #expect(loaded.dataset.train.shape[0] > 24, "\(loaded.dataset.train.shape)")
+        // Features are those of each recording, sorted by name; one that is too short has no window.
+        let features = (0..<30).map { "\($0).5" }
+        let table = try io.write("f.csv", Array((["age"] + features).joined(separator: "\n").utf8))
+        let aged = try io.load(folder) { ($0.window, $0.context) = (150, table) }.0
+        #expect(aged.examples.features == 1)
+        let sizes = Dataset.Split.allCases.map { aged.dataset.examples($0).shape[0] }
+        #expect(sizes.reduce(0, +) == 10, "\(sizes)")
+        let names = (0..<30).map { "\(["cat", "dog", "ape"][$0 % 3])/\($0 + 10)" }.sorted()
+        for split in Dataset.Split.allCases {
+            let part = aged.dataset[split]
+            for i in 0..<part.count {
+                let name = names[Int(part.features!.floats[i])]
+                #expect(part.rows.rows(i..<i + 1).bytes[0] == codes[(Int(name.suffix(2))! - 10) % 3])
+                #expect(Int(name.suffix(2))! >= 30)
+            }
+        }
+        #expect(
+            io.refusal(folder) { ($0.window, $0.context) = (170, table) }.contains("as long as a window of 170 samples")
+        )
+        let short = try io.write("g.csv", Array("age\n1\n2\n".utf8))
+        #expect(
+            io.refusal(folder) { ($0.window, $0.context) = (100, short) }.contains(
+                "holds features of 2 examples for the 30"))
+        let one = "\(folder)/cat/10.wav"
+        #expect(io.refusal(one) { ($0.window, $0.labels) = (10, "folders") }.contains("give a folder of several"))
     }
 
     @Test func windowsOfTexts() throws {
@@ -234,6 +285,15 @@ import Testing
         let refusal = io.refusal("\(io.folder.path)/t") { ($0.valid, $0.test, $0.window) = (path, path, 10) }
         #expect(refusal.hasPrefix(path) && refusal.contains("does not occur in the training text"), "\(refusal)")
         #expect(io.refusal(try io.write("u.txt", [0xFF, 0xFE, 65, 0])).contains("UTF-16"))
+        for i in 0..<20 {
+            try io.write("v/\(["x", "y"][i % 2])/\(i).txt", String(repeating: ["ab", "cd"][i % 2], count: 21))
+        }
+        let spoken = try io.load("\(io.folder.path)/v") { ($0.window, $0.labels) = (20, "folders") }.0
+        let part = spoken.dataset[.train]
+        #expect(spoken.examples.classNames == ["x", "y"] && part.count >= 32)
+        for (i, label) in part.labels!.enumerated() {
+            #expect(part.rows.rows(i..<i + 1).bytes.allSatisfy { Int32($0) / 2 == label })
+        }
         // Rows of numbers are a table.
         #expect(try io.load(io.write("n.txt", lines(30) { "\($0).5 \($0 * $0).25" })).0.values == .real)
         try Files.makeFolder("\(io.folder.path)/empty")

@@ -158,6 +158,56 @@ import Training
         }
     }
 
+    /// The figure of training is the mean over all orders of an example's own terms, where what is missing is drawn given the rest.
+    @Test func trainingScoresTheMeanOverOrders() throws {
+        func run(_ order: [Int]) throws -> Run {
+            try self.run(
+                MADE.Settings {
+                    $0.hidden = [16]
+                    $0.orderless = true
+                    $0.ordering = order.map { "\($0)" }.joined(separator: ",")
+                }.makeModel([4], seed: 1), sharpened: 3)
+        }
+        var orders: [[Int]] = [[]]
+        for _ in 0..<4 {
+            orders = orders.flatMap { order in (0..<4).filter { !order.contains($0) }.map { order + [$0] } }
+        }
+        let runs = try orders.map { ($0, try run($0)) }
+        /// The mean over orders of the terms of some variables.
+        func terms(_ row: [Float], of scored: Set<Int>) throws -> Double {
+            var sum = 0.0
+            for (order, run) in runs {
+                var before = 0.0
+                for end in 1...4 {
+                    let mask = HostArray((0..<4).map { order[..<end].contains($0) ? 1 : 0 } as [Float], shape: [1, 4])
+                    let figure = try run.evaluations(Examples(rows([row])), observed: mask)[0]
+                    if scored.contains(order[end - 1]) { sum += figure - before }
+                    before = figure
+                }
+            }
+            return sum / Double(runs.count)
+        }
+        let run = runs[0].1
+        let whole = try terms([1, 0, 0, 1], of: [0, 1, 2, 3])
+        // Variable 2 is missing: both of its values, as likely as they are given the others, whose terms alone count.
+        let joint = try ([0, 1] as [Float]).map { value in
+            let last = try #require(runs.first { $0.0.last == 2 }).1
+            return Math.exp(-(try last.evaluations(Examples(rows([[1, 0, value, 1]])))[0]))
+        }
+        let parts = try ([0, 1] as [Float]).map { try terms([1, 0, $0, 1], of: [0, 1, 3]) }
+        let withGap = (joint[0] * parts[0] + joint[1] * parts[1]) / (joint[0] + joint[1])
+        #expect(abs(parts[0] - parts[1]) > 0.05)
+        for (row, expected) in [([1, 0, 0, 1], whole), ([1, 0, .nan, 1], withGap)] as [([Float], Double)] {
+            let count = 40_000
+            let program = try device.load(
+                compile([run.model.objective(run.x, run.model.makeContext())]), maximumBatch: count, states: run.states.buffers)
+            var feeds = RandomSource.feeds(seed: 7, step: 3, examples: Array(0..<count)).mapValues { Feed.host($0) }
+            feeds["x"] = .host(rows([[Float]](repeating: row, count: count)))
+            let found = Double(try program.run(feeds, batch: count)[0].floats[0])
+            #expect(abs(found - expected) < 0.02, "\(row): \(found) for \(expected)")
+        }
+    }
+
     /// What is known decides the rest, wherever it lies in the order, each row with gaps of its own; drawn in one program.
     @Test func gapsAreFilledByTheirConditional() throws {
         let run = try orderless()
