@@ -70,6 +70,7 @@ extension Experiment {
         return Experiment(
             family: name, summary: summary, paper: paper,
             configuration: tables(settings) {
+                $0.learningRate = 0.003
                 $0.clipNorm = 5
                 $0.weightDecay = 0.01
             }, baselines: baselines)

@@ -14,7 +14,7 @@ extension LoadedFiles {
         let columns = examples.columns ?? []
         let expected = RawTable.Expectation(
             names: columns.map(\.name).filter { !$0.isEmpty }.isEmpty ? [] : columns.map(\.name),
-            isText: columns.map { $0.categories.map { $0 != ["0", "1"] } ?? false })
+            isText: columns.map { $0.categories != nil && !$0.isBinary })
         let rows: HostArray
         switch try reader.read(path, like: expected) {
         case .array(let array): rows = try Self.rows(of: array, path, examples)
@@ -201,14 +201,14 @@ extension RawTable {
     fileprivate mutating func encode(_ i: Int, as column: Column?) throws(FileError) {
         guard let texts = texts[i] else {
             // A column without a cell of text, where names look like numbers or nothing is known.
-            guard let names = column?.categories, names != ["0", "1"] else { return }
+            guard let column, let names = column.categories, !column.isBinary else { return }
             guard (0..<rows).allSatisfy({ values.element($0 * columns + i).isNaN }) else {
                 throw FileError(
                     path, "\(columnTitle(i)) holds numbers; expected one of \(names.prefix(6).joined(separator: ", "))")
             }
             return
         }
-        guard let names = column?.categories, names != ["0", "1"] else {
+        guard let column, let names = column.categories, !column.isBinary else {
             let place = firstTexts[i]
             throw FileError(
                 path,

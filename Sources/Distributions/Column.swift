@@ -26,6 +26,9 @@ public struct Column: Codable, Sendable, Equatable {
         return nil
     }
 
+    /// Whether it holds 0 and 1.
+    public var isBinary: Bool { categories == ["0", "1"] }
+
     /// What standardises the cells: (x - mean) / deviation; 0 and 1 for names.
     public var scaling: (mean: Double, deviation: Double) {
         switch kind {

@@ -37,7 +37,7 @@ public struct UniformDequantization: Dequantization {
     }
 }
 
-/// Uniform noise for the columns of a table that hold whole numbers; the others are as they are.
+/// Uniform noise for the columns of a table that hold whole numbers, 0 and 1 among them; the others are as they are.
 public struct ColumnDequantization: Dequantization {
     public let columns: [Column]
     public var domain: VariableDomain { .table(columns) }
@@ -59,7 +59,11 @@ public struct ColumnDequantization: Dequantization {
     public func middle(_ x: Tensor) -> Tensor { x + isWhole(x) * 0.5 }
 
     public func quantize(_ y: Tensor) -> Tensor {
-        .select(isWhole(y).greater(.scalar(0, y.elementType)), y.apply(.floor), y)
+        let zero = Tensor.scalar(0, y.elementType)
+        let whole = Tensor.select(isWhole(y).greater(zero), y.apply(.floor), y)
+        guard columns.contains(where: \.isBinary) else { return whole }
+        let isBinary = Tensor.row(columns.map { $0.isBinary ? 1 : 0 }, y.elementType).broadcast(to: y.shape)
+        return .select(isBinary.greater(zero), whole.maximum(zero).minimum(.scalar(1, y.elementType)), whole)
     }
 }
 
@@ -104,13 +108,15 @@ func unitInterval(levels: Int, alpha: Double) -> [any Bijector] {
 func standardization(_ examples: ExampleShape) -> (steps: [any Bijector], dequantization: (any Dequantization)?) {
     guard let columns = examples.columns else { return ([], nil) }
     var hasWhole = false
-    let means = columns.map { column -> Double in
-        if case .real(let mean, _) = column.kind { return mean }
+    let scalings = columns.map { column -> (mean: Double, deviation: Double) in
+        let (mean, deviation) = column.scaling
+        if case .real = column.kind { return (mean, deviation) }
         hasWhole = true
-        return column.scaling.mean + 0.5
+        // 0 and 1 with their noise fill the interval from 0 to 2.
+        return column.isBinary ? (1, 1 / 3.0.squareRoot()) : (mean + 0.5, deviation)
     }
     let step = Standardization(
-        means: means, deviations: columns.map(\.scaling.deviation), shape: examples.dimensions)
+        means: scalings.map(\.mean), deviations: scalings.map(\.deviation), shape: examples.dimensions)
     return ([step], hasWhole ? ColumnDequantization(columns) : nil)
 }
 
@@ -124,7 +130,7 @@ extension DataSummary {
         case .levels(let levels): return levels
         case .real: return 0
         case .table(let columns):
-            guard let named = columns.firstIndex(where: { $0.categories != nil }) else { return 0 }
+            guard let named = columns.firstIndex(where: { $0.categories != nil && !$0.isBinary }) else { return 0 }
             let name = columns[named].name
             throw UsageError(
                 "\(family) models numbers, and column \(name.isEmpty ? "\(named)" : "“\(name)”") holds names; leave it out, condition on it with --context, or take made, which models each column by what it holds"

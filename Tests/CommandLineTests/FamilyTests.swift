@@ -191,6 +191,23 @@ import Testing
         #expect(try session.run(line).errors.contains("name the one class of all with --class"))
     }
 
+    /// A column of 0 and 1 among numbers is one of whole numbers to a flow, and comes back as such.
+    @Test func flowsTakeZeroAndOne() throws {
+        let session = try session()
+        let lines = (0..<120).map { "\(Double($0 % 37) * 1.5),\($0 % 3 == 0 ? 1 : 0),\($0 % 11)" }
+        let table = session.path("flags.csv")
+        try Files.write(Array((["a,flag,count"] + lines).joined(separator: "\n").utf8), to: table)
+        for family in ["maf", "spline", "vae"] {
+            let errors = try run(session, family, ["--train", table])
+            #expect(errors == nil, "\(family): \(errors ?? "")")
+            let out = session.path("out.csv")
+            #expect(try session.run("sample", session.path("r"), "--count", "50", "--out", out).status == 0)
+            let rows = try session.text("out.csv").split(separator: "\n").dropFirst().map { $0.split(separator: ",") }
+            #expect(rows.count == 50 && rows.allSatisfy { ["0", "1"].contains($0[1]) }, "\(rows.prefix(3))")
+            #expect(try session.run("evaluate", session.path("r"), "--input", out).status == 0)
+        }
+    }
+
     /// Columns of the table are given; a table of other rows has them too.
     @Test func columnsAreGiven() throws {
         let session = try session()
