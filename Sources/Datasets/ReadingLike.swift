@@ -76,7 +76,7 @@ extension LoadedFiles {
         guard count == nil || cells.count == count else {
             throw FileError(path, "holds \(cells.count) labels for \(count!) examples")
         }
-        let places = Dictionary(uniqueKeysWithValues: (names ?? []).enumerated().map { ($1, Int32($0)) })
+        let places = Dictionary((names ?? []).enumerated().map { ($1, Int32($0)) }) { first, _ in first }
         switch cells {
         case .numbers(let numbers):
             let named = numbers.map { number in Int(exactly: number).flatMap { places["\($0)"] } }

@@ -200,7 +200,8 @@ import Training
         for (row, expected) in [([1, 0, 0, 1], whole), ([1, 0, .nan, 1], withGap)] as [([Float], Double)] {
             let count = 40_000
             let program = try device.load(
-                compile([run.model.objective(run.x, run.model.makeContext())]), maximumBatch: count, states: run.states.buffers)
+                compile([run.model.objective(run.x, run.model.makeContext())]), maximumBatch: count,
+                states: run.states.buffers)
             var feeds = RandomSource.feeds(seed: 7, step: 3, examples: Array(0..<count)).mapValues { Feed.host($0) }
             feeds["x"] = .host(rows([[Float]](repeating: row, count: count)))
             let found = Double(try program.run(feeds, batch: count)[0].floats[0])
