@@ -1,3 +1,4 @@
+import Datasets
 import Lab
 
 extension Experiment {
@@ -5,22 +6,30 @@ extension Experiment {
     public static let papers: [Experiment] =
         (families + [madeGlyphs, madeMNIST, madeMNISTPaper] + madeUCI + pixelModels + sequenceModels
         + [mafBSDS300, realNVPBSDS300] + flowImages + flowDensities)
-        .map { $0.taking(durations[$0.name] ?? $0.name.split(separator: "-").first.flatMap { densities[String($0)] }) }
+        .map { $0.taking(duration(of: $0.name)) }
 
-    /// About how long runs take on two cores of a busy machine, mostly as `docs/results.md` has them; those of families on what is said.
-    private static let durations: [String: String] = [
-        "made": "8 s for 1600 rows of 11, 20 s for 5000 binary ones of 123",
-        "nice": "16 s for 1600 rows of 11", "realnvp": "5 s for 1600 rows of 11", "maf": "3 s for 1600 rows of 11",
-        "spline": "5 s for 1600 rows of 11",
-        "spline-coupling": "15 s for 1600 rows of 11", "naf": "9 s for 1600 rows of 11",
-        "planar": "20 s for 1600 rows of 11",
-        "radial": "20 s for 1600 rows of 11", "vae": "6 s for 1600 rows of 11",
-        "pixelcnn": "6 min for 1000 of 28 x 28", "gated-pixelcnn": "18 min for 1000 of 28 x 28",
-        "pixelcnnpp": "45 min for 1000 of 28 x 28",
-        "image-transformer": "45 min for 1000 of 28 x 28", "glow": "3 min for 1000 of 28 x 28",
-        "realnvp-image": "14 min for 1000 of 28 x 28",
+    /// About how long a run takes on two cores of a busy machine, and of a family on what.
+    private static func duration(of name: String) -> String? {
+        durations[name] ?? onTables[name].map { "\($0) for 1600 rows of 11" }
+            ?? onImages[name].map { "\($0) for 1000 grey images of 28 x 28" }
+            ?? onDensities.first { flow, _ in PlanarDensity.allCases.contains { name == "\(flow)-\($0.rawValue)" } }?
+            .value
+    }
+
+    private static let onTables = [
+        "made": "8 s", "nice": "16 s", "realnvp": "5 s", "maf": "3 s", "spline": "5 s", "spline-coupling": "15 s",
+        "naf": "9 s", "planar": "20 s", "radial": "20 s", "vae": "6 s",
+    ]
+
+    private static let onImages = [
+        "pixelcnn": "6 min", "gated-pixelcnn": "18 min", "pixelcnnpp": "45 min", "image-transformer": "45 min",
+        "glow": "3 min", "realnvp-image": "14 min",
+    ]
+
+    private static let onDensities = ["maf": "90 s", "spline": "2 min", "realnvp": "80 s", "planar": "1 min"]
+
+    private static let durations = [
         "wavenet": "half an hour or more for 20 minutes at 8 kHz", "bytenet": "45 min for a megabyte",
-        "vpn": "minutes for hundreds of short, small videos",
         "made-glyphs": "35 s", "made-mnist": "3 min", "made-mnist-8000": "12 min", "made-adult": "16 s",
         "made-connect4": "20 s", "made-dna": "2 s", "made-mushrooms": "4 s", "made-nips": "7 s",
         "pixelcnn-glyphs": "2 min", "image-transformer-glyphs": "8 min", "pixelcnn-mnist": "15 to 20 min",
@@ -30,7 +39,4 @@ extension Experiment {
         "maf-mnist": "5 min", "realnvp-mnist": "27 min", "glow-mnist": "12 min", "glow-cifar": "3 min",
         "vae-iaf-mnist": "3 min", "vae-planar-mnist": "5 min",
     ]
-
-    /// Those of the flows of densities in the plane.
-    private static let densities = ["maf": "90 s", "spline": "2 min", "realnvp": "80 s", "planar": "1 min"]
 }

@@ -4,6 +4,7 @@ import Likelihood
 
 /// Examples for training, for choosing when to stop, and for the figure that is reported.
 public struct Dataset: Sendable {
+    /// The part of a data set that a row belongs to.
     public enum Split: String, Sendable, CaseIterable { case train, valid, test }
 
     public let name: String
@@ -75,6 +76,7 @@ public struct Dataset: Sendable {
 
     public var variableCount: Int { train.shape[1] }
 
+    /// The examples of one part, `[rows, variables]`.
     public func examples(_ split: Split) -> HostArray {
         switch split {
         case .train: train

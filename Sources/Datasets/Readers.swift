@@ -2,6 +2,8 @@ import Graph
 
 /// The idx format of the MNIST files, plain or compressed with gzip: big-endian extents, unsigned bytes.
 public enum IDX {
+    /// The array of a file, uint8.
+    /// - Throws: `FileError` for a file that is absent, damaged or of another type of element.
     public static func read(_ path: String) throws(FileError) -> HostArray { try decode(ByteStream(gzip: path)) }
 
     static func decode(_ stream: ByteStream) throws(FileError) -> HostArray {

@@ -58,9 +58,10 @@ extension Loader {
     /// Bytes of all files, those that train, validate and test one behind the other.
     private struct Stream {
         var bytes: [UInt8]
-        let counts: [Int]
-        /// Bytes at the ends of files that make no window of their own.
-        var rest = 0
+        /// Bytes of each part.
+        var counts: [Int]
+        /// Bytes of each part that were left out, as they make no window.
+        var rest = [0, 0, 0]
     }
 
     /// Makes one stream of three lists of files, of one whose files are split at random, or of one file that is split in the order of
@@ -69,9 +70,8 @@ extension Loader {
         _ lists: inout [[NamedBytes]], _ steps: Int, _ what: String, _ unit: String
     ) throws -> (Stream, Beside) {
         let percentages = try Partition.percentages(files.split)
-        let isGiven = !files.labels.isEmpty || !files.context.isEmpty
         if lists.count == 1, lists[0].count == 1 {
-            guard !isGiven else {
+            guard files.labels.isEmpty, files.context.isEmpty else {
                 throw UsageError(
                     "labels, context: \(paths[0]) is one file, of which all windows would have the same; give a folder of several"
                 )
@@ -99,60 +99,49 @@ extension Loader {
             partition = split
         }
         try Memory.require(lists.joined().reduce(0) { $0 + $1.bytes.count }, for: paths[0])
-        guard isGiven else {
-            let counts = lists.map { $0.reduce(0) { $0 + $1.bytes.count } }
-            var all: [UInt8] = []
-            all.reserveCapacity(counts.reduce(0, +))
-            for file in lists.joined() { all += file.bytes }
-            lists = []
-            return (Stream(bytes: all, counts: counts), beside)
-        }
         try beside.arrange(partition) { notices.append($0) }
         let stream = Self.stream(lists, steps, &beside)
         lists = []
         return (stream, beside)
     }
 
-    /// The same of files that have something beside them: no window is of two files but where all that is known of both is the same.
+    /// Whole windows of all files: none is of two files but where all that is known of both is the same.
     private static func stream(_ lists: [[NamedBytes]], _ steps: Int, _ beside: inout Beside) -> Stream {
-        var stream: (bytes: [UInt8], counts: [Int], rest: Int) = ([], [], 0)
+        var stream = Stream(bytes: [], counts: [], rest: [])
+        stream.bytes.reserveCapacity(lists.joined().reduce(0) { $0 + $1.bytes.count })
         for (part, list) in lists.enumerated() {
-            // The files whose bytes follow one another: those of a class, or each by itself where features differ.
-            var groups: [[Int]] = []
-            if let labels = beside.labels?.parts[part], beside.features == nil {
-                let members = Dictionary(grouping: list.indices) { labels[$0] }
-                groups = members.keys.sorted().map { members[$0]! }
-            } else {
-                groups = list.indices.map { [$0] }
+            let labels = beside.labels?.parts[part]
+            // The files whose bytes follow one another: each by itself where features differ, those of a class, or all.
+            let members = Dictionary(grouping: list.indices) {
+                beside.features != nil ? $0 : Int(labels?[$0] ?? 0)
             }
             var owners: [Int] = []
             let start = stream.bytes.count
-            for group in groups {
+            for group in members.keys.sorted().map({ members[$0]! }) {
                 let count = group.reduce(0) { $0 + list[$1].bytes.count } / steps
                 let end = stream.bytes.count + count * steps
                 for i in group { stream.bytes += list[i].bytes }
-                stream.rest += stream.bytes.count - end
                 stream.bytes.removeLast(stream.bytes.count - end)
                 owners += [Int](repeating: group[0], count: count)
             }
             stream.counts.append(stream.bytes.count - start)
-            if let labels = beside.labels?.parts[part] { beside.labels!.parts[part] = owners.map { labels[$0] } }
+            stream.rest.append(list.reduce(0) { $0 + $1.bytes.count } - stream.counts[part])
+            if let labels { beside.labels!.parts[part] = owners.map { labels[$0] } }
             if let features = beside.features?[part] { beside.features![part] = features.rows(owners) }
         }
-        return Stream(bytes: stream.bytes, counts: stream.counts, rest: stream.rest)
+        return stream
     }
 
     private mutating func windows(_ stream: Stream, _ steps: Int, _ unit: String) throws -> [HostArray] {
         let counts = stream.counts.map { $0 / steps }
+        let found = zip(stream.counts, stream.rest).map { $0 + $1 }
         for (i, split) in Dataset.Split.allCases.enumerated() where counts[i] == 0 {
             throw FileError(
                 paths.count == 1 ? paths[0] : paths[i],
-                stream.rest > 0
-                    ? "has no files for \(split) that are as long as a window of \(steps) \(unit), alone or with others of their class; choose a smaller window, or give more"
-                    : "leaves \(stream.counts[i]) \(unit) to \(split), less than one window of \(steps); choose a smaller window, or give more"
+                "leaves \(found[i]) \(unit) to \(split), \(found[i] < steps ? "less than" : "in files shorter than") one window of \(steps); choose a smaller window, or give more"
             )
         }
-        let rest = zip(stream.counts, counts).reduce(stream.rest) { $0 + $1.0 - $1.1 * steps }
+        let rest = zip(found, counts).reduce(0) { $0 + $1.0 - $1.1 * steps }
         say(
             "windows of \(steps) \(unit): \(counts.map { "\($0)" }.joined(separator: ", ")) to train, validate and test\(rest > 0 ? "; \(rest) \(unit) at the ends are left out" : "")"
         )

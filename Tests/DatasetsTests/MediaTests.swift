@@ -247,7 +247,8 @@ import Testing
             }
         }
         #expect(
-            io.refusal(folder) { ($0.window, $0.context) = (170, table) }.contains("as long as a window of 170 samples")
+            io.refusal(folder) { ($0.window, $0.context) = (170, table) }.contains(
+                "in files shorter than one window of 170")
         )
         let short = try io.write("g.csv", Array("age\n1\n2\n".utf8))
         #expect(
