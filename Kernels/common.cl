@@ -1,5 +1,5 @@
-// What every generated program begins with: the scalar functions of the graph, for one element (suffix _1) and for
-// sixteen (suffix _16).
+// What every generated program begins with. Functions of a name are there for one element (suffix _1) and for sixteen (suffix _16);
+// those of the graph's table that have a body of their own follow where a program uses them.
 //
 // A bool register is an int that is 0 or 1. Comparisons give 1 for scalars and -1 for vectors, hence `& 1`.
 
@@ -72,41 +72,6 @@
 
 #define MARTLET_PASTE(a, b) a##b
 #define MARTLET_NAME(a, b) MARTLET_PASTE(a, b)
-
-#define MARTLET_FUNCTIONS(F, S) \
-    static inline F martlet_sign##S(F x) { \
-        return martlet_select(x > (F)(0.0f), (F)(1.0f), martlet_select(x < (F)(0.0f), (F)(-1.0f), x)); \
-    } \
-    /* The exponential is taken of what is not positive, so that nothing overflows. */ \
-    static inline F martlet_sigmoid##S(F x) { \
-        const F e = exp(-fabs(x)); \
-        const F d = (F)(1.0f) + e; \
-        return martlet_select(x < (F)(0.0f), e, (F)(1.0f)) / d; \
-    } \
-    static inline F martlet_softplus##S(F x) { \
-        const F l = log1p(exp(-fabs(x))); \
-        return martlet_select(x > (F)(0.0f), x + l, l); \
-    } \
-    /* The polynomial of Scripts/fit_functions.py, as in vector_math.h. */ \
-    static inline F martlet_hazard##S(F x) { \
-        const F u = fabs(x), r = (F)(1.0f) / (u + (F)(2.5f)), t = (u - (F)(2.5f)) * r; \
-        F p = (F)(-0.000425950449f); \
-        p = p * t + (F)(-0.00179140666f); \
-        p = p * t + (F)(0.000649031776f); \
-        p = p * t + (F)(0.00952419359f); \
-        p = p * t + (F)(0.0054451013f); \
-        p = p * t + (F)(-0.0264351666f); \
-        p = p * t + (F)(-0.0352819376f); \
-        p = p * t + (F)(0.0573675185f); \
-        p = p * t + (F)(0.142879158f); \
-        p = p * t + (F)(-0.155033395f); \
-        p = p * t + (F)(-0.610621214f); \
-        p = p * t + (F)(1.61372375f); \
-        return martlet_select(u < (F)(1e30f), p * r + u, u); \
-    }
-
-MARTLET_FUNCTIONS(float, _1)
-MARTLET_FUNCTIONS(float16, _16)
 
 // The language leaves division by zero open, and processors stop at it.
 static inline int martlet_divide_1(int a, int b) { return b == 0 ? 0 : b == -1 ? -a : a / b; }

@@ -88,23 +88,14 @@ INLINE vi as_mask(vb flags) { return __builtin_convertvector(flags != (uint8_t)0
 
 INLINE vf rectified(vf x) { return choose(x < 0.0f, splat(0.0f), x); }
 
+#define VECTOR_FUNCTION(NAME, name, ...) UNARY_F(f_##name, (__VA_ARGS__))
+MARTLET_VECTOR_FUNCTIONS(VECTOR_FUNCTION)
+#undef VECTOR_FUNCTION
+
 UNARY_F(f_negate, -x)
 UNARY_F(f_absolute, absolute(x))
 UNARY_F(f_sign, choose(x > 0.0f, splat(1.0f), choose(x < 0.0f, splat(-1.0f), x)))
-UNARY_F(f_exp, vector_exp(x))
-UNARY_F(f_log, vector_log(x))
-UNARY_F(f_log1p, vector_log1p(x))
-UNARY_F(f_expm1, vector_expm1(x))
-UNARY_F(f_sqrt, __builtin_elementwise_sqrt(x))
-UNARY_F(f_tanh, vector_tanh(x))
-UNARY_F(f_sigmoid, vector_sigmoid(x))
-UNARY_F(f_softplus, vector_softplus(x))
 UNARY_F(f_relu, rectified(x))
-UNARY_F(f_floor, __builtin_elementwise_floor(x))
-UNARY_F(f_sin, vector_sin(x))
-UNARY_F(f_cos, vector_cos(x))
-UNARY_F(f_erf, vector_erf(x))
-UNARY_F(f_hazard, vector_hazard(x))
 UNARY(f_is_finite, F, float, uint8_t, STORE_B, 1, load_part, as_bytes((as_int(x) & 0x7f800000) != 0x7f800000))
 BINARY_F(f_add, a + b)
 BINARY_F(f_rectified_sum, rectified(a + b))
@@ -266,24 +257,13 @@ static void normal_from_bits(void *target, const void *const *source, const uint
     for (int64_t i = 0; i < n; i++) d[i] = martlet_normal(a[i]);
 }
 
+#define ENTRY(NAME, name, ...) [MARTLET_##NAME] = f_##name,
 static const martlet_kernel float_kernels[MARTLET_FUNCTION_COUNT] = {
+    MARTLET_VECTOR_FUNCTIONS(ENTRY)
     [MARTLET_NEGATE] = f_negate,
     [MARTLET_ABSOLUTE] = f_absolute,
     [MARTLET_SIGN] = f_sign,
-    [MARTLET_EXP] = f_exp,
-    [MARTLET_LOG] = f_log,
-    [MARTLET_LOG1P] = f_log1p,
-    [MARTLET_EXPM1] = f_expm1,
-    [MARTLET_SQRT] = f_sqrt,
-    [MARTLET_TANH] = f_tanh,
-    [MARTLET_SIGMOID] = f_sigmoid,
-    [MARTLET_SOFTPLUS] = f_softplus,
     [MARTLET_RELU] = f_relu,
-    [MARTLET_FLOOR] = f_floor,
-    [MARTLET_SIN] = f_sin,
-    [MARTLET_COS] = f_cos,
-    [MARTLET_ERF] = f_erf,
-    [MARTLET_HAZARD] = f_hazard,
     [MARTLET_IS_FINITE] = f_is_finite,
     [MARTLET_ADD] = f_add,
     [MARTLET_SUBTRACT] = f_subtract,
@@ -304,6 +284,7 @@ static const martlet_kernel float_kernels[MARTLET_FUNCTION_COUNT] = {
     [MARTLET_MOMENTS_STEP] = f_moments_step,
     [MARTLET_RECTIFIED_CONDITION] = f_rectified_condition,
 };
+#undef ENTRY
 
 static const martlet_kernel integer_kernels[MARTLET_FUNCTION_COUNT] = {
     [MARTLET_NEGATE] = i_negate,

@@ -169,6 +169,16 @@ static const martlet_kernel bytes[MARTLET_FUNCTION_COUNT] = {
     [MARTLET_LOGICAL_OR] = b_or,      [MARTLET_IS_FINITE] = b_is_finite,
 };
 
+martlet_function martlet_function_named(const char *name) {
+#define NAME(NAME, name, ...) #name,
+    static const char *const names[] = {MARTLET_FUNCTIONS(NAME) MARTLET_VECTOR_FUNCTIONS(NAME)};
+#undef NAME
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (strcmp(names[i], name) == 0) return (martlet_function)i;
+    }
+    return MARTLET_FUNCTION_COUNT;
+}
+
 static int is_comparison(martlet_function function) {
     return function == MARTLET_LESS || function == MARTLET_LESS_EQUAL || function == MARTLET_EQUAL ||
            function == MARTLET_IS_FINITE || function == MARTLET_RECTIFIED_CONDITION;

@@ -51,12 +51,14 @@ struct ClusterOrder {
             replaced.insert(state)
             for reader in readers { add(reader, before: writer.id) }
         }
-        (clusters, self.inPlace) = (Self.sorted(fusion.clusters, before, after), inPlace)
+        (clusters, self.inPlace) = (Self.sorted(fusion.clusters, before), inPlace)
     }
 
     /// The clusters in the order in which the graph was built, as far as those that each waits for allow it.
-    private static func sorted(_ clusters: [Cluster], _ before: [Int: Set<Int>], _ after: [Int: Set<Int>]) -> [Cluster]
-    {
+    /// - Parameter before: for each cluster the numbers of those that it waits for.
+    static func sorted(_ clusters: [Cluster], _ before: [Int: Set<Int>]) -> [Cluster] {
+        var after: [Int: [Int]] = [:]
+        for (reader, sources) in before { for source in sources { after[source, default: []].append(reader) } }
         let remaining = clusters.sorted { $0.rank < $1.rank }
         let places = Dictionary(uniqueKeysWithValues: remaining.enumerated().map { ($1.id, $0) })
         var waitsFor = remaining.map { before[$0.id]?.count ?? 0 }
@@ -68,7 +70,7 @@ struct ClusterOrder {
             // A reduction of the last cluster's result finds it in a cache, and comes next.
             let reduction = order.last.flatMap { last in
                 after[last.id]?.compactMap { places[$0] }
-                    .filter { waitsFor[$0] == 0 && !isDone[$0] && remaining[$0].anchor?.operation is Reduction }.min()
+                    .filter { waitsFor[$0] == 0 && !isDone[$0] && remaining[$0].anchor?.isReduction == true }.min()
             }
             // If it were not, `Schedule.checkOrder` would say so.
             let next = reduction ?? ready.popLeast(where: { !isDone[$0] }) ?? isDone.firstIndex(of: false)!

@@ -133,34 +133,6 @@ public struct MemoryPlan: Sendable {
     }
 }
 
-extension Group {
-    /// The values that the group reads.
-    public var reads: [Int] {
-        switch kind {
-        case .elementwise(let g): g.inputs.compactMap(\.value)
-        case .reduction(let g): (g.inputs + g.epilogueInputs).compactMap(\.value)
-        case .product(let g):
-            ([g.a, g.b] + g.epilogueInputs).compactMap(\.value)
-                + (g.mask?.runtimeDegrees.map { [$0.input, $0.output] } ?? [])
-        case .convolution(let g): ([g.a, g.b] + g.epilogueInputs).compactMap(\.value)
-        case .operation(let g): g.inputs
-        case .loop(let g): g.reads
-        }
-    }
-
-    /// The values that the group writes.
-    public var writes: [Int] {
-        switch kind {
-        case .elementwise(let g): g.outputs.compactMap(\.value)
-        case .reduction(let g): (g.stored + g.outputs).compactMap(\.value)
-        case .product(let g): g.outputs.compactMap(\.value)
-        case .convolution(let g): g.outputs.compactMap(\.value)
-        case .operation(let g): g.outputs
-        case .loop(let g): g.writes
-        }
-    }
-}
-
 /// An error of more than one line: what a device's compiler says, for example.
 public protocol DetailedError: Error {
     /// What was expected, what was found and what to do, in one line.

@@ -46,10 +46,7 @@ public struct StepWork: Hashable, Sendable, Codable {
         let applications = applications(of: simplifier.simplify(outputs + updates.map(\.value)))
         multiplyAdds = applications.reduce(0) { $0 + ($1.multiplyAdds(batch: batch)?.live ?? 0) }
         exps = applications.reduce(0) { sum, application in
-            guard let function = (application.node.operation as? Elementwise)?.function, function.isTranscendental
-            else {
-                return sum
-            }
+            guard let function = application.node.elementwise, case .transcendental = function.cost else { return sum }
             return sum + application.node.types[0].shape.count.resolved(batch: batch) * application.times
         }
         var live: [String: Int] = [:]
@@ -102,7 +99,6 @@ extension Group {
     fileprivate func touched(batch: Int) -> (
         reads: [(value: Int, elements: Int)], writes: [(value: Int, elements: Int)]
     ) {
-        typealias Walk = (operands: [Operand], extents: [Extent])
         func elements(_ walks: [Walk], _ whole: [Int]) -> [(value: Int, elements: Int)] {
             var counts: [Int: Int] = [:]
             for walk in walks {
@@ -117,39 +113,6 @@ extension Group {
             for value in whole { counts[value] = .max }
             return counts.map { (value: $0.key, elements: $0.value) }
         }
-        switch kind {
-        case .elementwise(let g):
-            return (elements([(g.inputs, g.iteration)], []), elements([(g.outputs, g.iteration)], []))
-        case .reduction(let g):
-            let all = g.keptExtents + g.reducedExtents
-            return (
-                elements([(g.inputs, all), (g.epilogueInputs, g.keptExtents)], []),
-                elements([(g.stored, all), (g.outputs, g.keptExtents)], [])
-            )
-        case .product(let g):
-            let degrees = g.mask?.runtimeDegrees.map { [$0.input, $0.output] } ?? []
-            return (
-                elements(
-                    [
-                        ([g.a], g.batch + [g.m, g.k]), ([g.b], g.batch + [g.k, g.n]),
-                        (g.epilogueInputs, g.batch + [g.m, g.n]),
-                    ], degrees), elements([(g.outputs, g.batch + [g.m, g.n])], [])
-            )
-        case .convolution(let g):
-            func axes(_ channels: Int, _ spatial: [Int]) -> [Extent] {
-                [g.batch, Extent(channels)] + spatial.map { Extent($0) }
-            }
-            let x = axes(g.geometry.inputChannels, g.geometry.input)
-            let y = axes(g.geometry.outputChannels, g.geometry.output)
-            let weight = g.geometry.weightShape.map { Extent($0) }
-            return (
-                elements(
-                    [
-                        ([g.a], g.role == .forward ? x : y), ([g.b], g.role == .weightGradient ? x : weight),
-                        (g.epilogueInputs, g.shape),
-                    ], []), elements([(g.outputs, g.shape)], [])
-            )
-        case .operation, .loop: return (elements([], reads), elements([], writes))
-        }
+        return (elements(kind.reading, kind.wholeReads), elements(kind.writing, kind.wholeWrites))
     }
 }

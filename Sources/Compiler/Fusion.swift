@@ -58,9 +58,9 @@ final class Cluster {
 
     /// Whether elementwise nodes can follow the anchor in the same group.
     var takesEpilogue: Bool {
-        switch anchor?.operation {
+        switch anchor?.compilerRole {
         case nil: copied == nil
-        case is Reduction, is MatrixProduct, is MaskedProduct, is Convolution: true
+        case .reduction, .contraction, .independent: true
         default: false
         }
     }
@@ -122,6 +122,8 @@ struct Fusion {
     private var clusterByID: [Int: Cluster] = [:]
     private var nextID = 0
     private let channelHalves: [Tensor: [Tensor]]
+    /// The clusters that read views of each tensor.
+    private var viewReaders: [Tensor: [Cluster]] = [:]
 
     /// - Parameters:
     ///   - channelHalves: the two halves of each convolution's result that is read half by half (`Sections`).
@@ -132,22 +134,18 @@ struct Fusion {
         let nodes = topologicalOrder(outputs)
         let returned = Set(outputs)
         for (rank, node) in nodes.enumerated() {
-            switch node.operation {
-            case is Placeholder, is Constant, is Position: break
-            case is Broadcast, is Transpose, is Slice: break
-            case is Reshape:
-                // A reshape that no strides describe needs its input copied first.
+            switch node.compilerRole {
+            case .source: break
+            case .view:
+                // A view that no strides describe needs its input copied first.
                 if case .tensor(Tensor(node)) = view(Tensor(node)).base { copy(node.inputs[0], rank) }
-            case is Elementwise: place(node, rank)
-            case is Reduction, is Pad, is Concatenate: anchor(node, rank)
-            case is MatrixProduct, is Convolution:
-                for input in node.inputs { storeBase(input, rank) }
+            case .elementwise: place(node, rank)
+            case .reduction, .assembly: anchor(node, rank)
+            case .contraction:
+                for input in node.inputs.prefix(2) { storeBase(input, rank) }
+                for input in node.inputs.dropFirst(2) { store(input, rank) }
                 anchor(node, rank)
-            case let masked as MaskedProduct:
-                for input in node.inputs { storeBase(input, rank) }
-                if case .runtime = masked.mask { for input in node.inputs.suffix(2) { store(input, rank) } }
-                anchor(node, rank)
-            default:
+            case .independent, .loop, .opaque:
                 for input in node.inputs { store(input, rank) }
                 anchor(node, rank)
             }
@@ -165,7 +163,7 @@ struct Fusion {
 
     /// Whether a cluster computes a tensor, or it is an input, a state or a constant.
     func isComputed(_ tensor: Tensor) -> Bool {
-        home[tensor] != nil || tensor.node.operation is Placeholder || tensor.node.operation is Constant
+        tensor.node.isGiven || home[tensor] != nil
     }
 
     /// The view that a tensor is of one that `isComputed`.
@@ -194,7 +192,17 @@ struct Fusion {
 
     /// The cluster that has to run before `tensor` can be read.
     func source(_ tensor: Tensor) -> Cluster? {
-        if case .tensor(let base) = view(tensor).base { home[base] } else { nil }
+        if let own = home[tensor] { return own }
+        // Most views have strides whatever they are views of, so that their base is found without them.
+        var base = tensor
+        while !isComputed(base), let view = base.node.view {
+            guard view.alwaysHasStrides else {
+                if case .tensor(let base) = self.view(tensor).base { return home[base] }
+                return nil
+            }
+            base = base.node.inputs[0]
+        }
+        return home[base]
     }
 
     private mutating func make(
@@ -209,15 +217,22 @@ struct Fusion {
     }
 
     /// Lets a cluster wait for those that compute `inputs`. Returns whether it has to wait for more than before.
-    @discardableResult private func addAncestors(of inputs: [Tensor], to cluster: Cluster) -> Bool {
+    @discardableResult private mutating func addAncestors(of inputs: [Tensor], to cluster: Cluster) -> Bool {
         var isMore = false
         for input in inputs {
+            noteViews(of: input, cluster)
             guard let source = source(input), source !== cluster else { continue }
             source.readers.insert(cluster.id)
             if cluster.ancestors.formUnion(source.ancestors) { isMore = true }
             if cluster.ancestors.insert(source.id) { isMore = true }
         }
         return isMore
+    }
+
+    /// Notes that a cluster reads a tensor that no cluster computes, by what the tensor is a view of.
+    private mutating func noteViews(of tensor: Tensor, _ cluster: Cluster) {
+        guard !isComputed(tensor) else { return }
+        for leaf in leaves(of: tensor, readBy: cluster) { viewReaders[leaf.root, default: []].append(cluster) }
     }
 
     /// Lets the clusters that wait for a cluster wait for all that it waits for. Where a reader learns nothing new, neither do those
@@ -252,7 +267,7 @@ struct Fusion {
         cluster.copied = tensor
         home[tensor] = cluster
         // Clusters that read the view before read this memory from now on, and have to wait for it.
-        for reader in clusters
+        for reader in (viewReaders[tensor.root] ?? []).map(\.live)
         where reader !== cluster && inputs(of: reader).contains(where: { source($0) === cluster }) {
             cluster.readers.insert(reader.id)
         }
@@ -346,7 +361,7 @@ struct Fusion {
         for cluster in clusters where cluster.anchor == nil && cluster.copied == nil && cluster.prologue.isEmpty {
             guard let all = readers[cluster.id], let first = all.first,
                 all.allSatisfy({ $0.reader === first.reader && $0.direct && $0.tensor == first.tensor }),
-                first.reader.anchor?.operation is Reduction, first.reader.prologue.isEmpty,
+                first.reader.anchor?.isReduction == true, first.reader.prologue.isEmpty,
                 first.reader.hasRoom(nodes: cluster.nodes.count, reading: cluster.reads),
                 !cluster.nodes.contains(where: { returned.contains(Tensor($0)) })
             else { continue }
@@ -360,18 +375,19 @@ struct Fusion {
     /// An elementwise cluster that a reduction reads among others becomes the front of that reduction's group and
     /// stores the tensors that the others read, unless a cluster between the two would have to wait for both.
     private mutating func storeInReductions() {
-        for reduction in clusters where reduction.anchor?.operation is Reduction && reduction.prologue.isEmpty {
+        var order = ReductionOrder(self)
+        for reduction in clusters where reduction.anchor?.isReduction == true && reduction.prologue.isEmpty {
             guard let input = reduction.anchor?.inputs.first, let cluster = home[input], cluster.anchor == nil,
                 cluster.copied == nil,
                 reduction.hasRoom(nodes: cluster.nodes.count, reading: cluster.reads),
-                !isAny(between: cluster, and: reduction),
-                !reduction.nodes.flatMap(\.inputs).contains(where: { source($0) === cluster })
+                !reduction.nodes.flatMap(\.inputs).contains(where: { source($0) === cluster }),
+                order.move(cluster, into: reduction)
             else { continue }
             reduction.prologue = cluster.nodes
             for node in cluster.nodes { home[Tensor(node)] = reduction }
             cluster.nodes = []
-            replace(cluster, by: reduction)
         }
+        clusters.removeAll { $0.anchor == nil && $0.copied == nil && $0.nodes.isEmpty }
     }
 
     /// Finds cheap functions that every reader can compute again from tensors that it reads anyway, or may read
@@ -441,9 +457,7 @@ struct Fusion {
     private func isCheap(
         _ tensor: Tensor, from given: Set<Tensor>, _ inner: inout Set<Tensor>, isStored: (Tensor) -> Bool
     ) -> Bool {
-        guard let elementwise = tensor.node.operation as? Elementwise, elementwise.function.isCheap else {
-            return false
-        }
+        guard let function = tensor.node.elementwise, case .little = function.cost else { return false }
         inner.insert(tensor)
         guard inner.count <= 4 else { return false }
         for input in tensor.node.inputs where !given.contains(input) && !input.node.isCounted {
@@ -493,18 +507,17 @@ struct Fusion {
     /// `tensor` again. Counted tensors are listed along with those from which they are counted, as another cluster may
     /// store any of them.
     private func leaves(of tensor: Tensor, readBy cluster: Cluster) -> [Tensor] {
-        let isCounted = tensor.node.operation is Elementwise && tensor.node.isCounted
+        let isCounted = tensor.node.isElementwise && tensor.node.isCounted
         guard isCounted || recomputed.contains(tensor) && home[tensor] !== cluster else { return [tensor] }
         return (isCounted ? [tensor] : []) + tensor.node.inputs.flatMap { leaves(of: $0, readBy: cluster) }
     }
 }
 
-extension ElementwiseFunction {
-    /// Whether a processor computes it about as fast as it reads a value.
-    fileprivate var isCheap: Bool {
-        switch self {
-        case .add, .subtract, .multiply, .negate, .absolute, .minimum, .maximum, .select, .equal, .less: true
-        default: false
-        }
+extension Tensor {
+    /// What a view is a view of, whether or not it or something on the way has memory of its own; other tensors themselves.
+    fileprivate var root: Tensor {
+        var tensor = self
+        while tensor.node.isView { tensor = tensor.node.inputs[0] }
+        return tensor
     }
 }

@@ -13,7 +13,7 @@ protocol ProgramOperand: Equatable {
 extension Operand: ProgramOperand {}
 
 /// Collects elementwise nodes into a `Program`, numbering registers at the end.
-struct AnyProgramBuilder<Operand: ProgramOperand> {
+final class AnyProgramBuilder<Operand: ProgramOperand> {
     private enum Register {
         case input(Int)
         case constant(Int)
@@ -35,23 +35,23 @@ struct AnyProgramBuilder<Operand: ProgramOperand> {
 
     func has(_ tensor: Tensor) -> Bool { registers[tensor] != nil }
 
-    mutating func addOperand(_ tensor: Tensor, _ operand: Operand) {
+    func addOperand(_ tensor: Tensor, _ operand: Operand) {
         let known = operands.firstIndex(of: operand)
         if known == nil { operands.append(operand) }
         registers[tensor] = .input(anchors.count + (known ?? operands.count - 1))
     }
 
-    mutating func addConstant(_ tensor: Tensor, _ value: Double) {
+    func addConstant(_ tensor: Tensor, _ value: Double) {
         let constant = Program.Constant(value, tensor.elementType)
         let known = constants.firstIndex(of: constant)
         if known == nil { constants.append(constant) }
         registers[tensor] = .constant(known ?? constants.count - 1)
     }
 
-    mutating func add(_ node: Node) {
-        guard let elementwise = node.operation as? Elementwise else { return }
+    func add(_ node: Node) {
+        guard let function = node.elementwise else { return }
         registers[Tensor(node)] = .instruction(instructions.count)
-        instructions.append((elementwise.function, node.inputs, node.types[0].element))
+        instructions.append((function, node.inputs, node.types[0].element))
     }
 
     func program(_ outputs: [Tensor]) -> Program {
@@ -75,12 +75,9 @@ extension Program {
     func evaluate(_ inputs: [Double]) -> [Double] {
         var registers = inputs + constants.map(\.value)
         for instruction in instructions {
-            var result = [Values(shape: [])]
-            Elementwise(instruction.function).evaluate(
-                instruction.operands.map { Values(shape: [], elements: [registers[$0]]) }, outputs: &result,
-                elements: nil,
-                context: EvaluationContext(batch: 1, inputTypes: instruction.operands.map { element(of: $0) }))
-            registers.append(result[0].elements[0])
+            registers.append(
+                instruction.function(
+                    instruction.operands.map { registers[$0] }, element(of: instruction.operands[0])))
         }
         return outputs.map { registers[$0] }
     }

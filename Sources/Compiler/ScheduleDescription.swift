@@ -21,16 +21,5 @@ extension Schedule: CustomStringConvertible {
 
 extension Group {
     /// The size of the group: `m x n x k` of a product, the extents of the axes of any other.
-    public var extents: String {
-        let axes: [Extent] =
-            switch kind {
-            case .elementwise(let group): group.iteration
-            case .reduction(let group): group.keptExtents + group.reducedExtents
-            case .product(let group): group.batch + [group.m, group.n, group.k]
-            case .convolution(let group): group.shape
-            case .operation: []
-            case .loop(let group): [Extent(group.limit)]
-            }
-        return axes.map(\.description).joined(separator: " x ")
-    }
+    public var extents: String { kind.extents.map(\.description).joined(separator: " x ") }
 }

@@ -69,13 +69,15 @@ struct Sections {
 
     /// Which half of its input's channels a node slices out, 0 or 1; `nil` for every other node.
     private static func half(_ node: Node) -> Int? {
-        guard let slice = node.operation as? Slice else { return nil }
-        let shape = node.inputs[0].shape
-        guard shape.rank >= 3, shape[1].isStatic, slice.steps.allSatisfy({ $0 == 1 }),
-            slice.counts[1].coefficient * 2 == shape[1].coefficient,
-            (0..<shape.rank).allSatisfy({ $0 == 1 || slice.starts[$0] == 0 && slice.counts[$0] == shape[$0] })
+        guard let view = node.view else { return nil }
+        let (shape, half) = (node.inputs[0].shape, node.types[0].shape)
+        guard shape.rank >= 3, shape.rank == half.rank, shape[1].isStatic, half[1].coefficient * 2 == shape[1].coefficient,
+            (0..<shape.rank).allSatisfy({ $0 == 1 || half[$0] == shape[$0] })
         else { return nil }
-        return slice.starts[1] == 0 ? 0 : slice.starts[1] == slice.counts[1].coefficient ? 1 : nil
+        let layout = view.layout(of: shape, in: StridedLayout(shape), result: half)
+        guard layout?.strides == shape.strides else { return nil }
+        if layout?.offset == [] { return 0 }
+        return layout?.offset == [shape.strides[1] * half[1]] ? 1 : nil
     }
 
     private static func slices(of tensor: Tensor) -> [Tensor] {
@@ -89,7 +91,7 @@ struct Sections {
     /// For each tensor the results of the elementwise functions that read all of it.
     private static func elementwiseReaders(_ nodes: [Node]) -> [Tensor: Set<Tensor>] {
         var readers: [Tensor: Set<Tensor>] = [:]
-        for node in nodes where node.operation is Elementwise {
+        for node in nodes where node.isElementwise {
             for input in node.inputs { readers[input, default: []].insert(Tensor(node)) }
         }
         return readers
@@ -100,11 +102,9 @@ struct Sections {
         var (seen, stack, found) = (Set<Tensor>(), [tensor], [Tensor]())
         while let next = stack.popLast() {
             guard next.shape == tensor.shape, seen.insert(next).inserted else { continue }
-            if let convolution = next.node.operation as? Convolution, convolution.role == .forward,
-                convolution.groups == 1
-            {
+            if case .contraction(splitsChannels: true) = next.node.compilerRole {
                 found.append(next)
-            } else if next.node.operation is Elementwise {
+            } else if next.node.isElementwise {
                 stack += next.node.inputs
             }
         }
@@ -117,7 +117,7 @@ struct Sections {
         func visit(_ next: Tensor) -> Bool {
             if let known = leads[next] { return known }
             leads[next] = false
-            guard next.node.operation is Elementwise, next.shape == source.shape else { return false }
+            guard next.node.isElementwise, next.shape == source.shape else { return false }
             let result = next.node.inputs.map(visit).contains(true)
             leads[next] = result
             return result

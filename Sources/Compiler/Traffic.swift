@@ -6,11 +6,11 @@ extension Schedule {
     public func compulsoryBytes(batch: Int) -> Int {
         var touched: [Int: Set<Int>] = [:]
         for group in groups {
-            for (operands, extents) in group.walks {
-                for operand in operands {
+            for walk in group.walks {
+                for operand in walk.operands {
                     guard let value = operand.value else { continue }
                     if case .temporary = values[value].storage { continue }
-                    let shape = extents.map { $0.resolved(batch: batch) }
+                    let shape = walk.extents.map { $0.resolved(batch: batch) }
                     let start = operand.offset.reduce(0) { $0 + $1.resolved(batch: batch) }
                     let strides = operand.strides.map { $0.resolved(batch: batch) }
                     touched[value, default: []].formUnion(
@@ -40,18 +40,6 @@ extension Schedule {
 }
 
 extension Group {
-    /// The operands of an elementwise group or a reduction, with the extents over which they are read or written; empty
-    /// for other groups, which read their operands more than once.
-    fileprivate var walks: [(operands: [Operand], extents: [Extent])] {
-        switch kind {
-        case .elementwise(let g): [(g.inputs, g.iteration), (g.outputs, g.iteration)]
-        case .reduction(let g):
-            [
-                (g.inputs, g.keptExtents + g.reducedExtents), (g.stored, g.keptExtents + g.reducedExtents),
-                (g.epilogueInputs, g.keptExtents),
-                (g.outputs, g.keptExtents),
-            ]
-        case .product, .convolution, .operation, .loop: []
-        }
-    }
+    /// What a group walks that reads every element once; nothing of other groups.
+    fileprivate var walks: [Walk] { kind.readsOnce ? kind.reading + kind.writing : [] }
 }

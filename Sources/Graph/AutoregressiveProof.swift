@@ -179,13 +179,9 @@ public struct AutoregressiveProof: Sendable {
         var next = Int32(single.count(degrees))
         func names(_ tensor: Tensor) -> [Int32] {
             if let base = bases[tensor] { return (0..<Int32(single.count(tensor))).map { base + $0 } }
-            if let movement = tensor.node.operation as? any MovementOperation {
-                let input = tensor.node.inputs[0]
-                let source = names(input)
-                return movement.sources(
-                    inputShape: input.shape.resolved(batch: 1), outputShape: tensor.shape.resolved(batch: 1)
-                )
-                .map { $0 < 0 ? -1 : source[Int($0)] }
+            if let sources = tensor.node.sources {
+                let source = names(tensor.node.inputs[0])
+                return sources.map { $0 < 0 ? -1 : source[Int($0)] }
             }
             bases[tensor] = next
             next += Int32(single.count(tensor))
@@ -245,7 +241,7 @@ public struct AutoregressiveProof: Sendable {
                 }
             }
             guard let step else { break }
-            let reshapes = tensor.node.operation is any MovementOperation
+            let reshapes = tensor.node.isMovement
             if !reshapes {
                 path.append("\(tensor.node.operation.name)[\(position)]" + (tensor.location.map { " (\($0))" } ?? ""))
             }

@@ -27,7 +27,7 @@ public struct Interpreter {
 
     private func evaluate(_ node: Node, _ computed: [Tensor: Values]) throws(GraphError) -> [Values] {
         let shapes = node.types.map { $0.shape.resolved(batch: batch) }
-        if let placeholder = node.operation as? Placeholder {
+        if let placeholder = Tensor(node).placeholder {
             guard let value = bindings[placeholder.label] else {
                 throw GraphError(
                     operation: placeholder.label, message: "no value was given for this placeholder",

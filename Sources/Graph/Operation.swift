@@ -1,14 +1,18 @@
-/// An operation: its shapes, its gradient, what it reads, what it costs, and what it means in double precision.
+/// An operation: its shapes, its gradient, what it reads, what it is to the compiler, how its elements are made, what it costs, and what
+/// it means in double precision.
 ///
-/// The remaining two faces, how a CPU and how an OpenCL device run it, belong to the backends. Most operations are
-/// made from the few families that the backends lower as such (elementwise, movement, reduction, product); an
-/// operation outside them also needs one function in each backend.
+/// The remaining two faces, how a CPU and how an OpenCL device run it, belong to the backends. What an operation says of its role is enough
+/// for most (an elementwise function, a view, an assembly of boxes, a reduction); an operation that is `independent` or `opaque` also
+/// needs one function in each backend.
 public protocol Operation: Sendable {
     /// The name in messages and listings.
     var name: String { get }
 
     /// Two applications with equal keys and equal inputs are computed once. `nil` is never shared.
     var key: AnyHashable? { get }
+
+    /// What it is to the compiler.
+    var compilerRole: OperationRole { get }
 
     /// The shape rule. Throws a message that names both shapes; the location is added by the caller.
     func outputTypes(for inputs: [TensorType]) throws(GraphError) -> [TensorType]
@@ -24,6 +28,20 @@ public protocol Operation: Sendable {
     /// knows that an element is zero where one factor is.
     func knownValues(_ context: RelationContext) -> KnownValues?
 
+    /// How the elements of its result are made one by one, which a compiled draw needs to make each as soon as it can be. `nil` where
+    /// the operation says nothing: variables that are drawn through it are drawn by full passes.
+    func elementRule(_ context: ElementRuleContext) -> ElementRule?
+
+    /// A number for each channel of a result `[batch, channels, positions..]`, equal for channels that are made alike, from the same
+    /// elements by other weights: a draw makes neighbours of one kind together. `nil` where channels are nothing special.
+    func channelKinds(_ inputs: [TensorType]) -> [Int]?
+
+    /// A simpler tensor equal to the only result, `nil` if there is none: a reshape to the shape that its operand has is its operand.
+    func simplified(_ inputs: [Tensor], at location: SourceLocation?) -> Tensor?
+
+    /// The same where nobody else reads the first operand, whose place it may then take.
+    func simplifiedAsOnlyReader(_ inputs: [Tensor], at location: SourceLocation?) -> Tensor?
+
     /// The cost rule: the multiply-adds of one application to `batch` examples. `nil` for what sums no products (elementwise functions,
     /// movement, reductions) and where nobody knows.
     func multiplyAdds(_ inputs: [TensorType], _ outputs: [TensorType], batch: Int) -> Work?
@@ -34,6 +52,11 @@ public protocol Operation: Sendable {
 }
 
 extension Operation {
+    public var compilerRole: OperationRole { .opaque }
+    public func elementRule(_ context: ElementRuleContext) -> ElementRule? { nil }
+    public func channelKinds(_ inputs: [TensorType]) -> [Int]? { nil }
+    public func simplified(_ inputs: [Tensor], at location: SourceLocation?) -> Tensor? { nil }
+    public func simplifiedAsOnlyReader(_ inputs: [Tensor], at location: SourceLocation?) -> Tensor? { nil }
     public func knownValues(_ context: RelationContext) -> KnownValues? { nil }
     public func multiplyAdds(_ inputs: [TensorType], _ outputs: [TensorType], batch: Int) -> Work? { nil }
 }

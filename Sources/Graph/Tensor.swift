@@ -26,6 +26,8 @@ public final class Node: Sendable {
     /// can compute it again.
     package var isCounted: Bool { countedCost > 0 }
     private let countedCost: Int
+    /// What the operation is to the compiler, asked once.
+    public let compilerRole: OperationRole
 
     public init(_ operation: any Operation, _ inputs: [Tensor], at location: SourceLocation?) {
         self.operation = operation
@@ -41,11 +43,13 @@ public final class Node: Sendable {
             }
         }
         self.location = place
+        let role = operation.compilerRole
+        compilerRole = role
         countedCost =
-            switch operation {
-            case is Position: 1
-            case let constant as Constant: constant.array.count == 1 ? 1 : 0
-            case is Elementwise, is Broadcast, is Reshape: Self.countedCost(inputs)
+            switch role {
+            case .source(.position): 1
+            case .source(.constant(let array)): array.count == 1 ? 1 : 0
+            case .elementwise, .view: Self.countedCost(inputs)
             default: 0
             }
         if let inherited = inputs.lazy.compactMap(\.error).first {

@@ -7,7 +7,9 @@ extension Tensor: ExpressibleByFloatLiteral, ExpressibleByIntegerLiteral {
 
     /// The value of a scalar constant.
     var scalarConstant: Double? {
-        guard let constant = node.operation as? Constant, constant.array.shape.isEmpty else { return nil }
+        guard let array = node.constant, array.shape.isEmpty, let constant = node.operation as? Constant else {
+            return nil
+        }
         return constant.literal ?? constant.array.doubles[0]
     }
 

@@ -191,7 +191,7 @@ private struct ApplicationWalk {
             guard original === node else { continue }
             let reads = inputs.map { ofExamples.contains(ObjectIdentifier($0.node)) }
             if reads.contains(true) || isExample(node) { ofExamples.insert(ObjectIdentifier(node)) }
-            if let loop = node.operation as? any LoopOperation {
+            if case .loop(let loop) = node.compilerRole {
                 let isRead = node.types.indices.map { read.contains(Tensor(node, $0)) }
                 visit(loop.body(inputs, isRead: isRead), times: times * loop.repetitions)
             } else {
@@ -205,7 +205,7 @@ private struct ApplicationWalk {
     /// The product that a sum adds up, where one factor is of examples and the other made of parameters.
     private func summedProduct(_ operation: any Operation, _ inputs: [Tensor]) -> (node: Node, readsExamples: [Bool])? {
         guard (operation as? Reduction)?.kind == .sum || operation is CumulativeSum, let node = inputs.first?.node,
-            (node.operation as? Elementwise)?.function == .multiply
+            node.elementwise == .multiply
         else { return nil }
         let factors = node.inputs.map { first[$0] ?? $0 }
         let reads = factors.map { ofExamples.contains(ObjectIdentifier($0.node)) }
@@ -217,25 +217,5 @@ private struct ApplicationWalk {
 
     private func isExample(_ node: Node) -> Bool {
         Tensor(node).placeholder?.role == .input && (node.types[0].shape.isBatched || !hasBatch)
-    }
-}
-
-/// An operation that runs a graph of its own again and again.
-protocol LoopOperation: Operation {
-    /// How often at least: the steps of a scan, one of an iteration.
-    var repetitions: Int { get }
-    /// What a step computes, from the loop's operands and from placeholders for what is carried.
-    ///
-    /// - Parameter isRead: which results of the loop somebody reads.
-    func body(_ inputs: [Tensor], isRead: [Bool]) -> [Tensor]
-}
-
-extension LoopOperation {
-    public func multiplyAdds(_ inputs: [TensorType], _ outputs: [TensorType], batch: Int) -> Work? {
-        let operands = inputs.map { loopPlaceholder($0) }
-        let works = applications(of: body(operands, isRead: outputs.map { _ in true })).compactMap {
-            $0.multiplyAdds(batch: batch)
-        }
-        return works.isEmpty ? nil : works.reduce(Work(0), +) * repetitions
     }
 }

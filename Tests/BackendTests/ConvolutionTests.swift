@@ -146,7 +146,7 @@ import Testing
     /// In which of a schedule's convolutions neighbouring pixels share products.
     private static func pairs(_ schedule: Schedule, _ instructionSet: InstructionSet) -> [Convolution.Role: Bool] {
         var result: [Convolution.Role: Bool] = [:]
-        for case .convolution(let group) in schedule.groups.map(\.kind) {
+        for group in schedule.groups.compactMap({ $0.kind as? ConvolutionGroup }) {
             let walk = ConvolutionTaps(group.geometry, group.mask, isTransposed: group.role == .inputGradient)
             let strides = [Int](repeating: 1, count: group.geometry.kernel.count + 2)
             let tables = ConvolutionTables(
@@ -352,7 +352,7 @@ import Testing
             let expected = try Interpreter(batch: 2, bindings).run(outputs)
             let schedule = try compile(outputs)
             let sections = schedule.groups.count {
-                if case .convolution(let group) = $0.kind { group.sections == 2 } else { false }
+                ($0.kind as? ConvolutionGroup)?.sections == 2
             }
             #expect(sections == (element == .float64 ? 10 : 50))
             for device in element == .float64 ? double : devices {

@@ -44,19 +44,17 @@ private struct Unknown: Operation {
         let total = schedule.add([3], .float32, .state("total"))
         let y = schedule.output([.batch, 3])
         schedule.append(
-            .elementwise(
-                ElementwiseGroup(
+            ElementwiseGroup(
                     iteration: [.batch, 3],
                     inputs: [schedule.whole(x), Operand(.value(total), strides: [0, 1], element: .float32)],
                     program: Program(
                         inputs: [.float32, .float32], instructions: [.init(.add, [0, 1], .float32)], outputs: [2]),
-                    outputs: [schedule.whole(y)])))
+                    outputs: [schedule.whole(y)]))
         schedule.append(
-            .reduction(
-                ReductionGroup(
+            ReductionGroup(
                     kind: .sum, keptExtents: [3], reducedExtents: [.batch],
                     inputs: [Operand(.value(y), strides: [1, 3], element: .float32)],
-                    prologue: .identity, epilogueInputs: [], epilogue: .identity, outputs: [schedule.whole(total)])))
+                    prologue: .identity, epilogueInputs: [], epilogue: .identity, outputs: [schedule.whole(total)]))
         return (schedule, x, total, y)
     }
 
@@ -98,26 +96,26 @@ private struct Unknown: Operation {
 
     @Test func wrongFeedsAreRefused() throws {
         let (schedule, _, _, _) = accumulator()
-        #expect(throws: CPUError.missingState("total")) { _ = try device.load(schedule, maximumBatch: 4, states: [:]) }
+        #expect(throws: BindingError.missingState(name: "total", expected: "float32[3]")) { _ = try device.load(schedule, maximumBatch: 4, states: [:]) }
         let short = try device.makeBuffer(byteCount: 8)
-        #expect(throws: CPUError.wrongSize(what: "state 'total'", expected: 12, found: 8)) {
+        #expect(throws: BindingError.wrongState(name: "total", expected: "12 bytes", found: "8")) {
             _ = try device.load(schedule, maximumBatch: 4, states: ["total": short])
         }
         let state = try device.makeBuffer(byteCount: 12)
         let executable = try device.load(schedule, maximumBatch: 4, states: ["total": state])
         let x = HostArray([1, 2, 3] as [Float], shape: [1, 3])
-        #expect(throws: CPUError.missingFeed(name: "input 0", given: ["x"])) {
+        #expect(throws: BindingError.missingFeed(name: "input 0", expected: "float32[1, 3]", given: ["x"])) {
             _ = try executable.run(["x": .host(x)], batch: 1)
         }
-        #expect(throws: CPUError.wrongFeed(name: "input 0", expected: "float32[2, 3]", found: "float32[1, 3]")) {
+        #expect(throws: BindingError.wrongFeed(name: "input 0", expected: "float32[2, 3]", found: "float32[1, 3]")) {
             _ = try executable.run(["input 0": .host(x)], batch: 2)
         }
-        #expect(throws: CPUError.wrongFeed(name: "input 0", expected: "float32[1, 3]", found: "float64[1, 3]")) {
+        #expect(throws: BindingError.wrongFeed(name: "input 0", expected: "float32[1, 3]", found: "float64[1, 3]")) {
             _ = try executable.run(["input 0": .host(HostArray([1, 2, 3] as [Double], shape: [1, 3]))], batch: 1)
         }
-        #expect(throws: CPUError.self) { _ = try executable.run(["input 0": .device(short)], batch: 1) }
+        #expect(throws: BindingError.self) { _ = try executable.run(["input 0": .device(short)], batch: 1) }
         for batch in [0, -1, 5] {
-            #expect(throws: CPUError.wrongBatch(batch, maximum: 4)) {
+            #expect(throws: BindingError.wrongBatch(batch, maximum: 4)) {
                 _ = try executable.run(["input 0": .host(x)], batch: batch)
             }
         }
@@ -129,12 +127,12 @@ private struct Unknown: Operation {
         var schedule = Schedule()
         let x = schedule.input([.batch, 2])
         let y = schedule.output([.batch, 2])
-        schedule.append(.operation(OperationGroup(operation: Reverse(), inputs: [x], outputs: [y])))
+        schedule.append(OperationGroup(operation: Reverse(), inputs: [x], outputs: [y]))
         let executable = try device.load(schedule, maximumBatch: 3, states: [:])
         let result = try executable.run(
             ["input 0": .host(HostArray([1, 2, 3, 4, 5, 6] as [Float], shape: [3, 2]))], batch: 3)
         #expect(result[0].floats == [6, 5, 4, 3, 2, 1])
-        schedule.groups[0].kind = .operation(OperationGroup(operation: Unknown(), inputs: [x], outputs: [y]))
+        schedule.groups[0].kind = OperationGroup(operation: Unknown(), inputs: [x], outputs: [y])
         #expect {
             _ = try device.load(schedule, maximumBatch: 3, states: [:])
         } throws: { error in
@@ -147,7 +145,7 @@ private struct Unknown: Operation {
         let x = schedule.input([4])
         let y = schedule.output([4])
         func load(_ group: ElementwiseGroup) throws {
-            schedule.groups = [Group(.elementwise(group), label: "test", location: nil)]
+            schedule.groups = [Group(group, label: "test", location: nil)]
             _ = try device.load(schedule, maximumBatch: 1, states: [:])
         }
         let operand = schedule.whole(x)
@@ -180,10 +178,9 @@ private struct Unknown: Operation {
         let double = Program(inputs: [.float32], instructions: [.init(.add, [0, 0], .float32)], outputs: [1])
         for (from, to) in [(constant, between), (between, y)] {
             schedule.append(
-                .elementwise(
-                    ElementwiseGroup(
+                ElementwiseGroup(
                         iteration: [2, 2], inputs: [schedule.whole(from)], program: double,
-                        outputs: [schedule.whole(to)])))
+                        outputs: [schedule.whole(to)]))
         }
         #expect(try run(schedule, [:], instructionSet: .best)[0].floats == [4, 8, 12, 16])
     }

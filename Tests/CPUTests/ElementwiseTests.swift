@@ -23,14 +23,13 @@ import Testing
                 let b = schedule.input([Extent(down == 0 ? (across == 0 ? 1 : columns) : rows)])
                 let y = schedule.output([Extent(rows), Extent(columns)])
                 schedule.append(
-                    .elementwise(
-                        ElementwiseGroup(
+                    ElementwiseGroup(
                             iteration: [Extent(rows), Extent(columns)],
                             inputs: [
                                 schedule.whole(x),
                                 Operand(.value(b), strides: [Extent(down), Extent(across)], element: .float32),
                             ],
-                            program: Self.mixed, outputs: [schedule.whole(y)])))
+                            program: Self.mixed, outputs: [schedule.whole(y)]))
                 let count = schedule.values[b].type.shape.count.coefficient
                 try check(
                     schedule,
@@ -84,14 +83,13 @@ import Testing
                                 ? Operand(.value(value), strides: [0, 0], element: .float32) : schedule.whole(value)
                         }
                         schedule.append(
-                            .elementwise(
-                                ElementwiseGroup(
+                            ElementwiseGroup(
                                     iteration: [Extent(rows), Extent(columns)], inputs: operands,
                                     program: Program(
                                         inputs: [ElementType](repeating: .float32, count: 5),
                                         constants: [.init(1.25, .float32)], instructions: instructions,
                                         outputs: registers),
-                                    outputs: outputs.map { schedule.whole($0) })))
+                                    outputs: outputs.map { schedule.whole($0) }))
                         let feeds = Dictionary(
                             uniqueKeysWithValues: zip(inputs, arrays).map {
                                 ("input \($0)", Feed.host($1))
@@ -114,14 +112,13 @@ import Testing
             let y = schedule.output([3, 61, 4, 35], element)
             // y[d, c, a, b] = x[a, b + 2, 60 - c, d]
             schedule.append(
-                .elementwise(
-                    ElementwiseGroup(
+                ElementwiseGroup(
                         iteration: [3, 61, 4, 35],
                         inputs: [
                             Operand(
                                 .value(x), offset: [Extent(2 * 61 * 3), Extent(60 * 3)],
                                 strides: [1, -3, Extent(37 * 61 * 3), Extent(61 * 3)], element: element)
-                        ], program: .identity(element), outputs: [schedule.whole(y)])))
+                        ], program: .identity(element), outputs: [schedule.whole(y)]))
             let values = (0..<(4 * 37 * 61 * 3)).map { _ in Double(Int.random(in: 0..<256, using: &generator)) }
             try check(
                 schedule, [x: HostArray(Values(shape: [4, 37, 61, 3], elements: values), as: element)], tolerance: 0)
@@ -136,10 +133,9 @@ import Testing
         let y = schedule.output([.batch, 7])
         for (source, width, offset) in [(a, 3, 0), (b, 4, 3)] {
             schedule.append(
-                .elementwise(
-                    ElementwiseGroup(
+                ElementwiseGroup(
                         iteration: [.batch, Extent(width)], inputs: [schedule.whole(source)], program: .identity,
-                        outputs: [Operand(.value(y), offset: [Extent(offset)], strides: [7, 1], element: .float32)])))
+                        outputs: [Operand(.value(y), offset: [Extent(offset)], strides: [7, 1], element: .float32)]))
         }
         var generator = Generator(3)
         for batch in [1, 5, 700] {
@@ -155,8 +151,7 @@ import Testing
         var schedule = Schedule()
         let y = schedule.output([6, 700], .int32)
         schedule.append(
-            .elementwise(
-                ElementwiseGroup(
+            ElementwiseGroup(
                     iteration: [6, 700],
                     inputs: [
                         Operand(.position, offset: [7], strides: [1000, -3], element: .int32),
@@ -166,7 +161,7 @@ import Testing
                     program: Program(
                         inputs: [.int32, .int32, .int32],
                         instructions: [.init(.add, [0, 1], .int32), .init(.multiply, [3, 2], .int32)], outputs: [4]),
-                    outputs: [schedule.whole(y)])))
+                    outputs: [schedule.whole(y)]))
         try check(schedule, [:], tolerance: 0)
     }
 
@@ -181,11 +176,10 @@ import Testing
                 instructions: [.init(.multiply, [0, 1], .float32), .init(.negate, [2], .float32)],
                 outputs: [0, 2, 0, 2, 3, 3])
             schedule.append(
-                .elementwise(
-                    ElementwiseGroup(
+                ElementwiseGroup(
                         iteration: [Extent(rows), Extent(columns)],
                         inputs: [Operand(.value(x), strides: [Extent(pitch), 1], element: .float32)],
-                        program: program, outputs: outputs.map { schedule.whole($0) })))
+                        program: program, outputs: outputs.map { schedule.whole($0) }))
             var generator = Generator(3)
             try check(
                 schedule, [x: HostArray(generator.floats(rows * pitch), shape: [rows, pitch])], tolerance: 0,
@@ -225,12 +219,11 @@ import Testing
             }
             for _ in 0..<2 {
                 schedule.append(
-                    .elementwise(
-                        ElementwiseGroup(
+                    ElementwiseGroup(
                             iteration: [Extent(rows), Extent(columns)],
                             inputs: (states + [gradient]).map(part)
                                 + factors.map { Operand(.value($0), strides: [0, 0], element: .float32) },
-                            program: program, outputs: states.map(part))))
+                            program: program, outputs: states.map(part)))
             }
             var generator = Generator(7)
             let count = rows * pitch
@@ -268,14 +261,13 @@ import Testing
                 let y = schedule.output([Extent(rows), Extent(columns)], .float32)
                 let condition = schedule.output([Extent(rows), Extent(columns)], .bool)
                 schedule.append(
-                    .elementwise(
-                        ElementwiseGroup(
+                    ElementwiseGroup(
                             iteration: [Extent(rows), Extent(columns)],
                             inputs: [
                                 Operand(.value(x), strides: [Extent(pitch), 1], element: .float32),
                                 Operand(.value(b), strides: bias, element: .float32),
                             ],
-                            program: program, outputs: [schedule.whole(y), schedule.whole(condition)])))
+                            program: program, outputs: [schedule.whole(y), schedule.whole(condition)]))
                 var generator = Generator(9)
                 var values = generator.floats(rows * pitch)
                 // Sums that are zero, infinite and no number.
@@ -312,13 +304,12 @@ import Testing
             ], outputs: [21, 12, 16])
         for _ in 0..<2 {
             schedule.append(
-                .elementwise(
-                    ElementwiseGroup(
+                ElementwiseGroup(
                         iteration: [Extent(count)],
                         inputs: (states + [gradient]).map { schedule.whole($0) } + [
                             Operand(.value(rate), strides: [0], element: .float32)
                         ],
-                        program: program, outputs: states.map { schedule.whole($0) })))
+                        program: program, outputs: states.map { schedule.whole($0) }))
         }
         var generator = Generator(5)
         try check(
@@ -339,14 +330,13 @@ import Testing
         schedule.outputs = [x, y]
         // x' = x + 1, made first; y = 3 x of the old x, made second.
         schedule.append(
-            .elementwise(
-                ElementwiseGroup(
+            ElementwiseGroup(
                     iteration: [1000], inputs: [schedule.whole(x)],
                     program: Program(
                         inputs: [.float32], constants: [.init(1, .float32), .init(3, .float32)],
                         instructions: [.init(.add, [0, 1], .float32), .init(.multiply, [0, 2], .float32)],
                         outputs: [3, 4]),
-                    outputs: [schedule.whole(x), schedule.whole(y)])))
+                    outputs: [schedule.whole(x), schedule.whole(y)]))
         var generator = Generator(6)
         try check(schedule, [x: HostArray(generator.floats(1000))], tolerance: 1e-6)
     }
@@ -357,15 +347,14 @@ import Testing
         let x = schedule.input([30, 40])
         let outputs = (0..<4).map { _ in schedule.output([30, 40]) }
         schedule.append(
-            .elementwise(
-                ElementwiseGroup(
+            ElementwiseGroup(
                     iteration: [30, 40], inputs: [schedule.whole(x)],
                     program: Program(
                         inputs: [.float32], constants: [.init(1.5, .float32)],
                         instructions: [
                             .init(.exp, [0], .float32), .init(.exp, [1], .float32), .init(.stopGradient, [2], .float32),
                         ], outputs: [1, 2, 3, 4]),
-                    outputs: outputs.map { schedule.whole($0) })))
+                    outputs: outputs.map { schedule.whole($0) }))
         var generator = Generator(7)
         try check(schedule, [x: HostArray(generator.floats(1200), shape: [30, 40])])
     }
@@ -375,9 +364,8 @@ import Testing
         let x = schedule.input([0, 4])
         let y = schedule.output([0, 4])
         schedule.append(
-            .elementwise(
-                ElementwiseGroup(
-                    iteration: [0, 4], inputs: [schedule.whole(x)], program: .identity, outputs: [schedule.whole(y)])))
+            ElementwiseGroup(
+                    iteration: [0, 4], inputs: [schedule.whole(x)], program: .identity, outputs: [schedule.whole(y)]))
         try check(schedule, [x: HostArray([] as [Float], shape: [0, 4])])
     }
 }

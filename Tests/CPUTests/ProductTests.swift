@@ -53,15 +53,14 @@ import Testing
             inputs: [c.element, c.element],
             instructions: [.init(.add, [0, 1], c.element), .init(.relu, [2], c.element)], outputs: [0, 3])
         schedule.append(
-            .product(
-                ProductGroup(
+            ProductGroup(
                     batch: all, m: Extent(c.m), n: Extent(c.n), k: Extent(c.k),
                     a: matrix(a, rows: c.m, columns: c.k, transposed: c.transposesA, batch: c.batch, c.element),
                     b: matrix(b, rows: c.k, columns: c.n, transposed: c.transposesB, batch: c.batch, c.element),
                     mask: mask,
                     epilogueInputs: [
                         Operand(.value(bias), strides: all.map { _ in 0 } + [0, 1], element: c.element)
-                    ], epilogue: program, outputs: [schedule.whole(raw), schedule.whole(activated)])))
+                    ], epilogue: program, outputs: [schedule.whole(raw), schedule.whole(activated)]))
         return (schedule, inputs)
     }
 
@@ -235,7 +234,7 @@ import Testing
                 degrees: kind == .runtime ? (layer.inputs, layer.outputs) : nil)
             let weight = schedule.add([120, 150], .float32, .state("weight"))
             let momentum = schedule.add([120, 150], .float32, .state("momentum"))
-            guard case .product(var group) = schedule.groups[0].kind else { return }
+            guard var group = schedule.groups[0].kind as? ProductGroup else { return }
             // momentum = 0.5 momentum + gradient; weight = weight - 0.1 momentum
             group.epilogue = Program(
                 inputs: [.float32, .float32, .float32], constants: [.init(0.5, .float32), .init(0.1, .float32)],
@@ -246,7 +245,7 @@ import Testing
                 ], outputs: [6, 8])
             group.epilogueInputs = [schedule.whole(weight), schedule.whole(momentum)]
             group.outputs = [schedule.whole(momentum), schedule.whole(weight)]
-            schedule.groups[0].kind = .product(group)
+            schedule.groups[0].kind = group
             schedule.outputs = [weight, momentum]
             var feeds = feeds(c, values)
             if kind == .runtime {
@@ -273,12 +272,11 @@ import Testing
         let w = schedule.input([40, 30])
         let y = schedule.output([.batch, 5, 30])
         schedule.append(
-            .product(
-                ProductGroup(
+            ProductGroup(
                     batch: [.batch], m: 5, n: 30, k: 40, a: schedule.whole(x),
                     b: Operand(.value(w), strides: [0, 30, 1], element: .float32), epilogueInputs: [],
                     epilogue: .identity,
-                    outputs: [schedule.whole(y)])))
+                    outputs: [schedule.whole(y)]))
         var generator = Generator(4)
         let weights = HostArray(generator.floats(1200), shape: [40, 30])
         for batch in [1, 2, 7] {
@@ -336,24 +334,22 @@ import Testing
                 let y = schedule.output([.batch, Extent(n)])
                 let strides: [Extent] = role == .forward ? [1, Extent(inputs)] : [Extent(inputs), 1]
                 schedule.append(
-                    .product(
-                        ProductGroup(
+                    ProductGroup(
                             batch: [], m: .batch, n: Extent(n), k: Extent(k), a: schedule.whole(x),
                             b: Operand(.value(w), strides: strides, element: .float32),
                             mask: structure.map { ProductGroup.Mask($0, role) }, epilogueInputs: [],
-                            epilogue: .identity, outputs: [schedule.whole(y)])))
+                            epilogue: .identity, outputs: [schedule.whole(y)]))
                 return schedule
             }
             // w = w + w, in place.
             var doubling = Schedule()
             let w = doubling.add([Extent(outputs), Extent(inputs)], .float32, .state("w"))
             doubling.append(
-                .elementwise(
-                    ElementwiseGroup(
+                ElementwiseGroup(
                         iteration: [Extent(outputs), Extent(inputs)], inputs: [doubling.whole(w)],
                         program: Program(
                             inputs: [.float32], instructions: [.init(.add, [0, 0], .float32)], outputs: [1]),
-                        outputs: [doubling.whole(w)])))
+                        outputs: [doubling.whole(w)]))
             let device = try device(.best)
             var weights = generator.floats(outputs * inputs)
             let state = try device.makeBuffer(byteCount: weights.count * 4)
@@ -404,11 +400,11 @@ import Testing
     /// A product that is only stored is written to its place by the tiles themselves.
     private func bare(_ c: Case, mask: ProductGroup.Mask? = nil, degrees: (Int, Int)? = nil) -> (Schedule, [Int]) {
         var (schedule, values) = schedule(c, mask: mask, degrees: degrees)
-        guard case .product(var group) = schedule.groups[0].kind else { return (schedule, values) }
+        guard var group = schedule.groups[0].kind as? ProductGroup else { return (schedule, values) }
         group.epilogue = .identity
         group.epilogueInputs = []
         group.outputs.removeLast()
-        schedule.groups[0].kind = .product(group)
+        schedule.groups[0].kind = group
         schedule.outputs.removeLast()
         return (schedule, values)
     }

@@ -25,13 +25,12 @@ import Testing
                 instructions: [.init(.multiply, [0, 1], element), .init(.add, [3, 2], element)], outputs: [4])
             : .identity(element)
         schedule.append(
-            .reduction(
-                ReductionGroup(
+            ReductionGroup(
                     kind: kind, keptExtents: kept.map { Extent(shape[$0]) },
                     reducedExtents: axes.map { Extent(shape[$0]) },
                     inputs: [Operand(.value(x), strides: (kept + axes).map { strides[$0] }, element: element)],
                     prologue: prologue,
-                    epilogueInputs: [], epilogue: epilogue, outputs: [schedule.whole(y)])))
+                    epilogueInputs: [], epilogue: epilogue, outputs: [schedule.whole(y)]))
         return (schedule, x)
     }
 
@@ -123,8 +122,7 @@ import Testing
         let y = schedule.output([.batch])
         let byRow = Operand(.value(m), strides: [1, 0], element: .float32)
         schedule.append(
-            .reduction(
-                ReductionGroup(
+            ReductionGroup(
                     kind: .sum, keptExtents: [.batch], reducedExtents: [37], inputs: [schedule.whole(x), byRow],
                     prologue: Program(
                         inputs: [.float32, .float32],
@@ -133,7 +131,7 @@ import Testing
                     epilogue: Program(
                         inputs: [.float32, .float32],
                         instructions: [.init(.log, [0], .float32), .init(.add, [2, 1], .float32)], outputs: [3]),
-                    outputs: [schedule.whole(y)])))
+                    outputs: [schedule.whole(y)]))
         var generator = Generator(14)
         for batch in [1, 3, 900] {
             try check(

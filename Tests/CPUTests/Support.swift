@@ -42,7 +42,7 @@ extension Schedule {
         Operand(.value(value), strides: values[value].type.shape.strides, element: values[value].type.element)
     }
 
-    mutating func append(_ kind: Group.Kind) {
+    mutating func append(_ kind: any GroupKind) {
         groups.append(Group(kind, label: "group \(groups.count)", location: nil))
     }
 }

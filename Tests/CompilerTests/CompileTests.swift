@@ -205,7 +205,7 @@ func numbers(_ count: Int, seed: UInt64) -> [Double] {
         // the optimizer nor the scalar 1 / batch adds a group.
         #expect(schedule.groups.count == 9, "\(schedule.groups.map(\.label))")
         let skipping = schedule.groups.filter {
-            if case .product(let g) = $0.kind { g.mask?.deadOutputsStayZero == true } else { false }
+            ($0.kind as? ProductGroup)?.mask?.deadOutputsStayZero == true
         }
         #expect(skipping.count == 2)
     }
@@ -229,7 +229,7 @@ func numbers(_ count: Int, seed: UInt64) -> [Double] {
         try check(outputs)
         func stored(_ outputs: [Tensor]) throws -> Int {
             let first = try compile(outputs).groups.first { $0.label.contains("tanh") }
-            guard case .product(let product)? = first?.kind else { return 0 }
+            guard let product = first?.kind as? ProductGroup else { return 0 }
             return product.outputs.count
         }
         #expect(try stored(outputs) == 1)
@@ -277,8 +277,8 @@ func numbers(_ count: Int, seed: UInt64) -> [Double] {
         for group in try compile(outputs).groups {
             let program: Program? =
                 switch group.kind {
-                case .elementwise(let g): g.program
-                case .product(let g): g.epilogue
+                case let g as ElementwiseGroup: g.program
+                case let g as ProductGroup: g.epilogue
                 default: nil
                 }
             if let program { #expect(program.instructions.count <= Cluster.limit.nodes + 4, "\(group.label)") }

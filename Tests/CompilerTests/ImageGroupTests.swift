@@ -21,7 +21,7 @@ import Testing
         let v = y + Tensor.input("b", [16, 1, 1])
         let schedule = try compile([gate(v)])
         #expect(schedule.groups.map(\.label) == ["convolution+add+tanh+add+sigmoid+multiply"])
-        guard case .convolution(let group) = schedule.groups[0].kind else { return }
+        guard let group = schedule.groups[0].kind as? ConvolutionGroup else { return }
         #expect(group.sections == 2 && group.shape == [.batch, 8, 6, 6] && group.outputs.count == 1)
         // Who reads both halves together finds them side by side.
         let across = v.convolution(.input("u", [4, 16, 1, 1]))

@@ -56,9 +56,9 @@ struct ScheduleInterpreter {
 
     private mutating func run(_ group: Group) {
         switch group.kind {
-        case .elementwise(let g):
+        case let g as ElementwiseGroup:
             for i in indices(g.iteration) { write(g.outputs, i, g.program.evaluate(g.inputs.map { read($0, i) })) }
-        case .reduction(let g):
+        case let g as ReductionGroup:
             for i in indices(g.keptExtents) {
                 let terms = indices(g.reducedExtents).map { j in
                     let results = g.prologue.evaluate(g.inputs.map { read($0, i + j) })
@@ -73,7 +73,7 @@ struct ScheduleInterpreter {
                     }
                 write(g.outputs, i, g.epilogue.evaluate([value] + g.epilogueInputs.map { read($0, i) }))
             }
-        case .product(let g):
+        case let g as ProductGroup:
             // Everything is read before anything is written: a backend may do either order only if they agree.
             for i in indices(g.batch + [g.m, g.n]) {
                 let (m, n) = (i[i.count - 2], i[i.count - 1])
@@ -84,13 +84,13 @@ struct ScheduleInterpreter {
                 }
                 write(g.outputs, i, g.epilogue.evaluate([sum] + g.epilogueInputs.map { read($0, i) }))
             }
-        case .convolution(let g):
+        case let g as ConvolutionGroup:
             // Through the taps that the backends walk.
             for (i, value) in zip(indices(g.shape), convolve(g)) {
                 write(g.outputs, i, g.epilogue.evaluate([value] + g.epilogueInputs.map { read($0, i) }))
             }
-        case .loop(let g): run(g)
-        case .operation(let g):
+        case let g as LoopGroup: run(g)
+        case let g as OperationGroup:
             let inputs = g.inputs.map {
                 Values(shape: schedule.values[$0].type.shape.resolved(batch: batch), elements: memory[$0]!)
             }
@@ -99,6 +99,18 @@ struct ScheduleInterpreter {
                 inputs, outputs: &outputs, elements: nil,
                 context: EvaluationContext(batch: batch, inputTypes: g.inputs.map { schedule.values[$0].type.element }))
             for (id, output) in zip(g.outputs, outputs) { memory[id] = output.elements }
+        case let g as ElementsGroup:
+            let inputs = g.inputs.map {
+                Values(shape: schedule.values[$0].type.shape.resolved(batch: batch), elements: memory[$0]!)
+            }
+            var result = [Values(shape: g.result.shape.resolved(batch: batch))]
+            g.operation.evaluate(
+                inputs, outputs: &result, elements: nil,
+                context: EvaluationContext(batch: batch, inputTypes: g.inputs.map { schedule.values[$0].type.element }))
+            for (i, value) in zip(indices(g.extents), result[0].elements) {
+                write(g.outputs, i, g.epilogue.evaluate([value] + g.epilogueInputs.map { read($0, i) }))
+            }
+        default: fatalError("no meaning is known of \(group.label)")
         }
     }
 

@@ -16,10 +16,9 @@ private func apply(_ functions: [(ElementwiseFunction, ElementType)], to types: 
         instructions: functions.map { .init($0.0, Array(0..<$0.0.operandCount), $0.1) },
         outputs: functions.indices.map { types.count + $0 })
     s.add(
-        .elementwise(
-            ElementwiseGroup(
+        ElementwiseGroup(
                 iteration: shape.dimensions, inputs: operands.map { s.whole($0) }, program: program,
-                outputs: outputs.map { s.whole($0) })))
+                outputs: outputs.map { s.whole($0) }))
     return s
 }
 
@@ -44,7 +43,7 @@ private func apply(_ functions: [(ElementwiseFunction, ElementType)], to types: 
         for (function, result) in zip(functions, results) {
             for (value, found) in zip(x, result.doubles) {
                 // Out of 32 bits a conversion is not defined; sines of large arguments lose their argument.
-                if case .cast(let type) = function, type == .int32 || type == .uint8, value.isFinite, abs(value) > 1e9 {
+                if function.conversion == .int32 || function.conversion == .uint8, value.isFinite, abs(value) > 1e9 {
                     continue
                 }
                 if [.sin, .cos].contains(function), value.isFinite, abs(value) > 1e6 { continue }
@@ -144,8 +143,7 @@ private func apply(_ functions: [(ElementwiseFunction, ElementType)], to types: 
         let y = s.output([.batch, 40])
         let z = s.output([.batch, 35], .int32)
         s.add(
-            .elementwise(
-                ElementwiseGroup(
+            ElementwiseGroup(
                     iteration: [.batch, 35],
                     inputs: [
                         Operand(.value(a), strides: [1, .batch], element: .float32),
@@ -165,14 +163,13 @@ private func apply(_ functions: [(ElementwiseFunction, ElementType)], to types: 
                         ], outputs: [10, 12]),
                     outputs: [
                         Operand(.value(y), offset: [5], strides: [40, 1], element: .float32), s.whole(z),
-                    ])))
+                    ]))
         // The five columns that the group leaves are filled by another.
         s.add(
-            .elementwise(
-                ElementwiseGroup(
+            ElementwiseGroup(
                     iteration: [.batch, 5], inputs: [],
                     program: Program(inputs: [], constants: [.init(-3, .float32)], outputs: [0]),
-                    outputs: [Operand(.value(y), strides: [40, 1], element: .float32)])))
+                    outputs: [Operand(.value(y), strides: [40, 1], element: .float32)]))
         try expectMatch(s, family, batches: [17, 1, 4])
     }
 
@@ -183,8 +180,7 @@ private func apply(_ functions: [(ElementwiseFunction, ElementType)], to types: 
         let (w, v) = (s.state("w", [1000]), s.state("v", [1000]))
         let g = s.input("g", [1000])
         s.add(
-            .elementwise(
-                ElementwiseGroup(
+            ElementwiseGroup(
                     iteration: [1000], inputs: [s.whole(w), s.whole(v), s.whole(g)],
                     program: Program(
                         inputs: [.float32, .float32, .float32],
@@ -193,7 +189,7 @@ private func apply(_ functions: [(ElementwiseFunction, ElementType)], to types: 
                             .init(.multiply, [1, 3], .float32), .init(.add, [5, 2], .float32),
                             .init(.multiply, [6, 4], .float32),
                             .init(.add, [0, 7], .float32),
-                        ], outputs: [8, 6]), outputs: [s.whole(w), s.whole(v)])))
+                        ], outputs: [8, 6]), outputs: [s.whole(w), s.whole(v)]))
         let device = try Devices.of(family)
         let states = ["w": try device.makeBuffer(byteCount: 4000), "v": try device.makeBuffer(byteCount: 4000)]
         let executable = try device.load(s, maximumBatch: 1, states: states)
@@ -216,9 +212,8 @@ private func apply(_ functions: [(ElementwiseFunction, ElementType)], to types: 
 
     private func resultType(_ function: ElementwiseFunction) -> ElementType {
         switch function {
-        case .cast(let type): type
         case .less, .lessEqual, .equal, .isFinite: .bool
-        default: .float32
+        default: function.conversion ?? .float32
         }
     }
 

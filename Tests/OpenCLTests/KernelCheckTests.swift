@@ -110,16 +110,14 @@ import Testing
         ]
         let outputs = functions.map { _ in s.output(shape) }
         s.add(
-            .elementwise(
-                ElementwiseGroup(
+            ElementwiseGroup(
                     iteration: shape.dimensions, inputs: [s.whole(x)],
                     program: Program(
                         inputs: [.float32], instructions: functions.map { .init($0, [0], .float32) },
-                        outputs: functions.indices.map { $0 + 1 }), outputs: outputs.map { s.whole($0) })))
+                        outputs: functions.indices.map { $0 + 1 }), outputs: outputs.map { s.whole($0) }))
         let (normal, mixed) = (s.output(shape), s.output(shape, .bool))
         s.add(
-            .elementwise(
-                ElementwiseGroup(
+            ElementwiseGroup(
                     iteration: shape.dimensions,
                     inputs: [s.whole(i), Operand(.position, strides: [19, 1], element: .int32)],
                     program: Program(
@@ -127,10 +125,9 @@ import Testing
                         instructions: [
                             .init(.philox, [0, 1, 0, 1, 0, 1], .int32), .init(.normalFromBits, [2], .float32),
                             .init(.uniformFromBits, [2], .float32), .init(.add, [3, 4], .float32),
-                        ], outputs: [5]), outputs: [s.whole(normal)])))
+                        ], outputs: [5]), outputs: [s.whole(normal)]))
         s.add(
-            .elementwise(
-                ElementwiseGroup(
+            ElementwiseGroup(
                     iteration: shape.dimensions,
                     inputs: [
                         s.whole(x), Operand(.value(y), offset: [18], strides: [0, -1], element: .float32),
@@ -141,7 +138,7 @@ import Testing
                         instructions: [
                             .init(.maximum, [0, 1], .float32), .init(.cast(.float32), [2], .float32),
                             .init(.less, [3, 4], .bool),
-                        ], outputs: [5]), outputs: [s.whole(mixed)])))
+                        ], outputs: [5]), outputs: [s.whole(mixed)]))
         return s
     }
 
@@ -155,11 +152,10 @@ import Testing
         ) {
             let y = s.output(Shape(keptExtents))
             s.add(
-                .reduction(
-                    ReductionGroup(
+                ReductionGroup(
                         kind: kind, keptExtents: keptExtents, reducedExtents: reducedExtents,
                         inputs: [Operand(.value(input), strides: strides, element: .float32)], prologue: .identity(),
-                        epilogueInputs: [], epilogue: .identity(), outputs: [s.whole(y)])))
+                        epilogueInputs: [], epilogue: .identity(), outputs: [s.whole(y)]))
         }
         add(.sum, x, keptExtents: [.batch], reducedExtents: [40], strides: [40, 1])
         add(.maximum, x, keptExtents: [40], reducedExtents: [.batch], strides: [1, 40])

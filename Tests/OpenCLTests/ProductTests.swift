@@ -75,11 +75,10 @@ func addProduct(
     if staysZero {
         // The output starts as zeros, as a weight's moments do.
         s.add(
-            .elementwise(
-                ElementwiseGroup(
+            ElementwiseGroup(
                     iteration: [m, n], inputs: [],
                     program: Program(inputs: [], constants: [.init(0, .float32)], outputs: [0]),
-                    outputs: [s.whole(y)])))
+                    outputs: [s.whole(y)]))
     } else {
         // A bias by column and a value beside each element show that the epilogue meets the right places.
         let (bias, beside) = (s.input("\(name).bias", [n]), s.input("\(name).beside", [m, n]))
@@ -92,10 +91,9 @@ func addProduct(
             outputs: [5])
     }
     s.add(
-        .product(
-            ProductGroup(
+        ProductGroup(
                 m: m, n: n, k: k, a: a, b: b, mask: mask, epilogueInputs: epilogueInputs, epilogue: epilogue,
-                outputs: [s.whole(y)])), name)
+                outputs: [s.whole(y)]), name)
     return feeds
 }
 
@@ -147,14 +145,13 @@ extension ProductGroup.Role {
                 let b = s.input("b \(name)", transposed.1 ? [Extent(n), Extent(k)] : [Extent(k), Extent(n)])
                 let c = s.output([Extent(m), Extent(n)])
                 s.add(
-                    .product(
-                        ProductGroup(
+                    ProductGroup(
                             m: Extent(m), n: Extent(n), k: Extent(k),
                             a: Operand(
                                 .value(a), strides: transposed.0 ? [1, Extent(m)] : [Extent(k), 1], element: .float32),
                             b: Operand(
                                 .value(b), strides: transposed.1 ? [1, Extent(k)] : [Extent(n), 1], element: .float32),
-                            epilogueInputs: [], epilogue: .identity(), outputs: [s.whole(c)])), name)
+                            epilogueInputs: [], epilogue: .identity(), outputs: [s.whole(c)]), name)
             }
         }
         try expectMatch(s, family, batches: [1])
@@ -172,15 +169,14 @@ extension ProductGroup.Role {
             iteration: [.batch, 3, 19, 11], inputs: [],
             program: Program(inputs: [], constants: [.init(2, .float32)], outputs: [0]),
             outputs: [s.whole(c)])
-        s.add(.elementwise(fill))
+        s.add(fill)
         s.add(
-            .product(
-                ProductGroup(
+            ProductGroup(
                     batch: [.batch, 3], m: 11, n: 18, k: 5,
                     a: Operand(.value(a), strides: [165, 55, 5, 1], element: .float32),
                     b: Operand(.value(b), strides: [0, 90, 18, 1], element: .float32), epilogueInputs: [],
                     epilogue: .identity(),
-                    outputs: [Operand(.value(c), offset: [11], strides: [627, 209, 1, 11], element: .float32)])))
+                    outputs: [Operand(.value(c), offset: [11], strides: [627, 209, 1, 11], element: .float32)]))
         try expectMatch(s, family, batches: [4, 1, 2])
     }
 

@@ -16,8 +16,7 @@ import Testing
         let bias = s.input("\(name)Bias", Shape(kept))
         let y = s.output(Shape(kept))
         s.add(
-            .reduction(
-                ReductionGroup(
+            ReductionGroup(
                     kind: kind, keptExtents: kept, reducedExtents: axes.map { shape[$0] },
                     inputs: [
                         Operand(.value(x), strides: (keptAxes + axes).map { strides[$0] }, element: .float32)
@@ -29,7 +28,7 @@ import Testing
                     epilogue: Program(
                         inputs: [.float32, .float32], constants: [.init(2, .float32)],
                         instructions: [.init(.multiply, [0, 2], .float32), .init(.add, [3, 1], .float32)], outputs: [4]),
-                    outputs: [s.whole(y)])))
+                    outputs: [s.whole(y)]))
     }
 
     /// Rows, columns, both, an axis in the middle, the outer and the inner of three; small and wide.
@@ -74,11 +73,10 @@ import Testing
                 let x = s.input("x", [3, 41])
                 let y = s.output([3])
                 s.add(
-                    .reduction(
-                        ReductionGroup(
+                    ReductionGroup(
                             kind: kind, keptExtents: [3], reducedExtents: [41], inputs: [s.whole(x)],
                             prologue: .identity(),
-                            epilogueInputs: [], epilogue: .identity(), outputs: [s.whole(y)])))
+                            epilogueInputs: [], epilogue: .identity(), outputs: [s.whole(y)]))
                 var values = (0..<123).map { Float($0) }
                 values[41 + place] = .nan
                 values[82] = -.infinity
@@ -89,11 +87,10 @@ import Testing
         let x = s.input("x", [4, 0])
         let y = s.output([4])
         s.add(
-            .reduction(
-                ReductionGroup(
+            ReductionGroup(
                     kind: .sum, keptExtents: [4], reducedExtents: [0], inputs: [s.whole(x)], prologue: .identity(),
                     epilogueInputs: [],
-                    epilogue: .identity(), outputs: [s.whole(y)])))
+                    epilogue: .identity(), outputs: [s.whole(y)]))
         try expectMatch(s, family, feeds: ["x": HostArray([Float](), shape: [4, 0])], batches: [1])
     }
 
@@ -104,11 +101,10 @@ import Testing
         for kind in ReductionGroup.Kind.allCases {
             let y = s.output([.batch], .int32)
             s.add(
-                .reduction(
-                    ReductionGroup(
+                ReductionGroup(
                         kind: kind, keptExtents: [.batch], reducedExtents: [100], inputs: [s.whole(x)],
                         prologue: .identity(.int32),
-                        epilogueInputs: [], epilogue: .identity(.int32), outputs: [s.whole(y)])))
+                        epilogueInputs: [], epilogue: .identity(.int32), outputs: [s.whole(y)]))
         }
         try expectMatch(s, family, batches: [5], tolerance: 0)
     }

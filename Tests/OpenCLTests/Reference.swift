@@ -22,10 +22,10 @@ struct Reference {
         }
         for group in schedule.groups {
             switch group.kind {
-            case .elementwise(let g): run(g)
-            case .reduction(let g): run(g)
-            case .product(let g): run(g)
-            case .operation, .convolution, .loop: break
+            case let g as ElementwiseGroup: run(g)
+            case let g as ReductionGroup: run(g)
+            case let g as ProductGroup: run(g)
+            default: break
             }
         }
     }
@@ -155,7 +155,7 @@ struct Reference {
         case .cast(.bool): return a != 0 ? 1 : 0
         case .cast(.int32): return a.isNaN ? 0 : max(-2_147_483_648, min(2_147_483_647, a)).rounded(.towardZero)
         case .cast(.uint8): return a.isNaN ? 0 : max(0, min(255, a)).rounded(.towardZero)
-        case .cast, .stopGradient: return a
+        case .cast(.float32), .cast(.float64), .stopGradient: return a
         case .add: return wrap(a + x[1])
         case .subtract: return wrap(a - x[1])
         case .multiply: return type == .int32 ? Double(Int32(a) &* Int32(x[1])) : a * x[1]
@@ -174,6 +174,7 @@ struct Reference {
             return Double(Int32(bitPattern: martlet_philox_word0(w[0], w[1], w[5], w[4], w[3], w[2])))
         case .uniformFromBits: return Double(martlet_uniform_from_bits(UInt32(bitPattern: Int32(a))))
         case .normalFromBits: return Double(martlet_normal_from_bits(UInt32(bitPattern: Int32(a))))
+        default: fatalError("no reference for \(function.name)")
         }
     }
 }

@@ -55,9 +55,8 @@ private struct Faceless: Graph.Operation {
         let x = s.input("x", [.batch, 3], element)
         let y = s.output([.batch, 3], element)
         s.add(
-            .elementwise(
-                ElementwiseGroup(
-                    iteration: [.batch, 3], inputs: [s.whole(x)], program: .identity(element), outputs: [s.whole(y)])))
+            ElementwiseGroup(
+                    iteration: [.batch, 3], inputs: [s.whole(x)], program: .identity(element), outputs: [s.whole(y)]))
         return s
     }
 
@@ -65,7 +64,7 @@ private struct Faceless: Graph.Operation {
         var s = Schedule()
         let x = s.input("x", [.batch, 3])
         let y = s.output([.batch, 3])
-        s.add(.operation(OperationGroup(operation: operation, inputs: [x], outputs: [y])), "models/mine")
+        s.add(OperationGroup(operation: operation, inputs: [x], outputs: [y]), "models/mine")
         return s
     }
 

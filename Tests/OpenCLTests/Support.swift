@@ -58,7 +58,7 @@ extension Schedule {
         return id
     }
 
-    mutating func add(_ kind: Group.Kind, _ label: String = "test") {
+    mutating func add(_ kind: any GroupKind, _ label: String = "test") {
         groups.append(Group(kind, label: label, location: nil))
     }
 

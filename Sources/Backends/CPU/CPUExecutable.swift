@@ -24,6 +24,7 @@ public final class CPUExecutable: Executable {
     /// Memory of inputs and constants, and the states, by value.
     private var owned: [Int: CPUBuffer] = [:]
     private let inputs: [String: Int]
+    private let binding: ProgramBinding
     /// The states that the program writes.
     private let writtenStates: [CPUBuffer]
     /// Where every value lies.
@@ -49,15 +50,15 @@ public final class CPUExecutable: Executable {
         _ schedule: Schedule, maximumBatch: Int, states: [String: any DeviceBuffer], device: CPUDevice,
         isBody: Bool = false
     ) throws {
-        guard maximumBatch >= 1 else { throw CPUError.wrongMaximumBatch(maximumBatch) }
+        binding = try ProgramBinding(schedule, maximumBatch: maximumBatch)
         self.schedule = schedule
         self.maximumBatch = maximumBatch
         self.device = device
-        var owned: [Int: CPUBuffer] = [:]
+        var owned = try binding.bind(states: states, device: device.name) { $0 as? CPUBuffer }
         let bytes = { (value: Int) -> Int in schedule.values[value].type.byteCount(batch: maximumBatch) }
         for (index, value) in schedule.values.enumerated() {
             switch value.storage {
-            case .temporary: continue
+            case .temporary, .state: continue
             case .input: owned[index] = try CPUBuffer(byteCount: bytes(index), purpose: "input '\(value.label)'")
             case .constant(let array):
                 guard array.bytes.count == bytes(index), array.type == value.type.element else {
@@ -65,13 +66,6 @@ public final class CPUExecutable: Executable {
                 }
                 let buffer = try CPUBuffer(byteCount: array.bytes.count, purpose: "a constant")
                 try array.withUnsafeBytes { try buffer.write($0) }
-                owned[index] = buffer
-            case .state(let name):
-                guard let state = states[name] else { throw CPUError.missingState(name) }
-                guard let buffer = state as? CPUBuffer else { throw CPUError.foreignBuffer("state '\(name)'") }
-                guard buffer.byteCount == bytes(index) else {
-                    throw CPUError.wrongSize(what: "state '\(name)'", expected: bytes(index), found: buffer.byteCount)
-                }
                 owned[index] = buffer
             }
         }
@@ -130,20 +124,12 @@ public final class CPUExecutable: Executable {
             isa: device.instructionSet.kernels)
     }
 
-    private func check(batch: Int) throws {
-        guard (1...maximumBatch).contains(batch) else { throw CPUError.wrongBatch(batch, maximum: maximumBatch) }
-    }
-
     // MARK: running
 
     public func run(_ feeds: [String: Feed], batch: Int) throws -> [HostArray] {
-        try check(batch: batch)
+        let bound = try binding.bind(feeds, batch: batch, device: device.name) { $0 as? CPUBuffer }
         return try device.lock.withLock { _ in
-            for input in schedule.inputs { try bind(input, feeds, batch: batch) }
-            // Each input has one by now.
-            if feeds.count > inputs.count, let name = feeds.keys.sorted().first(where: { inputs[$0] == nil }) {
-                throw CPUError.unknownFeed(name: name, inputs: Array(inputs.keys))
-            }
+            for (input, feed) in bound { place(feed, at: input) }
             let groups = try groups(batch: batch)
             let saved = martlet_flush_subnormals()
             defer { martlet_restore_arithmetic(saved) }
@@ -177,7 +163,7 @@ public final class CPUExecutable: Executable {
     }
 
     public func run(group: Int, batch: Int) throws {
-        try check(batch: batch)
+        try binding.check(batch: batch)
         guard schedule.groups.indices.contains(group) else {
             throw CPUError.noSuchValue("group \(group) was asked for and the schedule has \(schedule.groups.count)")
         }
@@ -191,32 +177,14 @@ public final class CPUExecutable: Executable {
         }
     }
 
-    /// Points the input's place at what is fed: a copy of a host array, or a device buffer as it is.
-    private func bind(_ input: Int, _ feeds: [String: Feed], batch: Int) throws {
-        guard case .input(let name) = schedule.values[input].storage else {
-            throw CPUError.invalidSchedule("value \(input) is listed as an input and is none")
-        }
-        guard let feed = feeds[name] else { throw CPUError.missingFeed(name: name, given: Array(feeds.keys)) }
-        let type = schedule.values[input].type
-        let shape = type.shape.resolved(batch: batch)
-        let bytes = type.byteCount(batch: batch)
+    /// Points an input's place at what is fed: a copy of a host array, or a device buffer as it is.
+    private func place(_ feed: ProgramBinding.BoundFeed<CPUBuffer>, at input: Int) {
         switch feed {
         case .host(let array):
-            guard array.type == type.element, array.shape == shape else {
-                throw CPUError.wrongFeed(
-                    name: name, expected: "\(type.element)\(shape)", found: "\(array.type)\(array.shape)")
-            }
             let target = owned[input]!.pointer
-            array.withUnsafeBytes { if let base = $0.baseAddress { memcpy(target, base, bytes) } }
+            array.withUnsafeBytes { if let base = $0.baseAddress { memcpy(target, base, $0.count) } }
             table[input] = target.assumingMemoryBound(to: CChar.self)
-        case .device(let buffer):
-            guard let buffer = buffer as? CPUBuffer else { throw CPUError.foreignBuffer("input '\(name)'") }
-            guard buffer.byteCount >= bytes else {
-                throw CPUError.wrongFeed(
-                    name: name, expected: "\(type.element)\(shape), \(bytes) bytes",
-                    found: "a buffer of \(buffer.byteCount)")
-            }
-            table[input] = buffer.pointer.assumingMemoryBound(to: CChar.self)
+        case .device(let buffer): table[input] = buffer.pointer.assumingMemoryBound(to: CChar.self)
         }
     }
 
@@ -259,15 +227,10 @@ public final class CPUExecutable: Executable {
     }
 
     public func write(_ array: HostArray, to value: Int, batch: Int) throws {
-        try check(batch: batch)
+        try binding.check(batch: batch)
         let pointer = try pointer(of: value)
-        let type = schedule.values[value].type
-        let shape = type.shape.resolved(batch: batch)
-        guard array.type == type.element, array.shape == shape else {
-            throw CPUError.wrongFeed(
-                name: schedule.values[value].label, expected: "\(type.element)\(shape)",
-                found: "\(array.type)\(array.shape)")
-        }
+        let (label, type) = (schedule.values[value].label, schedule.values[value].type)
+        try ProgramBinding.check(array, for: label, type, batch: batch)
         device.lock.withLock { _ in
             owned[value]?.willChange()
             array.withUnsafeBytes { if let base = $0.baseAddress { memcpy(pointer, base, $0.count) } }
@@ -275,7 +238,7 @@ public final class CPUExecutable: Executable {
     }
 
     public func read(_ value: Int, batch: Int) throws -> HostArray {
-        try check(batch: batch)
+        try binding.check(batch: batch)
         return try device.lock.withLock { _ in try array(of: value, batch: batch) }
     }
 }

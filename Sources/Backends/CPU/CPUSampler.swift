@@ -20,11 +20,13 @@ final class CPUSampler: SamplingExecutable {
     private var packs: [martlet_lane_pack] = []
     private var packedCount = 0
     private let prelude: (any Executable)?
+    private let binding: ProgramBinding
     /// Where the elements of each result lie, if not in their own order.
     private var places: [UnsafePointer<Int32>?] = []
 
     init(_ program: SamplingProgram, maximumBatch: Int, states: [String: any DeviceBuffer], device: CPUDevice) throws {
-        guard maximumBatch >= 1 else { throw CPUError.wrongMaximumBatch(maximumBatch) }
+        binding = try ProgramBinding(program, maximumBatch: maximumBatch)
+        let bound = try binding.bind(states: states, device: device.name) { $0 as? CPUBuffer }
         self.program = program
         self.maximumBatch = maximumBatch
         self.device = device
@@ -39,14 +41,7 @@ final class CPUSampler: SamplingExecutable {
         for value in program.values {
             let isShared = isShared(values.count)
             switch value.storage {
-            case .state(let name):
-                guard let buffer = states[name] else { throw CPUError.missingState(name) }
-                guard let own = buffer as? CPUBuffer else { throw CPUError.foreignBuffer("state '\(name)'") }
-                guard own.byteCount >= value.count * value.element.byteCount else {
-                    throw CPUError.wrongSize(
-                        what: "state '\(name)'", expected: value.count * value.element.byteCount, found: own.byteCount)
-                }
-                buffers.append(own)
+            case .state: buffers.append(bound[values.count])
             case .constant(let array):
                 let buffer = try CPUBuffer(byteCount: array.bytes.count, purpose: "a constant")
                 try array.withUnsafeBytes { try buffer.write($0) }
@@ -249,18 +244,12 @@ final class CPUSampler: SamplingExecutable {
     }
 
     func run(_ feeds: [String: HostArray], batch: Int) throws -> [HostArray] {
-        guard (1...maximumBatch).contains(batch) else { throw CPUError.wrongBatch(batch, maximum: maximumBatch) }
-        let feeds = try program.preluded(feeds, by: prelude)
-        return try device.lock.withLock { _ in
-            for (id, value) in program.values.enumerated() {
-                guard case .input(let name) = value.storage else { continue }
-                guard let array = feeds[name] else { throw CPUError.missingFeed(name: name, given: Array(feeds.keys)) }
-                let count = value.count * (value.isShared ? 1 : batch)
-                guard array.type == value.element, array.count == count else {
-                    throw CPUError.wrongFeed(
-                        name: name, expected: "\(count) elements of \(value.element)",
-                        found: "\(array.type)\(array.shape)")
-                }
+        try binding.check(batch: batch)
+        let feeds = try program.preluded(feeds, by: prelude).mapValues { Feed.host($0) }
+        let bound = try binding.bind(feeds, batch: batch, device: device.name) { $0 as? CPUBuffer }
+        return device.lock.withLock { _ in
+            for case (let id, .host(let array)) in bound {
+                let value = program.values[id]
                 array.withUnsafeBytes { source in
                     let target = buffers[id]!.pointer
                     if value.isShared {

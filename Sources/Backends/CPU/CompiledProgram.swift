@@ -15,47 +15,10 @@ extension ElementType {
 }
 
 extension ElementwiseFunction {
-    /// The kernel table's entry; `nil` for what needs no kernel.
+    /// The kernels' function of the same name, if there is one.
     var kernels: martlet_function? {
-        switch self {
-        case .negate: MARTLET_NEGATE
-        case .absolute: MARTLET_ABSOLUTE
-        case .sign: MARTLET_SIGN
-        case .exp: MARTLET_EXP
-        case .log: MARTLET_LOG
-        case .log1p: MARTLET_LOG1P
-        case .expm1: MARTLET_EXPM1
-        case .sqrt: MARTLET_SQRT
-        case .tanh: MARTLET_TANH
-        case .sigmoid: MARTLET_SIGMOID
-        case .softplus: MARTLET_SOFTPLUS
-        case .relu: MARTLET_RELU
-        case .floor: MARTLET_FLOOR
-        case .sin: MARTLET_SIN
-        case .cos: MARTLET_COS
-        case .erf: MARTLET_ERF
-        case .hazard: MARTLET_HAZARD
-        case .isFinite: MARTLET_IS_FINITE
-        case .logicalNot: MARTLET_LOGICAL_NOT
-        case .cast: MARTLET_CAST
-        case .stopGradient: nil
-        case .add: MARTLET_ADD
-        case .subtract: MARTLET_SUBTRACT
-        case .multiply: MARTLET_MULTIPLY
-        case .divide: MARTLET_DIVIDE
-        case .power: MARTLET_POWER
-        case .maximum: MARTLET_MAXIMUM
-        case .minimum: MARTLET_MINIMUM
-        case .less: MARTLET_LESS
-        case .lessEqual: MARTLET_LESS_EQUAL
-        case .equal: MARTLET_EQUAL
-        case .logicalAnd: MARTLET_LOGICAL_AND
-        case .logicalOr: MARTLET_LOGICAL_OR
-        case .select: MARTLET_SELECT
-        case .philox: MARTLET_PHILOX
-        case .uniformFromBits: MARTLET_UNIFORM_FROM_BITS
-        case .normalFromBits: MARTLET_NORMAL_FROM_BITS
-        }
+        let function = martlet_function_named(conversion == nil ? name : "cast")
+        return function == MARTLET_FUNCTION_COUNT ? nil : function
     }
 }
 
@@ -143,7 +106,7 @@ private struct ProgramBuilder {
             else { throw CPUError.invalidSchedule("an instruction '\(instruction.function.name)' with wrong operands") }
             let operands = instruction.operands.map { renamed[$0] }
             var renames = instruction.function == .stopGradient
-            if case .cast(let type) = instruction.function, type == program.element(of: instruction.operands[0]) {
+            if let type = instruction.function.conversion, type == program.element(of: instruction.operands[0]) {
                 renames = true
             }
             if renames {

@@ -68,12 +68,13 @@ func makePlan(
     let context = PlanContext(
         schedule: schedule, device: device, maximumBatch: maximumBatch, group: group, unwritten: unwritten)
     switch group.kind {
-    case .elementwise(let elementwise): return try ElementwisePlan(elementwise, context)
-    case .reduction(let reduction): return try ReductionPlan(reduction, context)
-    case .product(let product): return try ProductPlan(product, context)
-    case .convolution(let convolution): return try ConvolutionPlan(convolution, context)
-    case .operation(let operation): return try OperationPlan(operation, context)
-    case .loop(let loop): return try LoopPlan(loop, context)
+    case let elementwise as ElementwiseGroup: return try ElementwisePlan(elementwise, context)
+    case let reduction as ReductionGroup: return try ReductionPlan(reduction, context)
+    case let product as ProductGroup: return try ProductPlan(product, context)
+    case let convolution as ConvolutionGroup: return try ConvolutionPlan(convolution, context)
+    case let operation as OperationGroup: return try OperationPlan(operation, context)
+    case let loop as LoopGroup: return try LoopPlan(loop, context)
+    default: throw context.unsupported("kind")
     }
 }
 

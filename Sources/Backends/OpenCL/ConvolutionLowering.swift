@@ -47,7 +47,7 @@ struct ConvolutionLowering {
     }
 
     func lower(_ lowering: inout LoweringContext) throws -> LoweredGroup {
-        if ProgramText.usesRandom(group.epilogue) { lowering.library.useRandom() }
+        lowering.library.use(group.epilogue)
         switch lowering.family {
         case .gpu: return try lowerGPU(&lowering)
         case .cpu: return try lowerCPU(&lowering)

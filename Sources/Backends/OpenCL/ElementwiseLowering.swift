@@ -20,7 +20,7 @@ func lowerElementwise(
     let inputs = operands.prefix(group.inputs.count)
     let outputs = operands.dropFirst(group.inputs.count)
     let random = ProgramText.usesRandom(group.program)
-    if random { library.useRandom() }
+    library.use(group.program)
 
     var list = ParameterList()
     for operand in inputs { operand.addParameters(to: &list, isOutput: false) }

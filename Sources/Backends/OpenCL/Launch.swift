@@ -93,6 +93,12 @@ struct KernelLibrary {
 
     mutating func useRandom() { needsRandom = true }
 
+    /// Adds what the functions of a program need beside its own text.
+    mutating func use(_ program: Program) {
+        if ProgramText.usesRandom(program) { useRandom() }
+        for definition in ProgramText.definitions(of: program) { addOnce(definition) }
+    }
+
     /// The whole program.
     var source: String {
         var parts = [KernelText.common]

@@ -37,23 +37,24 @@ public final class OpenCLExecutable: Executable {
         var lowering = LoweringContext(device, maximumBatch: maximumBatch)
         let lowered = try schedule.groups.map { group -> LoweredGroup in
             switch group.kind {
-            case .elementwise(let elementwise):
+            case let elementwise as ElementwiseGroup:
                 return try lowerElementwise(
                     elementwise, family: device.family, device: device.description, library: &lowering.library)
-            case .reduction(let reduction):
+            case let reduction as ReductionGroup:
                 return try ReductionLowering(reduction, family: device.family, device: device.description)
                     .lower(maximumBatch: maximumBatch, library: &lowering.library)
-            case .product(let product):
+            case let product as ProductGroup:
                 return try ProductLowering(product, label: group.label).lower(&lowering)
-            case .convolution(let convolution):
+            case let convolution as ConvolutionGroup:
                 return try ConvolutionLowering(convolution, label: group.label).lower(&lowering)
-            case .operation(let operation):
+            case let operation as OperationGroup:
                 return try lowerOperation(
                     operation, label: group.label, values: schedule.values, lowering: &lowering)
-            case .loop(let loop):
+            case let loop as LoopGroup:
                 let loop = try OpenCLLoop(loop, values: schedule.values, device: device, maximumBatch: maximumBatch)
                 planned += loop.plannedBytes
                 return LoweredGroup(steps: [.loop(loop)])
+            default: throw OpenCLError.unsupported("kind")
             }
         }
         self.lowered = lowered
@@ -202,7 +203,7 @@ public final class OpenCLExecutable: Executable {
         case .launch(let launch): try launch.enqueue(device)
         case .loop(let loop): try loop.enqueue(memory, batch: batch)
         case .host(let body):
-            guard case .operation(let operation) = schedule.groups[group].kind else { return }
+            guard let operation = schedule.groups[group].kind as? OperationGroup else { return }
             try device.finish()
             try body(
                 OpenCLHostContext(

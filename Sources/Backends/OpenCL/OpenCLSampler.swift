@@ -96,7 +96,7 @@ final class OpenCLSampler: SamplingExecutable {
         plannedBytes += tables.byteCount
         retained = [block, tables]
         var library = KernelLibrary()
-        if layout.usesRandom { library.useRandom() }
+        for work in program.works { library.use(work.program) }
         library.addOnce(try layout.source())
         source = library.source
         if debugLevel >= 3 { printError("// \(device.name): \(device.summary)\n\(source)") }

@@ -43,7 +43,7 @@ struct ProductLowering {
     }
 
     func lower(_ lowering: inout LoweringContext) throws -> LoweredGroup {
-        if ProgramText.usesRandom(group.epilogue) { lowering.library.useRandom() }
+        lowering.library.use(group.epilogue)
         switch lowering.family {
         case .gpu: return try lowerGPU(&lowering)
         case .cpu: return try lowerCPU(&lowering)

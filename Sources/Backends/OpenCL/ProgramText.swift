@@ -66,7 +66,19 @@ struct ProgramText {
 
     /// Whether a program draws random numbers; those functions work on one element at a time.
     static func usesRandom(_ program: Program) -> Bool {
-        program.instructions.contains { [.philox, .uniformFromBits, .normalFromBits].contains($0.function) }
+        program.instructions.contains { if case .random = $0.function.openCL { true } else { false } }
+    }
+
+    /// The functions of a program that are given by a body, as text that defines them for one element and for sixteen.
+    static func definitions(of program: Program) -> [String] {
+        program.instructions.compactMap { instruction in
+            guard case .body(let body) = instruction.function.openCL else { return nil }
+            return [("float", "_1"), ("float16", "_16")].map { type, suffix in
+                let operands = instruction.operands.indices.map { "const \(type) x\($0)" }.joined(separator: ", ")
+                let lines = body.replacing("$F", with: type).split(separator: "\n").map { "    \($0)\n" }.joined()
+                return "static inline \(type) martlet_\(instruction.function.name)\(suffix)(\(operands)) {\n\(lines)}\n"
+            }.joined()
+        }
     }
 
     private func expression(
@@ -77,41 +89,32 @@ struct ProgramText {
             if isLane { return "\(name)(\(operands.map { "(float16)(\($0))" }.joined(separator: ", "))).s0" }
             return "\(name)(\(operands.joined(separator: ", ")))"
         }
-        let a = operands.first ?? "0"
-        let b = operands.count > 1 ? operands[1] : "0"
-        let isFloat = types.first == .float32
-        switch function {
-        case .negate: return "-\(a)"
-        case .absolute: return isFloat ? "fabs(\(a))" : "martlet_select(\(a) < 0, -\(a), \(a))"
-        case .sign: return isFloat ? call("martlet_sign\(suffix)") : "((\(a) > 0) & 1) - ((\(a) < 0) & 1)"
-        case .sqrt, .floor: return "\(function)(\(a))"
-        case .exp, .log, .log1p, .expm1, .tanh, .sin, .cos, .erf: return call("\(function)")
-        case .sigmoid, .softplus, .hazard: return call("martlet_\(function)\(suffix)")
-        case .relu: return "martlet_select(\(a) < 0, (\(isFloat ? floatType : intType))(0), \(a))"
-        case .isFinite: return isFloat ? "(fabs(\(a)) < (\(floatType))(INFINITY)) & 1" : "(\(intType))(1)"
-        case .logicalNot: return "(\(a) == 0) & 1"
-        case .cast(let target): return cast(a, from: types[0], to: target)
-        case .stopGradient: return a
-        case .add: return "\(a) + \(b)"
-        case .subtract: return "\(a) - \(b)"
-        case .multiply: return "\(a) * \(b)"
-        case .divide: return isFloat ? "\(a) / \(b)" : "martlet_divide\(width == 1 ? "_1" : "_16")(\(a), \(b))"
-        case .power: return call("pow")
-        case .maximum: return "MARTLET_MAXIMUM(\(a), \(b))"
-        case .minimum: return "MARTLET_MINIMUM(\(a), \(b))"
-        case .less: return "(\(a) < \(b)) & 1"
-        case .lessEqual: return "(\(a) <= \(b)) & 1"
-        case .equal: return "(\(a) == \(b)) & 1"
-        case .logicalAnd: return "\(a) & \(b)"
-        case .logicalOr: return "\(a) | \(b)"
-        case .select: return "martlet_select(\(a) != 0, \(b), \(operands[2]))"
-        case .philox:
-            // key low, key high, stream, step, example, variable; the counter is (variable, example, step, stream).
-            let words = [0, 1, 5, 4, 3, 2].map { "(uint)\(operands[$0])" }.joined(separator: ", ")
-            return "(int)martlet_philox(\(words)).x"
-        case .uniformFromBits: return "martlet_uniform((uint)\(a))"
-        case .normalFromBits: return "martlet_normal((uint)\(a))"
+        switch function.openCL {
+        case .function(let name): return call(name)
+        case .body: return call("martlet_\(function.name)\(suffix)")
+        case .random(let text): return fill(text, operands)
+        case .expression(let text, let integers):
+            return fill(types.first == .float32 ? text : integers ?? text, operands)
+        case .conversion: return cast(operands[0], from: types[0], to: function.conversion ?? result)
         }
+    }
+
+    /// A text with `$0`, `$1`, .. for operands, `$F` and `$I` for types and `$S` for the suffix of functions.
+    private func fill(_ text: String, _ operands: [String]) -> String {
+        var result = ""
+        var rest = text[...]
+        while let mark = rest.firstIndex(of: "$") {
+            result += rest[..<mark]
+            let name = rest[rest.index(after: mark)]
+            switch name {
+            case "F": result += floatType
+            case "I": result += intType
+            case "S": result += width == 1 ? "_1" : "_16"
+            default: result += name.wholeNumberValue.map { operands[$0] } ?? "$\(name)"
+            }
+            rest = rest[rest.index(mark, offsetBy: 2)...]
+        }
+        return result + rest
     }
 
     private func cast(_ a: String, from source: ElementType, to target: ElementType) -> String {

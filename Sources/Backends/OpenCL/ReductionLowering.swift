@@ -78,7 +78,8 @@ struct ReductionLowering {
     }
 
     func lower(maximumBatch: Int, library: inout KernelLibrary) throws -> LoweredGroup {
-        if ProgramText.usesRandom(group.prologue) || ProgramText.usesRandom(group.epilogue) { library.useRandom() }
+        library.use(group.prologue)
+        library.use(group.epilogue)
         let segments = segments
         let twoStage = (1...max(1, min(maximumBatch, 4096))).contains { segments($0) > 1 } || segments(maximumBatch) > 1
         var list = ParameterList()

@@ -13,7 +13,6 @@ struct SamplerTables {
     /// Shared values in the order of the kernel's pointers, and values with a lane for every example.
     private(set) var pointers: [Int] = []
     private(set) var laneValues: [Int] = []
-    private(set) var usesRandom = false
     private var registerCount = 1
     private var codes: [Code] = []
     /// Programs' constants and instructions that are already there.
@@ -130,7 +129,6 @@ struct SamplerTables {
                 + [Int32](repeating: 0, count: 6 - registers.count) + [Int32(inputs + index)]
         }
         registerCount = max(registerCount, inputs + work.program.instructions.count)
-        usesRandom = usesRandom || ProgramText.usesRandom(work.program)
         let outputs = work.outputs.indices.flatMap { index -> [Int32] in
             let (table, channelStride) = place(work.targets[index])
             return [Int32(work.outputs[index]), Int32(table), Int32(channelStride), Int32(work.program.outputs[index])]

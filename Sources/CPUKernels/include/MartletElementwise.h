@@ -1,47 +1,16 @@
 // Programs over blocks of elements, and loop nests around them.
 #pragma once
 
+#include "MartletFunctions.h"
 #include "MartletPool.h"
 #include "MartletTypes.h"
 
+#define MARTLET_ENUMERATOR(NAME, ...) MARTLET_##NAME,
+
 /// The scalar functions, in the order of the kernel tables.
 typedef enum {
-    MARTLET_NEGATE,
-    MARTLET_ABSOLUTE,
-    MARTLET_SIGN,
-    MARTLET_EXP,
-    MARTLET_LOG,
-    MARTLET_LOG1P,
-    MARTLET_EXPM1,
-    MARTLET_SQRT,
-    MARTLET_TANH,
-    MARTLET_SIGMOID,
-    MARTLET_SOFTPLUS,
-    MARTLET_RELU,
-    MARTLET_FLOOR,
-    MARTLET_SIN,
-    MARTLET_COS,
-    MARTLET_ERF,
-    MARTLET_HAZARD,
-    MARTLET_IS_FINITE,
-    MARTLET_LOGICAL_NOT,
-    MARTLET_CAST,
-    MARTLET_ADD,
-    MARTLET_SUBTRACT,
-    MARTLET_MULTIPLY,
-    MARTLET_DIVIDE,
-    MARTLET_POWER,
-    MARTLET_MAXIMUM,
-    MARTLET_MINIMUM,
-    MARTLET_LESS,
-    MARTLET_LESS_EQUAL,
-    MARTLET_EQUAL,
-    MARTLET_LOGICAL_AND,
-    MARTLET_LOGICAL_OR,
-    MARTLET_SELECT,
-    MARTLET_PHILOX,
-    MARTLET_UNIFORM_FROM_BITS,
-    MARTLET_NORMAL_FROM_BITS,
+    MARTLET_FUNCTIONS(MARTLET_ENUMERATOR)
+    MARTLET_VECTOR_FUNCTIONS(MARTLET_ENUMERATOR)
     /// Several functions in one pass, of float32 only: (a + b) + c, (a b) c, a s + b t, relu(a + b) and p - a b / (sqrt(v) r + e).
     MARTLET_ADD_ADD,
     MARTLET_MULTIPLY_MULTIPLY,
@@ -62,6 +31,9 @@ enum { MARTLET_MAXIMUM_OPERANDS = 14 };
 /// be one of the sources.
 typedef void (*martlet_kernel)(
     void *_Nonnull target, const void *_Nonnull const *_Nonnull source, const uint8_t *_Nonnull scalar, int64_t count);
+
+/// The function of a name; MARTLET_FUNCTION_COUNT where there is none.
+martlet_function martlet_function_named(const char *_Nonnull name);
 
 /// The kernel of a function whose operands (the values, for a select) are of type `from` and whose result is of type `to`;
 /// NULL where there is none.

@@ -94,7 +94,7 @@ struct SamplerBuilder {
     /// A step for each group of variables, and a last one without any where an output reads the variables of the last
     /// group.
     private let stepCount: Int
-    /// Whether there are convolutions: without them loops over channels gain nothing.
+    /// Whether there are operations that make channels together (convolutions): without them loops over channels gain nothing.
     private let hasChannels: Bool
     /// The clusters that read each tensor from memory.
     private let readers: [Tensor: Set<Int>]
@@ -117,7 +117,7 @@ struct SamplerBuilder {
         let latest = outputs.compactMap { levels[$0]?.max() }.max() ?? -1
         stepCount = Swift.max(order.groupCount, Int(latest) + 2)
         readers = fusion.readers
-        hasChannels = dependencies.nodes.contains { $0.operation is Convolution }
+        hasChannels = dependencies.nodes.contains { $0.operation.channelKinds($0.inputs.map(\.type)) != nil }
     }
 
     mutating func build() throws -> SamplingProgram {
@@ -156,8 +156,8 @@ struct SamplerBuilder {
             storage = .variable
         } else if let placeholder = tensor.placeholder {
             storage = placeholder.role == .input ? .input(placeholder.label) : .state(placeholder.label)
-        } else if let constant = tensor.node.operation as? Constant {
-            storage = .constant(constant.array)
+        } else if let array = tensor.node.constant {
+            storage = .constant(array)
         }
         values.append(
             SamplingProgram.Value(
@@ -198,7 +198,7 @@ struct SamplerBuilder {
     ///   - kinds: a number for each channel; channels of different numbers belong to different layouts.
     ///   - result: the tensor that the channels are moved to (by a concatenation, say), and its channel that takes the
     ///     first of them. Channels that differ there belong to different layouts, even if they do not differ here.
-    private func layouts(
+    func layouts(
         _ tensors: [Tensor], kinds: [Int]? = nil, movedTo result: (tensor: Tensor, channel: Int)? = nil
     ) -> [SamplerLayout] {
         let shape = tensors[0].shape
@@ -231,8 +231,8 @@ struct SamplerBuilder {
 
     private mutating func emit(_ cluster: Cluster) throws {
         if let copied = cluster.copied {
-            let isCounted = copied.node.isCounted && copied.node.operation is Elementwise
-            if isCounted || Simplifier.scalar(copied) != nil {
+            let isCounted = copied.node.isCounted && copied.node.isElementwise
+            if isCounted || copied.constantEverywhere != nil {
                 emitCounted(copied, cluster)
                 return
             }
@@ -252,12 +252,8 @@ struct SamplerBuilder {
             }
             return
         }
-        switch anchor.operation {
-        case let pad as Pad: try emit(pad, anchor, cluster)
-        case let concatenate as Concatenate: try emit(concatenate, anchor, cluster)
-        case let gather as Gather: try emit(gather, anchor, cluster)
-        default: try emit(anchor, stored, cluster)
-        }
+        if case .assembly(let assembly) = anchor.compilerRole { return emit(assembly, anchor, cluster) }
+        try emit(anchor, stored, cluster)
     }
 
     /// Adds the nodes of a cluster to `materialized` that its results cannot compute again when they are computed.
@@ -277,7 +273,7 @@ struct SamplerBuilder {
                 guard let isKnown = dependencies.knownValues(Tensor(node))?.isKnown else { continue }
                 let readsTooEarly = node.inputs.contains { input in
                     guard case .tensor(let base) = fusion.view(input).base,
-                        base == variable || !(base.node.operation is Placeholder || base.node.operation is Constant)
+                        base == variable || !base.node.isGiven
                     else { return false }
                     let (inputLevels, isComputed) = (levels[input], needed[input])
                     let isInputKnown = dependencies.knownValues(input)?.isKnown
@@ -299,23 +295,30 @@ struct SamplerBuilder {
         }
     }
 
-    /// Adds the work of a product, convolution or reduction, with the elementwise tensors behind it.
+    /// Adds the work of an operation whose elements are made one by one, with the elementwise tensors behind it.
     private mutating func emit(_ anchor: Node, _ stored: [Tensor], _ cluster: Cluster) throws {
         let result = Tensor(anchor)
+        let whole = SamplerLayout(result.shape)
+        if case .moved = rule(of: anchor, whole) {
+            guard case .table(let table)? = dependencies.relations(result).first else { throw unsupported(anchor) }
+            move(
+                anchor.inputs[0], SamplerLayout(anchor.inputs[0].shape), select: table.map { Int($0) }, into: result,
+                target: whole.target, cluster)
+            for tensor in stored { emitElementwise(tensor, cluster, anchor: result, whole) }
+            return
+        }
         let all = (isRead(result, outside: cluster) ? [result] : []) + stored
         // The epilogue joins its anchor where both can be computed at the same step.
         let together = all.allSatisfy { dependencies.knownValues($0) == nil && levels[$0] == levels[result] }
-        let kinds = try channelKinds(anchor)
-        let isWhole = kinds == nil && !(anchor.operation is Graph.Reduction)
-        let prepared = try (anchor.operation as? Graph.Reduction).map { try prepare($0, anchor, cluster) }
-        for layout in isWhole ? [SamplerLayout(result.shape)] : layouts(together ? all : [result], kinds: kinds) {
-            let front = try prepared?.anchor(layout) ?? self.anchor(anchor, layout)
+        for (front, layout, elements) in try anchors(of: anchor, cluster, with: together ? all : [result]) {
             if together {
-                var builder = SamplerProgramBuilder(anchors: [result])
-                for tensor in all { supply(tensor, &builder, cluster, internals: true, layout) }
-                append(front, builder.operands, builder.program(all), all, cluster, layout)
+                let builder = SamplerProgramBuilder(anchors: [result])
+                for tensor in all { supply(tensor, builder, cluster, internals: true, layout) }
+                append(front, builder.operands, builder.program(all), all, cluster, layout, only: elements)
             } else {
-                append(front, [], Program(inputs: [result.elementType], outputs: [0]), [result], cluster, layout)
+                append(
+                    front, [], Program(inputs: [result.elementType], outputs: [0]), [result], cluster, layout,
+                    only: elements)
             }
         }
         guard !together else { return }
@@ -327,17 +330,17 @@ struct SamplerBuilder {
     /// Brings a tensor into a program: as a constant, computed again, or read from memory.
     /// - Parameter internals: whether elementwise tensors of the cluster itself are computed again.
     mutating func supply(
-        _ tensor: Tensor, _ builder: inout SamplerProgramBuilder, _ cluster: Cluster, internals: Bool,
+        _ tensor: Tensor, _ builder: SamplerProgramBuilder, _ cluster: Cluster, internals: Bool,
         _ layout: SamplerLayout
     ) {
         guard !builder.has(tensor) else { return }
-        if let scalar = Simplifier.scalar(tensor) {
+        if let scalar = tensor.constantEverywhere {
             builder.addConstant(tensor, scalar)
-        } else if tensor.node.operation is Elementwise,
+        } else if tensor.node.isElementwise,
             tensor.node.isCounted
                 || (internals && fusion.home[tensor] === cluster && !materialized.contains(tensor))
         {
-            for input in tensor.node.inputs { supply(input, &builder, cluster, internals: internals, layout) }
+            for input in tensor.node.inputs { supply(input, builder, cluster, internals: internals, layout) }
             builder.add(tensor.node)
         } else {
             builder.addOperand(tensor, operand(tensor, layout))
@@ -347,13 +350,13 @@ struct SamplerBuilder {
     private mutating func emitElementwise(
         _ tensor: Tensor, _ cluster: Cluster, anchor: Tensor?, _ layout: SamplerLayout
     ) {
-        var builder = SamplerProgramBuilder()
+        let builder = SamplerProgramBuilder()
         if let anchor { builder.addOperand(anchor, operand(anchor, layout)) }
         if materialized.contains(tensor) {
-            for input in tensor.node.inputs { supply(input, &builder, cluster, internals: true, layout) }
+            for input in tensor.node.inputs { supply(input, builder, cluster, internals: true, layout) }
             builder.add(tensor.node)
         } else {
-            supply(tensor, &builder, cluster, internals: true, layout)
+            supply(tensor, builder, cluster, internals: true, layout)
         }
         append(.none, builder.operands, builder.program([tensor]), [tensor], cluster, layout)
     }
@@ -369,12 +372,12 @@ struct SamplerBuilder {
         materialize(cluster.prologue, results: [input])
         for tensor in cluster.prologue.map({ Tensor($0) }) where tensor == input || materialized.contains(tensor) {
             for layout in layouts([tensor]) {
-                var builder = SamplerProgramBuilder()
+                let builder = SamplerProgramBuilder()
                 for node in cluster.prologue {
                     if Tensor(node) != tensor, materialized.contains(Tensor(node)) {
                         builder.addOperand(Tensor(node), operand(Tensor(node), layout))
                     } else {
-                        for input in node.inputs { supply(input, &builder, cluster, internals: false, layout) }
+                        for input in node.inputs { supply(input, builder, cluster, internals: false, layout) }
                         builder.add(node)
                     }
                     if Tensor(node) == tensor { break }
@@ -386,15 +389,18 @@ struct SamplerBuilder {
 
     /// Adds a piece of work on every element of `tensors` within the layout that the draw needs. All channels of a
     /// layout become computable at the same step, which is that of the first.
-    /// - Parameter target: where the positions are written, if not at their own places.
+    /// - Parameters:
+    ///   - target: where the positions are written, if not at their own places.
+    ///   - elements: the positions that the work is for, if not all.
     private mutating func append(
         _ anchor: SamplingProgram.Anchor, _ operands: [SamplingProgram.Operand], _ program: Program,
-        _ tensors: [Tensor], _ cluster: Cluster, _ layout: SamplerLayout, target: SamplingProgram.Table? = nil
+        _ tensors: [Tensor], _ cluster: Cluster, _ layout: SamplerLayout, target: SamplingProgram.Table? = nil,
+        only elements: [Bool]? = nil
     ) {
         let target = target ?? layout.target
         let analyses = tensors.map { (levels[$0], needed[$0], dependencies.knownValues($0)?.isKnown) }
         var bySteps = [[Int32]](repeating: [], count: stepCount)
-        for (p, place) in target.positions.enumerated() {
+        for (p, place) in target.positions.enumerated() where elements?[p] != false {
             let place = Int(place)
             var step = 0
             var isWanted = false
@@ -416,53 +422,42 @@ struct SamplerBuilder {
                 targets: tensors.map { _ in target }, order: bySteps.flatMap { $0 }, stepStart: starts))
     }
 
-    // MARK: movement that writes
+    // MARK: assemblies
 
-    private mutating func emit(_ pad: Pad, _ anchor: Node, _ cluster: Cluster) throws {
-        let (input, result) = (anchor.inputs[0], Tensor(anchor))
-        var (from, to) = (input.shape.resolved(batch: 1), result.shape.resolved(batch: 1))
-        let keepsChannels =
-            SamplerLayout.splits(result.shape) && pad.low[1] == 0 && pad.high[1] == 0 && pad.interior[1] == 0
-        let layouts = keepsChannels ? layouts([input], movedTo: (result, 0)) : [SamplerLayout(input.shape)]
-        let isSplit = layouts.allSatisfy(\.isSplit)
-        if isSplit { (from[1], to[1]) = (1, 1) }
-        let sources = pad.sources(inputShape: from, outputShape: to)
-        let places = sources.indices.filter { sources[$0] >= 0 }
-        let select = places.map { Int(sources[$0]) }
-        let width = to.reduce(1, *)
-        for layout in layouts {
-            let base = layout.channels.lowerBound * width
-            move(
-                input, layout, select: select, into: result,
-                target: SamplingProgram.Table(
-                    positions: places.map { Int32(base + $0) }, channelStride: isSplit ? width : 0), cluster)
-        }
-    }
-
-    private mutating func emit(_ concatenate: Concatenate, _ anchor: Node, _ cluster: Cluster) throws {
+    private mutating func emit(_ assembly: any AssemblyOperation, _ anchor: Node, _ cluster: Cluster) {
         let result = Tensor(anchor)
-        let strides = result.shape.resolved(batch: 1).isEmpty ? [] : rowStrides(result.shape)
-        var start = 0
-        for input in anchor.inputs {
-            let channel = concatenate.axis == 1 ? start : 0
-            for layout in layouts([input], movedTo: (result, channel)) {
-                move(
-                    input, layout, select: nil, into: result,
-                    target: layout.table(offset: start * strides[concatenate.axis], strides: strides), cluster)
-            }
-            start += input.shape[concatenate.axis].coefficient
+        for box in assembly.boxes(anchor.inputs.map(\.shape), result: result.shape) {
+            emit(box, of: anchor.inputs[box.operand], into: result, cluster)
         }
     }
 
-    /// A gather moves elements; only where its indices are constants does it have an incremental form.
-    private mutating func emit(_ gather: Gather, _ anchor: Node, _ cluster: Cluster) throws {
-        guard case .table(let table)? = dependencies.relations(Tensor(anchor)).first else {
-            throw unsupported(anchor)
+    private mutating func emit(_ box: AssemblyBox, of input: Tensor, into result: Tensor, _ cluster: Cluster) {
+        // Channels stay together if the box takes all of them, side by side.
+        let keepsChannels =
+            SamplerLayout.splits(result.shape) && box.starts[1] == 0 && box.counts[1] == input.shape[1] && box.steps[1] == 1
+        let layouts =
+            keepsChannels ? layouts([input], movedTo: (result, box.targets[1])) : [SamplerLayout(input.shape)]
+        let strides = rowStrides(result.shape)
+        for layout in layouts {
+            let axes = layout.positionAxes
+            let extents = layout.shape
+            let counts = box.counts.map { $0.resolved(batch: 1) }
+            // The layout's positions that the box takes, and where each goes.
+            let select = affinePositions(
+                axes.map { counts[$0] }, offset: zip(axes, rowStrides(axes.map { extents[$0] })).reduce(0) { $0 + box.starts[$1.0] * $1.1 },
+                strides: rowStrides(axes.map { extents[$0] }))
+            let channel = layout.isSplit ? strides[1] : 0
+            let start = (0..<strides.count).reduce(0) { $0 + box.targets[$1] * strides[$1] }
+            let positions = affinePositions(
+                axes.map { counts[$0] }, offset: start + (layout.isSplit ? layout.channels.lowerBound * channel : 0),
+                strides: axes.map { box.steps[$0] * strides[$0] })
+            move(
+                input, layout, select: select.map { Int($0) }, into: result,
+                target: SamplingProgram.Table(positions: positions, channelStride: channel), cluster)
         }
-        move(
-            anchor.inputs[0], SamplerLayout(anchor.inputs[0].shape), select: table.map { Int($0) },
-            into: Tensor(anchor), target: SamplerLayout(anchor.types[0].shape).target, cluster)
     }
+
+    private func rowStrides(_ extents: [Int]) -> [Int] { Shape(extents).strides.map(\.coefficient) }
 
     private func rowStrides(_ shape: Shape) -> [Int] { Shape(shape.resolved(batch: 1)).strides.map(\.coefficient) }
 
@@ -471,8 +466,8 @@ struct SamplerBuilder {
         _ input: Tensor, _ layout: SamplerLayout, select: [Int]?, into result: Tensor, target: SamplingProgram.Table,
         _ cluster: Cluster
     ) {
-        var builder = SamplerProgramBuilder()
-        supply(input, &builder, cluster, internals: false, layout)
+        let builder = SamplerProgramBuilder()
+        supply(input, builder, cluster, internals: false, layout)
         let operands = builder.operands.map { operand in
             var operand = operand
             if let select { operand.table.positions = select.map { operand.table.positions[$0] } }

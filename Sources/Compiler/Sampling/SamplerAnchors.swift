@@ -1,190 +1,154 @@
 import Graph
 
-// What a sampler computes element by element: products, convolutions and reductions.
+// What a sampler computes element by element, from the operations' rules of elements: sums of products and reductions.
 
 extension SamplerBuilder {
-    /// For a convolution a number for each channel of the result, equal for channels that read the same channels at
-    /// every tap; nil for the other operations, whose results are computed element by element.
-    func channelKinds(_ node: Node) throws -> [Int]? {
-        guard let convolution = node.operation as? Convolution, convolution.role != .weightGradient else { return nil }
-        // A convolution that takes rows for examples (its first axis is `8*batch`, say) has no positions of one
-        // example.
-        guard SamplerLayout.splits(node.types[0].shape) else { throw unsupported(node) }
-        let geometry = try convolution.geometry(node.inputs.map(\.type))
-        let isForward = convolution.role == .forward
-        let count = isForward ? geometry.outputChannels : geometry.inputChannels
-        let perGroup = isForward ? geometry.outputsPerGroup : geometry.inputsPerGroup
-        var known: [[Int]: Int] = [:]
-        return (0..<count).map { channel in
-            var signature = [channel / perGroup]
-            for case .channels(let bits) in convolution.mask?.taps ?? [] {
-                signature +=
-                    isForward
-                    ? (0..<bits.columns).map { bits[channel, $0] ? 1 : 0 }
-                    : (0..<bits.rows).map { bits[$0, channel % perGroup] ? 1 : 0 }
+    /// A piece of an anchor's work.
+    typealias AnchorWork = (anchor: SamplingProgram.Anchor, layout: SamplerLayout, elements: [Bool]?)
+
+    /// The work of an anchor: one piece for each layout, and for elements that one piece cannot make together.
+    ///
+    /// - Parameter tensors: what the work is to write, the result among it.
+    mutating func anchors(of node: Node, _ cluster: Cluster, with tensors: [Tensor]) throws -> [AnchorWork] {
+        if case .reduction(let kind, let axes) = node.compilerRole {
+            let prepared = try prepare(kind, axes, node, cluster)
+            return layouts(tensors).map { (prepared.anchor($0), $0, nil) }
+        }
+        let kinds = node.operation.channelKinds(node.inputs.map(\.type))
+        // An operation that takes rows for examples (its first axis is `8*batch`, say) has no positions of one example.
+        if kinds != nil, !SamplerLayout.splits(node.types[0].shape) { throw unsupported(node) }
+        var result: [AnchorWork] = []
+        for layout in kinds == nil ? [SamplerLayout(node.types[0].shape)] : layouts(tensors, kinds: kinds) {
+            switch rule(of: node, layout) {
+            case .products(let rule): result.append((try product(rule, node), layout, nil))
+            case .reduction(let kind, let terms): result += try reductions(kind, terms, node, layout)
+            case .unknown(let reason): throw SamplingError(description: reason)
+            case .moved, nil: throw unsupported(node)
             }
-            known[signature] = known[signature] ?? known.count
-            return known[signature]!
         }
+        return result
     }
 
-    mutating func anchor(_ node: Node, _ layout: SamplerLayout) throws -> SamplingProgram.Anchor {
-        switch node.operation {
-        case let masked as MaskedProduct where masked.role == .forward: try anchor(masked, node)
-        case is MatrixProduct: try matrixProduct(node)
-        case let convolution as Convolution where convolution.role != .weightGradient:
-            try anchor(convolution, node, layout)
-        default: throw unsupported(node)
-        }
+    func rule(of node: Node, _ layout: SamplerLayout) -> ElementRule? {
+        node.operation.elementRule(
+            ElementRuleContext(
+                inputs: node.inputs.map(\.type), output: node.types[0],
+                knownValues: node.inputs.map { dependencies.knownValues($0) },
+                channels: layout.isSplit ? layout.channels : nil))
     }
 
-    private mutating func anchor(_ masked: MaskedProduct, _ node: Node) throws -> SamplingProgram.Anchor {
-        let (x, w) = (whole(node.inputs[0]), whole(node.inputs[1]))
-        let (inputs, outputs) = (node.inputs[1].shape[1].coefficient, node.inputs[1].shape[0].coefficient)
-        guard let live = masked.mask.liveRanges(inputs: inputs, outputs: outputs) else {
-            throw SamplingError(
-                description:
-                    "\(masked.name): degrees must be constants when a sampler is derived; build the model for one order first"
-            )
-        }
-        let count = dependencies.count(Tensor(node))
-        guard let a = affine(x.table.positions, lines: count / outputs, length: inputs),
-            let b = affine(w.table.positions, lines: outputs, length: inputs), case .value(let left) = x.source,
-            case .value(let right) = w.source
-        else { throw unsupported(node) }
-        return .product(
-            SamplingProgram.SumOfProducts(
-                a: left, b: right, aBase: table((0..<count).map { a.bases[$0 / outputs] }),
-                bBase: table((0..<count).map { b.bases[$0 % outputs] }), aStride: a.stride, bStride: b.stride,
-                rows: live.map { ranges in ranges.map { segment($0.lowerBound, $0.count, a.stride, b.stride) } },
-                row: (0..<count).map { Int32($0 % outputs) }))
-    }
+    // MARK: sums of products
 
-    private mutating func matrixProduct(_ node: Node) throws -> SamplingProgram.Anchor {
-        let (x, y) = (whole(node.inputs[0]), whole(node.inputs[1]))
-        let shapes = node.inputs.map { $0.shape.resolved(batch: 1) }
-        let (m, k, n) = (shapes[0][shapes[0].count - 2], shapes[0].last!, shapes[1].last!)
-        let count = dependencies.count(Tensor(node))
-        let outer = count / (m * n)
-        // The places of the right operand's elements, column by column.
-        let columns = (0..<outer).flatMap { r in
-            (0..<n).flatMap { j in (0..<k).map { y.table.positions[(r * k + $0) * n + j] } }
+    /// A rule's sums with the places in memory of the elements that it names.
+    private mutating func product(_ rule: SumOfProducts, _ node: Node) throws -> SamplingProgram.Anchor {
+        guard let a = Places(of: node.inputs[0], fusion), let b = Places(of: node.inputs[1], fusion) else {
+            throw unsupported(node)
         }
-        guard let a = affine(x.table.positions, lines: outer * m, length: k),
-            let b = affine(columns, lines: outer * n, length: k),
-            case .value(let left) = x.source, case .value(let right) = y.source
-        else { throw unsupported(node) }
-        // Terms with a factor that is known to be zero are left out.
-        let known = (dependencies.knownValues(node.inputs[0]), dependencies.knownValues(node.inputs[1]))
-        var rows = [[segment(0, k, a.stride, b.stride)]]
-        var row = [Int32](repeating: 0, count: count)
-        if known.0 != nil || known.1 != nil {
-            rows = []
-            for e in 0..<count {
-                let (r, i, j) = (e / (m * n), e / n % m, e % n)
-                var live: [Range<Int>] = []
-                for t in 0..<k where known.0?[(r * m + i) * k + t] != 0 && known.1?[(r * k + t) * n + j] != 0 {
-                    if let last = live.last, last.upperBound == t {
-                        live[live.count - 1] = last.lowerBound..<t + 1
-                    } else {
-                        live.append(t..<t + 1)
-                    }
+        var (rows, row) = (rule.rows, rule.row)
+        if !(a.isRowMajor && b.isRowMajor) {
+            (rows, row) = ([], [])
+            var known: [[SumOfProducts.Segment]: Int32] = [:]
+            for (p, own) in rule.row.enumerated() {
+                let (x, y) = (Int(rule.aBase[p]), Int(rule.bBase[p]))
+                let segments = rule.rows[Int(own)].map { segment in
+                    SumOfProducts.Segment(
+                        a: Int32(a[x + Int(segment.a)] - a[x]), b: Int32(b[y + Int(segment.b)] - b[y]),
+                        count: segment.count)
                 }
-                row[e] = Int32(e)
-                rows.append(live.map { segment($0.lowerBound, $0.count, a.stride, b.stride) })
+                if known[segments] == nil {
+                    known[segments] = Int32(rows.count)
+                    rows.append(segments)
+                }
+                row.append(known[segments]!)
             }
         }
         return .product(
             SamplingProgram.SumOfProducts(
-                a: left, b: right, aBase: table((0..<count).map { a.bases[$0 / n] }),
-                bBase: table((0..<count).map { b.bases[$0 / (m * n) * n + $0 % n] }), aStride: a.stride,
-                bStride: b.stride, rows: rows, row: row))
-    }
-
-    /// A convolution, or a transposed one: each tap that meets the input is a segment over the channels that it reads.
-    /// Positions at which the same taps lie at the same distances share a row.
-    private mutating func anchor(_ convolution: Convolution, _ node: Node, _ layout: SamplerLayout) throws
-        -> SamplingProgram.Anchor
-    {
-        let g = try convolution.geometry(node.inputs.map(\.type))
-        let isForward = convolution.role == .forward
-        let x = fusion.view(node.inputs[0])
-        let w = fusion.view(node.inputs[1])
-        guard case .tensor(let xBase) = x.base, case .tensor(let wBase) = w.base else { throw unsupported(node) }
-        let numbers = { (extents: [Extent]) in extents.map { $0.resolved(batch: 1) } }
-        let (xStrides, wStrides) = (numbers(x.strides), numbers(w.strides))
-        // Where every position of the operand's first channel lies, and every tap of the first pair of channels.
-        let places = affinePositions(
-            Array(node.inputs[0].shape.resolved(batch: 1)[2...]), offset: numbers(x.offset).reduce(0, +),
-            strides: Array(xStrides[2...]))
-        let taps = affinePositions(
-            Array(node.inputs[1].shape.resolved(batch: 1)[2...]), offset: numbers(w.offset).reduce(0, +),
-            strides: Array(wStrides[2...]))
-        // Which operand position each tap reads, for every output position.
-        let sources = g.sources()
-        var reads = [[(tap: Int, position: Int32)]](repeating: [], count: layout.positionCount)
-        for (tap, table) in sources.enumerated() {
-            for (p, q) in table.enumerated() where q >= 0 {
-                if isForward { reads[p].append((tap, q)) } else { reads[Int(q)].append((tap, Int32(p))) }
-            }
-        }
-        let first = layout.channels.lowerBound
-        let perGroup = isForward ? g.outputsPerGroup : g.inputsPerGroup
-        let readChannels = isForward ? g.inputsPerGroup : g.outputsPerGroup
-        let group = first / perGroup
-        // The runs of channels that a tap reads, the same for all channels of the layout.
-        let runs = sources.indices.map { tap -> [Range<Int>] in
-            var result: [Range<Int>] = []
-            for c in 0..<readChannels {
-                let isLive =
-                    convolution.mask.map {
-                        isForward
-                            ? $0.isLive(output: first, input: c, tap: tap)
-                            : $0.isLive(output: group * g.outputsPerGroup + c, input: first % perGroup, tap: tap)
-                    } ?? true
-                guard isLive else { continue }
-                if let last = result.last, last.upperBound == c {
-                    result[result.count - 1] = last.lowerBound..<c + 1
-                } else {
-                    result.append(c..<c + 1)
-                }
-            }
-            return result
-        }
-        // The strides from one channel that is read to the next.
-        let (aStride, bStride) = (xStrides[1], isForward ? wStrides[1] : wStrides[0])
-        var (rows, row, bases): ([[SamplingProgram.Segment]], [Int32], [Int32]) = ([], [], [])
-        var known: [[SamplingProgram.Segment]: Int32] = [:]
-        for read in reads {
-            let base = read.first.map { places[Int($0.position)] } ?? 0
-            let segments = read.flatMap { tap, position in
-                runs[tap].map { run in
-                    SamplingProgram.Segment(
-                        a: places[Int(position)] - base + Int32(run.lowerBound * aStride),
-                        b: taps[tap] + Int32(run.lowerBound * bStride), count: Int32(run.count))
-                }
-            }
-            if known[segments] == nil {
-                known[segments] = Int32(rows.count)
-                rows.append(segments)
-            }
-            row.append(known[segments]!)
-            bases.append(base + Int32(group * readChannels * aStride))
-        }
-        let weightBase =
-            isForward
-            ? first * wStrides[0] : group * g.outputsPerGroup * wStrides[0] + first % perGroup * wStrides[1]
-        return .product(
-            SamplingProgram.SumOfProducts(
-                a: value(xBase), b: value(wBase), aBase: SamplingProgram.Table(positions: bases, channelStride: 0),
+                a: value(a.base), b: value(b.base),
+                aBase: SamplingProgram.Table(
+                    positions: rule.aBase.map { Int32(a[Int($0)]) }, channelStride: a.stride(rule.aChannelStride)),
                 bBase: SamplingProgram.Table(
-                    positions: [Int32](repeating: Int32(weightBase), count: reads.count),
-                    channelStride: isForward ? wStrides[0] : wStrides[1]), aStride: aStride, bStride: bStride,
-                rows: rows, row: row))
+                    positions: rule.bBase.map { Int32(b[Int($0)]) }, channelStride: b.stride(rule.bChannelStride)),
+                aStride: a.stride(rule.aStride), bStride: b.stride(rule.bStride), rows: rows, row: row))
+    }
+
+    /// Where the elements of a tensor of one example lie in the memory of another.
+    private struct Places {
+        let base: Tensor
+        let isRowMajor: Bool
+        private let offset: Int
+        private let extents: [Int]
+        private let own: [Int]
+        private let strides: [Int]
+
+        init?(of tensor: Tensor, _ fusion: Fusion) {
+            let view = fusion.view(tensor)
+            guard case .tensor(let base) = view.base else { return nil }
+            self.base = base
+            extents = tensor.shape.resolved(batch: 1)
+            own = Shape(extents).strides.map(\.coefficient)
+            offset = view.offset.reduce(0) { $0 + $1.resolved(batch: 1) }
+            let strides = view.strides.map { $0.resolved(batch: 1) }
+            self.strides = strides
+            isRowMajor = zip(own, extents).enumerated().allSatisfy { axis, pair in
+                pair.1 == 1 || strides[axis] == pair.0
+            }
+        }
+
+        /// The place of an element, by its flat position. A position behind the last element (of a sum of nothing) has the place that
+        /// it would have.
+        subscript(position: Int) -> Int {
+            if isRowMajor { return position + offset }
+            var (rest, place) = (position, offset)
+            for axis in own.indices where extents[axis] != 1 {
+                let index = rest / own[axis]
+                rest -= index * own[axis]
+                place += index * strides[axis]
+            }
+            return place
+        }
+
+        /// The distance in memory of elements that lie as far apart as neighbours along some axis.
+        func stride(_ distance: Int) -> Int {
+            if isRowMajor || distance == 0 { return distance }
+            let axis = own.indices.first { own[$0] == distance && extents[$0] > 1 }
+            return axis.map { strides[$0] } ?? 0
+        }
+    }
+
+    // MARK: reductions
+
+    /// Reductions of listed terms. Elements whose terms lie at the same distances from their first are one piece of work.
+    private mutating func reductions(
+        _ kind: Graph.Reduction.Kind, _ terms: [[Int32]], _ node: Node, _ layout: SamplerLayout
+    ) throws -> [AnchorWork] {
+        let input = node.inputs[0]
+        guard let places = Places(of: input, fusion), input.elementType.isFloatingPoint else {
+            throw unsupported(node, of: input.elementType)
+        }
+        let bases = terms.map { $0.first.map { Int32(places[Int($0)]) } ?? 0 }
+        var pieces: [(offsets: [Int32], elements: [Bool])] = []
+        var known: [[Int32]: Int] = [:]
+        for (element, list) in terms.enumerated() {
+            let offsets = list.map { Int32(places[Int($0)]) - bases[element] }
+            if known[offsets] == nil {
+                known[offsets] = pieces.count
+                pieces.append((offsets, [Bool](repeating: false, count: terms.count)))
+            }
+            pieces[known[offsets]!].elements[element] = true
+        }
+        let source = value(places.base)
+        return pieces.map { offsets, elements in
+            let anchor = SamplingProgram.Anchor.reduction(
+                SamplingProgram.Reduction(
+                    kind: ReductionGroup.Kind(rawValue: kind.rawValue) ?? .sum, value: source,
+                    base: SamplingProgram.Table(positions: bases, channelStride: 0), offsets: offsets))
+            return (anchor, layout, elements)
+        }
     }
 
     /// A reduction and where its input lies in memory.
-    struct PreparedReduction {
+    private struct PreparedReduction {
         let kind: ReductionGroup.Kind
         let value: Int
         let offset: Int
@@ -200,7 +164,9 @@ extension SamplerBuilder {
         }
     }
 
-    mutating func prepare(_ reduction: Graph.Reduction, _ node: Node, _ cluster: Cluster) throws -> PreparedReduction {
+    private mutating func prepare(
+        _ kind: Graph.Reduction.Kind, _ axes: [Int], _ node: Node, _ cluster: Cluster
+    ) throws -> PreparedReduction {
         let input = node.inputs[0]
         // The devices' samplers reduce floating-point numbers only.
         guard input.elementType.isFloatingPoint else { throw unsupported(node, of: input.elementType) }
@@ -218,35 +184,9 @@ extension SamplerBuilder {
             emitPrologue(of: input, cluster)
         }
         return PreparedReduction(
-            kind: ReductionGroup.Kind(rawValue: reduction.kind.rawValue) ?? .sum, value: value(base), offset: offset,
-            keptStrides: shape.indices.filter { !reduction.axes.contains($0) }.map { strides[$0] },
+            kind: ReductionGroup.Kind(rawValue: kind.rawValue) ?? .sum, value: value(base), offset: offset,
+            keptStrides: shape.indices.filter { !axes.contains($0) }.map { strides[$0] },
             offsets: affinePositions(
-                reduction.axes.map { shape[$0] }, offset: 0, strides: reduction.axes.map { strides[$0] }))
-    }
-
-    // MARK: tables
-
-    private mutating func whole(_ tensor: Tensor) -> SamplingProgram.Operand {
-        operand(tensor, SamplerLayout(tensor.shape))
-    }
-
-    private func table(_ positions: [Int32]) -> SamplingProgram.Table {
-        SamplingProgram.Table(positions: positions, channelStride: 0)
-    }
-
-    private func segment(_ first: Int, _ count: Int, _ aStride: Int, _ bStride: Int) -> SamplingProgram.Segment {
-        SamplingProgram.Segment(a: Int32(first * aStride), b: Int32(first * bStride), count: Int32(count))
-    }
-
-    /// The base of each line of a table whose lines advance by one common stride.
-    private func affine(_ table: [Int32], lines: Int, length: Int) -> (bases: [Int32], stride: Int)? {
-        let stride = length > 1 ? Int(table[1] - table[0]) : 0
-        var bases: [Int32] = []
-        for line in 0..<lines {
-            let base = table[line * length]
-            for j in 0..<length where Int(table[line * length + j]) != Int(base) + j * stride { return nil }
-            bases.append(base)
-        }
-        return (bases, stride)
+                axes.map { shape[$0] }, offset: 0, strides: axes.map { strides[$0] }))
     }
 }

@@ -26,14 +26,11 @@ struct SamplerPrelude {
     private mutating func takeOut(_ tensor: Tensor) {
         var path: [Tensor] = []
         var base = tensor
-        while base.node.operation is Reshape || base.node.operation is Broadcast || base.node.operation is Slice
-            || base.node.operation is Transpose
-        {
+        while base.node.isView {
             path.append(base)
             base = base.node.inputs[0]
         }
-        guard !(base.node.operation is Placeholder), !(base.node.operation is Constant),
-            !base.node.isCounted, base.elementType.isFloatingPoint, Simplifier.scalar(base) == nil
+        guard !base.node.isGiven, !base.node.isCounted, base.elementType.isFloatingPoint, base.constantEverywhere == nil
         else { return }
         if placeholders[base] == nil {
             let name = "prelude.\(values.count)"

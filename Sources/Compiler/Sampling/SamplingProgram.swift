@@ -51,12 +51,8 @@ public struct SamplingProgram: Sendable {
         public var element: ElementType
     }
 
-    /// A run of products: `count` of them from these places on, relative to the bases.
-    public struct Segment: Sendable, Hashable {
-        public var a: Int32
-        public var b: Int32
-        public var count: Int32
-    }
+    /// A run of products, relative to the bases.
+    public typealias Segment = Graph.SumOfProducts.Segment
 
     /// A sum of products for each element: over the segments of `rows[row[position]]`, of
     /// `a[aBase + segment.a + j * aStride] * b[bBase + segment.b + j * bStride]`. Masked dense layers, matrix products and

@@ -12,7 +12,7 @@ extension SamplingProgram {
                 description: "\(node.operation.name) \(what)" + (node.location.map { " (\($0))" } ?? ""))
         }
         for node in nodes {
-            if let position = node.operation as? Position, !position.offset.isStatic {
+            if let position = node.position, !position.offset.isStatic {
                 throw error(node, "counts the examples of a batch")
             }
             if let axis = Tensor(node).placeholder?.type.shape.batchAxis, axis > 0 {
@@ -24,9 +24,9 @@ extension SamplingProgram {
                 throw error(node, "joins the examples of a batch")
             }
         }
-        // Of the remaining operations only a reshape can mix examples: [batch, 6] may be read as [6, batch].
+        // Of the remaining operations only a view can mix examples, as a reshape may: [batch, 6] may be read as [6, batch].
         func run(_ tensor: Tensor) -> Extent { tensor.shape.dimensions.drop(while: \.isStatic).reduce(1, *) }
-        guard nodes.contains(where: { $0.operation is Reshape && run($0.inputs[0]) != run(Tensor($0)) }) else { return }
+        guard nodes.contains(where: { $0.isView && run($0.inputs[0]) != run(Tensor($0)) }) else { return }
         let pair = try Dependencies(tensors, batch: 2)
         let reads = pair.examplesRead(of: nodes.filter(\.inputs.isEmpty).map { Tensor($0) })
         for tensor in tensors {

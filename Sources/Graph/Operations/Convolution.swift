@@ -63,6 +63,8 @@ public struct Convolution: Operation, Hashable {
         return role == .forward ? base : "\(base).\(role.rawValue)"
     }
 
+    public var compilerRole: OperationRole { .contraction(splitsChannels: role == .forward && groups == 1) }
+
     /// The same convolution in another role.
     func with(_ role: Role, extents: [Int]) -> Convolution {
         Convolution(

@@ -5,6 +5,11 @@ public struct Gather: Operation, Hashable {
 
     public var name: String { "gather" }
 
+    /// Where the indices are constants.
+    public func elementRule(_ context: ElementRuleContext) -> ElementRule? {
+        context.knownValues[1]?.isConstant == true ? .moved : nil
+    }
+
     public func outputTypes(for inputs: [TensorType]) throws(GraphError) -> [TensorType] {
         let (data, indices) = (inputs[0], inputs[1])
         guard (0..<data.shape.rank).contains(axis), data.shape[axis].isStatic, data.shape[axis] != 0,

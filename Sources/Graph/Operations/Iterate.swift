@@ -62,9 +62,15 @@ public struct Iterate: Operation {
 
 extension Iterate: LoopOperation {
     /// Once: how often depends on the values.
-    var repetitions: Int { 1 }
+    public var repetitions: Int { 1 }
 
-    func body(_ inputs: [Tensor], isRead: [Bool]) -> [Tensor] {
+    public var loop: Loop {
+        Loop(
+            carries: carries, slices: [], captures: captures, newCarries: newCarries, outputs: [], goesOn: goesOn,
+            limit: limit, isReversed: false, keepsHistory: false, countsSteps: true)
+    }
+
+    public func body(_ inputs: [Tensor], isRead: [Bool]) -> [Tensor] {
         replacing(
             Dictionary(uniqueKeysWithValues: zip(captures, inputs.suffix(captures.count))), in: [goesOn] + newCarries)
     }

@@ -27,10 +27,10 @@ func hoistInvariants(_ results: [Tensor], varying: [Tensor]) -> (
             node.inputs.forEach(hoist)
         } else {
             let isFree =
-                switch node.operation {
-                case is Position: true
-                case let constant as Constant: constant.array.count == 1
-                case is Elementwise, is Broadcast, is Reshape: inputs.allSatisfy(isCounted.contains)
+                switch node.compilerRole {
+                case .source(.position): true
+                case .source(.constant(let array)): array.count == 1
+                case .elementwise, .view: inputs.allSatisfy(isCounted.contains)
                 default: false
                 }
             if isFree { isCounted.insert(ObjectIdentifier(node)) }

@@ -1,41 +1,52 @@
-/// An operation that moves elements and computes nothing: every element of its output is one element of its input, or a
-/// constant. One rule, where each output element comes from, gives its meaning and its dependencies.
-public protocol MovementOperation: Operation {
-    /// For each output element the flat position in the input, negative where the fill value stands.
-    func sources(inputShape: [Int], outputShape: [Int]) -> [Int32]
-    var fill: Double { get }
+/// A view: every element of its result is one element of its operand, found where the operand lies. One rule, where the elements lie,
+/// gives its meaning and its dependencies.
+public protocol ViewOperation: Operation {
+    /// Where the result's elements lie, given where the operand's do; `nil` where no strides describe it, and the operand has to be
+    /// copied first. Of a row-major operand there always are strides.
+    func layout(of operand: Shape, in memory: StridedLayout, result: Shape) -> StridedLayout?
+    /// Whether strides describe it wherever the operand lies.
+    var alwaysHasStrides: Bool { get }
 }
 
-extension MovementOperation {
-    public var fill: Double { 0 }
+extension ViewOperation {
+    public var alwaysHasStrides: Bool { true }
+    public var compilerRole: OperationRole { .view(self) }
+
+    /// For each output element the flat position in the input, whose run-time shapes are given.
+    func sources(inputShape: [Int], outputShape: [Int]) -> [Int32] {
+        let input = Shape(inputShape)
+        guard let layout = layout(of: input, in: StridedLayout(input), result: Shape(outputShape)) else {
+            fatalError("\(name): a row-major operand must have strides")
+        }
+        return affinePositions(
+            outputShape, offset: layout.offset.reduce(0) { $0 + $1.coefficient }, strides: layout.strides.map(\.coefficient))
+    }
 
     public func relations(_ context: RelationContext) -> [Relation] {
         var table = sources(inputShape: context.inputShapes[0], outputShape: context.outputShape)
         if let known = context.knownValues[0] {
-            for e in table.indices where table[e] >= 0 && known.isKnown[Int(table[e])] { table[e] = -1 }
+            for e in table.indices where known.isKnown[Int(table[e])] { table[e] = -1 }
         }
         return [.table(table)]
     }
 
     public func knownValues(_ context: RelationContext) -> KnownValues? {
-        let input = context.knownValues[0]
-        if input == nil, !(self is Pad) { return nil }
+        guard let input = context.knownValues[0] else { return nil }
         let table = sources(inputShape: context.inputShapes[0], outputShape: context.outputShape)
         return KnownValues(
-            isKnown: table.map { $0 < 0 || input?.isKnown[Int($0)] ?? false },
-            values: table.map { $0 < 0 ? fill : input?.values[Int($0)] ?? 0 }
+            isKnown: table.map { input.isKnown[Int($0)] }, values: table.map { input.values[Int($0)] }
         ).simplified
     }
 
     public func evaluate(_ inputs: [Values], outputs: inout [Values], elements: [Int]?, context: EvaluationContext) {
         let table = sources(inputShape: inputs[0].shape, outputShape: outputs[0].shape)
-        func move(_ e: Int) { outputs[0].elements[e] = table[e] < 0 ? fill : inputs[0].elements[Int(table[e])] }
+        func move(_ e: Int) { outputs[0].elements[e] = inputs[0].elements[Int(table[e])] }
         if let elements { elements.forEach(move) } else { table.indices.forEach(move) }
     }
 }
 
 /// The input repeated along new leading axes and along axes of extent one, as NumPy broadcasts.
-public struct Broadcast: MovementOperation, Hashable {
+public struct Broadcast: ViewOperation, Hashable {
     public let shape: Shape
 
     public init(shape: Shape) { self.shape = shape }
@@ -57,12 +68,15 @@ public struct Broadcast: MovementOperation, Hashable {
         return (0..<shape.rank).filter { $0 < lead || (input[$0 - lead].isOne && !shape[$0].isOne) }
     }
 
-    public func sources(inputShape: [Int], outputShape: [Int]) -> [Int32] {
-        let lead = outputShape.count - inputShape.count
-        let strides = rowMajorStrides(inputShape)
-        return affinePositions(
-            outputShape, offset: 0,
-            strides: outputShape.indices.map { $0 < lead || inputShape[$0 - lead] == 1 ? 0 : strides[$0 - lead] })
+    public func layout(of operand: Shape, in memory: StridedLayout, result: Shape) -> StridedLayout? {
+        let lead = result.rank - operand.rank
+        return StridedLayout(
+            offset: memory.offset,
+            strides: (0..<result.rank).map { $0 < lead || operand[$0 - lead].isOne ? 0 : memory.strides[$0 - lead] })
+    }
+
+    public func simplified(_ inputs: [Tensor], at location: SourceLocation?) -> Tensor? {
+        inputs[0].shape == shape ? inputs[0] : nil
     }
 
     public func gradients(inputs: [Tensor], outputs: [Tensor], outputGradients: [Tensor?]) -> [Tensor?] {
@@ -79,10 +93,11 @@ public struct Broadcast: MovementOperation, Hashable {
 }
 
 /// The same elements in row-major order under another shape.
-public struct Reshape: MovementOperation, Hashable {
+public struct Reshape: ViewOperation, Hashable {
     public let shape: Shape
 
     public var name: String { "reshape" }
+    public var alwaysHasStrides: Bool { false }
 
     public func outputTypes(for inputs: [TensorType]) throws(GraphError) -> [TensorType] {
         guard inputs[0].shape.count == shape.count else {
@@ -95,8 +110,54 @@ public struct Reshape: MovementOperation, Hashable {
         return [TensorType(shape, inputs[0].element)]
     }
 
-    public func sources(inputShape: [Int], outputShape: [Int]) -> [Int32] {
-        (0..<Int32(outputShape.reduce(1, *))).map { $0 }
+    public func layout(of operand: Shape, in memory: StridedLayout, result: Shape) -> StridedLayout? {
+        Self.strides(operand, memory.strides, under: result).map { StridedLayout(offset: memory.offset, strides: $0) }
+    }
+
+    public func simplified(_ inputs: [Tensor], at location: SourceLocation?) -> Tensor? {
+        if inputs[0].shape == shape { return inputs[0] }
+        return inputs[0].node.operation is Reshape ? Tensor(self, [inputs[0].node.inputs[0]], at: location) : nil
+    }
+
+    /// Strides of a strided array under another shape, `nil` if the elements do not lie on one stride for each new axis.
+    private static func strides(_ from: Shape, _ strides: [Extent], under to: Shape) -> [Extent]? {
+        if from.count == 0 { return to.strides }
+        // Strides of axes of extent one are never used.
+        let old = zip(from.dimensions, strides).filter { !$0.0.isOne }
+        var result = [Extent](repeating: 0, count: to.rank)
+        let new = (0..<to.rank).filter { !to[$0].isOne }
+        var (i, j) = (0, 0)
+        while i < old.count || j < new.count {
+            guard i < old.count, j < new.count else { return nil }
+            var (left, right) = (old[i].0, to[new[j]])
+            var (lastOld, lastNew) = (i, j)
+            // Leading products grow on both sides; those of equal size, found by always enlarging the smaller, end a block.
+            while left != right {
+                if isSmaller(left, right) {
+                    lastOld += 1
+                    guard lastOld < old.count else { return nil }
+                    left = left * old[lastOld].0
+                } else {
+                    lastNew += 1
+                    guard lastNew < new.count else { return nil }
+                    right = right * to[new[lastNew]]
+                }
+            }
+            // The old axes of this block must be one run of equally spaced elements.
+            for axis in i..<lastOld where old[axis].1 != old[axis + 1].1 * old[axis + 1].0 { return nil }
+            var stride = old[lastOld].1
+            for axis in (j...lastNew).reversed() {
+                result[new[axis]] = stride
+                stride = stride * to[new[axis]]
+            }
+            (i, j) = (lastOld + 1, lastNew + 1)
+        }
+        return result
+    }
+
+    /// An order of monomials in which a product is never smaller than its factors.
+    private static func isSmaller(_ a: Extent, _ b: Extent) -> Bool {
+        (a.power, a.coefficient) < (b.power, b.coefficient)
     }
 
     public func gradients(inputs: [Tensor], outputs: [Tensor], outputGradients: [Tensor?]) -> [Tensor?] {
@@ -105,7 +166,7 @@ public struct Reshape: MovementOperation, Hashable {
 }
 
 /// Axes in another order: axis `a` of the output is axis `axes[a]` of the input.
-public struct Transpose: MovementOperation, Hashable {
+public struct Transpose: ViewOperation, Hashable {
     public let axes: [Int]
 
     public init(axes: [Int]) { self.axes = axes }
@@ -119,9 +180,25 @@ public struct Transpose: MovementOperation, Hashable {
         return [TensorType(Shape(axes.map { inputs[0].shape[$0] }), inputs[0].element)]
     }
 
-    public func sources(inputShape: [Int], outputShape: [Int]) -> [Int32] {
-        let strides = rowMajorStrides(inputShape)
-        return affinePositions(outputShape, offset: 0, strides: axes.map { strides[$0] })
+    public func layout(of operand: Shape, in memory: StridedLayout, result: Shape) -> StridedLayout? {
+        StridedLayout(offset: memory.offset, strides: axes.map { memory.strides[$0] })
+    }
+
+    public func simplified(_ inputs: [Tensor], at location: SourceLocation?) -> Tensor? {
+        if axes == Array(axes.indices) { return inputs[0] }
+        guard let inner = inputs[0].node.operation as? Transpose else { return nil }
+        let joined = axes.map { inner.axes[$0] }
+        let source = inputs[0].node.inputs[0]
+        return joined == Array(joined.indices) ? source : Tensor(Transpose(axes: joined), [source], at: location)
+    }
+
+    /// The transpose of a product is the product of the transposes: it is written in the order in which it is read.
+    public func simplifiedAsOnlyReader(_ inputs: [Tensor], at location: SourceLocation?) -> Tensor? {
+        guard let product = inputs[0].node.operation as? MatrixProduct,
+            axes.dropLast(2).elementsEqual(0..<axes.count - 2), axes.last == axes.count - 2
+        else { return nil }
+        return Tensor(
+            product, inputs[0].node.inputs.reversed().map { Tensor(self, [$0], at: location) }, at: inputs[0].location)
     }
 
     public func gradients(inputs: [Tensor], outputs: [Tensor], outputGradients: [Tensor?]) -> [Tensor?] {
@@ -130,7 +207,7 @@ public struct Transpose: MovementOperation, Hashable {
 }
 
 /// Elements `start, start + step, ..` along each axis; a step of -1 runs backwards. An axis of the batch is kept whole.
-public struct Slice: MovementOperation, Hashable {
+public struct Slice: ViewOperation, Hashable {
     public let starts: [Int]
     public let steps: [Int]
     public let counts: [Extent]
@@ -162,11 +239,17 @@ public struct Slice: MovementOperation, Hashable {
         return [TensorType(Shape(counts), inputs[0].element)]
     }
 
-    public func sources(inputShape: [Int], outputShape: [Int]) -> [Int32] {
-        let strides = rowMajorStrides(inputShape)
-        return affinePositions(
-            outputShape, offset: zip(starts, strides).reduce(0) { $0 + $1.0 * $1.1 },
-            strides: zip(steps, strides).map { $0 * $1 })
+    public func layout(of operand: Shape, in memory: StridedLayout, result: Shape) -> StridedLayout? {
+        var offset = memory.offset
+        for (start, stride) in zip(starts, memory.strides) where start != 0 && stride != 0 {
+            offset.append(stride * Extent(start))
+        }
+        return StridedLayout(offset: offset, strides: zip(steps, memory.strides).map { $1 * Extent($0) })
+    }
+
+    /// Whether it takes all of a tensor, in order.
+    func isWhole(_ shape: Shape) -> Bool {
+        counts == shape.dimensions && starts.allSatisfy { $0 == 0 } && steps.allSatisfy { $0 == 1 }
     }
 
     public func gradients(inputs: [Tensor], outputs: [Tensor], outputGradients: [Tensor?]) -> [Tensor?] {
@@ -197,156 +280,3 @@ public struct Slice: MovementOperation, Hashable {
     }
 }
 
-/// A constant around the input, and between its elements.
-public struct Pad: MovementOperation, Hashable {
-    public let low: [Int]
-    public let high: [Int]
-    /// Elements put between neighbours, along each axis.
-    public let interior: [Int]
-    public let fill: Double
-
-    public init(low: [Int], high: [Int], interior: [Int], fill: Double) {
-        (self.low, self.high, self.interior, self.fill) = (low, high, interior, fill)
-    }
-
-    public var name: String { "pad" }
-
-    public func outputTypes(for inputs: [TensorType]) throws(GraphError) -> [TensorType] {
-        let shape = inputs[0].shape
-        guard low.count == shape.rank, high.count == shape.rank, interior.count == shape.rank,
-            (low + high + interior).allSatisfy({ $0 >= 0 }),
-            shape.dimensions.indices.allSatisfy({ shape[$0].isStatic || low[$0] + high[$0] + interior[$0] == 0 })
-        else {
-            throw GraphError(
-                operation: name,
-                message:
-                    "cannot pad \(shape) by \(low) before, \(high) after and \(interior) between; the batch axis takes no padding"
-            )
-        }
-        let element = inputs[0].element
-        guard element.holds(fill) else {
-            throw GraphError(
-                operation: name,
-                message:
-                    "the fill \(literalText(fill)) of a tensor of \(element) is no \(element); cast the tensor first")
-        }
-        return [
-            TensorType(
-                Shape(
-                    shape.dimensions.indices.map {
-                        shape[$0].isStatic
-                            ? Extent(
-                                low[$0] + high[$0] + shape[$0].coefficient + Swift.max(0, shape[$0].coefficient - 1)
-                                    * interior[$0])
-                            : shape[$0]
-                    }), element)
-        ]
-    }
-
-    public func sources(inputShape: [Int], outputShape: [Int]) -> [Int32] {
-        let strides = rowMajorStrides(outputShape)
-        var table = [Int32](repeating: -1, count: outputShape.reduce(1, *))
-        let targets = affinePositions(
-            inputShape, offset: zip(low, strides).reduce(0) { $0 + $1.0 * $1.1 },
-            strides: zip(interior, strides).map { ($0 + 1) * $1 })
-        for (source, target) in targets.enumerated() { table[Int(target)] = Int32(source) }
-        return table
-    }
-
-    public func gradients(inputs: [Tensor], outputs: [Tensor], outputGradients: [Tensor?]) -> [Tensor?] {
-        [
-            outputGradients[0].map {
-                Tensor(Slice(starts: low, steps: interior.map { $0 + 1 }, counts: inputs[0].shape.dimensions), [$0])
-            }
-        ]
-    }
-}
-
-/// The inputs one after the other along an axis.
-public struct Concatenate: Operation, Hashable {
-    public let axis: Int
-
-    public init(axis: Int) { self.axis = axis }
-
-    public var name: String { "concatenate" }
-
-    public func outputTypes(for inputs: [TensorType]) throws(GraphError) -> [TensorType] {
-        let first = inputs[0]
-        guard
-            inputs.allSatisfy({
-                $0.element == first.element && $0.shape.rank == first.shape.rank && $0.shape[axis].isStatic
-                    && $0.shape.removing(axes: [axis]) == first.shape.removing(axes: [axis])
-            }), (0..<first.shape.rank).contains(axis)
-        else {
-            throw GraphError(
-                operation: name,
-                message: "cannot join \(inputs.map(\.description).joined(separator: " and ")) along axis \(axis)")
-        }
-        var shape = first.shape
-        shape.dimensions[axis] = Extent(inputs.reduce(0) { $0 + $1.shape[axis].coefficient })
-        return [TensorType(shape, first.element)]
-    }
-
-    /// For each operand, the output elements that it supplies, in the operand's order.
-    private func targets(_ inputShapes: [[Int]], _ outputShape: [Int]) -> [[Int32]] {
-        let strides = rowMajorStrides(outputShape)
-        var start = 0
-        return inputShapes.map { shape in
-            defer { start += shape[axis] }
-            return affinePositions(shape, offset: start * strides[axis], strides: strides)
-        }
-    }
-
-    public func relations(_ context: RelationContext) -> [Relation] {
-        let shape = context.outputShape
-        var start = 0
-        return zip(context.inputShapes, context.knownValues).map { input, known in
-            defer { start += input[axis] }
-            guard let known else {
-                // One row of the operand for each of its own rows, whatever the size.
-                return .rows(
-                    outer: shape[..<axis].reduce(1, *),
-                    rows: (0..<shape[axis]).map { row in
-                        (start..<start + input[axis]).contains(row) ? [row - start..<row - start + 1] : []
-                    }, inputCount: input[axis], inner: shape[(axis + 1)...].reduce(1, *))
-            }
-            var table = [Int32](repeating: -1, count: context.outputCount)
-            let strides = rowMajorStrides(shape)
-            let targets = affinePositions(input, offset: start * strides[axis], strides: strides)
-            for (source, target) in targets.enumerated() where !known.isKnown[source] {
-                table[Int(target)] = Int32(source)
-            }
-            return .table(table)
-        }
-    }
-
-    public func knownValues(_ context: RelationContext) -> KnownValues? {
-        guard context.knownValues.contains(where: { $0 != nil }) else { return nil }
-        var result = KnownValues(
-            isKnown: [Bool](repeating: false, count: context.outputCount),
-            values: [Double](repeating: 0, count: context.outputCount))
-        for (targets, known) in zip(targets(context.inputShapes, context.outputShape), context.knownValues) {
-            guard let known else { continue }
-            for (source, target) in targets.enumerated() {
-                result.isKnown[Int(target)] = known.isKnown[source]
-                result.values[Int(target)] = known.values[source]
-            }
-        }
-        return result.simplified
-    }
-
-    public func evaluate(_ inputs: [Values], outputs: inout [Values], elements: [Int]?, context: EvaluationContext) {
-        for (targets, input) in zip(targets(inputs.map(\.shape), outputs[0].shape), inputs) {
-            for (source, target) in targets.enumerated() { outputs[0].elements[Int(target)] = input.elements[source] }
-        }
-    }
-
-    public func gradients(inputs: [Tensor], outputs: [Tensor], outputGradients: [Tensor?]) -> [Tensor?] {
-        guard let g = outputGradients[0] else { return inputs.map { _ in nil } }
-        var start = 0
-        return inputs.map { input in
-            defer { start += input.shape[axis].coefficient }
-            return g.sliced(axis: axis, from: start, count: input.shape[axis].coefficient)
-        }
-    }
-}

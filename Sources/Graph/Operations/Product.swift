@@ -1,6 +1,7 @@
 /// The matrix product `[.., m, k] x [.., k, n] -> [.., m, n]`; leading axes are equal.
 public struct MatrixProduct: Operation, Hashable {
     public var name: String { "matmul" }
+    public var compilerRole: OperationRole { .contraction(splitsChannels: false) }
 
     public func outputTypes(for inputs: [TensorType]) throws(GraphError) -> [TensorType] {
         let (a, b) = (inputs[0].shape, inputs[1].shape)
@@ -67,6 +68,30 @@ public struct MatrixProduct: Operation, Hashable {
         Work(outputs[0].shape.count.resolved(batch: batch) * inputs[0].shape[-1].resolved(batch: batch))
     }
 
+    /// Terms with a factor that is known to be zero are left out.
+    public func elementRule(_ context: ElementRuleContext) -> ElementRule? {
+        let (m, n, k, outer) = extents(context.inputShapes)
+        let count = outer * m * n
+        var rows = [[SumOfProducts.Segment(a: 0, b: 0, count: Int32(k))]]
+        var row = [Int32](repeating: 0, count: count)
+        let (a, b) = (context.knownValues[0], context.knownValues[1])
+        if a != nil || b != nil {
+            rows = (0..<count).map { e in
+                let (r, i, j) = (e / (m * n), e / n % m, e % n)
+                return ranges(below: k) { a?[(r * m + i) * k + $0] != 0 && b?[(r * k + $0) * n + j] != 0 }.map {
+                    SumOfProducts.Segment(
+                        a: Int32($0.lowerBound), b: Int32($0.lowerBound * n), count: Int32($0.count))
+                }
+            }
+            row = (0..<Int32(count)).map { $0 }
+        }
+        return .products(
+            SumOfProducts(
+                aBase: (0..<count).map { Int32($0 / n * k) },
+                bBase: (0..<count).map { Int32($0 / (m * n) * k * n + $0 % n) }, aStride: 1, bStride: n, rows: rows,
+                row: row))
+    }
+
     /// A relation given element by element, as rows over the flattened input.
     private func sparse(
         _ rowCount: Int, inputCount: Int, outputCount: Int, _ reads: (Int) -> [[Int]]
@@ -125,6 +150,7 @@ public struct MaskedProduct: Operation, Hashable {
     public let role: Role
 
     public var name: String { role == .forward ? "maskedDense" : "maskedDense.\(role.rawValue)" }
+    public var compilerRole: OperationRole { .contraction(splitsChannels: false) }
 
     public func outputTypes(for inputs: [TensorType]) throws(GraphError) -> [TensorType] {
         let (a, b) = (inputs[0].shape, inputs[1].shape)
@@ -169,6 +195,27 @@ public struct MaskedProduct: Operation, Hashable {
         case .inputGradient: return [TensorType(Shape([a[0], inCount]), inputs[0].element)]
         case .weightGradient: return [TensorType(Shape([outCount, inCount]), inputs[0].element)]
         }
+    }
+
+    /// Of the product forwards; where degrees are known only at run time there is none.
+    public func elementRule(_ context: ElementRuleContext) -> ElementRule? {
+        let (rows, inputs, outputs) = extents(context.inputShapes)
+        guard role == .forward else { return nil }
+        guard let live = mask.liveRanges(inputs: inputs, outputs: outputs) else {
+            return .unknown(
+                "\(name): degrees must be constants when a sampler is derived; build the model for one order first")
+        }
+        let count = rows * outputs
+        return .products(
+            SumOfProducts(
+                aBase: (0..<count).map { Int32($0 / outputs * inputs) },
+                bBase: (0..<count).map { Int32($0 % outputs * inputs) }, aStride: 1, bStride: 1,
+                rows: live.map { ranges in
+                    ranges.map {
+                        SumOfProducts.Segment(
+                            a: Int32($0.lowerBound), b: Int32($0.lowerBound), count: Int32($0.count))
+                    }
+                }, row: (0..<count).map { Int32($0 % outputs) }))
     }
 
     /// Every live weight meets every row, in all three roles.
@@ -267,14 +314,14 @@ public struct MaskedProduct: Operation, Hashable {
         guard let g = outputGradients[0] else { return inputs.map { _ in nil } }
         let degrees = Array(inputs.dropFirst(2))
         let (a, b) = (inputs[0], inputs[1])
-        func product(_ role: Role, _ x: Tensor, _ y: Tensor) -> Tensor {
+        func apply(_ role: Role, _ x: Tensor, _ y: Tensor) -> Tensor {
             Tensor(MaskedProduct(mask: mask, role: role), [x, y] + degrees, at: outputs[0].location)
         }
         let none = degrees.map { _ in nil as Tensor? }
         switch role {
-        case .forward: return [product(.inputGradient, g, b), product(.weightGradient, g, a)] + none
-        case .inputGradient: return [product(.forward, g, b), product(.weightGradient, a, g)] + none
-        case .weightGradient: return [product(.forward, b, g), product(.inputGradient, a, g)] + none
+        case .forward: return [apply(.inputGradient, g, b), apply(.weightGradient, g, a)] + none
+        case .inputGradient: return [apply(.forward, g, b), apply(.weightGradient, a, g)] + none
+        case .weightGradient: return [apply(.forward, b, g), apply(.inputGradient, a, g)] + none
         }
     }
 }

@@ -6,6 +6,7 @@ public struct Reduction: Operation, Hashable {
     public let axes: [Int]
 
     public var name: String { kind.rawValue }
+    public var compilerRole: OperationRole { .reduction(kind, axes: axes) }
 
     public func outputTypes(for inputs: [TensorType]) throws(GraphError) -> [TensorType] {
         let type = inputs[0]

@@ -189,10 +189,16 @@ private struct RowSum {
 }
 
 extension Scan: LoopOperation {
-    var repetitions: Int { steps }
+    public var loop: Loop {
+        Loop(
+            carries: carries, slices: slices, captures: captures, newCarries: newCarries, outputs: outputs, goesOn: nil,
+            limit: steps, isReversed: isReversed, keepsHistory: true, countsSteps: false)
+    }
+
+    public var repetitions: Int { steps }
 
     /// Slices are the sequences' first, so that what a step reads is known by where it comes from.
-    func body(_ inputs: [Tensor], isRead: [Bool]) -> [Tensor] {
+    public func body(_ inputs: [Tensor], isRead: [Bool]) -> [Tensor] {
         let sequences = inputs[carries.count..<carries.count + slices.count]
         let read = zip(slices, sequences).map { slice, sequence in
             (slice, sequence.sliced(axis: 0, from: 0, count: 1).reshaped(slice.shape))
@@ -207,11 +213,9 @@ extension Scan: LoopOperation {
 extension Tensor {
     /// Whether reading it again is cheaper than computing it again.
     fileprivate var isWorthKeeping: Bool {
-        switch node.operation {
-        case is MatrixProduct, is MaskedProduct, is Convolution, is MatrixOperation, is TriangularSolve, is Scan,
-            is Iterate:
-            true
-        default: false
+        switch node.compilerRole {
+        case .contraction, .loop: true
+        default: node.operation is MatrixOperation || node.operation is TriangularSolve
         }
     }
 }

@@ -7,6 +7,7 @@ public struct Placeholder: Operation, Hashable {
     public let type: TensorType
 
     public var name: String { label }
+    public var compilerRole: OperationRole { .source(.placeholder) }
 
     public func outputTypes(for inputs: [TensorType]) throws(GraphError) -> [TensorType] { [type] }
     public func gradients(inputs: [Tensor], outputs: [Tensor], outputGradients: [Tensor?]) -> [Tensor?] { [] }
@@ -26,6 +27,7 @@ public struct Constant: Operation, Hashable {
     }
 
     public var name: String { "constant" }
+    public var compilerRole: OperationRole { .source(.constant(array)) }
 
     public func outputTypes(for inputs: [TensorType]) throws(GraphError) -> [TensorType] {
         [TensorType(Shape(array.shape), array.type)]
@@ -51,6 +53,7 @@ public struct Position: Operation, Hashable {
     }
 
     public var name: String { "position" }
+    public var compilerRole: OperationRole { .source(.position(self)) }
 
     public func outputTypes(for inputs: [TensorType]) throws(GraphError) -> [TensorType] { [TensorType(shape, .int32)] }
     public func gradients(inputs: [Tensor], outputs: [Tensor], outputGradients: [Tensor?]) -> [Tensor?] { [] }
@@ -113,5 +116,5 @@ extension Tensor {
     }
 
     /// The placeholder's name and role, if this is one.
-    public var placeholder: Placeholder? { node.operation as? Placeholder }
+    public var placeholder: Placeholder? { node.isPlaceholder ? node.operation as? Placeholder : nil }
 }

@@ -4,14 +4,14 @@ import Graph
 ///
 /// The body's states are the carries from step to step; its inputs are the slices of the sequences, and the captures,
 /// which every step reads. Nothing leaves the device between steps.
-public struct LoopGroup: Sendable {
+public struct LoopGroup: GroupKind {
     /// A result of the loop and the body's output that it is stacked from.
     public struct Stack: Sendable {
         public var value: Int
         public var output: Int
     }
 
-    /// The `Scan` or the `Iterate` that the loop runs.
+    /// What the loop runs.
     public var operation: any Operation
     public var body: Schedule
     /// Computes a bool: whether to take another step.
@@ -36,45 +36,37 @@ public struct LoopGroup: Sendable {
     /// The value that takes the number of steps, if it is read.
     public var count: Int?
 
-    public var reads: [Int] { initial + sequences.map(\.value) + captures.map(\.value) }
-    public var writes: [Int] { (final + history + [count]).compactMap(\.self) + stacked.map(\.value) }
+    public var reading: [Walk] { [] }
+    public var writing: [Walk] { [] }
+    public var wholeReads: [Int] { initial + sequences.map(\.value) + captures.map(\.value) }
+    public var wholeWrites: [Int] { (final + history + [count]).compactMap(\.self) + stacked.map(\.value) }
+    public var extents: [Extent] { [Extent(limit)] }
 
     /// - Parameters:
     ///   - inputs: the values of the operands.
     ///   - outputs: the value of each result that is read.
-    init(_ scan: Scan, inputs: [Int], outputs: [Int?]) throws(GraphError) {
-        let places = scan.outputs.indices.filter { outputs[scan.carries.count + $0] != nil }
-        let carried = Carried(scan.carries)
-        operation = scan
-        body = try carried.compile(places.map { scan.outputs[$0] }, next: scan.newCarries)
-        limit = scan.steps
-        isReversed = scan.isReversed
+    init(_ operation: any LoopOperation, inputs: [Int], outputs: [Int?]) throws(GraphError) {
+        let loop = operation.loop
+        let count = loop.carries.count
+        let places = loop.outputs.indices.filter { outputs[count + $0] != nil }
+        let carried = Carried(loop.carries)
+        self.operation = operation
+        body = try carried.compile(places.map { loop.outputs[$0] }, next: loop.newCarries)
+        if let goesOn = loop.goesOn { condition = try carried.compile([goesOn], next: []) }
+        limit = loop.limit
+        isReversed = loop.isReversed
         carries = carried.names
-        initial = Array(inputs.prefix(scan.carries.count))
-        sequences = zip(inputs.dropFirst(scan.carries.count), scan.slices).map { ($0, $1.placeholder!.label) }
-        captures = zip(inputs.suffix(scan.captures.count), scan.captures).map { ($0, $1.placeholder!.label) }
-        final = Array(outputs.prefix(scan.carries.count))
-        stacked = places.enumerated().map { Stack(value: outputs[scan.carries.count + $1]!, output: $0) }
-        history = Array(outputs.suffix(scan.carries.count))
+        initial = Array(inputs.prefix(count))
+        sequences = zip(inputs.dropFirst(count), loop.slices).map { ($0, $1.placeholder!.label) }
+        captures = zip(inputs.suffix(loop.captures.count), loop.captures).map { ($0, $1.placeholder!.label) }
+        final = Array(outputs.prefix(count))
+        stacked = places.enumerated().map { Stack(value: outputs[count + $1]!, output: $0) }
+        let rest = outputs.dropFirst(count + loop.outputs.count)
+        history = loop.keepsHistory ? Array(rest.prefix(count)) : []
+        self.count = loop.countsSteps ? rest.last! : nil
+        let (body, condition) = (body, condition)
         sequences.removeAll { !body.reads($0.name) }
-        captures.removeAll { !body.reads($0.name) }
-    }
-
-    init(_ iterate: Iterate, inputs: [Int], outputs: [Int?]) throws(GraphError) {
-        let carried = Carried(iterate.carries)
-        operation = iterate
-        body = try carried.compile([], next: iterate.newCarries)
-        condition = try carried.compile([iterate.goesOn], next: [])
-        limit = iterate.limit
-        isReversed = false
-        carries = carried.names
-        initial = Array(inputs.prefix(iterate.carries.count))
-        sequences = []
-        captures = zip(inputs.suffix(iterate.captures.count), iterate.captures).map { ($0, $1.placeholder!.label) }
-        final = Array(outputs.prefix(iterate.carries.count))
-        stacked = []
-        history = []
-        count = outputs[iterate.carries.count]
+        captures.removeAll { !body.reads($0.name) && condition?.reads($0.name) != true }
     }
 }
 
