@@ -30,9 +30,6 @@ typedef struct {
     int64_t row_extent, row_blocks;
 } job;
 
-static int64_t minimum(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t maximum(int64_t a, int64_t b) { return a > b ? a : b; }
-static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static int is_real(int32_t element) { return element == MARTLET_FLOAT32 || element == MARTLET_FLOAT64; }
 
 static partial neutral(martlet_reduction_kind kind, int32_t element) {
