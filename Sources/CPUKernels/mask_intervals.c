@@ -13,7 +13,8 @@ static int64_t work_of_interval(const martlet_interval *v) {
 // What the panel [n0, n1) reads of row k.
 static martlet_interval row_state(const martlet_mask *mask, int64_t k, int64_t n0, int64_t n1) {
     const int64_t half = mask->panel_columns / 2, middle = minimum(n0 + half, n1);
-    const int64_t left = martlet_mask_live_in_inner_row(mask, k, n0, middle), right = martlet_mask_live_in_inner_row(mask, k, middle, n1);
+    const int64_t left = martlet_mask_live_in_inner_row(mask, k, n0, middle);
+    const int64_t right = martlet_mask_live_in_inner_row(mask, k, middle, n1);
     martlet_interval state = {0};
     state.halves = (left ? LEFT_HALF : 0) | (right ? RIGHT_HALF : 0);
     state.full = (!left || left == middle - n0) && (!right || right == n1 - middle);
