@@ -4,22 +4,16 @@
 
 #include <stdlib.h>
 
-const int32_t *martlet_mask_inner_order(const martlet_mask *mask) {
-    if (mask->bits) return NULL;
-    if (mask->role == MARTLET_FORWARD) return mask->input_sorted ? NULL : mask->input_order;
-    if (mask->role == MARTLET_INPUT_GRADIENT) return mask->output_sorted ? NULL : mask->output_order;
-    return NULL;
-}
-
-const int32_t *martlet_mask_column_order(const martlet_mask *mask) {
-    if (mask->bits) return NULL;
-    if (mask->role == MARTLET_FORWARD) return mask->output_sorted ? NULL : mask->output_order;
-    return mask->input_sorted ? NULL : mask->input_order;
-}
-
-const int32_t *martlet_mask_row_order(const martlet_mask *mask) {
-    if (mask->bits || mask->role != MARTLET_WEIGHT_GRADIENT) return NULL;
-    return mask->output_sorted ? NULL : mask->output_order;
+martlet_orders martlet_mask_orders(const martlet_mask *mask) {
+    if (mask->bits) return (martlet_orders){NULL, NULL, NULL};
+    const int32_t *const inputs = mask->input_sorted ? NULL : mask->input_order;
+    const int32_t *const outputs = mask->output_sorted ? NULL : mask->output_order;
+    switch (mask->role) {
+        case MARTLET_FORWARD: return (martlet_orders){.columns = outputs, .inner = inputs};
+        case MARTLET_INPUT_GRADIENT: return (martlet_orders){.columns = inputs, .inner = outputs};
+        case MARTLET_WEIGHT_GRADIENT: return (martlet_orders){.rows = outputs, .columns = inputs};
+    }
+    return (martlet_orders){NULL, NULL, NULL};
 }
 
 // A stable merge sort of indices by degree.

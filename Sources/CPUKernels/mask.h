@@ -64,12 +64,13 @@ static inline int64_t martlet_mask_panel_count(const martlet_mask *mask) {
     return divide_up(martlet_mask_column_count(mask), mask->panel_columns);
 }
 
-// Sorting (mask.c).
+/// Where each sorted element of an axis of the product lies; NULL where the order is the identity.
+typedef struct {
+    const int32_t *rows, *columns, *inner;
+} martlet_orders;
 
-/// NULL where the order is the identity.
-const int32_t *martlet_mask_inner_order(const martlet_mask *mask);
-const int32_t *martlet_mask_column_order(const martlet_mask *mask);
-const int32_t *martlet_mask_row_order(const martlet_mask *mask);
+/// The orders of the product's axes (mask.c); none for a matrix.
+martlet_orders martlet_mask_orders(const martlet_mask *mask);
 
 // What panels of b read (mask_intervals.c).
 

@@ -8,14 +8,11 @@
 // A block while it is multiplied.
 typedef struct {
     product_block block;
-    // Its panels of columns [first, last), and the inner range [low, high) that any of them reads.
-    int64_t first, last, low, high;
-    const float *base_a, *base_b;
-    // Memory of this worker: what it packs of a, one panel of b, and the sums of one chunk where there are hardly any rows.
-    float *own_a, *own_b, *chunk_sums;
-    // The inner range [start, start + depth) at work, and panels of a for it, unless a is read where it lies.
-    int64_t start, depth;
-    const float *packed_a;
+    block_operands in;
+    // Its panels of columns [first, last).
+    int64_t first, last;
+    // The sums of one chunk where there are hardly any rows.
+    float *chunk_sums;
     int64_t executed;
     // What tiles fetch on the way: rows for the epilogue, the next panel of b, and what the next chunk reads of a.
     epilogue_rows ahead;
@@ -70,11 +67,11 @@ static void begin(block_job *x, const product_job *j, int64_t index) {
     place_of(j, index % blocks, &row_block, &column_block);
     x->first = first_panel(j, column_block);
     x->last = first_panel(j, column_block + 1);
-    x->low = 0;
-    x->high = p->k;
-    if (mask_of_b(p)) live_range(j, x->first, x->last, &x->low, &x->high);
-    x->base_a = martlet_product_base(j, &p->a, batch);
-    x->base_b = martlet_product_base(j, &p->b, batch);
+    x->in.low = 0;
+    x->in.high = p->k;
+    if (mask_of_b(p)) live_range(j, x->first, x->last, &x->in.low, &x->in.high);
+    x->in.base_a = martlet_product_base(j, &p->a, batch);
+    x->in.base_b = martlet_product_base(j, &p->b, batch);
     const int64_t tile = j->isa->tile_columns, m0 = row_block * p->rowBlock, n0 = x->first * tile;
     const int64_t wide = (x->last - x->first) * tile;
     x->block = (product_block){.j = j, .batch = batch, .m0 = m0, .rows = minimum(p->rowBlock, p->m - m0), .n0 = n0,
@@ -97,22 +94,10 @@ static void lay_out(block_job *x, int32_t worker) {
         b->sums = memory;
         memory += p->rowBlock * round_up(p->columnBlock, tile);
     }
-    x->own_a = memory;
-    x->own_b = x->own_a + (p->sharesA || p->directA ? 0 : packed_a_floats(p));
-    x->chunk_sums = x->own_b + (p->sharesB ? 0 : tile * p->depthBlock);
+    x->in.own_a = memory;
+    x->in.own_b = x->in.own_a + (p->sharesA || p->directA ? 0 : packed_a_floats(p));
+    x->chunk_sums = x->in.own_b + (p->sharesB ? 0 : tile * p->depthBlock);
     b->work = (char *)(x->chunk_sums + (p->thin ? p->rowBlock * p->columnBlock : 0));
-}
-
-// All of a, packed by this worker for all of its blocks, if it has not done so yet.
-static void pack_own_a(const block_job *x, int32_t worker) {
-    const product_job *j = x->block.j;
-    const martlet_product *p = j->p;
-    if (!p->ownsA || j->has_packed[worker]) return;
-    for (int64_t start = 0; start < p->k; start += p->depthBlock) {
-        const int64_t depth = minimum(p->depthBlock, p->k - start);
-        martlet_pack_a(j, (packed_rows){x->own_a + p->m * start, 0, p->m, start, depth}, x->base_a);
-    }
-    j->has_packed[worker] = 1;
 }
 
 // Zeros in sums to which tiles add, but never store first.
@@ -127,46 +112,28 @@ static void clear_sums(const block_job *x) {
     }
 }
 
-// Where the block's rows of a lie for the chunk at work, which may pack them.
-static void find_a(block_job *x) {
-    const product_block *b = &x->block;
-    const product_job *j = b->j;
-    const martlet_product *p = j->p;
-    const packed_rows own = {x->own_a, b->m0, b->rows, x->start, x->depth};
-    x->packed_a = x->own_a;
-    if (p->sharesA) {
-        x->packed_a = j->shared_a + p->m * x->start + b->m0 * x->depth;
-    } else if (p->ownsA) {
-        x->packed_a = x->own_a + p->m * x->start;
-    } else if (j->inner_order) {
-        martlet_pack_sorted_rows(
-            j, own, x->base_a, maximum(x->start, x->low), minimum(x->start + x->depth, x->high), (float *)(void *)b->work);
-    } else if (!p->directA) {
-        martlet_pack_a(j, own, x->base_a);
-    }
-}
-
-// Rows of a times some halves of one panel of b over the inner range [from, to).
-static void run_tiles(
-    block_job *x, const float *b, int64_t b_step, int64_t column, int64_t from, int64_t to, martlet_halves halves,
-    int accumulate) {
+// Rows of a times some halves of one panel of b over the inner range [from, to); `full` when no element of b in them is dead.
+static void run_panel(
+    block_job *x, int64_t panel, int64_t from, int64_t to, martlet_halves halves, int full, int accumulate) {
     const product_block *block = &x->block;
     const product_job *j = block->j;
     const martlet_product *p = j->p;
     const int64_t a_row = p->a.strides[p->batchRank], a_inner = p->a.strides[p->batchRank + 1];
     const int masks_result = p->mask && p->role == MARTLET_WEIGHT_GRADIENT;
     const row_panels panels = deal_rows(block->rows, j->isa->tile_rows);
+    const int64_t column = panel * j->isa->tile_columns;
+    const found_panel b = martlet_find_b(block, &x->in, panel, from, to, halves, full);
     const tile_span span = span_of(j, column, halves);
     const int64_t first = column + span.first;
-    martlet_tile t = {.k = to - from, .a_row = p->directA ? a_row : 1, .a_step = a_inner, .b = b + span.first, .b_step = b_step,
-                      .stride = block->stride, .columns = span.width, .live = stores_directly(p) ? span.live : span.width,
-                      .accumulate = accumulate};
+    martlet_tile t = {.k = to - from, .a_row = p->directA ? a_row : 1, .a_step = a_inner, .b = b.first + span.first,
+                      .b_step = b.step, .stride = block->stride, .columns = span.width,
+                      .live = stores_directly(p) ? span.live : span.width, .accumulate = accumulate};
     for (int64_t i = 0; i < panels.count; i++) {
         const row_panel rp = panel_at(panels, i);
         const int64_t m = block->m0 + rp.first;
         if (masks_result && martlet_mask_tile(p->mask, m, m + rp.height, column, column + span.live) == TILE_IS_DEAD) continue;
-        t.a = p->directA ? x->base_a + m * a_row + from * a_inner
-                         : x->packed_a + rp.first * x->depth + (from - x->start) * rp.height;
+        t.a = p->directA ? x->in.base_a + m * a_row + from * a_inner
+                         : x->in.packed_a + rp.first * x->in.depth + (from - x->in.start) * rp.height;
         if (!p->directA) t.a_step = rp.height;
         t.rows = rp.height;
         t.c = block->sums + rp.first * block->stride + first - block->n0;
@@ -179,38 +146,20 @@ static void run_tiles(
     }
 }
 
-// Some halves of one panel of columns over the inner range [from, to); `full` when no element of b in them is dead.
-static void run_panel(
-    block_job *x, int64_t panel, int64_t from, int64_t to, martlet_halves halves, int full, int accumulate) {
-    const product_job *j = x->block.j;
-    const martlet_product *p = j->p;
-    const int64_t tile = j->isa->tile_columns, column = panel * tile, inner = p->b.strides[p->batchRank];
-    const int32_t width = panel_width(j, column);
-    const tile_span span = span_of(j, column, halves);
-    if (p->sharesB) {
-        run_tiles(x, j->shared_b + panel * tile * p->k + from * width, width, column, from, to, halves, accumulate);
-    } else if (p->directB && full && span.live == span.width) {
-        run_tiles(x, x->base_b + from * inner + column, inner, column, from, to, halves, accumulate);
-    } else {
-        martlet_pack_live(j, x->own_b, x->base_b, panel, from, to);
-        run_tiles(x, x->own_b, width, column, from, to, halves, accumulate);
-    }
-}
-
 // The live part of one panel of columns for the chunk at work.
 static void run_live_panel(block_job *x, int64_t panel) {
     const product_job *j = x->block.j;
     const martlet_mask *mask = mask_of_b(j->p);
-    const int64_t end = x->start + x->depth;
+    const int64_t end = x->in.start + x->in.depth;
     if (!mask) {
-        run_panel(x, panel, x->start, end, BOTH_HALVES, 1, x->start > 0 ? TILE_ADDS : TILE_STORES);
+        run_panel(x, panel, x->in.start, end, BOTH_HALVES, 1, x->in.start > 0 ? TILE_ADDS : TILE_STORES);
         return;
     }
     const int32_t first = mask->panels[panel], last = mask->panels[panel + 1];
     const int stores = martlet_stores_first(j, panel);
     for (int32_t v = first; v < last;) {
         const martlet_interval run = martlet_next_run(mask, &v, last, !j->p->directB);
-        const int64_t from = maximum(run.start, x->start), to = minimum(run.end, end);
+        const int64_t from = maximum(run.start, x->in.start), to = minimum(run.end, end);
         if (from >= to) continue;
         const int begins = stores && from == mask->intervals[first].start;
         run_panel(x, panel, from, to, run.halves, run.full, begins ? TILE_STORES : TILE_ADDS);
@@ -221,17 +170,17 @@ static void run_live_panel(block_job *x, int64_t panel) {
 static void look_for_b(block_job *x, int64_t panel, int64_t tiles) {
     const product_job *j = x->block.j;
     const martlet_product *p = j->p;
-    const int64_t end = x->start + x->depth;
+    const int64_t end = x->in.start + x->in.depth;
     const int is_last = panel + 1 == x->last;
     const int64_t next = is_last ? x->first : panel + 1;
-    int64_t from = is_last ? end : x->start, to = is_last ? minimum(end + p->depthBlock, p->k) : end;
+    int64_t from = is_last ? end : x->in.start, to = is_last ? minimum(end + p->depthBlock, p->k) : end;
     if (mask_of_b(p) && from < to) {
         int64_t low, high;
         live_range(j, next, next + 1, &low, &high);
         from = maximum(from, low);
         to = minimum(to, high);
     }
-    x->next_b = fetching_of_b(j, x->base_b, next, from, to, tiles);
+    x->next_b = fetching_of_b(j, x->in.base_b, next, from, to, tiles);
 }
 
 // All panels of the block for the chunk at work.
@@ -239,7 +188,7 @@ static void run_chunk(block_job *x) {
     const product_block *b = &x->block;
     const int64_t row_panels = row_panel_count(b->rows, b->j->isa->tile_rows);
     const int64_t tiles = (x->last - x->first) * row_panels;
-    x->next_a = fetching_of_a(b->j, x->base_a, b->m0, b->rows, x->start + x->depth, tiles);
+    x->next_a = fetching_of_a(b->j, x->in.base_a, b->m0, b->rows, x->in.start + x->in.depth, tiles);
     for (int64_t panel = x->first; panel < x->last; panel++) {
         look_for_b(x, panel, row_panels);
         run_live_panel(x, panel);
@@ -254,16 +203,16 @@ static void run_thin_chunk(block_job *x) {
     product_block *b = &x->block;
     float *const sums = b->sums, *const chunk_sums = x->chunk_sums;
     b->sums = chunk_sums;
-    const int64_t end = x->start + x->depth;
-    for (int64_t from = x->start; from < end; from += thin_depth) {
+    const int64_t end = x->in.start + x->in.depth;
+    for (int64_t from = x->in.start; from < end; from += thin_depth) {
         for (int64_t panel = x->first; panel < x->last; panel++) {
             run_panel(
                 x, panel, from, minimum(from + thin_depth, end), BOTH_HALVES, 1,
-                from > x->start ? TILE_CONTINUES : TILE_STORES);
+                from > x->in.start ? TILE_CONTINUES : TILE_STORES);
         }
     }
     b->sums = sums;
-    for (int64_t i = 0; i < b->rows * b->stride; i++) sums[i] = x->start > 0 ? sums[i] + chunk_sums[i] : chunk_sums[i];
+    for (int64_t i = 0; i < b->rows * b->stride; i++) sums[i] = x->in.start > 0 ? sums[i] + chunk_sums[i] : chunk_sums[i];
 }
 
 // One block of rows x columns of one batch element, from its operands to its epilogue.
@@ -273,28 +222,17 @@ static void run_block(void *argument, int64_t index, int32_t worker) {
     block_job x = {0};
     begin(&x, j, index);
     lay_out(&x, worker);
-    pack_own_a(&x, worker);
     if (!stores_directly(p)) x.ahead = rows_of_epilogue(&x.block);
     clear_sums(&x);
-    for (x.start = 0; x.start < x.high; x.start += p->depthBlock) {
-        x.depth = minimum(p->depthBlock, p->k - x.start);
-        if (x.start + x.depth <= x.low) continue;
-        find_a(&x);
+    for (x.in.start = 0; x.in.start < x.in.high; x.in.start += p->depthBlock) {
+        x.in.depth = minimum(p->depthBlock, p->k - x.in.start);
+        if (x.in.start + x.in.depth <= x.in.low) continue;
+        martlet_find_a(&x.block, &x.in, worker);
         if (p->thin) run_thin_chunk(&x);
         else run_chunk(&x);
     }
     j->counts[8 * worker] += x.executed;
     martlet_finish_block(&x.block);
-}
-
-void martlet_product_pieces(const product_job *j, int64_t count, martlet_task task) {
-    const martlet_product *p = j->p;
-    // Below this many multiply-adds a job is not worth handing over.
-    if (martlet_product_batches(p) * p->m * p->n * p->k < 200000) {
-        for (int64_t i = 0; i < count; i++) task((void *)(uintptr_t)j, i, 0);
-    } else {
-        martlet_pool_run(j->context->pool, count, task, (void *)(uintptr_t)j);
-    }
 }
 
 // The orders of the mask, sorted anew where its degrees come at run time.
@@ -306,19 +244,7 @@ static void find_orders(product_job *j) {
             p->mask, (const int32_t *)(void *)j->context->values[p->inputDegrees],
             (const int32_t *)(void *)j->context->values[p->outputDegrees]);
     }
-    j->inner_order = martlet_mask_inner_order(p->mask);
-    j->column_order = martlet_mask_column_order(p->mask);
-    j->row_order = martlet_mask_row_order(p->mask);
-}
-
-// Batch elements that are sorted come one after the other: each has the shared memory to itself.
-static void run_sorted(product_job *j, int32_t *rank, int64_t batches) {
-    martlet_set_inner_rank(j, rank);
-    for (j->batch = 0; j->batch < batches; j->batch++) {
-        if (j->p->role == MARTLET_WEIGHT_GRADIENT) martlet_pack_sorted_gradient(j);
-        else martlet_pack_sorted_b(j);
-        martlet_product_pieces(j, j->row_blocks * j->column_blocks, run_block);
-    }
+    j->order = martlet_mask_orders(p->mask);
 }
 
 void martlet_product_run(const martlet_product *p, const martlet_context *context, int64_t *counts) {
@@ -337,10 +263,11 @@ void martlet_product_run(const martlet_product *p, const martlet_context *contex
     j.shared_a = (float *)(void *)context->shared;
     float *const rank = j.shared_a + (p->sharesA ? round_up(p->m * p->k, 16) : 0);
     j.shared_b = p->keepsPackedB ? p->packedB : rank + (p->permuted ? round_up(p->k, 16) : 0);
-    if (p->permuted) {
-        run_sorted(&j, (int32_t *)(void *)rank, batches);
-        return;
+    if (p->permuted) martlet_set_inner_rank(&j, (int32_t *)(void *)rank);
+    // Batch elements that are sorted come one after the other, as each has the shared memory to itself; others all at once.
+    const int64_t together = p->permuted ? 1 : batches;
+    for (j.batch = 0; j.batch < batches; j.batch += together) {
+        martlet_pack_shared(&j);
+        run_pieces(&j, together * j.row_blocks * j.column_blocks, run_block);
     }
-    martlet_pack_shared(&j);
-    martlet_product_pieces(&j, batches * j.row_blocks * j.column_blocks, run_block);
 }

@@ -18,9 +18,8 @@ typedef struct {
     // Which workers have packed an operand of their own.
     int32_t *has_packed;
     int64_t row_blocks, column_blocks;
-    // NULL where the order is the identity.
-    const int32_t *inner_order, *column_order, *row_order;
-    /// Where each inner step stands in inner_order.
+    martlet_orders order;
+    // Where each inner step stands in order.inner.
     const int32_t *inner_rank;
     // Packed panels that all workers read, and the product of a sorted mask before its columns are put in order.
     float *shared_a, *shared_b, *raw;
@@ -38,6 +37,22 @@ typedef struct {
     int64_t stride;
     char *work;
 } product_block;
+
+/// What a block reads, and memory of its worker for what has to be packed.
+typedef struct {
+    const float *base_a, *base_b;
+    float *own_a, *own_b;
+    // The inner range that any of the block's columns reads, and the chunk [start, start + depth) at work.
+    int64_t low, high, start, depth;
+    // Panels of a for that chunk, unless a is read where it lies.
+    const float *packed_a;
+} block_operands;
+
+/// A panel of b for some inner range: its first element, and how far inner steps lie apart.
+typedef struct {
+    const float *first;
+    int64_t step;
+} found_panel;
 
 /// Panels of the rows [first, first + rows) of a, packed one behind the other for the inner range [start, start + depth).
 typedef struct {
@@ -168,47 +183,63 @@ static inline tile_span span_of(const product_job *j, int64_t column, martlet_ha
 /// Where element i lies; no order is the identity.
 static inline int64_t in_order(const int32_t *order, int64_t i) { return order ? order[i] : i; }
 
+/// Inner steps of an operand whose lines are contiguous that are packed into all panels before the next are read: a line of memory is
+/// fetched once, and in order. Of a sorted b whose rows are contiguous, so many are gathered first.
+enum { steps_of_a_piece = 16, sorted_steps_of_a_piece = 8 };
+
+/// Floats from one gathered line to the next: a little apart from a power of two.
+static inline int64_t line_pitch(int64_t count) { return round_up(count, 16) + 16; }
+
+/// Rows whose columns are put back in their own order before they go through the epilogue together, and what they take.
+static inline int64_t rows_in_order(const martlet_product *p) { return maximum(1, 2048 / maximum(1, p->n)); }
+static inline int64_t lines_in_order_bytes(const martlet_product *p) { return round_up(rows_in_order(p) * p->n * 4, 64); }
+
 /// Runs pieces on the pool, or here when the product is small.
-void martlet_product_pieces(const product_job *j, int64_t count, martlet_task task);
+static inline void run_pieces(const product_job *j, int64_t count, martlet_task task) {
+    const martlet_product *p = j->p;
+    // Below this many multiply-adds a job is not worth handing over.
+    if (martlet_product_batches(p) * p->m * p->n * p->k < 200000) {
+        for (int64_t i = 0; i < count; i++) task((void *)(uintptr_t)j, i, 0);
+    } else {
+        martlet_pool_run(j->context->pool, count, task, (void *)(uintptr_t)j);
+    }
+}
 
 // Packing (product_pack.c).
 
-/// Inner steps of an operand whose lines are contiguous that are packed into all panels before the next are read: a line of memory is
-/// fetched once, and in order.
-enum { steps_of_a_piece = 16 };
-
-/// Packs rows of a for the whole inner range of `target`.
-void martlet_pack_a(const product_job *j, packed_rows target, const float *base);
-/// Packs inner steps [from, to) of the panels [low, high).
+/// Packs for all workers what they share of the job's batch element, or of all of them where nothing is sorted.
+void martlet_pack_shared(product_job *j);
+/// Finds the rows of a for the chunk at work, which may pack them.
+void martlet_find_a(const product_block *block, block_operands *operands, int32_t worker);
+/// Finds inner steps [from, to) of panel `index` of b for tiles of some halves of it, which may pack them; `full` when no element of b in
+/// them is dead.
+found_panel martlet_find_b(
+    const product_block *block, const block_operands *operands, int64_t index, int64_t from, int64_t to,
+    martlet_halves halves, int full);
+/// Packs inner steps [from, to) of the panels [low, high) of rows of a.
 void martlet_pack_a_piece(
     const product_job *j, packed_rows target, const float *base, int64_t low, int64_t high, int64_t from, int64_t to);
 /// Packs inner rows [start, start + depth) of panel `index` of b.
 void martlet_pack_b(
     const product_job *j, float *target, const float *base, int64_t index, int64_t start, int64_t depth);
-/// The same for inner rows [start, end) that a mask leaves, with zeros for its dead elements.
-void martlet_pack_live(
-    const product_job *j, float *target, const float *base, int64_t index, int64_t start, int64_t end);
-/// Packs what all workers share of a product that is not sorted, as far as the plan says so.
-void martlet_pack_shared(const product_job *j);
 
 // Packing in the order of a mask of degrees (product_sort.c).
 
 /// Where each inner step stands in the order of the mask; `rank` has room for that.
 void martlet_set_inner_rank(product_job *j, int32_t *rank);
+/// Packs all rows of a for all workers.
+void martlet_pack_sorted_a(const product_job *j);
 /// Packs inner steps [from, to) of rows of a; `lines` has room for a panel's.
 void martlet_pack_sorted_rows(
     const product_job *j, packed_rows target, const float *base, int64_t from, int64_t to, float *lines);
+/// Packs all of b for all workers.
+void martlet_pack_sorted_b(product_job *j);
 /// Packs a panel of columns of b over the whole inner axis; dead elements of its live ranges are zero.
 void martlet_pack_sorted_columns(const product_job *j, float *packed, int64_t panel);
 /// Packs the inner steps [j->start, j->start + j->depth) of all panels of a b whose rows are contiguous.
 void martlet_pack_sorted_steps(const product_job *j);
-/// Packs all of b for all workers.
-void martlet_pack_sorted_b(product_job *j);
 /// Packs both operands of a weight gradient, as far as the plan shares them.
 void martlet_pack_sorted_gradient(const product_job *j);
-/// What these take for each worker: of a forward product or an input gradient, and of a weight gradient.
-int64_t martlet_sorted_work_bytes(const martlet_product *p);
-int64_t martlet_sorted_lines_bytes(const martlet_product *p);
 
 // Finishing (product_finish.c).
 
@@ -216,8 +247,6 @@ int64_t martlet_sorted_lines_bytes(const martlet_product *p);
 void martlet_finish_block(const product_block *block);
 /// The same for whole rows of a forward product or an input gradient whose columns are in the order of the mask.
 void martlet_finish_sorted(const product_block *block);
-/// What putting rows in order and their epilogue take for each worker.
-int64_t martlet_finish_bytes(const martlet_product *p);
 
 // Products in two passes (product_two_passes.c).
 

@@ -88,7 +88,7 @@ static inline epilogue_rows rows_of_epilogue(const product_block *block) {
     const product_job *j = block->j;
     const martlet_product *p = j->p;
     epilogue_rows found = {0};
-    if (j->row_order || j->column_order) return found;
+    if (j->order.rows || j->order.columns) return found;
     int32_t seen[8];
     for (int32_t side = 0; side < 2; side++) {
         const int32_t count = side ? p->epilogue->outputCount : p->epilogue->inputCount;

@@ -7,24 +7,14 @@ static void run_epilogue(const product_block *block) {
     const product_job *j = block->j;
     const martlet_product *p = j->p;
     // Permuted rows go one by one.
-    const int64_t step = j->row_order ? 1 : block->rows;
+    const int64_t step = j->order.rows ? 1 : block->rows;
     martlet_block blocks[2][MARTLET_MAXIMUM_PORTS];
     for (int64_t row = 0; row < block->rows; row += step) {
-        const int64_t m = in_order(j->row_order, block->m0 + row);
+        const int64_t m = in_order(j->order.rows, block->m0 + row);
         martlet_locate_epilogue(p, j->context, block->batch, m, block->n0, blocks);
         blocks[0][0] = (martlet_block){(char *)(block->sums + row * block->stride), 0, block->stride, 1};
         martlet_program_run(p->epilogue, blocks[0], blocks[1], step, block->columns, block->work);
     }
-}
-
-// Rows whose columns are put back in their own order before they go through the epilogue together.
-static int64_t rows_in_order(const martlet_product *p) { return maximum(1, 2048 / maximum(1, p->n)); }
-
-// What they take.
-static int64_t lines_bytes(const martlet_product *p) { return round_up(rows_in_order(p) * p->n * 4, 64); }
-
-int64_t martlet_finish_bytes(const martlet_product *p) {
-    return lines_bytes(p) + (int64_t)p->epilogue->slotCount * p->epilogue->slotBytes;
 }
 
 // `lines` as a block of some of these rows, the first of which is the block's row `row`.
@@ -34,7 +24,7 @@ static product_block block_of_lines(const product_block *block, float *lines, in
     part.stride = block->j->p->n;
     part.m0 = block->m0 + row;
     part.rows = rows;
-    part.work = block->work + lines_bytes(block->j->p);
+    part.work = block->work + lines_in_order_bytes(block->j->p);
     return part;
 }
 
@@ -42,9 +32,9 @@ void martlet_finish_sorted(const product_block *block) {
     const product_job *j = block->j;
     const int64_t columns = j->p->n, together = rows_in_order(j->p);
     float *lines = (float *)(void *)block->work;
-    if (!j->column_order) {
+    if (!j->order.columns) {
         product_block whole = *block;
-        whole.work += lines_bytes(j->p);
+        whole.work += lines_in_order_bytes(j->p);
         run_epilogue(&whole);
         return;
     }
@@ -52,7 +42,7 @@ void martlet_finish_sorted(const product_block *block) {
         const int64_t count = minimum(together, block->rows - row);
         for (int64_t r = 0; r < count; r++) {
             const float *sorted = block->sums + (row + r) * block->stride;
-            for (int64_t n = 0; n < columns; n++) lines[r * columns + j->column_order[n]] = sorted[n];
+            for (int64_t n = 0; n < columns; n++) lines[r * columns + j->order.columns[n]] = sorted[n];
         }
         const product_block part = block_of_lines(block, lines, row, count);
         run_epilogue(&part);
@@ -76,7 +66,7 @@ static void put_gradient_in_order(const product_block *block, int64_t row, int64
     memset(lines, 0, (size_t)(count * j->p->n) * sizeof(float));
     for (int64_t r = row; r < row + count; r++, lines += j->p->n) {
         const float *sorted = block->sums + r * block->stride;
-        for (int64_t n = 0; n < j->p->mask->extents[block->m0 + r]; n++) lines[j->column_order[n]] = sorted[n];
+        for (int64_t n = 0; n < j->p->mask->extents[block->m0 + r]; n++) lines[j->order.columns[n]] = sorted[n];
     }
 }
 
@@ -89,8 +79,8 @@ static void run_epilogue_of_gradient(product_block part) {
         low = j->p->n;
         high = 0;
         for (int64_t n = 0; n < j->p->mask->extents[part.m0 + part.rows - 1]; n++) {
-            low = minimum(low, j->column_order[n]);
-            high = maximum(high, j->column_order[n] + 1);
+            low = minimum(low, j->order.columns[n]);
+            high = maximum(high, j->order.columns[n] + 1);
         }
     }
     if (low >= high) return;
@@ -105,14 +95,14 @@ static void finish_sorted_gradient(const product_block *block) {
     const product_job *j = block->j;
     const martlet_product *p = j->p;
     // Permuted rows go one by one, others together.
-    const int64_t step = p->directC || j->row_order ? 1 : rows_in_order(p);
+    const int64_t step = p->directC || j->order.rows ? 1 : rows_in_order(p);
     float *lines = (float *)(void *)block->work;
     for (int64_t row = 0; row < block->rows; row += step) {
         const int64_t count = minimum(step, block->rows - row);
         put_gradient_in_order(block, row, count, lines);
         if (p->directC) {
             const martlet_operand *output = &p->outputs[0];
-            const int64_t m = in_order(j->row_order, block->m0 + row);
+            const int64_t m = in_order(j->order.rows, block->m0 + row);
             float *target = (float *)(uintptr_t)martlet_product_base(j, output, block->batch);
             write_line(j, target + m * output->strides[p->batchRank], lines, p->n);
         } else {
@@ -179,7 +169,7 @@ void martlet_finish_block(const product_block *block) {
     const int is_gradient = p->role == MARTLET_WEIGHT_GRADIENT;
     if (p->permuted && !is_gradient) {
         martlet_finish_sorted(block);
-    } else if (p->permuted && block->j->column_order) {
+    } else if (p->permuted && block->j->order.columns) {
         finish_sorted_gradient(block);
     } else if (p->mask && is_gradient) {
         finish_gradient(block);

@@ -14,7 +14,8 @@ void martlet_pack_a_piece(
     }
 }
 
-void martlet_pack_a(const product_job *j, packed_rows target, const float *base) {
+// Rows of a for the whole inner range of `target`.
+static void pack_a(const product_job *j, packed_rows target, const float *base) {
     const int64_t count = row_panel_count(target.rows, j->isa->tile_rows), end = target.start + target.depth;
     const int64_t step = j->p->a.strides[j->p->batchRank] == 1 ? steps_of_a_piece : target.depth;
     for (int64_t k = target.start; k < end; k += step) {
@@ -31,13 +32,16 @@ void martlet_pack_b(
     j->isa->pack(target, base + start * inner + column * line, depth, inner, live, line, width);
 }
 
-void martlet_pack_live(
+// The same for inner rows [start, end) that a mask leaves, with zeros for its dead elements.
+static void pack_live(
     const product_job *j, float *target, const float *base, int64_t index, int64_t start, int64_t end) {
     const martlet_product *p = j->p;
     const int64_t tile = j->isa->tile_columns;
     martlet_pack_b(j, target, base, index, start, end - start);
     if (mask_of_b(p)) martlet_mask_clear_panel(p->mask, target, index, start, end, panel_width(j, index * tile));
 }
+
+// Once for all workers.
 
 // Panels of rows that are packed at a time where their lines are contiguous along the inner axis.
 enum { panels_of_a_piece = 4 };
@@ -84,7 +88,7 @@ static void pack_shared_panel(const product_job *j, int64_t index, int64_t start
     for (int32_t v = mask->panels[index]; v < mask->panels[index + 1];) {
         const martlet_interval run = martlet_next_run(mask, &v, mask->panels[index + 1], 1);
         const int64_t from = maximum(run.start, start), to = minimum(run.end, end);
-        if (from < to) martlet_pack_live(j, target + from * width, base, index, from, to);
+        if (from < to) pack_live(j, target + from * width, base, index, from, to);
     }
 }
 
@@ -103,16 +107,68 @@ static void pack_shared_steps(void *argument, int64_t index, int32_t worker) {
     }
 }
 
-void martlet_pack_shared(const product_job *j) {
+// Both operands as they come.
+static void pack_unsorted(const product_job *j) {
     const martlet_product *p = j->p;
     if (p->sharesA) {
         const int64_t pieces = pieces_of_a(p, p->rowBlock, j->isa->tile_rows);
-        martlet_product_pieces(j, j->row_blocks * divide_up(p->k, p->depthBlock) * pieces, pack_shared_a);
+        run_pieces(j, j->row_blocks * divide_up(p->k, p->depthBlock) * pieces, pack_shared_a);
     }
     if (p->packedBIsCurrent) return;
     if (p->sharesB && p->b.strides[p->batchRank + 1] == 1) {
-        martlet_product_pieces(j, divide_up(p->k, steps_of_a_piece), pack_shared_steps);
+        run_pieces(j, divide_up(p->k, steps_of_a_piece), pack_shared_steps);
     } else if (p->sharesB) {
-        martlet_product_pieces(j, divide_up(p->n, j->isa->tile_columns), pack_shared_panels);
+        run_pieces(j, divide_up(p->n, j->isa->tile_columns), pack_shared_panels);
     }
+}
+
+void martlet_pack_shared(product_job *j) {
+    if (!j->p->permuted) pack_unsorted(j);
+    else if (j->p->role == MARTLET_WEIGHT_GRADIENT) martlet_pack_sorted_gradient(j);
+    else martlet_pack_sorted_b(j);
+}
+
+// For one block.
+
+// All of a, packed by a worker for all of its blocks, if it has not done so yet.
+static void pack_own_a(const product_job *j, const block_operands *x, int32_t worker) {
+    const martlet_product *p = j->p;
+    if (j->has_packed[worker]) return;
+    for (int64_t start = 0; start < p->k; start += p->depthBlock) {
+        const int64_t depth = minimum(p->depthBlock, p->k - start);
+        pack_a(j, (packed_rows){x->own_a + p->m * start, 0, p->m, start, depth}, x->base_a);
+    }
+    j->has_packed[worker] = 1;
+}
+
+void martlet_find_a(const product_block *block, block_operands *x, int32_t worker) {
+    const product_job *j = block->j;
+    const martlet_product *p = j->p;
+    const packed_rows own = {x->own_a, block->m0, block->rows, x->start, x->depth};
+    x->packed_a = x->own_a;
+    if (p->sharesA) {
+        x->packed_a = j->shared_a + p->m * x->start + block->m0 * x->depth;
+    } else if (p->ownsA) {
+        pack_own_a(j, x, worker);
+        x->packed_a = x->own_a + p->m * x->start;
+    } else if (j->order.inner) {
+        const int64_t from = maximum(x->start, x->low), to = minimum(x->start + x->depth, x->high);
+        martlet_pack_sorted_rows(j, own, x->base_a, from, to, (float *)(void *)block->work);
+    } else if (!p->directA) {
+        pack_a(j, own, x->base_a);
+    }
+}
+
+found_panel martlet_find_b(
+    const product_block *block, const block_operands *x, int64_t index, int64_t from, int64_t to, martlet_halves halves,
+    int full) {
+    const product_job *j = block->j;
+    const martlet_product *p = j->p;
+    const int64_t column = index * j->isa->tile_columns, inner = p->b.strides[p->batchRank];
+    const int32_t width = panel_width(j, column);
+    const tile_span span = span_of(j, column, halves);
+    if (p->sharesB) return (found_panel){j->shared_b + column * p->k + from * width, width};
+    if (p->directB && full && span.live == span.width) return (found_panel){x->base_b + from * inner + column, inner};
+    pack_live(j, x->own_b, x->base_b, index, from, to);
+    return (found_panel){x->own_b, width};
 }

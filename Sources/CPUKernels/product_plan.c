@@ -39,9 +39,8 @@ static facts facts_of(const martlet_product *p, int32_t threads) {
 // Degrees that are not in order are sorted, and operands gathered in that order while they are packed. With `permutes` the degrees
 // come at run time, in any order.
 static void choose_what_is_sorted(martlet_product *p, facts *f, int32_t permutes) {
-    const int rows = permutes || (p->mask && martlet_mask_row_order(p->mask));
-    const int columns = permutes || (p->mask && martlet_mask_column_order(p->mask));
-    const int inner = permutes || (p->mask && martlet_mask_inner_order(p->mask));
+    const martlet_orders order = p->mask ? martlet_mask_orders(p->mask) : (martlet_orders){NULL, NULL, NULL};
+    const int rows = permutes || order.rows, columns = permutes || order.columns, inner = permutes || order.inner;
     p->permuted = p->mask && (rows || columns || inner);
     f->sorts_a = p->permuted && (f->is_gradient ? rows : inner);
     f->sorts_b = f->is_gradient ? columns : p->permuted;
@@ -134,7 +133,15 @@ static void choose_who_packs(martlet_product *p, const facts *f) {
     p->sharesB = f->sorts_b || p->keepsPackedB || (!p->directB && f->batches == 1 && (row_blocks > 1 || in_order));
 }
 
-// Shared memory holds a, the ranks of the inner steps, b (martlet_product_run); a worker's holds what `lay_out` in product.c says.
+static int64_t epilogue_bytes(const martlet_product *p) { return (int64_t)p->epilogue->slotCount * p->epilogue->slotBytes; }
+
+// What each worker needs to gather lines and to put rows back in order, in turn; of a forward product or an input gradient.
+static int64_t sorting_bytes(const martlet_product *p, const facts *f) {
+    const int64_t gathered = maximum(f->isa->tile_rows * line_pitch(p->depthBlock), sorted_steps_of_a_piece * line_pitch(p->n));
+    return maximum(4 * gathered, lines_in_order_bytes(p) + epilogue_bytes(p));
+}
+
+// Shared memory holds a, the ranks of the inner steps, b; a worker's the sums of a block and what it packs for itself.
 static void reserve_memory(martlet_product *p, const facts *f) {
     const int64_t packed_bytes = p->sharesB ? f->column_panels * f->tile * p->k * 4 : 0;
     p->packedBBytes = p->keepsPackedB ? packed_bytes : 0;
@@ -144,9 +151,9 @@ static void reserve_memory(martlet_product *p, const facts *f) {
     if (!p->sharesA && !p->directA) floats += packed_a_floats(p);
     if (!p->sharesB) floats += f->tile * p->depthBlock;
     if (p->thin) floats += p->rowBlock * p->columnBlock;
-    p->workBytes = floats * 4 + (p->permuted ? martlet_sorted_work_bytes(p)
-                                             : (int64_t)p->epilogue->slotCount * p->epilogue->slotBytes);
-    if (p->permuted) p->workBytes = maximum(p->workBytes, martlet_sorted_lines_bytes(p));
+    p->workBytes = floats * 4 + (p->permuted ? sorting_bytes(p, f) : epilogue_bytes(p));
+    // A sorted weight gradient gathers lines of either operand before its blocks begin.
+    if (p->permuted) p->workBytes = maximum(p->workBytes, 4 * steps_of_a_piece * line_pitch(maximum(p->m, p->n)));
 }
 
 // The blocks and the memory of a product in two passes; `rowBlock` counts panels of rows there.
@@ -160,7 +167,7 @@ static void plan_two_passes(martlet_product *p, const facts *f) {
         f->tile * maximum(1, minimum(minimum(panels / (4 * f->threads), 8), (1 << 18) / maximum(1, f->tile * p->k)));
     const int64_t chunk = p->b.strides[p->batchRank] != 1 ? wide * p->depthBlock : 0;
     p->sharedBytes = 4 * (round_up(p->m * p->k, 16) + p->m * wide + chunk + round_up(p->k, 16));
-    p->workBytes = maximum(martlet_sorted_work_bytes(p), 4 * p->columnBlock * p->k);
+    p->workBytes = maximum(sorting_bytes(p, f), 4 * p->columnBlock * p->k);
 }
 
 void martlet_product_plan(martlet_product *p, int32_t threads, int32_t permutes) {

@@ -4,9 +4,6 @@
 // first-level cache; the others are read once in their own order and each element is stored where it stands.
 #include "product.h"
 
-// Floats from one gathered line to the next: a little apart from a power of two.
-static int64_t line_pitch(int64_t count) { return round_up(count, 16) + 16; }
-
 // target[i - from] = source at order[i], or at i where the order is the identity, for i in [from, to).
 static void gather(float *target, const float *source, const int32_t *order, int64_t stride, int64_t from, int64_t to) {
     if (!order && stride == 1) {
@@ -26,23 +23,11 @@ static void fetch_line(const float *line, const int32_t *order, int64_t stride, 
     for (int64_t i = 0; i < count; i += 16) __builtin_prefetch(line + i);
 }
 
-// Inner rows of a b whose rows are contiguous that are gathered before they are packed.
-enum { rows_of_a_piece = 8 };
-
-int64_t martlet_sorted_work_bytes(const martlet_product *p) {
-    const int64_t lines = martlet_isa_table(p->isa)->tile_rows * line_pitch(p->depthBlock);
-    return maximum(4 * maximum(lines, rows_of_a_piece * line_pitch(p->n)), martlet_finish_bytes(p));
-}
-
-int64_t martlet_sorted_lines_bytes(const martlet_product *p) {
-    return steps_of_a_piece * line_pitch(maximum(p->m, p->n)) * 4;
-}
-
 // Forward products and input gradients: the inner axis and the columns are sorted.
 
 void martlet_set_inner_rank(product_job *j, int32_t *rank) {
-    if (!j->inner_order) return;
-    for (int64_t k = 0; k < j->p->k; k++) rank[j->inner_order[k]] = (int32_t)k;
+    if (!j->order.inner) return;
+    for (int64_t k = 0; k < j->p->k; k++) rank[j->order.inner[k]] = (int32_t)k;
     j->inner_rank = rank;
 }
 
@@ -55,16 +40,32 @@ void martlet_pack_sorted_rows(
         const row_panel rp = panel_of_rows(target.rows, j->isa->tile_rows, i);
         const float *source = base + (target.first + rp.first) * line;
         float *panel = target.panels + rp.first * target.depth + (from - target.start) * rp.height;
-        if (!j->inner_order) {
+        if (!j->order.inner) {
             j->isa->pack(panel, source + from * inner, to - from, inner, rp.height, line, rp.height);
             continue;
         }
         for (int32_t r = 0; r < rp.height; r++) {
-            gather(lines + r * pitch, source + r * line, j->inner_order, inner, from, to);
+            gather(lines + r * pitch, source + r * line, j->order.inner, inner, from, to);
         }
         j->isa->pack(panel, lines, to - from, 1, rp.height, pitch, rp.height);
     }
 }
+
+// One panel of rows of a, chunk after chunk.
+static void pack_rows(void *argument, int64_t index, int32_t worker) {
+    const product_job *j = argument;
+    const martlet_product *p = j->p;
+    float *lines = (float *)(void *)(j->context->work + worker * j->context->workBytes);
+    const row_panel rp = panel_of_rows(p->m, j->isa->tile_rows, index);
+    const float *base = martlet_product_base(j, &p->a, j->batch);
+    for (int64_t start = 0; start < p->k; start += p->depthBlock) {
+        const int64_t depth = minimum(p->depthBlock, p->k - start);
+        const packed_rows target = {j->shared_a + p->m * start + rp.first * depth, rp.first, rp.height, start, depth};
+        martlet_pack_sorted_rows(j, target, base, start, start + depth, lines);
+    }
+}
+
+void martlet_pack_sorted_a(const product_job *j) { run_pieces(j, row_panel_count(j->p->m, j->isa->tile_rows), pack_rows); }
 
 void martlet_pack_sorted_columns(const product_job *j, float *packed, int64_t panel) {
     const martlet_product *p = j->p;
@@ -73,7 +74,7 @@ void martlet_pack_sorted_columns(const product_job *j, float *packed, int64_t pa
     const int32_t width = panel_width(j, column);
     const float *base = martlet_product_base(j, &p->b, j->batch);
     const float *lines[maximum_tile_columns];
-    for (int64_t c = 0; c < live; c++) lines[c] = base + in_order(j->column_order, column + c) * line;
+    for (int64_t c = 0; c < live; c++) lines[c] = base + in_order(j->order.columns, column + c) * line;
     j->isa->pack_in_order(packed, lines, j->inner_rank, p->k, (int32_t)live, line, width);
     martlet_mask_clear_panel(p->mask, packed, panel, 0, p->k, width);
 }
@@ -91,15 +92,15 @@ static void pack_steps(void *argument, int64_t index, int32_t worker) {
     const martlet_product *p = j->p;
     const int64_t tile = j->isa->tile_columns, inner = p->b.strides[p->batchRank], stride = p->b.strides[p->batchRank + 1];
     const float *base = martlet_product_base(j, &p->b, j->batch);
-    const int64_t first = index * rows_of_a_piece, end = minimum(j->depth, first + rows_of_a_piece);
+    const int64_t first = index * sorted_steps_of_a_piece, end = minimum(j->depth, first + sorted_steps_of_a_piece);
     const int64_t pitch = line_pitch(p->n);
     float *lines = (float *)(void *)(j->context->work + worker * j->context->workBytes);
     int64_t lowest = p->n, highest = 0;
     for (int64_t k = first; k < end; k++) {
         int64_t low, high;
         live_columns(j, j->start + k, &low, &high);
-        const float *row = base + in_order(j->inner_order, j->start + k) * inner;
-        if (k + 1 < end) fetch_line(base + in_order(j->inner_order, j->start + k + 1) * inner, j->column_order, stride, p->n);
+        const float *row = base + in_order(j->order.inner, j->start + k) * inner;
+        if (k + 1 < end) fetch_line(base + in_order(j->order.inner, j->start + k + 1) * inner, j->order.columns, stride, p->n);
         float *line = lines + (k - first) * pitch;
         // What is dead in this row is zero as far as a panel is live in one of the others.
         if (low < high) {
@@ -107,7 +108,7 @@ static void pack_steps(void *argument, int64_t index, int32_t worker) {
             highest = maximum(highest, high);
         }
         memset(line, 0, (size_t)low * sizeof(float));
-        gather(line + low, row, j->column_order, stride, low, maximum(low, high));
+        gather(line + low, row, j->order.columns, stride, low, maximum(low, high));
         memset(line + maximum(low, high), 0, (size_t)(p->n - maximum(low, high)) * sizeof(float));
     }
     for (int64_t panel = lowest / tile; panel * tile < highest; panel++) {
@@ -120,7 +121,7 @@ static void pack_steps(void *argument, int64_t index, int32_t worker) {
 }
 
 void martlet_pack_sorted_steps(const product_job *j) {
-    martlet_product_pieces(j, divide_up(j->depth, rows_of_a_piece), pack_steps);
+    run_pieces(j, divide_up(j->depth, sorted_steps_of_a_piece), pack_steps);
 }
 
 static void pack_panel(void *argument, int64_t index, int32_t worker) {
@@ -134,7 +135,7 @@ void martlet_pack_sorted_b(product_job *j) {
     const martlet_product *p = j->p;
     if (p->packedBIsCurrent) return;
     if (p->b.strides[p->batchRank] == 1) {
-        martlet_product_pieces(j, divide_up(p->n, j->isa->tile_columns), pack_panel);
+        run_pieces(j, divide_up(p->n, j->isa->tile_columns), pack_panel);
         return;
     }
     j->start = 0;
@@ -160,11 +161,11 @@ static void pack_gradient_b(const product_job *j, float *lines, int64_t from, in
     const int64_t tile = j->isa->tile_columns, inner = p->b.strides[p->batchRank], line = p->b.strides[p->batchRank + 1];
     const float *base = martlet_product_base(j, &p->b, j->batch);
     const int64_t pitch = line_pitch(p->n);
-    if (j->column_order) gather_lines(lines, pitch, base, inner, line, j->column_order, p->n, from, to);
+    if (j->order.columns) gather_lines(lines, pitch, base, inner, line, j->order.columns, p->n, from, to);
     for (int64_t column = 0; column < p->n; column += tile) {
         const int32_t width = panel_width(j, column), live = (int32_t)minimum(tile, p->n - column);
         float *target = j->shared_b + column * p->k + from * width;
-        if (j->column_order) {
+        if (j->order.columns) {
             j->isa->pack(target, lines + column, to - from, pitch, live, 1, width);
         } else {
             martlet_pack_b(j, target, base, column / tile, from, to - from);
@@ -178,11 +179,11 @@ static void pack_gradient_a(const product_job *j, float *lines, int64_t start, i
     const int64_t inner = p->a.strides[p->batchRank + 1], line = p->a.strides[p->batchRank];
     const float *base = martlet_product_base(j, &p->a, j->batch);
     const int64_t pitch = line_pitch(p->m);
-    if (j->row_order) gather_lines(lines, pitch, base, inner, line, j->row_order, p->m, from, to);
+    if (j->order.rows) gather_lines(lines, pitch, base, inner, line, j->order.rows, p->m, from, to);
     for (int64_t m0 = 0; m0 < p->m; m0 += p->rowBlock) {
         const int64_t rows = minimum(p->rowBlock, p->m - m0), panels = row_panel_count(rows, j->isa->tile_rows);
         const packed_rows target = {j->shared_a + p->m * start + m0 * depth, m0, rows, start, depth};
-        if (!j->row_order) {
+        if (!j->order.rows) {
             martlet_pack_a_piece(j, target, base, 0, panels, from, to);
             continue;
         }
@@ -209,5 +210,5 @@ static void pack_gradient(void *argument, int64_t index, int32_t worker) {
 }
 
 void martlet_pack_sorted_gradient(const product_job *j) {
-    martlet_product_pieces(j, divide_up(j->p->k, steps_of_a_piece), pack_gradient);
+    run_pieces(j, divide_up(j->p->k, steps_of_a_piece), pack_gradient);
 }

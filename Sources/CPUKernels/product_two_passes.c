@@ -5,20 +5,6 @@
 // panels at a time; one whose rows are contiguous is packed for all workers, a chunk of the inner axis at a time.
 #include "product_fetch.h"
 
-// One panel of rows of a: sorted and packed, chunk after chunk.
-static void pack_rows(void *argument, int64_t index, int32_t worker) {
-    const product_job *j = argument;
-    const martlet_product *p = j->p;
-    float *lines = (float *)(void *)(j->context->work + worker * j->context->workBytes);
-    const row_panel rp = panel_of_rows(p->m, j->isa->tile_rows, index);
-    const float *base = martlet_product_base(j, &p->a, j->batch);
-    for (int64_t start = 0; start < p->k; start += p->depthBlock) {
-        const int64_t depth = minimum(p->depthBlock, p->k - start);
-        const packed_rows target = {j->shared_a + p->m * start + rp.first * depth, rp.first, rp.height, start, depth};
-        martlet_pack_sorted_rows(j, target, base, start, start + depth, lines);
-    }
-}
-
 // Lines [line, end) of b for the next `tiles` tiles to fetch, unless b is likely to be in a cache.
 static fetching fetch_lines(
     const product_job *j, const int32_t *order, int64_t line, int64_t end, int64_t length, int64_t stride, int64_t tiles) {
@@ -125,7 +111,7 @@ static void run_columns(void *argument, int64_t index, int32_t worker) {
     const int64_t next = panels_of_piece(j, index + 1).first * tile;
     row_job x = {.j = j, .last_row = row_panels};
     x.ahead = fetch_lines(
-        j, j->column_order, next, minimum(next + p->columnBlock, p->n), p->k, p->b.strides[p->batchRank + 1],
+        j, j->order.columns, next, minimum(next + p->columnBlock, p->n), p->k, p->b.strides[p->batchRank + 1],
         tiles_of(j, panels, row_panels));
     // A chunk of a is read once for all of these panels.
     for (int64_t start = 0; start < p->k; start += p->depthBlock) {
@@ -151,7 +137,7 @@ static void run_chunk(void *argument, int64_t index, int32_t worker) {
     const int64_t pieces = divide_up(panels, panels_of_a_piece) * j->row_blocks, after = j->start + j->depth;
     const int64_t rows = minimum(p->depthBlock, p->k - after);
     x.ahead = fetch_lines(
-        j, j->inner_order, after + rows * index / pieces, after + rows * (index + 1) / pieces, p->n,
+        j, j->order.inner, after + rows * index / pieces, after + rows * (index + 1) / pieces, p->n,
         p->b.strides[p->batchRank], panels_of_a_piece * (x.last_row - x.first_row));
     for (int64_t panel = first_panel; panel < minimum(first_panel + panels_of_a_piece, panels); panel++) {
         if (j->start == 0 && !martlet_stores_first(j, panel)) {
@@ -178,22 +164,22 @@ static void finish_rows(void *argument, int64_t index, int32_t worker) {
 
 static void run_batch(product_job *j) {
     const martlet_product *p = j->p;
-    const int64_t tile = j->isa->tile_columns, row_panels = row_panel_count(p->m, j->isa->tile_rows);
-    martlet_product_pieces(j, row_panels, pack_rows);
+    const int64_t tile = j->isa->tile_columns;
+    martlet_pack_sorted_a(j);
     if (p->k == 0) {
         clear_columns(j, 0, round_up(p->n, tile), 0, p->m);
     } else if (p->b.strides[p->batchRank] == 1) {
-        martlet_product_pieces(j, divide_up(divide_up(p->n, tile), p->columnBlock / tile), run_columns);
+        run_pieces(j, divide_up(divide_up(p->n, tile), p->columnBlock / tile), run_columns);
     } else {
         const int64_t pieces = divide_up(divide_up(p->n, tile), panels_of_a_piece);
         j->panel_depth = p->depthBlock;
         for (j->start = 0; j->start < p->k; j->start += p->depthBlock) {
             j->depth = minimum(p->depthBlock, p->k - j->start);
             martlet_pack_sorted_steps(j);
-            martlet_product_pieces(j, pieces * j->row_blocks, run_chunk);
+            run_pieces(j, pieces * j->row_blocks, run_chunk);
         }
     }
-    martlet_product_pieces(j, divide_up(p->m, rows_of_a_finish), finish_rows);
+    run_pieces(j, divide_up(p->m, rows_of_a_finish), finish_rows);
 }
 
 void martlet_two_pass_run(product_job *j, int64_t batches) {
