@@ -222,7 +222,7 @@ static void run_block(void *argument, int64_t index, int32_t worker) {
     block_job x = {0};
     begin(&x, j, index);
     lay_out(&x, worker);
-    if (!stores_directly(p)) x.ahead = rows_of_epilogue(&x.block);
+    if (!stores_directly(p)) find_epilogue_rows(&x.block, &x.ahead);
     clear_sums(&x);
     for (x.in.start = 0; x.in.start < x.in.high; x.in.start += p->depthBlock) {
         x.in.depth = minimum(p->depthBlock, p->k - x.in.start);

@@ -84,26 +84,25 @@ typedef struct {
     martlet_block rows[8];
 } epilogue_rows;
 
-static inline epilogue_rows rows_of_epilogue(const product_block *block) {
+/// Adds to `found`, which is empty, what the epilogue of a block reaches for along rows.
+static inline void find_epilogue_rows(const product_block *block, epilogue_rows *found) {
     const product_job *j = block->j;
     const martlet_product *p = j->p;
-    epilogue_rows found = {0};
-    if (j->order.rows || j->order.columns) return found;
+    if (j->order.rows || j->order.columns) return;
     int32_t seen[8];
     for (int32_t side = 0; side < 2; side++) {
         const int32_t count = side ? p->epilogue->outputCount : p->epilogue->inputCount;
-        for (int32_t i = side ? 0 : 1; i < count && found.count < 8; i++) {
+        for (int32_t i = side ? 0 : 1; i < count && found->count < 8; i++) {
             const martlet_operand *operand = side ? &p->outputs[i] : &p->inputs[i];
             const int64_t rows = operand->strides[p->batchRank], columns = operand->strides[p->batchRank + 1];
             int known = operand->source < 0 || operand->element != MARTLET_FLOAT32 || rows == 0 || columns != 1;
-            for (int32_t k = 0; k < found.count; k++) known |= seen[k] == operand->source;
+            for (int32_t k = 0; k < found->count; k++) known |= seen[k] == operand->source;
             if (known) continue;
-            seen[found.count] = operand->source;
+            seen[found->count] = operand->source;
             const float *base = martlet_product_base(j, operand, block->batch) + block->m0 * rows;
-            found.rows[found.count++] = (martlet_block){(char *)(uintptr_t)base, 0, rows, 1};
+            found->rows[found->count++] = (martlet_block){(char *)(uintptr_t)base, 0, rows, 1};
         }
     }
-    return found;
 }
 
 /// The lines of memory that the epilogue will touch for a tile.
