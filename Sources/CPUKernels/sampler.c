@@ -47,60 +47,6 @@ static void packed_sums(
     }
 }
 
-/// One of the two factors of a work's products: where it begins, and how far it goes from product to product and from channel to
-/// channel.
-typedef struct {
-    int32_t value;
-    int isShared;
-    int64_t base, stride, next;
-} factor;
-
-/// The factors of channel `channel` at one position, one with lanes first if there is one.
-typedef struct {
-    factor a, b;
-    int isSwapped;
-} factor_pair;
-
-static factor_pair factors_of(const martlet_sampler *s, const martlet_lane_work *w, int64_t p, int64_t channel) {
-    const factor a = {
-        w->a, s->values[w->a].isShared, w->aBase[p] + channel * w->aChannelStride, w->aStride, w->aChannelStride};
-    const factor b = {
-        w->b, s->values[w->b].isShared, w->bBase[p] + channel * w->bChannelStride, w->bStride, w->bChannelStride};
-    if (a.isShared && !b.isShared) return (factor_pair){b, a, 1};
-    return (factor_pair){a, b, 0};
-}
-
-/// Adds the products of one segment for `taken` channels, the first of which is `r` behind that of the factors, to four partial sums
-/// of each channel and lane. `channel` is its number among all.
-static inline __attribute__((always_inline)) void add_segment(
-    const martlet_sampler *s, const martlet_lane_work *w, const martlet_isa_functions *f, const factor_pair *factors,
-    const martlet_lane_segment *g, int64_t r, int64_t channel, int64_t taken, int64_t lane, int64_t width, float *sums) {
-    const factor *a = &factors->a, *b = &factors->b;
-    const float *x = (const float *)at(s, a->value, a->base + r * a->next + (factors->isSwapped ? g->b : g->a), lane);
-    const float *y = (const float *)at(s, b->value, b->base + r * b->next + (factors->isSwapped ? g->a : g->b), lane);
-    int64_t yStride = b->isShared ? b->stride : b->stride * s->lanes, yNext = b->next;
-    if (w->isPacked) {
-        const int64_t block = channel / MARTLET_LANE_BLOCK * MARTLET_LANE_BLOCK;
-        y = s->packed + g->packed + block * g->count + channel % MARTLET_LANE_BLOCK;
-        yStride = MARTLET_LANE_BLOCK;
-        yNext = 1;
-    }
-    if (a->isShared) {
-        for (int64_t j = 0; j < g->count; j++) {
-            const float product = x[j * a->stride] * y[j * b->stride];
-            for (int l = 0; l < width; l++) sums[(j & 3) * width + l] += product;
-        }
-    } else if (width == 1) {
-        f->add_products(sums, x, a->stride * s->lanes, y, yStride, g->count);
-    } else if (!b->isShared) {
-        f->add_lane_products(sums, x, a->stride * s->lanes, y, yStride, g->count);
-    } else if (taken == 4) {
-        f->add_shared_products_of_four(sums, x, a->stride * s->lanes, y, yStride, yNext, g->count);
-    } else {
-        f->add_shared_products(sums, x, a->stride * s->lanes, y, yStride, g->count);
-    }
-}
-
 /// The sums of `rows` channels from `channel` on at one position, each with the same tree: four partial sums by place in a
 /// segment.
 static void sums_of_products(
@@ -111,24 +57,66 @@ static void sums_of_products(
         return;
     }
     const martlet_isa_functions *f = martlet_isa_table(s->isa);
-    const factor_pair factors = factors_of(s, w, p, channel);
+    int32_t a = w->a, b = w->b;
+    int64_t aBase = w->aBase[p] + channel * w->aChannelStride, bBase = w->bBase[p] + channel * w->bChannelStride;
+    int64_t aStride = w->aStride, bStride = w->bStride, aNext = w->aChannelStride, bNext = w->bChannelStride;
+    const int isSwapped = s->values[a].isShared && !s->values[b].isShared;
+    if (isSwapped) {
+        int32_t value = a;
+        a = b;
+        b = value;
+        int64_t t = aBase;
+        aBase = bBase;
+        bBase = t;
+        t = aStride;
+        aStride = bStride;
+        bStride = t;
+        t = aNext;
+        aNext = bNext;
+        bNext = t;
+    }
+    const int isShared = s->values[a].isShared, otherIsShared = s->values[b].isShared;
     const int32_t row = w->row[p];
     const martlet_lane_segment *from = w->segments + w->rowStart[row], *to = w->segments + w->rowStart[row + 1];
     // Channels that read the same lanes go four at a time.
-    const int64_t together = !factors.a.isShared && factors.b.isShared && factors.a.next == 0 ? 4 : 1;
+    const int64_t together = !isShared && otherIsShared && aNext == 0 ? 4 : 1;
     const int64_t width = s->lanes <= MARTLET_FEW_LANES ? 1 : MARTLET_LANE_WIDTH;
-    for (int64_t r = 0, taken; r < rows; r += taken) {
-        taken = width > 1 && rows - r >= together ? together : 1;
+    for (int64_t r = 0; r < rows;) {
+        const int64_t taken = width > 1 && rows - r >= together ? together : 1;
         for (int64_t lane = 0; lane < count; lane += width) {
             float sums[4 * 4 * 16] = {0};
             for (const martlet_lane_segment *g = from; g < to; g++) {
-                add_segment(s, w, f, &factors, g, r, channel + r, taken, first + lane, width, sums);
+                const int64_t ea = aBase + r * aNext + (isSwapped ? g->b : g->a), eb = bBase + r * bNext + (isSwapped ? g->a : g->b);
+                const float *x = (const float *)at(s, a, ea, first + lane);
+                const float *y = (const float *)at(s, b, eb, first + lane);
+                int64_t yStride = otherIsShared ? bStride : bStride * s->lanes, yNext = bNext;
+                if (w->isPacked) {
+                    const int64_t c = channel + r;
+                    y = s->packed + g->packed + c / MARTLET_LANE_BLOCK * MARTLET_LANE_BLOCK * g->count + c % MARTLET_LANE_BLOCK;
+                    yStride = MARTLET_LANE_BLOCK;
+                    yNext = 1;
+                }
+                if (isShared) {
+                    for (int64_t j = 0; j < g->count; j++) {
+                        const float product = x[j * aStride] * y[j * bStride];
+                        for (int l = 0; l < width; l++) sums[(j & 3) * width + l] += product;
+                    }
+                } else if (width == 1) {
+                    f->add_products(sums, x, aStride * s->lanes, y, yStride, g->count);
+                } else if (!otherIsShared) {
+                    f->add_lane_products(sums, x, aStride * s->lanes, y, yStride, g->count);
+                } else if (taken == 4) {
+                    f->add_shared_products_of_four(sums, x, aStride * s->lanes, y, yStride, yNext, g->count);
+                } else {
+                    f->add_shared_products(sums, x, aStride * s->lanes, y, yStride, g->count);
+                }
             }
             for (int64_t k = 0; k < taken; k++) {
                 float *target = result + (r + k) * count + lane;
                 for (int l = 0; l < width; l++) target[l] = total(sums + 4 * width * k + l, width);
             }
         }
+        r += taken;
     }
 }
 
