@@ -1,4 +1,10 @@
-// What the three products of a convolution share.
+// Convolutions and their gradients. Their files are best read in this order:
+//   convolution_plan.c      how images are cut into slabs, and how planes are copied, decided when a program is loaded;
+//   convolution_source.c    the planes that a slab reads, copied with zeros around them, or read in place;
+//   convolution.c           a run of a convolution or its input gradient: packs the weights, sums slab by slab;
+//   convolution_finish.c    sums to their places in the result, the epilogue;
+//   convolution_gradient.c  a run of a weight gradient.
+// convolution_kernels.h has the tiles, convolution_double.c plain loops for float64.
 #pragma once
 
 #include "product.h"
@@ -79,6 +85,16 @@ static inline int64_t pass_span(const martlet_convolution *c, const martlet_conv
     if (rows == 0 || pass->counts[1] == 0 || pass->counts[2] == 0) return 0;
     return (rows - 1) * c->pitch[0] + (pass->counts[1] - 1) * c->pitch[1] + (pass->counts[2] - 1) * c->pitch[2] + 1;
 }
+
+/// The pixels that a pass has of one row of sums, `rows` positions of the first axis, to their places in a row of the result.
+void martlet_convolution_compact_row(
+    const convolution_job *j, const martlet_convolution_pass *pass, const float *sums, int64_t rows, float *target);
+
+/// A tile's pairs of results, from pair `at` of a slab on, from their four sums, which lie `between` apart, to their places in a row of
+/// the result. Where several images lie below one another, their results lie `image_pitch` apart.
+void martlet_convolution_place_pairs(
+    const martlet_convolution *c, const martlet_isa_functions *isa, const float *sums, int64_t between, int64_t at,
+    int64_t pairs, float *target, int64_t image_pitch);
 
 /// The epilogue on `rows` rows of a section from `row` on, of image `image`, for positions [low, high) behind the rows; `block` holds
 /// them `stride` elements apart, section after section.

@@ -9,6 +9,20 @@
 
 #include "CPUKernels.h"
 
+static inline int64_t minimum(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t maximum(int64_t a, int64_t b) { return a > b ? a : b; }
+static inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+static inline int64_t round_up(int64_t a, int64_t b) { return divide_up(a, b) * b; }
+
+/// An operand's block, whose element (0, 0) lies `offset` elements into it.
+static inline martlet_block martlet_block_at(
+    const martlet_context *context, const martlet_operand *operand, int64_t offset, int64_t row_stride,
+    int64_t column_stride) {
+    if (operand->source == MARTLET_SOURCE_POSITION) return (martlet_block){NULL, offset, row_stride, column_stride};
+    char *const memory = operand->source == MARTLET_SOURCE_WORK ? context->shared : context->values[operand->source];
+    return (martlet_block){memory + offset * martlet_element_size(operand->element), offset, row_stride, column_stride};
+}
+
 /// The widest tile of any instruction set.
 enum { maximum_tile_columns = 32 };
 

@@ -54,17 +54,51 @@ static inline martlet_interval martlet_next_run(const martlet_mask *mask, int32_
     return run;
 }
 
-/// NULL where the order is the identity.
-const int32_t *martlet_mask_inner_order(const martlet_mask *mask);
-const int32_t *martlet_mask_column_order(const martlet_mask *mask);
-const int32_t *martlet_mask_row_order(const martlet_mask *mask);
+static inline int64_t martlet_mask_inner_count(const martlet_mask *mask) {
+    return mask->role == MARTLET_FORWARD ? mask->inputs : mask->outputs;
+}
+static inline int64_t martlet_mask_column_count(const martlet_mask *mask) {
+    return mask->role == MARTLET_FORWARD ? mask->outputs : mask->inputs;
+}
+static inline int64_t martlet_mask_panel_count(const martlet_mask *mask) {
+    return divide_up(martlet_mask_column_count(mask), mask->panel_columns);
+}
 
+/// Where each sorted element of an axis of the product lies; NULL where the order is the identity.
+typedef struct {
+    const int32_t *rows, *columns, *inner;
+} martlet_orders;
+
+/// The orders of the product's axes (mask.c); none for a matrix.
+martlet_orders martlet_mask_orders(const martlet_mask *mask);
+
+// What panels of b read (mask_intervals.c).
+
+/// The most intervals of a panel under a staircase.
+enum { intervals_of_a_staircase = 4 };
+
+/// Finds the intervals of all panels and returns how many there are; where `mask->intervals` is NULL they are only counted.
+int32_t martlet_mask_find_intervals(martlet_mask *mask);
+/// What tiles have to do under the mask: steps of half a tile; whole tiles for a weight gradient.
+int64_t martlet_mask_work(const martlet_mask *mask, int64_t tile_rows);
+
+// What is dead (mask_dead.c); rows, columns and the inner axis are in the order of the mask.
+
+/// How many of the columns [n0, n1) read row k of b.
+int64_t martlet_mask_live_in_inner_row(const martlet_mask *mask, int64_t k, int64_t n0, int64_t n1);
 /// Writes zeros over the dead elements in the live rows of a panel of b, packed from inner row `start` to `end`.
 void martlet_mask_clear_panel(
     const martlet_mask *mask, float *packed, int64_t panel, int64_t start, int64_t end, int32_t width);
 
-/// Whether rows [m0, m1) x columns [n0, n1) of a weight gradient are all dead (0), mixed (1) or all live (2).
-int martlet_mask_tile(const martlet_mask *mask, int64_t m0, int64_t m1, int64_t n0, int64_t n1);
+/// What a mask leaves of a tile of a weight gradient.
+typedef enum {
+    TILE_IS_DEAD,
+    TILE_IS_MIXED,
+    TILE_IS_LIVE,
+} martlet_tile_state;
+
+/// Of rows [m0, m1) x columns [n0, n1).
+martlet_tile_state martlet_mask_tile(const martlet_mask *mask, int64_t m0, int64_t m1, int64_t n0, int64_t n1);
 /// Writes zeros over the dead elements of such a tile.
 void martlet_mask_clear_tile(
     const martlet_mask *mask, float *tile, int64_t stride, int64_t m0, int64_t m1, int64_t n0, int64_t n1);

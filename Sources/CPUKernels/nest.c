@@ -12,21 +12,6 @@ typedef struct {
     int64_t row_pieces, column_pieces;
 } job;
 
-static void locate(
-    martlet_block *block, const martlet_operand *operand, const martlet_context *context, int32_t rank, int64_t offset) {
-    const int32_t size = martlet_element_size(operand->element);
-    block->columnStride = rank > 0 ? operand->strides[rank - 1] : 0;
-    block->rowStride = rank > 1 ? operand->strides[rank - 2] : 0;
-    if (operand->source == MARTLET_SOURCE_POSITION) {
-        block->base = NULL;
-        block->start = offset;
-    } else {
-        char *base = operand->source == MARTLET_SOURCE_WORK ? context->shared : context->values[operand->source];
-        block->base = base + offset * size;
-        block->start = 0;
-    }
-}
-
 static void run_piece(void *argument, int64_t index, int32_t worker) {
     const job *j = argument;
     const martlet_nest *nest = j->nest;
@@ -49,7 +34,9 @@ static void run_piece(void *argument, int64_t index, int32_t worker) {
         for (int32_t i = 0; i < count; i++) {
             int64_t offset = operands[i].offset;
             for (int32_t axis = 0; axis < nest->rank; axis++) offset += place[axis] * operands[i].strides[axis];
-            locate(side ? &outputs[i] : &inputs[i], &operands[i], j->context, nest->rank, offset);
+            (side ? outputs : inputs)[i] = martlet_block_at(
+                j->context, &operands[i], offset, nest->rank > 1 ? operands[i].strides[nest->rank - 2] : 0,
+                nest->rank > 0 ? operands[i].strides[nest->rank - 1] : 0);
         }
     }
     martlet_program_run(

@@ -1,8 +1,15 @@
-// What the two ways of running a product share.
+// Products in blocks, masked or not. Their files follow a product through its life and are best read in this order:
+//   product_plan.c                  how it is cut and which operands are packed, decided when a program is loaded;
+//   product_pack.c, product_sort.c  operands as tiles read them, as they come or in the order of a mask;
+//   product.c                       a run: finds what each block reads and multiplies its live tiles;
+//   product_finish.c                a block's sums put in order, zeros where a mask is dead, the epilogue.
+// Beside them, product_two_passes.c runs large products that are sorted, product_fetch.h asks for memory that is wanted soon,
+// product_kernels.h is the register tile, product_double.c the plain loop for float64.
 #pragma once
 
 #include "mask.h"
 
+/// A product while it runs.
 typedef struct {
     const martlet_product *p;
     const martlet_context *context;
@@ -11,9 +18,8 @@ typedef struct {
     // Which workers have packed an operand of their own.
     int32_t *has_packed;
     int64_t row_blocks, column_blocks;
-    // NULL where the order is the identity.
-    const int32_t *inner_order, *column_order, *row_order;
-    /// Where each inner step stands in inner_order.
+    martlet_orders order;
+    // Where each inner step stands in order.inner.
     const int32_t *inner_rank;
     // Packed panels that all workers read, and the product of a sorted mask before its columns are put in order.
     float *shared_a, *shared_b, *raw;
@@ -22,21 +28,79 @@ typedef struct {
     int64_t batch, start, depth, panel_depth;
 } product_job;
 
+/// A part of a product that is multiplied, or is to be: rows from m0 and columns from n0 on, in the order of the mask where there is
+/// one. Its sums lie `stride` apart from row to row; `work` is memory for what is done with them.
+typedef struct {
+    const product_job *j;
+    int64_t batch, m0, rows, n0, columns;
+    float *sums;
+    int64_t stride;
+    char *work;
+} product_block;
+
+/// What a block reads, and memory of its worker for what has to be packed.
+typedef struct {
+    const float *base_a, *base_b;
+    float *own_a, *own_b;
+    // The inner range that any of the block's columns reads, and the chunk [start, start + depth) at work.
+    int64_t low, high, start, depth;
+    // Panels of a for that chunk, unless a is read where it lies.
+    const float *packed_a;
+} block_operands;
+
+/// A panel of b for some inner range: its first element, and how far inner steps lie apart.
+typedef struct {
+    const float *first;
+    int64_t step;
+} found_panel;
+
+/// Panels of the rows [first, first + rows) of a, packed one behind the other for the inner range [start, start + depth).
+typedef struct {
+    float *panels;
+    int64_t first, rows, start, depth;
+} packed_rows;
+
 /// Workers that may pack an operand for themselves.
 enum { maximum_owners = 2 };
 
 /// A matrix of more elements is not found in a cache by whoever reads it next.
 enum { cached_elements = 1 << 21 };
 
-static inline int64_t minimum(int64_t a, int64_t b) { return a < b ? a : b; }
-static inline int64_t maximum(int64_t a, int64_t b) { return a > b ? a : b; }
-static inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-static inline int64_t round_up(int64_t a, int64_t b) { return divide_up(a, b) * b; }
-
 static inline int64_t martlet_product_batches(const martlet_product *p) {
     int64_t count = 1;
     for (int32_t axis = 0; axis < p->batchRank; axis++) count *= p->batchExtents[axis];
     return count;
+}
+
+/// Where an operand's matrix of one batch element begins, counted in elements.
+static inline int64_t martlet_batch_offset(const martlet_product *p, const martlet_operand *operand, int64_t batch) {
+    int64_t offset = operand->offset;
+    for (int32_t axis = p->batchRank - 1; axis >= 0; axis--) {
+        offset += batch % p->batchExtents[axis] * operand->strides[axis];
+        batch /= p->batchExtents[axis];
+    }
+    return offset;
+}
+
+/// The same in memory, of a float32 operand that has a value.
+static inline const float *martlet_product_base(const product_job *j, const martlet_operand *operand, int64_t batch) {
+    return (const float *)(void *)j->context->values[operand->source] + martlet_batch_offset(j->p, operand, batch);
+}
+
+/// Where the epilogue's operands have element (m, n) of a batch element: its inputs, but for the first, which is the product; then its
+/// outputs.
+static inline void martlet_locate_epilogue(
+    const martlet_product *p, const martlet_context *context, int64_t batch, int64_t m, int64_t n,
+    martlet_block blocks[2][MARTLET_MAXIMUM_PORTS]) {
+    for (int32_t side = 0; side < 2; side++) {
+        const int32_t count = side ? p->epilogue->outputCount : p->epilogue->inputCount;
+        const martlet_operand *operands = side ? p->outputs : p->inputs;
+        for (int32_t i = side ? 0 : 1; i < count; i++) {
+            const int64_t *const stride = &operands[i].strides[p->batchRank];
+            const int64_t offset = martlet_batch_offset(p, &operands[i], batch) + m * stride[0] + n * stride[1];
+            blocks[side][i] = martlet_block_at(context, &operands[i], offset, stride[0], stride[1]);
+        }
+    }
 }
 
 /// The mask of b; that of a weight gradient is the result's.
@@ -116,116 +180,74 @@ static inline tile_span span_of(const product_job *j, int64_t column, martlet_ha
     return (tile_span){span.first, span.width, (int32_t)minimum(span.width, j->p->n - column - span.first)};
 }
 
-/// Rows whose columns are put back in their own order before they go through the epilogue together.
-static inline int64_t martlet_rows_in_order(const martlet_product *p) { return maximum(1, 2048 / maximum(1, p->n)); }
-
-/// What putting rows in order and their epilogue take for each worker.
-static inline int64_t martlet_finish_bytes(const martlet_product *p) {
-    return round_up(martlet_rows_in_order(p) * p->n * 4, 64) + (int64_t)p->epilogue->slotCount * p->epilogue->slotBytes;
-}
-
-/// What will be read soon: lines of memory, `minor` of them `minor_step` bytes apart, `major` times. Each tile fetches a few, so that
-/// memory works while the arithmetic does.
-typedef struct {
-    const char *first;
-    /// The order of the major steps; NULL for the identity.
-    const int32_t *order;
-    int64_t major, major_step, minor, minor_step;
-    int64_t of_a_tile;
-    /// Where the next tile goes on.
-    int64_t at_major, at_minor;
-} fetching;
-
-/// Fetches all of it within some tiles, as far as they take no longer for it.
-static inline void martlet_fetch_within(fetching *f, int64_t tiles) {
-    enum { fetched_of_a_tile = 128 };
-    f->of_a_tile = tiles > 0 ? minimum(divide_up(f->major * f->minor, tiles), fetched_of_a_tile) : 0;
-}
-
-/// The share of one more tile.
-static inline void martlet_fetch_with(fetching *f, martlet_tile *tile) {
-    for (int64_t rest = f->of_a_tile; rest > 0 && f->at_major < f->major && tile->ahead_count < maximum_lines;) {
-        const int64_t major = f->order ? f->order[f->at_major] : f->at_major, count = minimum(rest, f->minor - f->at_minor);
-        const char *const line = f->first + major * f->major_step + f->at_minor * f->minor_step;
-        tile->ahead[tile->ahead_count++] = (martlet_lines){line, f->minor_step, count};
-        rest -= count;
-        f->at_minor += count;
-        if (f->at_minor < f->minor) continue;
-        f->at_minor = 0;
-        f->at_major++;
-    }
-}
-
 /// Where element i lies; no order is the identity.
 static inline int64_t in_order(const int32_t *order, int64_t i) { return order ? order[i] : i; }
+
+/// Inner steps of an operand whose lines are contiguous that are packed into all panels before the next are read: a line of memory is
+/// fetched once, and in order. Of a sorted b whose rows are contiguous, so many are gathered first.
+enum { steps_of_a_piece = 16, sorted_steps_of_a_piece = 8 };
 
 /// Floats from one gathered line to the next: a little apart from a power of two.
 static inline int64_t line_pitch(int64_t count) { return round_up(count, 16) + 16; }
 
-/// target[i - from] = source at order[i], or at i where the order is the identity, for i in [from, to).
-static inline void martlet_gather(
-    float *target, const float *source, const int32_t *order, int64_t stride, int64_t from, int64_t to) {
-    if (!order && stride == 1) {
-        memcpy(target, source + from, (size_t)(to - from) * sizeof(float));
-    } else if (!order) {
-        for (int64_t i = from; i < to; i++) *target++ = source[i * stride];
-    } else if (stride == 1) {
-        for (int64_t i = from; i < to; i++) *target++ = source[order[i]];
+/// Rows whose columns are put back in their own order before they go through the epilogue together, and what they take.
+static inline int64_t rows_in_order(const martlet_product *p) { return maximum(1, 2048 / maximum(1, p->n)); }
+static inline int64_t lines_in_order_bytes(const martlet_product *p) { return round_up(rows_in_order(p) * p->n * 4, 64); }
+
+/// Runs pieces on the pool, or here when the product is small.
+static inline void run_pieces(const product_job *j, int64_t count, martlet_task task) {
+    const martlet_product *p = j->p;
+    // Below this many multiply-adds a job is not worth handing over.
+    if (martlet_product_batches(p) * p->m * p->n * p->k < 200000) {
+        for (int64_t i = 0; i < count; i++) task((void *)(uintptr_t)j, i, 0);
     } else {
-        for (int64_t i = from; i < to; i++) *target++ = source[order[i] * stride];
+        martlet_pool_run(j->context->pool, count, task, (void *)(uintptr_t)j);
     }
 }
 
-/// Fetches a line that is about to be gathered: its elements are wanted in an order that no processor foresees.
-static inline void martlet_fetch_line(const float *line, const int32_t *order, int64_t stride, int64_t count) {
-    if (!order || stride != 1) return;
-    for (int64_t i = 0; i < count; i += 16) __builtin_prefetch(line + i);
-}
+// Packing (product_pack.c).
 
-/// The first element of an operand for one batch index.
-const float *martlet_product_base(const product_job *j, const martlet_operand *operand, int64_t batch);
-
-/// Packs rows [first, first + rows) of a, panel after panel, for the inner range [start, start + depth).
-void martlet_pack_a(
-    const product_job *j, float *target, const float *base, int64_t first, int64_t rows, int64_t start, int64_t depth);
+/// Packs for all workers what they share of the job's batch element, or of all of them where nothing is sorted.
+void martlet_pack_shared(product_job *j);
+/// Finds the rows of a for the chunk at work, which may pack them.
+void martlet_find_a(const product_block *block, block_operands *operands, int32_t worker);
+/// Finds inner steps [from, to) of panel `index` of b for tiles of some halves of it, which may pack them; `full` when no element of b in
+/// them is dead.
+found_panel martlet_find_b(
+    const product_block *block, const block_operands *operands, int64_t index, int64_t from, int64_t to,
+    martlet_halves halves, int full);
+/// Packs inner steps [from, to) of the panels [low, high) of rows of a.
+void martlet_pack_a_piece(
+    const product_job *j, packed_rows target, const float *base, int64_t low, int64_t high, int64_t from, int64_t to);
 /// Packs inner rows [start, start + depth) of panel `index` of b.
 void martlet_pack_b(
     const product_job *j, float *target, const float *base, int64_t index, int64_t start, int64_t depth);
-/// The same for inner rows [start, end) that a mask leaves, with zeros for its dead elements.
-void martlet_pack_live(
-    const product_job *j, float *target, const float *base, int64_t index, int64_t start, int64_t end);
-/// Packs what all workers share, as far as the plan says so; and what is sorted of a weight gradient.
-void martlet_pack_shared(const product_job *j);
-void martlet_pack_sorted_gradient(const product_job *j);
-/// What that takes for each worker.
-int64_t martlet_sorted_lines_bytes(const martlet_product *p);
 
-/// The epilogue on rows x columns of the product, which lie in `block`.
-void martlet_product_epilogue(
-    const product_job *j, int64_t batch, const float *block, int64_t stride, int64_t m0, int64_t rows, int64_t n0,
-    int64_t columns, char *work);
-
-/// Runs pieces on the pool, or here when the product is small.
-void martlet_product_pieces(const product_job *j, int64_t count, martlet_task task);
-
-// Products masked by degrees that are not sorted: forward or input gradient.
-
-/// Fewer elements of b are packed whole, in order, and stay in a cache while blocks of rows are multiplied.
-enum { whole_b_elements = 1 << 17 };
+// Packing in the order of a mask of degrees (product_sort.c).
 
 /// Where each inner step stands in the order of the mask; `rank` has room for that.
 void martlet_set_inner_rank(product_job *j, int32_t *rank);
+/// Packs all rows of a for all workers.
+void martlet_pack_sorted_a(const product_job *j);
+/// Packs inner steps [from, to) of rows of a; `lines` has room for a panel's.
+void martlet_pack_sorted_rows(
+    const product_job *j, packed_rows target, const float *base, int64_t from, int64_t to, float *lines);
 /// Packs all of b for all workers.
 void martlet_pack_sorted_b(product_job *j);
-/// Packs inner steps [from, to) of some rows of a; `target` holds the range [start, start + depth).
-void martlet_pack_sorted_rows(
-    const product_job *j, float *target, const float *base, int64_t first, int64_t rows, int64_t start, int64_t depth,
-    int64_t from, int64_t to, float *lines);
-/// The epilogue on rows of the product whose columns are in the order of the mask.
-void martlet_finish_sorted(
-    const product_job *j, int64_t batch, const float *block, int64_t stride, int64_t m0, int64_t rows, char *work);
-/// What these take for each worker.
-int64_t martlet_sorted_work_bytes(const martlet_product *p);
-/// The same in two passes.
-void martlet_two_pass_plan(martlet_product *p, int32_t threads);
+/// Packs a panel of columns of b over the whole inner axis; dead elements of its live ranges are zero.
+void martlet_pack_sorted_columns(const product_job *j, float *packed, int64_t panel);
+/// Packs the inner steps [j->start, j->start + j->depth) of all panels of a b whose rows are contiguous.
+void martlet_pack_sorted_steps(const product_job *j);
+/// Packs both operands of a weight gradient, as far as the plan shares them.
+void martlet_pack_sorted_gradient(const product_job *j);
+
+// Finishing (product_finish.c).
+
+/// What has to be done with a block's sums when all of them are there.
+void martlet_finish_block(const product_block *block);
+/// The same for whole rows of a forward product or an input gradient whose columns are in the order of the mask.
+void martlet_finish_sorted(const product_block *block);
+
+// Products in two passes (product_two_passes.c).
+
 void martlet_two_pass_run(product_job *j, int64_t batches);

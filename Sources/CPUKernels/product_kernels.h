@@ -1,4 +1,4 @@
-// Register tiles of the product and the packing of their operands.
+// Register tiles of the product: what a block of it is multiplied by, once for each instruction set.
 
 #define STEP                                                                                              \
     vf line[TILE_VECTORS];                                                                                \

@@ -10,6 +10,9 @@ typedef struct {
     int64_t rows, columns;
 } chunk;
 
+// Whether an instruction writes its own register; otherwise a later one writes it beside its own.
+static inline int runs(const martlet_instruction *instruction) { return instruction->kernel || instruction->meaning; }
+
 // Whether the rows of a block follow one another as the columns of one long row do.
 static inline int lies_in_one_row(const martlet_block *b, int64_t columns) {
     return b->rowStride == columns * b->columnStride;
@@ -29,7 +32,7 @@ static inline int goes_by_rows(
     enum { long_row = 160, short_row = 32 };
     if (columns >= long_row || columns < short_row) return columns >= long_row;
     int32_t started = 0, copied = 0;
-    for (int32_t i = 0; i < p->instructionCount; i++) started += p->instructions[i].kernel != NULL;
+    for (int32_t i = 0; i < p->instructionCount; i++) started += runs(&p->instructions[i]);
     for (int32_t i = 0; i < p->inputCount; i++) copied += !lies_in_one_row(&inputs[i], columns);
     for (int32_t i = 0; i < p->outputCount; i++) copied += !lies_in_one_row(&outputs[i], columns);
     return started < copied;
@@ -154,7 +157,7 @@ static void bind(strip *s, const chunk *c, int64_t rows_on) {
     const int32_t first = p->inputCount + p->constantCount;
     for (int32_t i = 0, read = 0; i < p->instructionCount; i++) {
         const martlet_instruction *instruction = &p->instructions[i];
-        uint8_t all = instruction->kernel != NULL;
+        uint8_t all = runs(instruction);
         for (int32_t k = 0; k < instruction->operandCount; k++, read++) {
             const int32_t operand = instruction->operands[k];
             s->reads[read] = s->places[operand];
@@ -166,7 +169,7 @@ static void bind(strip *s, const chunk *c, int64_t rows_on) {
         const martlet_block *b = instruction->directOutput < 0 ? NULL : &s->outputs[instruction->directOutput];
         if (b && !all && is_contiguous(b, c)) {
             lay_in_block(s, first + i, b, c, martlet_element_size(p->outputElements[instruction->directOutput]), rows_on);
-            if (instruction->kernel) move(s, &s->places[first + i], s->steps[first + i]);
+            if (runs(instruction)) move(s, &s->places[first + i], s->steps[first + i]);
         } else {
             lay(s, first + i, instruction->slot);
         }
@@ -179,7 +182,7 @@ static void bind(strip *s, const chunk *c, int64_t rows_on) {
         if (is_there) continue;
         s->scattered[s->scattered_count++] = i;
         // A place that an instruction writes moves already; operands move where they are read.
-        int moves = source >= first && p->instructions[source - first].kernel;
+        int moves = source >= first && runs(&p->instructions[source - first]);
         for (int32_t k = 0; k < s->scattered_count - 1; k++) moves |= p->outputs[s->scattered[k]] == source;
         if (!moves) move(s, &s->places[source], s->steps[source]);
     }
@@ -200,9 +203,15 @@ static void run_chunk(strip *s, const chunk *c) {
     const int64_t count = c->rows * c->columns;
     const int32_t first = p->inputCount + p->constantCount;
     for (int32_t i = 0, read = 0; i < p->instructionCount; read += p->instructions[i++].operandCount) {
-        const martlet_kernel kernel = p->instructions[i].kernel;
-        if (!kernel) continue;
-        kernel((void *)(uintptr_t)s->places[first + i], &s->reads[read], &s->flags[read], s->scalars[first + i] ? 1 : count);
+        const martlet_instruction *instruction = &p->instructions[i];
+        if (!runs(instruction)) continue;
+        void *const target = (void *)(uintptr_t)s->places[first + i];
+        const int64_t n = s->scalars[first + i] ? 1 : count;
+        if (instruction->kernel) {
+            instruction->kernel(target, &s->reads[read], &s->flags[read], n);
+        } else {
+            instruction->meaning(instruction->context, target, &s->reads[read], &s->flags[read], n);
+        }
     }
     for (int32_t k = 0; k < s->scattered_count; k++) {
         const int32_t i = s->scattered[k], source = p->outputs[i];

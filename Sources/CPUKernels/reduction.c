@@ -30,9 +30,6 @@ typedef struct {
     int64_t row_extent, row_blocks;
 } job;
 
-static int64_t minimum(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t maximum(int64_t a, int64_t b) { return a > b ? a : b; }
-static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static int is_real(int32_t element) { return element == MARTLET_FLOAT32 || element == MARTLET_FLOAT64; }
 
 static partial neutral(martlet_reduction_kind kind, int32_t element) {
@@ -99,12 +96,9 @@ static void locate(const job *j, const int64_t *place, int32_t row_axis, int32_t
         const martlet_operand *operand = i < inputs ? &r->inputs[i] : &r->stored[i - inputs];
         int64_t offset = operand->offset;
         for (int32_t axis = 0; axis < rank; axis++) offset += place[axis] * operand->strides[axis];
-        blocks[i].rowStride = row_axis >= 0 ? operand->strides[row_axis] : 0;
-        blocks[i].columnStride = column_axis >= 0 ? operand->strides[column_axis] : 0;
-        blocks[i].start = offset;
-        blocks[i].base = operand->source == MARTLET_SOURCE_POSITION
-                             ? NULL
-                             : j->context->values[operand->source] + offset * martlet_element_size(operand->element);
+        blocks[i] = martlet_block_at(
+            j->context, operand, offset, row_axis >= 0 ? operand->strides[row_axis] : 0,
+            column_axis >= 0 ? operand->strides[column_axis] : 0);
     }
 }
 
@@ -160,7 +154,20 @@ static void set_kept(const job *j, int64_t *place, int64_t outer) {
     }
 }
 
-// What a segment covers: outer reduced indices, and a range of the last reduced axis.
+// Some places of the last kept axis, for one segment of what is reduced.
+typedef struct {
+    const job *j;
+    int64_t segment, outer_kept;
+    // Of the last kept axis: [first, first + count).
+    int64_t first, count;
+    // What the segment covers: outer reduced indices, and a range of the last reduced axis.
+    int64_t outer[2], inner[2];
+    int64_t place[MARTLET_MAXIMUM_RANK];
+    // One for each place of the last kept axis.
+    partial *sums;
+    char *buffer, *work;
+} piece;
+
 static void segment_bounds(const job *j, int64_t segment, int64_t length, int64_t *outer, int64_t *inner) {
     const martlet_reduction *r = j->r;
     outer[0] = 0;
@@ -171,6 +178,29 @@ static void segment_bounds(const job *j, int64_t segment, int64_t length, int64_
     const int64_t end = split[1];
     split[0] = segment * r->segmentLength;
     split[1] = minimum(split[0] + r->segmentLength, end);
+}
+
+// A piece whose worker's memory holds `sums` partial sums, then `elements` that the prologue makes at a time.
+static piece begin(
+    const job *j, int64_t segment, int64_t block, int64_t outer_kept, int32_t worker, int64_t sums, int64_t elements) {
+    const martlet_reduction *r = j->r;
+    piece x = {.j = j, .segment = segment, .outer_kept = outer_kept, .first = block * r->rowBlock};
+    x.count = minimum(r->rowBlock, j->row_extent - x.first);
+    segment_bounds(j, segment, r->reducedRank > 0 ? r->extents[r->keptRank + r->reducedRank - 1] : 1, x.outer, x.inner);
+    char *memory = j->context->work + worker * j->context->workBytes;
+    x.sums = (partial *)(void *)memory;
+    x.buffer = memory + sums * (int64_t)sizeof(partial);
+    x.work = x.buffer + elements * 8;
+    for (int64_t i = 0; i < x.count; i++) x.sums[i] = neutral(r->kind, r->element);
+    set_kept(j, x.place, outer_kept);
+    if (r->keptRank > 0) x.place[r->keptRank - 1] = x.first;
+    return x;
+}
+
+static void store(const piece *x) {
+    const job *j = x->j;
+    partial *target = j->partials + x->segment * j->r->keptCount + x->outer_kept * j->row_extent + x->first;
+    memcpy(target, x->sums, (size_t)x->count * sizeof(partial));
 }
 
 // Asks for the rows at the next place of the last outer axis, where they are read as they lie: lines this far apart come one at
@@ -186,96 +216,79 @@ static void fetch_next(const job *j, const operand_blocks *operands, int64_t row
     }
 }
 
-static void run_rows(void *argument, int64_t index, int32_t worker) {
-    const job *j = argument;
-    const martlet_reduction *r = j->r;
-    const int32_t rank = r->keptRank + r->reducedRank, size = martlet_element_size(r->element);
-    const int32_t row_axis = r->keptRank - 1, column_axis = r->reducedRank > 0 ? rank - 1 : -1;
-    const int64_t segment = index % r->segments, row_block = index / r->segments % j->row_blocks;
-    const int64_t outer_kept = index / (r->segments * j->row_blocks);
-    const int64_t first = row_block * r->rowBlock, rows = minimum(r->rowBlock, j->row_extent - first);
-    const int64_t length = column_axis >= 0 ? r->extents[column_axis] : 1;
-    int64_t outer[2], inner[2];
-    segment_bounds(j, segment, length, outer, inner);
-    char *work = j->context->work + worker * j->context->workBytes;
-    partial *sums = (partial *)(void *)work;
-    char *buffer = work + row_block_limit * sizeof(partial);
-    char *rest = buffer + buffer_elements * 8;
-    for (int64_t i = 0; i < rows; i++) sums[i] = neutral(r->kind, r->element);
-    int64_t place[MARTLET_MAXIMUM_RANK] = {0};
-    set_kept(j, place, outer_kept);
-    if (row_axis >= 0) place[row_axis] = first;
-    operand_blocks operands;
-    for (int64_t o = outer[0]; o < outer[1]; o++) {
-        set_reduced(j, place, o);
-        locate(j, place, row_axis, column_axis, &operands);
-        if (o + 1 < outer[1]) fetch_next(j, &operands, rows, inner);
-        const int64_t width = minimum(inner[1] - inner[0], buffer_elements);
-        const int64_t step = width > 0 ? buffer_elements / width : 1;
-        for (int64_t row = 0; row < rows; row += step) {
-            const int64_t height = minimum(step, rows - row);
-            for (int64_t column = inner[0]; column < inner[1]; column += width) {
-                const int64_t columns = minimum(width, inner[1] - column);
-                int64_t stride;
-                const char *x = produce(j, &operands, row, height, column, columns, buffer, rest, &stride);
-                for (int64_t i = 0; i < height; i++) {
-                    sums[row + i] = combine(
-                        r->kind, r->element, sums[row + i], reduce_line(j, x + i * stride * size, columns));
-                }
+// The lines at one outer reduced place, some rows at a time, as many of their elements as the buffer holds.
+static void reduce_lines(piece *x, const operand_blocks *operands) {
+    const martlet_reduction *r = x->j->r;
+    const int32_t size = martlet_element_size(r->element);
+    const int64_t width = minimum(x->inner[1] - x->inner[0], buffer_elements);
+    const int64_t step = width > 0 ? buffer_elements / width : 1;
+    for (int64_t row = 0; row < x->count; row += step) {
+        const int64_t height = minimum(step, x->count - row);
+        for (int64_t column = x->inner[0]; column < x->inner[1]; column += width) {
+            const int64_t columns = minimum(width, x->inner[1] - column);
+            int64_t stride;
+            const char *lines = produce(x->j, operands, row, height, column, columns, x->buffer, x->work, &stride);
+            for (int64_t i = 0; i < height; i++) {
+                const partial sum = reduce_line(x->j, lines + i * stride * size, columns);
+                x->sums[row + i] = combine(r->kind, r->element, x->sums[row + i], sum);
             }
         }
     }
-    partial *target = j->partials + segment * r->keptCount + outer_kept * j->row_extent + first;
-    memcpy(target, sums, (size_t)rows * sizeof(partial));
+}
+
+static void run_rows(void *argument, int64_t index, int32_t worker) {
+    const job *j = argument;
+    const martlet_reduction *r = j->r;
+    const int32_t rank = r->keptRank + r->reducedRank;
+    const int64_t segment = index % r->segments, block = index / r->segments % j->row_blocks;
+    piece x = begin(j, segment, block, index / (r->segments * j->row_blocks), worker, row_block_limit, buffer_elements);
+    operand_blocks operands;
+    for (int64_t o = x.outer[0]; o < x.outer[1]; o++) {
+        set_reduced(j, x.place, o);
+        locate(j, x.place, r->keptRank - 1, r->reducedRank > 0 ? rank - 1 : -1, &operands);
+        if (o + 1 < x.outer[1]) fetch_next(j, &operands, x.count, x.inner);
+        reduce_lines(&x, &operands);
+    }
+    store(&x);
+}
+
+// Adds some rows to the sums of their columns.
+static void reduce_columns(piece *x, const char *lines, int64_t rows, int64_t stride) {
+    const martlet_reduction *r = x->j->r;
+    const martlet_isa_functions *isa = x->j->isa;
+    if (r->element == MARTLET_FLOAT32) {
+        const float *floats = (const float *)(const void *)lines;
+        if (r->kind == MARTLET_SUM) isa->add_rows(&x->sums[0].real, floats, rows, stride, x->count);
+        else isa->extreme_of_rows(&x->sums[0].real, floats, rows, stride, x->count, r->kind != MARTLET_MAXIMUM_OF);
+        return;
+    }
+    for (int64_t k = 0; k < rows; k++) {
+        const char *line = lines + k * stride * martlet_element_size(r->element);
+        for (int64_t i = 0; i < x->count; i++) {
+            x->sums[i] = combine(r->kind, r->element, x->sums[i], element_at(line, r->element, i));
+        }
+    }
 }
 
 static void run_columns(void *argument, int64_t index, int32_t worker) {
     const job *j = argument;
     const martlet_reduction *r = j->r;
-    const int32_t rank = r->keptRank + r->reducedRank, size = martlet_element_size(r->element);
-    const int32_t row_axis = rank - 1, column_axis = r->keptRank - 1;
     // A worker's share is of neighbouring rows, as in the group before, whose results are in its cache.
     const int64_t block = index % j->row_blocks, segment = index / j->row_blocks % r->segments;
-    const int64_t outer_kept = index / (r->segments * j->row_blocks);
-    const int64_t first = block * r->rowBlock, columns = minimum(r->rowBlock, j->row_extent - first);
-    int64_t outer[2], inner[2];
-    segment_bounds(j, segment, r->extents[row_axis], outer, inner);
-    char *work = j->context->work + worker * j->context->workBytes;
-    partial *sums = (partial *)(void *)work;
-    char *buffer = work + column_block * sizeof(partial);
-    char *rest = buffer + column_rows * column_block * 8;
-    for (int64_t i = 0; i < columns; i++) sums[i] = neutral(r->kind, r->element);
-    int64_t place[MARTLET_MAXIMUM_RANK] = {0};
-    set_kept(j, place, outer_kept);
-    place[column_axis] = first;
+    piece x = begin(
+        j, segment, block, index / (r->segments * j->row_blocks), worker, column_block, column_rows * column_block);
     operand_blocks operands;
-    for (int64_t o = outer[0]; o < outer[1]; o++) {
-        set_reduced(j, place, o);
-        locate(j, place, row_axis, column_axis, &operands);
-        for (int64_t row = inner[0]; row < inner[1]; row += column_rows) {
-            const int64_t rows = minimum(column_rows, inner[1] - row);
+    for (int64_t o = x.outer[0]; o < x.outer[1]; o++) {
+        set_reduced(j, x.place, o);
+        locate(j, x.place, r->keptRank + r->reducedRank - 1, r->keptRank - 1, &operands);
+        for (int64_t row = x.inner[0]; row < x.inner[1]; row += column_rows) {
+            const int64_t rows = minimum(column_rows, x.inner[1] - row);
             int64_t stride;
-            const char *x = produce(j, &operands, row, rows, 0, columns, buffer, rest, &stride);
-            if (r->element == MARTLET_FLOAT32) {
-                const float *lines = (const float *)(const void *)x;
-                if (r->kind == MARTLET_SUM) {
-                    j->isa->add_rows(&sums[0].real, lines, rows, stride, columns);
-                } else {
-                    j->isa->extreme_of_rows(
-                        &sums[0].real, lines, rows, stride, columns, r->kind != MARTLET_MAXIMUM_OF);
-                }
-                continue;
-            }
-            for (int64_t k = 0; k < rows; k++) {
-                const char *line = x + k * stride * size;
-                for (int64_t i = 0; i < columns; i++) {
-                    sums[i] = combine(r->kind, r->element, sums[i], element_at(line, r->element, i));
-                }
-            }
+            const char *lines = produce(j, &operands, row, rows, 0, x.count, x.buffer, x.work, &stride);
+            reduce_columns(&x, lines, rows, stride);
         }
     }
-    partial *target = j->partials + segment * r->keptCount + outer_kept * j->row_extent + first;
-    memcpy(target, sums, (size_t)columns * sizeof(partial));
+    store(&x);
 }
 
 // Adds the partial results of a segment to those before.
@@ -310,14 +323,10 @@ static void finish(const job *j) {
     }
 }
 
-void martlet_reduction_plan(martlet_reduction *r) {
-    r->keptCount = 1;
-    for (int32_t axis = 0; axis < r->keptRank; axis++) r->keptCount *= r->extents[axis];
-    r->outerReduced = 1;
-    for (int32_t axis = 0; axis < r->reducedRank - 1; axis++) r->outerReduced *= r->extents[r->keptRank + axis];
-    const int64_t length = r->reducedRank > 0 ? r->extents[r->keptRank + r->reducedRank - 1] : 1;
-    const int64_t row_extent = r->keptRank > 0 ? r->extents[r->keptRank - 1] : 1;
-    // Elements of one step of the axis that is cut into segments.
+// Enough elements to a segment that one is worth handing over, cut along the outer reduced indices where there are several, else along
+// the last reduced axis.
+static void choose_segments(martlet_reduction *r, int64_t length, int64_t row_extent) {
+    // Elements of one step of what is cut.
     const int64_t columns = r->byColumns ? minimum(row_extent, column_block) : 1;
     const int64_t unit = columns * (r->outerReduced > 1 ? length : 1);
     const int64_t steps = r->outerReduced > 1 ? r->outerReduced : length;
@@ -325,32 +334,48 @@ void martlet_reduction_plan(martlet_reduction *r) {
     // Whole lines of vectors; of columns, enough segments to share out, and no more, as one worker puts them together.
     if (r->outerReduced <= 1 && r->byColumns) {
         r->segmentLength = minimum(r->segmentLength, divide_up(maximum(length, 1), enough_pieces));
-        r->segmentLength = divide_up(r->segmentLength, column_rows) * column_rows;
+        r->segmentLength = round_up(r->segmentLength, column_rows);
     } else if (r->outerReduced <= 1) {
-        r->segmentLength = divide_up(r->segmentLength, row_chunk) * row_chunk;
+        r->segmentLength = round_up(r->segmentLength, row_chunk);
     }
     r->segments = steps > 0 ? divide_up(steps, r->segmentLength) : 1;
+}
+
+// How much of the last kept axis a piece takes.
+static void choose_rows(martlet_reduction *r, int64_t length, int64_t row_extent) {
     const int64_t per_row = minimum(segment_elements, length * r->outerReduced);
     r->rowBlock = per_row > 0 ? segment_elements / 8 / per_row : row_block_limit;
-    if (r->rowBlock > row_block_limit) r->rowBlock = row_block_limit;
-    if (r->rowBlock < 1) r->rowBlock = 1;
-    if (r->byColumns) {
-        const int64_t others = row_extent > 0 ? r->keptCount / row_extent * r->segments : 1;
-        r->rowBlock = column_block;
-        while (r->rowBlock > narrow_block && divide_up(row_extent, r->rowBlock) * others < enough_pieces) r->rowBlock /= 2;
-    }
-    r->sharedBytes = (r->keptCount * 8 + 63) / 64 * 64 + r->segments * r->keptCount * (int64_t)sizeof(partial);
+    r->rowBlock = maximum(1, minimum(r->rowBlock, row_block_limit));
+    if (!r->byColumns) return;
+    const int64_t others = row_extent > 0 ? r->keptCount / row_extent * r->segments : 1;
+    r->rowBlock = column_block;
+    while (r->rowBlock > narrow_block && divide_up(row_extent, r->rowBlock) * others < enough_pieces) r->rowBlock /= 2;
+}
+
+// Bytes of the reduced values, behind which the partial results lie.
+static int64_t result_bytes(const martlet_reduction *r) { return round_up(r->keptCount * 8, 64); }
+
+void martlet_reduction_plan(martlet_reduction *r) {
+    r->keptCount = 1;
+    for (int32_t axis = 0; axis < r->keptRank; axis++) r->keptCount *= r->extents[axis];
+    r->outerReduced = 1;
+    for (int32_t axis = 0; axis < r->reducedRank - 1; axis++) r->outerReduced *= r->extents[r->keptRank + axis];
+    const int64_t length = r->reducedRank > 0 ? r->extents[r->keptRank + r->reducedRank - 1] : 1;
+    const int64_t row_extent = r->keptRank > 0 ? r->extents[r->keptRank - 1] : 1;
+    choose_segments(r, length, row_extent);
+    choose_rows(r, length, row_extent);
+    r->sharedBytes = result_bytes(r) + r->segments * r->keptCount * (int64_t)sizeof(partial);
     const int64_t before = r->byColumns ? column_block * (int64_t)sizeof(partial) + column_rows * column_block * 8
                                         : row_block_limit * (int64_t)sizeof(partial) + buffer_elements * 8;
     const int64_t prologue = (int64_t)r->prologue->slotCount * r->prologue->slotBytes;
     const int64_t epilogue = (int64_t)r->epilogue.program->slotCount * r->epilogue.program->slotBytes;
-    r->workBytes = before + (prologue > epilogue ? prologue : epilogue);
+    r->workBytes = before + maximum(prologue, epilogue);
 }
 
 void martlet_reduction_run(const martlet_reduction *r, const martlet_context *context) {
     if (r->keptCount == 0) return;
     job j = {.r = r, .context = context, .isa = martlet_isa_table(context->isa), .result = context->shared};
-    j.partials = (partial *)(void *)(context->shared + (r->keptCount * 8 + 63) / 64 * 64);
+    j.partials = (partial *)(void *)(context->shared + result_bytes(r));
     j.row_extent = r->keptRank > 0 ? r->extents[r->keptRank - 1] : 1;
     int64_t elements = r->keptCount;
     for (int32_t axis = 0; axis < r->reducedRank; axis++) elements *= r->extents[r->keptRank + axis];

@@ -120,7 +120,6 @@ static void sums_of_products(
     }
 }
 
-
 static void reduce(
     const martlet_sampler *s, const martlet_lane_work *w, int64_t base, int64_t first, int64_t count, float *result) {
     const float start = w->anchor == MARTLET_LANES_SUM ? 0.0f : w->anchor == MARTLET_LANES_MAXIMUM ? -INFINITY : INFINITY;

@@ -17,7 +17,10 @@ struct ResolvedOperand {
     }
 
     /// The form of the C kernels.
-    var kernels: martlet_operand {
+    var kernels: martlet_operand { kernels(strides: strides) }
+
+    /// The same over other axes.
+    func kernels(strides: [Int]) -> martlet_operand {
         var result = martlet_operand()
         switch source {
         case .value(let value): result.source = Int32(value)

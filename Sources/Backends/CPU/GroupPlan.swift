@@ -2,38 +2,107 @@ import CPUKernels
 import Compiler
 import Graph
 
-/// A group that is ready to run with one batch size.
-protocol BoundGroup: AnyObject {
-    /// Memory that all workers share while the group runs, and memory of each worker.
-    var sharedBytes: Int { get }
-    var workBytes: Int { get }
-    func run(_ context: inout martlet_context, counts: UnsafeMutablePointer<Int64>) throws
+/// A kind of group that the CPU backend runs. The compiler's own kinds conform beside their plans; a package that adds a kind of its own
+/// to schedules makes it conform, in the way an operation conforms to `CPUOperation`.
+///
+///     extension Doubling: CPUGroup {                      // a kind of group with `input` and `output`, numbers of float32 values
+///         func makePlan(_ context: PlanContext) -> any GroupPlan { DoublingPlan(group: self, context: context) }
+///     }
+///     struct DoublingPlan: GroupPlan {
+///         let group: Doubling, context: PlanContext
+///         func bind(batch: Int) -> any BoundGroup { BoundDoubling(plan: self, batch: batch) }
+///     }
+///     final class BoundDoubling: BoundGroup {
+///         let plan: DoublingPlan, batch: Int
+///         init(plan: DoublingPlan, batch: Int) { (self.plan, self.batch) = (plan, batch) }
+///         func run(_ run: GroupRun) {
+///             let memory = run.arrays(inputs: [plan.group.input], outputs: [plan.group.output], plan.context, batch: batch)
+///             let (x, y) = (memory.inputs[0].floats, memory.outputs[0].floats)
+///             memory.parallelFor(batch) { example, _ in
+///                 for i in (x.count / batch * example)..<(x.count / batch * (example + 1)) { y[i] = 2 * x[i] }
+///             }
+///         }
+///     }
+public protocol CPUGroup {
+    /// Checks the group and prepares all that does not depend on the batch size.
+    func makePlan(_ context: PlanContext) throws -> any GroupPlan
 }
 
-/// A group that is compiled for any batch size.
-protocol GroupPlan {
+/// A group that is compiled for any batch size up to the largest.
+public protocol GroupPlan {
     /// Bytes of memory that the plan holds itself.
     var plannedBytes: Int { get }
+    /// Prepares runs with one batch size; called once for each that is met.
     func bind(batch: Int) throws(CPUError) -> any BoundGroup
 }
 
 extension GroupPlan {
-    var plannedBytes: Int { 0 }
+    public var plannedBytes: Int { 0 }
+}
+
+/// A group that is ready to run with one batch size.
+public protocol BoundGroup: AnyObject {
+    /// Bytes of memory that all workers share while the group runs. Groups use the same memory one after the other.
+    var sharedBytes: Int { get }
+    /// Bytes of memory that each worker has for itself.
+    var workBytes: Int { get }
+    /// Reads the group's inputs and writes all of its outputs. Results may not depend on which worker does what.
+    func run(_ run: GroupRun) throws
+}
+
+extension BoundGroup {
+    public var sharedBytes: Int { 0 }
+    public var workBytes: Int { 0 }
+
+    func run(_ context: inout martlet_context, counts: UnsafeMutablePointer<Int64>) throws {
+        try run(GroupRun(kernels: context, counts: counts))
+    }
+}
+
+/// What a group is given to run: the memory of the program's values, its own, and the threads.
+public struct GroupRun {
+    /// As the C kernels take it, and where they count multiply-adds.
+    let kernels: martlet_context
+    let counts: UnsafeMutablePointer<Int64>
+
+    /// Where a value lies.
+    public func pointer(to value: Int) -> UnsafeMutableRawPointer { UnsafeMutableRawPointer(kernels.values[value]!) }
+
+    /// The memory of `sharedBytes`.
+    public var shared: UnsafeMutableRawPointer? { kernels.shared.map { UnsafeMutableRawPointer($0) } }
+
+    /// The memory of `workBytes` that belongs to a worker.
+    public func work(of worker: Int) -> UnsafeMutableRawPointer {
+        UnsafeMutableRawPointer(kernels.work + worker * Int(kernels.workBytes))
+    }
+
+    /// Values as arrays of `batch` examples, and all threads: what an operation runs on.
+    public func arrays(inputs: [Int], outputs: [Int], _ context: PlanContext, batch: Int) -> CPUOperationContext {
+        let array = { (value: Int) -> CPUOperand in
+            let type = context.schedule.values[value].type
+            return CPUOperand(
+                pointer: pointer(to: value), shape: type.shape.resolved(batch: batch), element: type.element)
+        }
+        return CPUOperationContext(
+            inputs: inputs.map(array), outputs: outputs.map(array), batch: batch, pool: kernels.pool)
+    }
 }
 
 /// Everything a plan is made from.
-struct PlanContext {
-    let schedule: Schedule
-    let device: CPUDevice
-    let maximumBatch: Int
-    let group: Group
+public struct PlanContext {
+    public let schedule: Schedule
+    public let device: CPUDevice
+    /// The most examples that a batch will have.
+    public let maximumBatch: Int
+    /// The group with its label and its place in the source.
+    public let group: Group
     /// Constants, and the states that the program does not write, by value: what is derived from them can be kept from run to run.
     let unwritten: [Int: CPUBuffer]
 
     var instructionSet: InstructionSet { device.instructionSet }
-    var pool: OpaquePointer { device.pool }
 
-    func unsupported(_ reason: String) -> CPUError {
+    /// An error that names the group.
+    public func unsupported(_ reason: String) -> CPUError {
         .unsupported(group: group.label, location: group.location, reason: reason)
     }
 
@@ -47,12 +116,17 @@ struct PlanContext {
         }
     }
 
+    /// Checks that these are values of the schedule.
+    public func check(_ values: [Int]) throws(CPUError) {
+        for value in values where !schedule.values.indices.contains(value) {
+            throw CPUError.invalidSchedule("'\(group.label)' reads value \(value), which is not there")
+        }
+    }
+
     /// Checks that operands name values and have one stride for each axis.
     func check(_ operands: [Operand], rank: Int) throws(CPUError) {
         for operand in operands {
-            if let value = operand.value, !schedule.values.indices.contains(value) {
-                throw CPUError.invalidSchedule("'\(group.label)' reads value \(value), which is not there")
-            }
+            if let value = operand.value { try check([value]) }
             guard operand.strides.count == rank else {
                 throw CPUError.invalidSchedule(
                     "'\(group.label)' has an operand of \(operand.strides.count) axes in an iteration of \(rank)")
@@ -67,120 +141,8 @@ func makePlan(
 ) throws -> any GroupPlan {
     let context = PlanContext(
         schedule: schedule, device: device, maximumBatch: maximumBatch, group: group, unwritten: unwritten)
-    switch group.kind {
-    case let elementwise as ElementwiseGroup: return try ElementwisePlan(elementwise, context)
-    case let reduction as ReductionGroup: return try ReductionPlan(reduction, context)
-    case let product as ProductGroup: return try ProductPlan(product, context)
-    case let convolution as ConvolutionGroup: return try ConvolutionPlan(convolution, context)
-    case let operation as OperationGroup: return try OperationPlan(operation, context)
-    case let loop as LoopGroup: return try LoopPlan(loop, context)
-    default: throw context.unsupported("kind")
+    guard let kind = group.kind as? any CPUGroup else {
+        throw context.unsupported("a group of kind \(type(of: group.kind)) has no CPU face; make it conform to CPUGroup")
     }
-}
-
-struct ElementwisePlan: GroupPlan {
-    let group: ElementwiseGroup
-    let program: CompiledProgram
-    let context: PlanContext
-
-    init(_ group: ElementwiseGroup, _ context: PlanContext) throws(CPUError) {
-        try context.check(group.inputs + group.outputs, rank: group.iteration.count)
-        self.group = group
-        self.context = context
-        program = try context.compile(
-            group.program, inputs: group.inputs.map(\.value), outputs: group.outputs.map(\.value))
-    }
-
-    func bind(batch: Int) throws(CPUError) -> any BoundGroup {
-        let operands = (group.outputs + group.inputs).map { ResolvedOperand($0, batch: batch) }
-        let axes = ResolvedAxes(group.iteration.map { $0.resolved(batch: batch) }, operands.map(\.strides))
-        return try BoundNest(program, axes, operands, outputCount: group.outputs.count, context)
-    }
-}
-
-final class BoundNest: BoundGroup {
-    let program: CompiledProgram
-    let memory = PlanMemory()
-    let nest: UnsafeMutablePointer<martlet_nest>
-    var sharedBytes: Int { 0 }
-    let workBytes: Int
-
-    /// - Parameter operands: outputs, then inputs.
-    init(
-        _ program: CompiledProgram, _ axes: ResolvedAxes, _ operands: [ResolvedOperand], outputCount: Int,
-        _ context: PlanContext
-    ) throws(CPUError) {
-        guard axes.extents.count <= Int(MARTLET_MAXIMUM_RANK) else {
-            throw context.unsupported(
-                "\(axes.extents.count) axes that cannot be joined (at most \(MARTLET_MAXIMUM_RANK))")
-        }
-        self.program = program
-        let all = operands.enumerated().map { index, operand in
-            var operand = operand
-            operand.strides = axes.strides[index]
-            return operand.kernels
-        }
-        var value = martlet_nest(
-            program: program.pointer, rank: Int32(axes.extents.count), extents: martlet_nest.noExtents,
-            inputs: memory.keep(Array(all[outputCount...])), outputs: memory.keep(Array(all[..<outputCount])))
-        setExtents(&value.extents, axes.extents)
-        nest = memory.keep([value])
-        workBytes = Int(program.pointer.pointee.slotCount) * Int(program.pointer.pointee.slotBytes)
-    }
-
-    func run(_ context: inout martlet_context, counts: UnsafeMutablePointer<Int64>) {
-        martlet_nest_run(nest, &context)
-    }
-}
-
-extension martlet_nest {
-    static let noExtents: Extents = (0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
-    typealias Extents = (Int64, Int64, Int64, Int64, Int64, Int64, Int64, Int64, Int64, Int64, Int64, Int64)
-}
-
-struct OperationPlan: GroupPlan {
-    let operation: any CPUOperation
-    let group: OperationGroup
-    let context: PlanContext
-
-    init(_ group: OperationGroup, _ context: PlanContext) throws(CPUError) {
-        guard let operation = group.operation as? any CPUOperation else {
-            throw context.unsupported(
-                "operation '\(group.operation.name)' has no CPU face; make it conform to CPUOperation in Backends/CPU")
-        }
-        for value in group.inputs + group.outputs where !context.schedule.values.indices.contains(value) {
-            throw CPUError.invalidSchedule("'\(context.group.label)' reads value \(value), which is not there")
-        }
-        self.operation = operation
-        self.group = group
-        self.context = context
-    }
-
-    func bind(batch: Int) -> any BoundGroup { BoundOperation(self, batch: batch) }
-}
-
-final class BoundOperation: BoundGroup {
-    let plan: OperationPlan
-    let batch: Int
-    var sharedBytes: Int { 0 }
-    var workBytes: Int { 0 }
-
-    init(_ plan: OperationPlan, batch: Int) {
-        self.plan = plan
-        self.batch = batch
-    }
-
-    func run(_ context: inout martlet_context, counts: UnsafeMutablePointer<Int64>) throws {
-        let values = context.values
-        let operand = { (value: Int) -> CPUOperand in
-            let type = self.plan.context.schedule.values[value].type
-            return CPUOperand(
-                pointer: UnsafeMutableRawPointer(values[value]!), shape: type.shape.resolved(batch: self.batch),
-                element: type.element)
-        }
-        try plan.operation.runCPU(
-            CPUOperationContext(
-                inputs: plan.group.inputs.map(operand), outputs: plan.group.outputs.map(operand), batch: batch,
-                pool: plan.context.pool))
-    }
+    return try kind.makePlan(context)
 }

@@ -8,6 +8,10 @@ import Graph
     import Musl
 #endif
 
+extension LoopGroup: CPUGroup {
+    public func makePlan(_ context: PlanContext) throws -> any GroupPlan { try LoopPlan(self, context) }
+}
+
 /// A loop: its body is a program of its own, which reads slices where they lie.
 struct LoopPlan: GroupPlan {
     let group: LoopGroup
@@ -40,21 +44,18 @@ struct LoopPlan: GroupPlan {
     func bind(batch: Int) -> any BoundGroup { BoundLoop(self, batch: batch) }
 }
 
-final class BoundLoop: BoundGroup {
+private final class BoundLoop: BoundGroup {
     let plan: LoopPlan
     let batch: Int
-    var sharedBytes: Int { 0 }
-    var workBytes: Int { 0 }
 
     init(_ plan: LoopPlan, batch: Int) {
         self.plan = plan
         self.batch = batch
     }
 
-    func run(_ context: inout martlet_context, counts: UnsafeMutablePointer<Int64>) throws {
+    func run(_ run: GroupRun) throws {
         let (group, body, types) = (plan.group, plan.body, plan.context.schedule.values.map(\.type))
-        let values = context.values
-        func memory(_ value: Int) -> UnsafeMutableRawPointer { UnsafeMutableRawPointer(values[value]!) }
+        func memory(_ value: Int) -> UnsafeMutableRawPointer { run.pointer(to: value) }
         func bytes(_ value: Int) -> Int { types[value].byteCount(batch: batch) }
         for (carry, value) in zip(plan.carries, group.initial) { memcpy(carry.pointer, memory(value), bytes(value)) }
         for (value, name) in group.captures {
@@ -71,13 +72,13 @@ final class BoundLoop: BoundGroup {
         var taken = 0
         while taken < group.limit {
             if let condition = plan.condition {
-                try condition.runBody(batch: batch, counts: counts)
+                try condition.runBody(batch: batch, counts: run.counts)
                 if condition.result(0).load(as: UInt8.self) == 0 { break }
             }
             let t = group.isReversed ? group.limit - 1 - taken : taken
             for (carry, whole, size) in history { memcpy(whole + t * size, carry.pointer, size) }
             for (name, whole, size) in slices { body.place(name, at: whole + t * size) }
-            try body.runBody(batch: batch, counts: counts)
+            try body.runBody(batch: batch, counts: run.counts)
             for (output, whole, size) in stacked { memcpy(whole + t * size, body.result(output), size) }
             taken += 1
         }

@@ -2,66 +2,6 @@ import CPUKernels
 import Compiler
 import Graph
 
-extension ProductGroup.Role {
-    var kernels: martlet_role {
-        switch self {
-        case .forward: MARTLET_FORWARD
-        case .inputGradient: MARTLET_INPUT_GRADIENT
-        case .weightGradient: MARTLET_WEIGHT_GRADIENT
-        }
-    }
-}
-
-/// A mask prepared for the kernels; shared by every batch size.
-final class PreparedMask {
-    /// `nil` for float64 products, which test every element.
-    let pointer: OpaquePointer?
-    let plain: UnsafeMutablePointer<martlet_plain_mask>
-    private let memory = PlanMemory()
-
-    init(_ mask: ProductGroup.Mask, inputs: Int, outputs: Int, isDouble: Bool, instructionSet: InstructionSet)
-        throws(CPUError)
-    {
-        var simple = martlet_plain_mask()
-        var made: OpaquePointer?
-        switch mask.structure {
-        case .degrees(let input, let output, let strict):
-            let input = memory.keep(input)
-            let output = memory.keep(output)
-            simple.inputDegrees = UnsafePointer(input)
-            simple.outputDegrees = UnsafePointer(output)
-            simple.strict = strict ? 1 : 0
-            if !isDouble {
-                made = martlet_mask_create_constant(
-                    instructionSet.kernels, mask.role.kernels, Int64(inputs), Int64(outputs), input, output,
-                    strict ? 1 : 0)
-            }
-        case .runtime(let strict):
-            simple.strict = strict ? 1 : 0
-            if !isDouble {
-                made = martlet_mask_create_degrees(
-                    instructionSet.kernels, mask.role.kernels, Int64(inputs), Int64(outputs), strict ? 1 : 0)
-            }
-        case .matrix(let bits):
-            let words = memory.keep(bits.words)
-            simple.bits = UnsafePointer(words)
-            simple.wordsPerRow = Int64(bits.wordsPerRow)
-            if !isDouble {
-                made = martlet_mask_create_matrix(
-                    instructionSet.kernels, mask.role.kernels, Int64(inputs), Int64(outputs), words,
-                    Int64(bits.wordsPerRow))
-            }
-        }
-        guard isDouble || made != nil else {
-            throw CPUError.outOfMemory(byteCount: inputs * outputs / 8, purpose: "a mask")
-        }
-        pointer = made
-        plain = memory.keep([simple])
-    }
-
-    deinit { if let pointer { martlet_mask_destroy(pointer) } }
-}
-
 /// The packed form of a product's b that no run of its program changes, for every batch size: weights are packed again only where
 /// they were written since.
 final class PackedOperand {
@@ -86,10 +26,17 @@ final class PackedOperand {
     }
 }
 
+extension ProductGroup: CPUGroup {
+    public func makePlan(_ context: PlanContext) throws -> any GroupPlan { try ProductPlan(self, context) }
+}
+
+/// A product with its mask and its epilogue.
 struct ProductPlan: GroupPlan {
     let group: ProductGroup
     let epilogue: CompiledProgram
     let isDouble: Bool
+    /// Whether the degrees of the mask are values of the program.
+    let hasRuntimeDegrees: Bool
     let context: PlanContext
     let mask: PreparedMask?
     let packedB: PackedOperand?
@@ -109,14 +56,15 @@ struct ProductPlan: GroupPlan {
         self.group = group
         self.context = context
         isDouble = group.a.element == .float64
-        let changes = if case .runtime = group.mask?.structure { true } else { !group.n.isStatic || !group.k.isStatic }
+        hasRuntimeDegrees = if case .runtime = group.mask?.structure { true } else { false }
+        let changes = hasRuntimeDegrees || !group.n.isStatic || !group.k.isStatic
         packedB = changes || isDouble ? nil : context.unwritten[group.b.value!].map(PackedOperand.init)
         epilogue = try context.compile(
             group.epilogue, inputs: [nil] + group.epilogueInputs.map(\.value), outputs: group.outputs.map(\.value))
         if let mask = group.mask {
             let (inputs, outputs) = try Self.layerShape(group, mask, context)
             self.mask = try PreparedMask(
-                mask, inputs: inputs, outputs: outputs, isDouble: group.a.element == .float64,
+                mask, inputs: inputs, outputs: outputs, isDouble: isDouble,
                 instructionSet: context.instructionSet)
         } else {
             mask = nil
@@ -163,7 +111,44 @@ struct ProductPlan: GroupPlan {
     func bind(batch: Int) throws(CPUError) -> any BoundGroup { try BoundProduct(self, batch: batch) }
 }
 
-final class BoundProduct: BoundGroup {
+/// The extents and operands of a product for one batch size, with as few batch axes as possible.
+private struct ResolvedProduct {
+    var m: Int
+    let n: Int
+    let k: Int
+    var batchExtents: [Int]
+    /// a and b, the outputs, the epilogue's inputs.
+    var operands: [ResolvedOperand]
+
+    init(_ group: ProductGroup, batch: Int) {
+        m = group.m.resolved(batch: batch)
+        n = group.n.resolved(batch: batch)
+        k = group.k.resolved(batch: batch)
+        operands = ([group.a, group.b] + group.outputs + group.epilogueInputs).map {
+            ResolvedOperand($0, batch: batch)
+        }
+        let rank = group.batch.count
+        let axes = ResolvedAxes(
+            group.batch.map { $0.resolved(batch: batch) }, operands.map { Array($0.strides[..<rank]) }, sorts: false)
+        batchExtents = axes.extents
+        for index in operands.indices {
+            operands[index].strides = axes.strides[index] + operands[index].strides[rank...]
+        }
+        // The rows of a weight gradient are outputs of a layer, which a mask orders.
+        if group.mask?.role != .weightGradient { turnExamplesIntoRows() }
+    }
+
+    /// Where every example meets the same b, the last batch axis is more rows: one product with taller blocks instead of many.
+    private mutating func turnExamplesIntoRows() {
+        guard let last = batchExtents.indices.last, operands[1].strides[last] == 0,
+            operands.indices.allSatisfy({ $0 == 1 || operands[$0].strides[last] == operands[$0].strides[last + 1] * m })
+        else { return }
+        m *= batchExtents.removeLast()
+        for index in operands.indices { operands[index].strides.remove(at: last) }
+    }
+}
+
+private final class BoundProduct: BoundGroup {
     private let plan: ProductPlan
     private let memory = PlanMemory()
     private let product: UnsafeMutablePointer<martlet_product>
@@ -172,81 +157,80 @@ final class BoundProduct: BoundGroup {
 
     init(_ plan: ProductPlan, batch: Int) throws(CPUError) {
         self.plan = plan
-        let group = plan.group
-        let a = ResolvedOperand(group.a, batch: batch)
-        let b = ResolvedOperand(group.b, batch: batch)
-        let others = (group.outputs + group.epilogueInputs).map { ResolvedOperand($0, batch: batch) }
-        let rank = group.batch.count
-        var m = group.m.resolved(batch: batch)
-        let axes = ResolvedAxes(
-            group.batch.map { $0.resolved(batch: batch) }, ([a, b] + others).map { Array($0.strides[..<rank]) },
-            sorts: false)
-        var batchExtents = axes.extents
-        var operands = ([a, b] + others).enumerated().map { index, operand in
-            var operand = operand
-            operand.strides = axes.strides[index] + operand.strides[rank...]
-            return operand
-        }
-        // Where every example meets the same b, the last batch axis is more rows.
-        if group.mask?.role != .weightGradient, let last = batchExtents.indices.last, operands[1].strides[last] == 0,
-            operands.indices.allSatisfy({ $0 == 1 || operands[$0].strides[last] == operands[$0].strides[last + 1] * m })
-        {
-            m *= batchExtents.removeLast()
-            for index in operands.indices { operands[index].strides.remove(at: last) }
-        }
-        guard batchExtents.count + 2 <= Int(MARTLET_MAXIMUM_RANK) else {
+        let resolved = ResolvedProduct(plan.group, batch: batch)
+        guard resolved.batchExtents.count + 2 <= Int(MARTLET_MAXIMUM_RANK) else {
             throw plan.context.unsupported("more than \(MARTLET_MAXIMUM_RANK - 2) batch axes that cannot be joined")
         }
-        let kernels = operands.map(\.kernels)
-        var runtime: (input: Int, output: Int)?
-        if let mask = group.mask, case .runtime = mask.structure { runtime = mask.runtimeDegrees }
         var value = martlet_product()
-        value.m = Int64(m)
-        value.n = Int64(group.n.resolved(batch: batch))
-        value.k = Int64(group.k.resolved(batch: batch))
-        value.a = kernels[0]
-        value.b = kernels[1]
-        value.batchRank = Int32(batchExtents.count)
-        setExtents(&value.batchExtents, batchExtents)
-        value.isa = plan.context.instructionSet.kernels
-        value.mask = plan.mask?.pointer
-        value.role = (group.mask?.role ?? .forward).kernels
-        value.deadStayZero = group.mask?.deadOutputsStayZero ?? false ? 1 : 0
-        value.inputDegrees = runtime.map { Int32($0.input) } ?? -1
-        value.outputDegrees = runtime.map { Int32($0.output) } ?? -1
-        value.epilogue = UnsafePointer(plan.epilogue.pointer)
-        // The place of the product itself is not used.
-        value.inputs = UnsafePointer(memory.keep([martlet_operand()] + kernels[(2 + group.outputs.count)...]))
-        value.outputs = UnsafePointer(memory.keep(Array(kernels[2..<(2 + group.outputs.count)])))
+        Self.describe(resolved, plan, memory, in: &value)
+        Self.describeMask(plan, in: &value)
         if plan.isDouble {
             sharedBytes = 0
             workBytes = Int(martlet_double_product_work(&value))
         } else {
-            value.keepsPackedB = plan.packedB == nil ? 0 : 1
-            martlet_product_plan(&value, martlet_pool_threads(plan.context.pool), runtime == nil ? 0 : 1)
+            try Self.chooseBlocks(plan, of: &value)
             sharedBytes = Int(value.sharedBytes)
             workBytes = Int(value.workBytes)
-            if value.keepsPackedB != 0 { value.packedB = try plan.packedB?.memory(byteCount: Int(value.packedBBytes)) }
         }
         product = memory.keep([value])
     }
 
-    func run(_ context: inout martlet_context, counts: UnsafeMutablePointer<Int64>) {
-        guard plan.isDouble else {
-            if product.pointee.keepsPackedB != 0, let packedB = plan.packedB {
-                product.pointee.packedBIsCurrent = packedB.isCurrent() ? 1 : 0
-            }
-            martlet_product_run(product, &context, counts)
+    /// Extents, operands and the epilogue.
+    private static func describe(
+        _ resolved: ResolvedProduct, _ plan: ProductPlan, _ memory: PlanMemory, in value: inout martlet_product
+    ) {
+        let operands = resolved.operands.map(\.kernels)
+        let outputs = operands[2...].prefix(plan.group.outputs.count)
+        value.m = Int64(resolved.m)
+        value.n = Int64(resolved.n)
+        value.k = Int64(resolved.k)
+        value.a = operands[0]
+        value.b = operands[1]
+        value.batchRank = Int32(resolved.batchExtents.count)
+        setExtents(&value.batchExtents, resolved.batchExtents)
+        value.isa = plan.context.instructionSet.kernels
+        value.epilogue = UnsafePointer(plan.epilogue.pointer)
+        // The place of the product itself is not used.
+        value.inputs = UnsafePointer(memory.keep([martlet_operand()] + operands[outputs.endIndex...]))
+        value.outputs = UnsafePointer(memory.keep(Array(outputs)))
+    }
+
+    private static func describeMask(_ plan: ProductPlan, in value: inout martlet_product) {
+        let mask = plan.group.mask
+        let degrees = plan.hasRuntimeDegrees ? mask?.runtimeDegrees : nil
+        value.mask = plan.mask?.pointer
+        value.role = (mask?.role ?? .forward).kernels
+        value.deadStayZero = mask?.deadOutputsStayZero ?? false ? 1 : 0
+        value.inputDegrees = degrees.map { Int32($0.input) } ?? -1
+        value.outputDegrees = degrees.map { Int32($0.output) } ?? -1
+    }
+
+    /// Cuts the product into blocks, and finds memory for a b that stays packed from run to run.
+    private static func chooseBlocks(_ plan: ProductPlan, of value: inout martlet_product) throws(CPUError) {
+        value.keepsPackedB = plan.packedB == nil ? 0 : 1
+        martlet_product_plan(&value, Int32(plan.context.device.threads), plan.hasRuntimeDegrees ? 1 : 0)
+        if value.keepsPackedB != 0 { value.packedB = try plan.packedB?.memory(byteCount: Int(value.packedBBytes)) }
+    }
+
+    func run(_ run: GroupRun) {
+        if plan.isDouble {
+            runDouble(run)
             return
         }
+        if product.pointee.keepsPackedB != 0, let packedB = plan.packedB {
+            product.pointee.packedBIsCurrent = packedB.isCurrent() ? 1 : 0
+        }
+        withUnsafePointer(to: run.kernels) { martlet_product_run(product, $0, run.counts) }
+    }
+
+    private func runDouble(_ run: GroupRun) {
         if let mask = plan.mask, product.pointee.inputDegrees >= 0 {
-            let values = context.values
             let degrees = { (value: Int32) in
-                UnsafeRawPointer(values[Int(value)]!).assumingMemoryBound(to: Int32.self)
+                UnsafeRawPointer(run.pointer(to: Int(value))).assumingMemoryBound(to: Int32.self)
             }
             mask.plain.pointee.inputDegrees = degrees(product.pointee.inputDegrees)
             mask.plain.pointee.outputDegrees = degrees(product.pointee.outputDegrees)
         }
-        martlet_double_product_run(product, plan.mask?.plain, &context, counts)
+        withUnsafePointer(to: run.kernels) { martlet_double_product_run(product, plan.mask?.plain, $0, run.counts) }
     }
 }

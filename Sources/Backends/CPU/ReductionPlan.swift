@@ -2,6 +2,21 @@ import CPUKernels
 import Compiler
 import Graph
 
+extension ReductionGroup: CPUGroup {
+    public func makePlan(_ context: PlanContext) throws -> any GroupPlan { try ReductionPlan(self, context) }
+}
+
+extension ReductionGroup.Kind {
+    fileprivate var kernels: martlet_reduction_kind {
+        switch self {
+        case .sum: MARTLET_SUM
+        case .maximum: MARTLET_MAXIMUM_OF
+        case .minimum: MARTLET_MINIMUM_OF
+        }
+    }
+}
+
+/// A reduction between two programs.
 struct ReductionPlan: GroupPlan {
     let group: ReductionGroup
     let prologue: CompiledProgram
@@ -27,7 +42,53 @@ struct ReductionPlan: GroupPlan {
     func bind(batch: Int) throws(CPUError) -> any BoundGroup { try BoundReduction(self, batch: batch) }
 }
 
-final class BoundReduction: BoundGroup {
+/// The axes and operands of a reduction for one batch size, with as few axes as possible.
+private struct ResolvedReduction {
+    /// Walked together by what the prologue reads and stores and by the epilogue's operands.
+    let kept: ResolvedAxes
+    let reduced: ResolvedAxes
+    /// What the prologue reads, then what it stores, over all axes.
+    let before: [martlet_operand]
+    /// The epilogue's outputs, then its inputs, over the kept axes.
+    let after: [martlet_operand]
+    /// Whether more operands lie contiguously along the kept axes than along the reduced ones.
+    let byColumns: Bool
+
+    init(_ group: ReductionGroup, batch: Int) {
+        let before = (group.inputs + group.stored).map { ResolvedOperand($0, batch: batch) }
+        let after = (group.outputs + group.epilogueInputs).map { ResolvedOperand($0, batch: batch) }
+        let keptRank = group.keptExtents.count
+        let kept = ResolvedAxes(
+            group.keptExtents.map { $0.resolved(batch: batch) },
+            before.map { Array($0.strides[..<keptRank]) } + after.map(\.strides))
+        let reduced = ResolvedAxes(
+            group.reducedExtents.map { $0.resolved(batch: batch) }, before.map { Array($0.strides[keptRank...]) })
+        let contiguous = { (axes: ResolvedAxes) -> Int in
+            before.indices.count { axes.strides[$0].last.map { abs($0) == 1 } ?? false }
+        }
+        byColumns = !kept.extents.isEmpty && !reduced.extents.isEmpty && contiguous(kept) > contiguous(reduced)
+        self.before = before.enumerated().map { index, operand in
+            operand.kernels(strides: kept.strides[index] + reduced.strides[index])
+        }
+        self.after = after.enumerated().map { index, operand in
+            operand.kernels(strides: kept.strides[before.count + index])
+        }
+        (self.kept, self.reduced) = (kept, reduced)
+    }
+
+    /// The reduced values, which lie contiguously in the order of the kept axes.
+    func result(_ element: ElementType) -> martlet_operand {
+        var result = martlet_operand()
+        result.source = Int32(MARTLET_SOURCE_WORK)
+        result.element = Int32(element.kernels.rawValue)
+        var strides = [Int](repeating: 1, count: kept.extents.count)
+        for axis in strides.indices.dropLast().reversed() { strides[axis] = strides[axis + 1] * kept.extents[axis + 1] }
+        setExtents(&result.strides, strides)
+        return result
+    }
+}
+
+private final class BoundReduction: BoundGroup {
     private let plan: ReductionPlan
     private let memory = PlanMemory()
     private let reduction: UnsafeMutablePointer<martlet_reduction>
@@ -37,69 +98,35 @@ final class BoundReduction: BoundGroup {
     init(_ plan: ReductionPlan, batch: Int) throws(CPUError) {
         self.plan = plan
         let group = plan.group
-        let inputs = (group.inputs + group.stored).map { ResolvedOperand($0, batch: batch) }
-        let after = (group.outputs + group.epilogueInputs).map { ResolvedOperand($0, batch: batch) }
-        let keptRank = group.keptExtents.count
-        // Kept axes are walked together by the inputs, by what is stored and by the epilogue's operands.
-        let keptAxes = ResolvedAxes(
-            group.keptExtents.map { $0.resolved(batch: batch) },
-            inputs.map { Array($0.strides[..<keptRank]) } + after.map(\.strides))
-        let reducedAxes = ResolvedAxes(
-            group.reducedExtents.map { $0.resolved(batch: batch) }, inputs.map { Array($0.strides[keptRank...]) })
-        guard keptAxes.extents.count + reducedAxes.extents.count <= Int(MARTLET_MAXIMUM_RANK) else {
+        let resolved = ResolvedReduction(group, batch: batch)
+        guard resolved.kept.extents.count + resolved.reduced.extents.count <= Int(MARTLET_MAXIMUM_RANK) else {
             throw plan.context.unsupported("more than \(MARTLET_MAXIMUM_RANK) axes that cannot be joined")
         }
-        let units = { (axes: ResolvedAxes) -> Int in
-            inputs.indices.count { axes.strides[$0].last.map { abs($0) == 1 } ?? false }
-        }
-        let byColumns =
-            !keptAxes.extents.isEmpty && !reducedAxes.extents.isEmpty && units(keptAxes) > units(reducedAxes)
-
-        let kernelInputs = inputs.enumerated().map { index, operand in
-            var operand = operand
-            operand.strides = keptAxes.strides[index] + reducedAxes.strides[index]
-            return operand.kernels
-        }
-        let kernelAfter = after.enumerated().map { index, operand in
-            var operand = operand
-            operand.strides = keptAxes.strides[inputs.count + index]
-            return operand.kernels
-        }
-        // The reduced values lie contiguously in the order of the kept axes.
-        var result = martlet_operand()
-        result.source = Int32(MARTLET_SOURCE_WORK)
-        result.element = Int32(plan.element.kernels.rawValue)
-        var contiguous = [Int](repeating: 1, count: keptAxes.extents.count)
-        for axis in contiguous.indices.dropLast().reversed() {
-            contiguous[axis] = contiguous[axis + 1] * keptAxes.extents[axis + 1]
-        }
-        setExtents(&result.strides, contiguous)
-
-        var epilogue = martlet_nest(
-            program: plan.epilogue.pointer, rank: Int32(keptAxes.extents.count), extents: martlet_nest.noExtents,
-            inputs: memory.keep([result] + kernelAfter[group.outputs.count...]),
-            outputs: memory.keep(Array(kernelAfter[..<group.outputs.count])))
-        setExtents(&epilogue.extents, keptAxes.extents)
-        let kind =
-            switch group.kind {
-            case .sum: MARTLET_SUM
-            case .maximum: MARTLET_MAXIMUM_OF
-            case .minimum: MARTLET_MINIMUM_OF
-            }
         var value = martlet_reduction(
-            kind: kind, element: Int32(plan.element.kernels.rawValue), keptRank: Int32(keptAxes.extents.count),
-            reducedRank: Int32(reducedAxes.extents.count), extents: martlet_nest.noExtents,
-            prologue: plan.prologue.pointer,
-            inputs: memory.keep(Array(kernelInputs.prefix(group.inputs.count))),
-            stored: memory.keep(Array(kernelInputs.dropFirst(group.inputs.count))), epilogue: epilogue,
-            byColumns: byColumns ? 1 : 0, keptCount: 0,
+            kind: group.kind.kernels, element: Int32(plan.element.kernels.rawValue),
+            keptRank: Int32(resolved.kept.extents.count), reducedRank: Int32(resolved.reduced.extents.count),
+            extents: martlet_nest.noExtents, prologue: plan.prologue.pointer,
+            inputs: memory.keep(Array(resolved.before.prefix(group.inputs.count))),
+            stored: memory.keep(Array(resolved.before.dropFirst(group.inputs.count))),
+            epilogue: Self.epilogue(plan, resolved, memory), byColumns: resolved.byColumns ? 1 : 0, keptCount: 0,
             outerReduced: 0, segments: 0, segmentLength: 0, rowBlock: 0, sharedBytes: 0, workBytes: 0)
-        setExtents(&value.extents, keptAxes.extents + reducedAxes.extents)
+        setExtents(&value.extents, resolved.kept.extents + resolved.reduced.extents)
         martlet_reduction_plan(&value)
         reduction = memory.keep([value])
     }
 
-    func run(_ context: inout martlet_context, counts: UnsafeMutablePointer<Int64>) {
-        martlet_reduction_run(reduction, &context)
+    /// The epilogue over the kept axes, whose first input is what was reduced.
+    private static func epilogue(
+        _ plan: ReductionPlan, _ resolved: ResolvedReduction, _ memory: PlanMemory
+    ) -> martlet_nest {
+        let outputs = resolved.after.prefix(plan.group.outputs.count)
+        let inputs = [resolved.result(plan.element)] + resolved.after.dropFirst(plan.group.outputs.count)
+        var nest = martlet_nest(
+            program: plan.epilogue.pointer, rank: Int32(resolved.kept.extents.count), extents: martlet_nest.noExtents,
+            inputs: memory.keep(inputs), outputs: memory.keep(Array(outputs)))
+        setExtents(&nest.extents, resolved.kept.extents)
+        return nest
     }
+
+    func run(_ run: GroupRun) { withUnsafePointer(to: run.kernels) { martlet_reduction_run(reduction, $0) } }
 }

@@ -40,9 +40,17 @@ martlet_function martlet_function_named(const char *_Nonnull name);
 martlet_kernel _Nullable martlet_find_kernel(
     martlet_isa isa, martlet_function function, martlet_element from, martlet_element to);
 
+/// A kernel that is given something of its own.
+typedef void (*martlet_meaning)(
+    void *_Nonnull context, void *_Nonnull target, const void *_Nonnull const *_Nonnull source,
+    const uint8_t *_Nonnull scalar, int64_t count);
+
 typedef struct {
-    /// NULL for a register that a later instruction writes beside its own.
+    /// NULL where `meaning` takes its place, and for a register that a later instruction writes beside its own.
     martlet_kernel _Nullable kernel;
+    /// Of a function that has no kernel: runs it, given `context`.
+    martlet_meaning _Nullable meaning;
+    void *_Nullable context;
     int32_t operandCount;
     int32_t operands[MARTLET_MAXIMUM_OPERANDS];
     /// Where the result lies among the chunks of work space.
