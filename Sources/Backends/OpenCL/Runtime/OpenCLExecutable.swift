@@ -12,11 +12,9 @@ public final class OpenCLExecutable: Executable {
     /// The generated program.
     public let source: String
 
-    private let program: CompiledProgram
-    private let lowered: [LoweredGroup]
+    private let program: LoadedProgram
     /// The memory of every value; fed device buffers stand in for inputs while they run.
     private let memory: [Int: OpenCLBuffer]
-    private let scratch: [OpenCLBuffer]
     private var bound: [Int: BoundSchedule] = [:]
     private var recentBatches: [Int] = []
     /// How many batch sizes keep their bound launches.
@@ -34,39 +32,10 @@ public final class OpenCLExecutable: Executable {
         self.maximumBatch = maximumBatch
         var planned = 0
         memory = try Self.makeMemory(device, schedule, maximumBatch: maximumBatch, states: states, planned: &planned)
-        var lowering = LoweringContext(device, maximumBatch: maximumBatch)
-        let lowered = try schedule.groups.map { group -> LoweredGroup in
-            switch group.kind {
-            case .elementwise(let elementwise):
-                return try lowerElementwise(
-                    elementwise, family: device.family, device: device.description, library: &lowering.library)
-            case .reduction(let reduction):
-                return try ReductionLowering(reduction, family: device.family, device: device.description)
-                    .lower(maximumBatch: maximumBatch, library: &lowering.library)
-            case .product(let product):
-                return try ProductLowering(product, label: group.label).lower(&lowering)
-            case .convolution(let convolution):
-                return try ConvolutionLowering(convolution, label: group.label).lower(&lowering)
-            case .operation(let operation):
-                return try lowerOperation(
-                    operation, label: group.label, values: schedule.values, lowering: &lowering)
-            case .loop(let loop):
-                let loop = try OpenCLLoop(loop, values: schedule.values, device: device, maximumBatch: maximumBatch)
-                planned += loop.plannedBytes
-                return LoweredGroup(steps: [.loop(loop)])
-            }
-        }
-        self.lowered = lowered
-        let slots = lowered.map(\.scratch.count).max() ?? 0
-        scratch = try (0..<slots).map { slot in
-            let bytes = lowered.map { slot < $0.scratch.count ? $0.scratch[slot] : 0 }.max() ?? 0
-            planned += bytes
-            return try OpenCLBuffer(device, byteCount: bytes, zeroed: false)
-        }
-        source = lowering.library.source
-        if debugLevel >= 3 { printError("// \(device.name): \(device.summary)\n\(source)") }
-        program = try CompiledProgram(device, source: source, operations: lowering.operations)
-        plannedBytes = planned + lowering.tableBytes
+        let lowered = try schedule.lowered(for: device, maximumBatch: maximumBatch)
+        source = lowered.source
+        program = try LoadedProgram(device, lowered, values: schedule.values, maximumBatch: maximumBatch)
+        plannedBytes = planned + program.plannedBytes
         try device.finish()
     }
 
@@ -87,7 +56,7 @@ public final class OpenCLExecutable: Executable {
 
     public func run(group: Int, batch: Int) throws {
         let bound = try bind(batch: batch, memory: memory)
-        for step in bound.steps[group] { try run(step, group: group, batch: batch, memory: memory) }
+        for step in bound.steps[group] { try run(step, batch: batch, memory: memory) }
         try device.finish()
     }
 
@@ -107,7 +76,7 @@ public final class OpenCLExecutable: Executable {
         let clock = ContinuousClock()
         return try schedule.groups.indices.map { group in
             let time = try clock.measure {
-                for step in bound.steps[group] { try run(step, group: group, batch: batch, memory: memory) }
+                for step in bound.steps[group] { try run(step, batch: batch, memory: memory) }
                 try device.finish()
             }
             return (
@@ -120,10 +89,11 @@ public final class OpenCLExecutable: Executable {
     /// For each product, how many steps (a tile times sixteen of k) ran since the last call, and how many one run without
     /// a mask takes. Empty unless the device counts tiles.
     public func executedTiles(batch: Int) throws -> [(group: Int, executed: Int, dense: Int)] {
-        try lowered.enumerated().compactMap { index, group in
+        try program.groups.enumerated().compactMap { index, group in
             guard let counter = group.tileCounter else { return nil }
-            let executed = try HostArray(reading: counter.buffer, type: .int32, shape: [1]).integers[0]
-            try HostArray([Int32(0)]).withUnsafeBytes { try counter.buffer.write($0) }
+            let buffer = program.owned[counter.memory]
+            let executed = try HostArray(reading: buffer, type: .int32, shape: [1]).integers[0]
+            try HostArray([Int32(0)]).withUnsafeBytes { try buffer.write($0) }
             return (index, Int(executed), counter.dense(batch))
         }
     }
@@ -133,9 +103,7 @@ public final class OpenCLExecutable: Executable {
     private func enqueue(_ feeds: [String: Feed], batch: Int) throws -> [Int: OpenCLBuffer] {
         let memory = try prepare(feeds, batch: batch)
         let bound = try bind(batch: batch, memory: memory)
-        for (group, steps) in bound.steps.enumerated() {
-            for step in steps { try run(step, group: group, batch: batch, memory: memory) }
-        }
+        for step in bound.steps.joined() { try run(step, batch: batch, memory: memory) }
         try device.check(clFlush(device.queue), "clFlush")
         return memory
     }
@@ -192,24 +160,16 @@ public final class OpenCLExecutable: Executable {
             return known
         }
         if recentBatches.count > Self.boundLimit { bound[recentBatches.removeFirst()] = nil }
-        let made = try BoundSchedule(lowered, program: program, memory: memory, scratch: scratch, batch: batch)
+        let made = try BoundSchedule(program, memory: memory, batch: batch)
         bound[batch] = made
         return made
     }
 
-    private func run(_ step: BoundStep, group: Int, batch: Int, memory: [Int: OpenCLBuffer]) throws {
+    private func run(_ step: BoundStep, batch: Int, memory: [Int: OpenCLBuffer]) throws {
         switch step {
         case .launch(let launch): try launch.enqueue(device)
         case .loop(let loop): try loop.enqueue(memory, batch: batch)
-        case .host(let body):
-            guard case .operation(let operation) = schedule.groups[group].kind else { return }
-            try device.finish()
-            try body(
-                OpenCLHostContext(
-                    batch: batch, device: device, inputs: operation.inputs.compactMap { memory[$0] },
-                    outputs: operation.outputs.compactMap { memory[$0] },
-                    inputTypes: operation.inputs.map { schedule.values[$0].type },
-                    outputTypes: operation.outputs.map { schedule.values[$0].type }))
+        case .host(let step): try step.run(device, memory: memory, batch: batch)
         }
     }
 
