@@ -203,7 +203,8 @@ struct ProductProcessor {
             mask.definitions(orders: orders, tileCount: "get_num_groups(0)") + KernelText.mask + KernelText.productCPU
             + KernelText.maskEnd
         return (
-            (packsFirst ? [] : sourceMacros(ownB)) + choices.compactMap { $0.1 ? ($0.0, "1") : nil }, text, arguments
+            (packsFirst ? [] : sourceMacros(ownB) + [("SOURCE_ARGUMENTS", ownB.furtherNames)])
+                + choices.compactMap { $0.1 ? ($0.0, "1") : nil }, text, arguments
         )
     }
 
