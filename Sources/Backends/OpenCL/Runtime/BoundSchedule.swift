@@ -82,11 +82,7 @@ final class BoundLaunch {
         for position in places[value] ?? [] { try Self.set(kernel, position, buffer.memory, buffer.device) }
     }
 
-    func enqueue(_ device: OpenCLDevice) throws {
-        try device.check(
-            clEnqueueNDRangeKernel(device.queue, kernel, cl_uint(global.count), nil, global, local, 0, nil, nil),
-            "clEnqueueNDRangeKernel(\(name))")
-    }
+    func enqueue(on queue: CommandQueue) throws { try queue.launch(kernel, name, global: global, local: local) }
 
     private static func set(_ kernel: cl_kernel, _ position: cl_uint, _ memory: cl_mem, _ device: OpenCLDevice) throws {
         var argument: cl_mem? = memory

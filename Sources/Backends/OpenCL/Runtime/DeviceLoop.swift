@@ -1,4 +1,3 @@
-import COpenCL
 import Compiler
 import Graph
 
@@ -70,7 +69,7 @@ final class DeviceLoop {
     private typealias Steps = (part: OpenCLBuffer, whole: OpenCLBuffer, byteCount: Int)
 
     /// Enqueues all steps; only a condition is waited for.
-    func enqueue(_ memory: [Int: OpenCLBuffer], batch: Int) throws {
+    func enqueue(on queue: CommandQueue, _ memory: [Int: OpenCLBuffer], batch: Int) throws {
         func bytes(_ value: Int) -> Int { values[value].type.byteCount(batch: batch) }
         func buffer(_ value: Int) throws -> OpenCLBuffer {
             guard let buffer = memory[value] else {
@@ -85,7 +84,7 @@ final class DeviceLoop {
         let asked = Dictionary(
             uniqueKeysWithValues: captured.filter { condition?.schedule.reads($0.0) ?? false })
         for (carry, buffers) in zip(plan.carries, carries) {
-            try buffer(carry.initial).copy(0, to: buffers, 0, byteCount: bytes(carry.initial))
+            try queue.copy(buffer(carry.initial), 0, to: buffers, 0, byteCount: bytes(carry.initial))
         }
         let steps = max(1, plan.limit)
         let read: [Steps] = try zip(slices, plan.sequences).map { ($0, try buffer($1.value), bytes($1.value) / steps) }
@@ -95,29 +94,21 @@ final class DeviceLoop {
         }
         var taken = 0
         while taken < plan.limit {
-            if let condition, try condition.run(asked, batch: batch)[0].bytes[0] == 0 { break }
+            if let condition, try condition.run(asked, batch: batch, on: queue)[0].bytes[0] == 0 { break }
             let t = plan.isReversed ? plan.limit - 1 - taken : taken
-            for (carry, whole, size) in history { try carry.copy(0, to: whole, t * size, byteCount: size) }
-            for (slice, whole, size) in read { try whole.copy(t * size, to: slice, 0, byteCount: size) }
-            let results = try body.runOnDevice(feeds, batch: batch)
-            for (output, whole, size) in stacked { try results[output].copy(0, to: whole, t * size, byteCount: size) }
+            for (carry, whole, size) in history { try queue.copy(carry, 0, to: whole, t * size, byteCount: size) }
+            for (slice, whole, size) in read { try queue.copy(whole, t * size, to: slice, 0, byteCount: size) }
+            let results = try body.runOnDevice(feeds, batch: batch, on: queue)
+            for (output, whole, size) in stacked {
+                try queue.copy(results[output], 0, to: whole, t * size, byteCount: size)
+            }
             taken += 1
         }
         for (buffers, carry) in zip(carries, plan.carries) {
-            if let value = carry.final { try buffers.copy(0, to: buffer(value), 0, byteCount: bytes(value)) }
+            if let value = carry.final { try queue.copy(buffers, 0, to: buffer(value), 0, byteCount: bytes(value)) }
         }
         if let count = plan.count {
-            try HostArray([Int32(taken)]).withUnsafeBytes { try buffer(count).write($0) }
+            try HostArray([Int32(taken)]).withUnsafeBytes { try queue.write($0, to: buffer(count)) }
         }
-    }
-}
-
-extension OpenCLBuffer {
-    /// Enqueues a copy to another buffer of the device.
-    fileprivate func copy(_ offset: Int, to target: OpenCLBuffer, _ targetOffset: Int, byteCount: Int) throws {
-        guard byteCount > 0 else { return }
-        try device.check(
-            clEnqueueCopyBuffer(device.queue, memory, target.memory, offset, targetOffset, byteCount, 0, nil, nil),
-            "clEnqueueCopyBuffer")
     }
 }

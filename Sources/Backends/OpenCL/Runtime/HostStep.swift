@@ -10,12 +10,11 @@ struct HostStep {
     var outputTypes: [TensorType]
     var body: @Sendable (OpenCLHostContext) throws -> Void
 
-    func run(_ device: OpenCLDevice, memory: [Int: OpenCLBuffer], batch: Int) throws {
-        try device.finish()
-        try body(
-            OpenCLHostContext(
-                batch: batch, device: device, inputs: inputs.compactMap { memory[$0] },
-                outputs: outputs.compactMap { memory[$0] }, inputTypes: inputTypes, outputTypes: outputTypes))
+    func run(on queue: CommandQueue, _ device: OpenCLDevice, memory: [Int: OpenCLBuffer], batch: Int) throws {
+        let context = OpenCLHostContext(
+            batch: batch, device: device, inputs: inputs.compactMap { memory[$0] },
+            outputs: outputs.compactMap { memory[$0] }, inputTypes: inputTypes, outputTypes: outputTypes)
+        try queue.onHost { try body(context) }
     }
 }
 

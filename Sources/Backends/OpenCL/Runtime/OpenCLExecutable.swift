@@ -1,4 +1,3 @@
-import COpenCL
 import Compiler
 import Graph
 
@@ -42,21 +41,25 @@ public final class OpenCLExecutable: Executable {
     // MARK: - Running
 
     public func run(_ feeds: [String: Feed], batch: Int) throws -> [HostArray] {
-        let memory = try enqueue(feeds, batch: batch)
-        let results = try schedule.outputs.map { try read($0, from: memory, batch: batch) }
-        if results.isEmpty { try device.finish() }
-        return results
+        guard debugLevel >= 4 else { return try run(feeds, batch: batch, on: device.queue) }
+        let (times, memory) = try runTimed(feeds, batch: batch)
+        printTimes(times, of: schedule)
+        return try schedule.outputs.map { try read($0, from: memory, batch: batch, on: device.queue) }
     }
 
-    /// Runs every group and leaves the outputs on the device, where they are valid until the next run.
+    /// Runs every group and leaves the outputs on the device, where they are valid until the next run. Arrays that are fed may be changed at
+    /// once: the device reads what they were.
     public func runOnDevice(_ feeds: [String: Feed], batch: Int) throws -> [OpenCLBuffer] {
-        let memory = try enqueue(feeds, batch: batch)
-        return schedule.outputs.compactMap { memory[$0] }
+        try runOnDevice(feeds, batch: batch, on: device.queue)
+    }
+
+    public func profile(_ feeds: [String: Feed], batch: Int) throws -> [GroupTime] {
+        try runTimed(feeds, batch: batch).times
     }
 
     public func run(group: Int, batch: Int) throws {
         let bound = try bind(batch: batch, memory: memory)
-        for step in bound.steps[group] { try run(step, batch: batch, memory: memory) }
+        try enqueue(bound.steps[group], batch: batch, memory, on: device.queue)
         try device.finish()
     }
 
@@ -66,24 +69,8 @@ public final class OpenCLExecutable: Executable {
         try array.withUnsafeBytes { try buffer.write($0) }
     }
 
-    public func read(_ value: Int, batch: Int) throws -> HostArray { try read(value, from: memory, batch: batch) }
-
-    /// Seconds that each group took, one after another with nothing overlapping.
-    public func profile(_ feeds: [String: Feed], batch: Int) throws -> [(label: String, seconds: Double)] {
-        let memory = try prepare(feeds, batch: batch)
-        let bound = try bind(batch: batch, memory: memory)
-        try device.finish()
-        let clock = ContinuousClock()
-        return try schedule.groups.indices.map { group in
-            let time = try clock.measure {
-                for step in bound.steps[group] { try run(step, batch: batch, memory: memory) }
-                try device.finish()
-            }
-            return (
-                schedule.groups[group].label,
-                Double(time.components.attoseconds) * 1e-18 + Double(time.components.seconds)
-            )
-        }
+    public func read(_ value: Int, batch: Int) throws -> HostArray {
+        try read(value, from: memory, batch: batch, on: device.queue)
     }
 
     /// For each product, how many steps (a tile times sixteen of k) ran since the last call, and how many one run without
@@ -100,11 +87,42 @@ public final class OpenCLExecutable: Executable {
 
     // MARK: - Enqueueing
 
-    private func enqueue(_ feeds: [String: Feed], batch: Int) throws -> [Int: OpenCLBuffer] {
+    /// - Parameter queue: the device's, or that of a profile, whose feeds are on the device.
+    func run(_ feeds: [String: Feed], batch: Int, on queue: CommandQueue) throws -> [HostArray] {
+        let memory = try enqueue(feeds, batch: batch, on: queue)
+        let results = try schedule.outputs.map { try read($0, from: memory, batch: batch, on: queue) }
+        if results.isEmpty { try queue.finish() }
+        return results
+    }
+
+    func runOnDevice(_ feeds: [String: Feed], batch: Int, on queue: CommandQueue) throws -> [OpenCLBuffer] {
+        let memory = try enqueue(feeds, batch: batch, on: queue)
+        return schedule.outputs.compactMap { memory[$0] }
+    }
+
+    /// Runs the groups one after another, with the time that each took, and leaves the outputs on the device.
+    private func runTimed(
+        _ feeds: [String: Feed], batch: Int
+    ) throws -> (times: [GroupTime], memory: [Int: OpenCLBuffer]) {
+        let queue = try device.makeProfilingQueue()
         let memory = try prepare(feeds, batch: batch)
         let bound = try bind(batch: batch, memory: memory)
-        for step in bound.steps.joined() { try run(step, batch: batch, memory: memory) }
-        try device.check(clFlush(device.queue), "clFlush")
+        // The feeds are uploaded by the device's own queue.
+        try device.finish()
+        let times = try zip(schedule.groups, bound.steps).map { group, steps in
+            try enqueue(steps, batch: batch, memory, on: queue)
+            return GroupTime(group, seconds: try queue.takeSeconds())
+        }
+        return (times, memory)
+    }
+
+    private func enqueue(
+        _ feeds: [String: Feed], batch: Int, on queue: CommandQueue
+    ) throws -> [Int: OpenCLBuffer] {
+        let memory = try prepare(feeds, batch: batch)
+        let bound = try bind(batch: batch, memory: memory)
+        for steps in bound.steps { try enqueue(steps, batch: batch, memory, on: queue) }
+        try queue.flush()
         return memory
     }
 
@@ -124,7 +142,7 @@ public final class OpenCLExecutable: Executable {
             case .host(let array):
                 try check(array, against: value, batch: batch, what: "input \"\(name)\"")
                 guard let buffer = memory[value] else { continue }
-                try array.withUnsafeBytes { try buffer.write($0) }
+                try self.device.queue.upload(array, to: buffer)
             case .device(let buffer):
                 guard let buffer = buffer as? OpenCLBuffer, buffer.device.context == device.context else {
                     throw OpenCLError.mismatch(
@@ -165,21 +183,29 @@ public final class OpenCLExecutable: Executable {
         return made
     }
 
-    private func run(_ step: BoundStep, batch: Int, memory: [Int: OpenCLBuffer]) throws {
-        switch step {
-        case .launch(let launch): try launch.enqueue(device)
-        case .loop(let loop): try loop.enqueue(memory, batch: batch)
-        case .host(let step): try step.run(device, memory: memory, batch: batch)
+    private func enqueue(
+        _ steps: [BoundStep], batch: Int, _ memory: [Int: OpenCLBuffer], on queue: CommandQueue
+    ) throws {
+        for step in steps {
+            switch step {
+            case .launch(let launch): try launch.enqueue(on: queue)
+            case .loop(let loop): try loop.enqueue(on: queue, memory, batch: batch)
+            case .host(let step): try step.run(on: queue, device, memory: memory, batch: batch)
+            }
         }
     }
 
-    private func read(_ value: Int, from memory: [Int: OpenCLBuffer], batch: Int) throws -> HostArray {
+    private func read(
+        _ value: Int, from memory: [Int: OpenCLBuffer], batch: Int, on queue: CommandQueue
+    ) throws -> HostArray {
         let type = schedule.values[value].type
         guard let buffer = memory[value] else {
             throw OpenCLError.mismatch(
                 "\(schedule.values[value].label) has no memory: no group of the schedule makes it")
         }
-        return try HostArray(reading: buffer, type: type.element, shape: type.shape.resolved(batch: batch))
+        var array = HostArray(type: type.element, shape: type.shape.resolved(batch: batch))
+        try array.withUnsafeMutableBytes { try queue.read(buffer, into: $0) }
+        return array
     }
 
     // MARK: - Checks
