@@ -21,10 +21,13 @@
 #define PANEL __global
 #define B_PARAMETERS , __global const float* b
 #define B_ARGUMENTS , b
+#define B_START(z) 0
 #else
 #define PANEL __private
 #define B_PARAMETERS SOURCE_PARAMETERS
 #define B_ARGUMENTS SOURCE_ARGUMENTS
+// Where batch z begins: by the extents of the batch, which are among the kernel's parameters.
+#define B_START(z) (SOURCE_BASE(z))
 #endif
 
 // What every function that knows the problem takes and hands on.
@@ -63,7 +66,7 @@ static inline void MARTLET_NAME(KERNEL, _multiply)(
 // Makes `tiles` tiles of rows from `firstTile` on, in tile `nTile` of columns: row r of the strip is sums[r * 4] to sums[r * 4 + 3].
 // Returns whether any of the tiles lives; where none does, the sums are zeros.
 static inline int MARTLET_NAME(KERNEL, _strip)(
-    float16* sums, const int firstTile, const int tiles, const int nTile, const int nTiles, const int z,
+    float16* sums, const int firstTile, const int tiles, const int nTile, const int nTiles, const int z, const int startB,
     PRODUCT_PARAMETERS) {
     const int n0 = nTile * 64;
 #ifdef A_BATCHES
@@ -72,7 +75,7 @@ static inline int MARTLET_NAME(KERNEL, _strip)(
     __global const float* panelsA = a + (size_t)firstTile * K * 6;
 #endif
 #ifndef PACKED_B
-    __global const float* from = source + SOURCE_BASE(z);
+    __global const float* from = source + startB;
     float16 aligned[DEPTH * 4];
     float* panel = (float*)aligned;
 #elif defined(B_BATCHES)
@@ -130,7 +133,7 @@ void KERNEL(PRODUCT_PARAMETERS, __global float* rowsOfAll PLACE_PARAMETER EPILOG
         const int firstRow = firstTile * 6, rows = min(tiles * 6, M - firstRow);
         const int longest = extents[min(M, (firstTile + tiles) * 6) - 1];
         for (int nTile = 0; nTile * 64 < longest; nTile++) {
-            MARTLET_NAME(KERNEL, _strip)(sums, firstTile, tiles, nTile, nTiles, z, PRODUCT_ARGUMENTS);
+            MARTLET_NAME(KERNEL, _strip)(sums, firstTile, tiles, nTile, nTiles, z, B_START(z), PRODUCT_ARGUMENTS);
             MARTLET_NAME(KERNEL, _keep)(sums, rows, whole + nTile * 64, pitch);
         }
         for (int r = 0; r < rows; r++) {
@@ -181,7 +184,7 @@ void KERNEL(PRODUCT_PARAMETERS EPILOGUE_PARAMETERS) {
     const int firstTile = get_group_id(1) * strip;
     const int tiles = min(strip, (M + 5) / 6 - firstTile);
     float16 sums[STRIP * 24];
-    const int lives = MARTLET_NAME(KERNEL, _strip)(sums, firstTile, tiles, nTile, nTiles, z, PRODUCT_ARGUMENTS);
+    const int lives = MARTLET_NAME(KERNEL, _strip)(sums, firstTile, tiles, nTile, nTiles, z, B_START(z), PRODUCT_ARGUMENTS);
 #ifdef DEAD_STAY_ZERO
     if (!lives) return;
 #endif
@@ -205,6 +208,7 @@ void KERNEL(PRODUCT_PARAMETERS EPILOGUE_PARAMETERS) {
 #undef PANEL
 #undef B_PARAMETERS
 #undef B_ARGUMENTS
+#undef B_START
 #undef PRODUCT_PARAMETERS
 #undef PRODUCT_ARGUMENTS
 #undef MARTLET_TAKE

@@ -8,7 +8,8 @@ import Testing
 private struct Scaling: OpenCLGroup {
     let table: [Int32]
 
-    func lower(label: String, location: SourceLocation?, _ lowering: inout LoweringContext) throws -> LoweredGroup {
+    func lower(label: String, location: Graph.SourceLocation?, _ lowering: inout LoweringContext) throws -> LoweredGroup
+    {
         let name = lowering.kernel(
             """
             __kernel void KERNEL(__global const int* table, __global const float* x, __global float* y, const int count) {

@@ -19,8 +19,7 @@ struct SamplerMemory {
         let (offsets, total) = Self.place(
             program, &layout, lanes: lanes, alignment: max(256, device.description.baseAlignment))
         guard total / 64 < 1 << 31 else {
-            throw OpenCLError.unsupported(
-                "a sampler of \(total) bytes: draw smaller batches")
+            throw OpenCLError.unsupported("a sampler of \(total) bytes for \(lanes) examples: draw smaller batches")
         }
         let block = try OpenCLBuffer(device, byteCount: max(total, 64), zeroed: true)
         var planned = total
