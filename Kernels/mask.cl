@@ -8,13 +8,16 @@
 
 #if MASK == 1
 #define MASK_PARAMETERS , __global const int* extents, __global const int* starts
+#define MASK_ARGUMENTS , extents, starts
 #define LIVE(o, i) ((i) < extents[o])
 #elif MASK == 2
 #define MASK_PARAMETERS \
     , __global const uint* bits, const int wordsPerRow, __global const int* tileStarts, __global const int* intervals
+#define MASK_ARGUMENTS , bits, wordsPerRow, tileStarts, intervals
 #define LIVE(o, i) ((bits[(o) * wordsPerRow + ((i) >> 5)] >> ((i) & 31)) & 1)
 #else
 #define MASK_PARAMETERS
+#define MASK_ARGUMENTS
 #define LIVE(o, i) 1
 #endif
 
@@ -61,9 +64,11 @@
 #ifdef K_ORDER
 #define AT_K(k) kOrder[k]
 #define K_ORDER_PARAMETER , __global const int* kOrder
+#define K_ORDER_ARGUMENT , kOrder
 #else
 #define AT_K(k) (k)
 #define K_ORDER_PARAMETER
+#define K_ORDER_ARGUMENT
 #endif
 #ifdef N_ORDER
 #define AT_N(n) nOrder[n]
@@ -77,13 +82,17 @@
 #ifdef M_ORDER
 #define AT_M(m) mOrder[m]
 #define M_ORDER_PARAMETER , __global const int* mOrder
+#define M_ORDER_ARGUMENT , mOrder
 #else
 #define AT_M(m) (m)
 #define M_ORDER_PARAMETER
+#define M_ORDER_ARGUMENT
 #endif
 
 #ifdef COUNT_TILES
 #define COUNTER_PARAMETER , __global int* executed
+#define COUNTER_ARGUMENT , executed
 #else
 #define COUNTER_PARAMETER
+#define COUNTER_ARGUMENT
 #endif

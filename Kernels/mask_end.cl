@@ -1,5 +1,6 @@
 // Takes back what mask.cl defined, before the next kernel of the program.
 #undef MASK_PARAMETERS
+#undef MASK_ARGUMENTS
 #undef LIVE
 #undef LIVE_AT
 #undef FIRST_INTERVAL
@@ -11,10 +12,13 @@
 #undef AT_N
 #undef AT_M
 #undef K_ORDER_PARAMETER
+#undef K_ORDER_ARGUMENT
 #undef N_ORDER_PARAMETER
 #undef N_ORDER_ARGUMENT
 #undef M_ORDER_PARAMETER
+#undef M_ORDER_ARGUMENT
 #undef COUNTER_PARAMETER
+#undef COUNTER_ARGUMENT
 #undef MASK
 #undef ROLE
 #undef K_ORDER

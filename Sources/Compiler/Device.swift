@@ -43,6 +43,9 @@ public protocol Executable: AnyObject {
     /// other; the result holds the schedule's outputs in order.
     func run(_ feeds: [String: Feed], batch: Int) throws -> [HostArray]
 
+    /// Runs every group as `run` does, one after another, and says how long each took: one time for each group of the schedule, in order.
+    func profile(_ feeds: [String: Feed], batch: Int) throws -> [GroupTime]
+
     /// Runs one group, for comparing devices: the caller writes the group's inputs first and reads its outputs after.
     func run(group: Int, batch: Int) throws
     func write(_ array: HostArray, to value: Int, batch: Int) throws

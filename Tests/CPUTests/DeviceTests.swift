@@ -63,6 +63,18 @@ private struct Unknown: Operation {
         #expect(device.summary.contains("2 threads"))
     }
 
+    @Test func everyGroupHasATime() throws {
+        let (schedule, _, _, _) = accumulator()
+        let state = try device.makeBuffer(byteCount: 12)
+        let executable = try device.load(schedule, maximumBatch: 4, states: ["total": state])
+        let times = try executable.profile(
+            ["input 0": .host(HostArray([Float](repeating: 1, count: 12), shape: [4, 3]))], batch: 4)
+        #expect(times.map(\.label) == schedule.groups.map(\.label))
+        #expect(times.allSatisfy { $0.seconds.isFinite && $0.seconds > 0 }, "\(times)")
+        // A profile is a run.
+        #expect(try HostArray(reading: state, type: .float32, shape: [3]).floats == [4, 4, 4])
+    }
+
     @Test func statesPersistAndAreShared() throws {
         let (schedule, _, _, _) = accumulator()
         let state = try device.makeBuffer(byteCount: 12)

@@ -127,6 +127,24 @@ public final class CPUExecutable: Executable {
     // MARK: running
 
     public func run(_ feeds: [String: Feed], batch: Int) throws -> [HostArray] {
+        try withGroups(feeds, batch: batch) { groups, context in
+            if debugLevel >= 4 {
+                printTimes(try runTimed(groups, &context), of: schedule)
+            } else {
+                for group in groups { try group.run(&context, counts: counts) }
+            }
+            return try schedule.outputs.map { try array(of: $0, batch: batch) }
+        }
+    }
+
+    public func profile(_ feeds: [String: Feed], batch: Int) throws -> [GroupTime] {
+        try withGroups(feeds, batch: batch) { try runTimed($0, &$1) }
+    }
+
+    /// Has the device, the feeds and the groups ready for `body`, which runs the groups.
+    private func withGroups<R: Sendable>(
+        _ feeds: [String: Feed], batch: Int, _ body: ([any BoundGroup], inout martlet_context) throws -> R
+    ) throws -> R {
         let bound = try binding.bind(feeds, batch: batch, device: device.name) { $0 as? CPUBuffer }
         return try device.lock.withLock { _ in
             for (input, feed) in bound { place(feed, at: input) }
@@ -135,30 +153,16 @@ public final class CPUExecutable: Executable {
             defer { martlet_restore_arithmetic(saved) }
             var context = context
             for state in writtenStates { state.willChange() }
-            if debugLevel >= 4 {
-                try runTimed(groups, &context)
-            } else {
-                for group in groups { try group.run(&context, counts: counts) }
-            }
-            return try schedule.outputs.map { try array(of: $0, batch: batch) }
+            return try body(groups, &context)
         }
     }
 
-    /// Prints how long the groups took, those of one kind together.
-    private func runTimed(_ groups: [any BoundGroup], _ context: inout martlet_context) throws {
-        var times: [String: (milliseconds: Double, count: Int)] = [:]
+    /// Runs the groups one after another, with the time that each took.
+    private func runTimed(_ groups: [any BoundGroup], _ context: inout martlet_context) throws -> [GroupTime] {
         let clock = ContinuousClock()
-        for (group, description) in zip(groups, schedule.groups) {
-            let time = try clock.measure { try group.run(&context, counts: counts) }
-            let (seconds, attoseconds) = time.components
-            let milliseconds = Double(seconds) * 1e3 + Double(attoseconds) * 1e-15
-            let place = description.location.map { " (\($0))" } ?? ""
-            let label = "\(description.label) [\(description.extents)]\(place)"
-            let old = times[label] ?? (0, 0)
-            times[label] = (old.milliseconds + milliseconds, old.count + 1)
-        }
-        for (label, time) in times.sorted(by: { $0.value.milliseconds > $1.value.milliseconds }) {
-            debugLine("\((time.milliseconds * 1000).rounded() / 1000) ms, \(time.count) times: \(label)")
+        return try zip(groups, schedule.groups).map { bound, group in
+            let time = try clock.measure { try bound.run(&context, counts: counts) }
+            return GroupTime(group, seconds: time / .seconds(1))
         }
     }
 

@@ -11,9 +11,6 @@ import Compiler
 public enum KernelFamily: String, Sendable, CaseIterable {
     case gpu, cpu
 
-    /// How many neighbouring elements a function of a kernel takes: one, or also sixteen at once.
-    var widths: [Int] { self == .gpu ? [1] : [1, 16] }
-
     /// `MARTLET_KERNELS=gpu|cpu`, if set.
     static func forced() throws -> KernelFamily? {
         guard let text = environment("MARTLET_KERNELS"), !text.isEmpty else { return nil }

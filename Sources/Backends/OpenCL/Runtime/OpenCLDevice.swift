@@ -10,15 +10,24 @@ public final class OpenCLDevice: Device, @unchecked Sendable {
     // Handles are set once and OpenCL calls on them are thread safe, hence `@unchecked`.
     let description: DeviceDescription
     let context: cl_context
-    let queue: cl_command_queue
+    /// Where everything runs but profiles.
+    let queue: CommandQueue
     public let name: String
     public let family: KernelFamily
+    /// What was built for it lately.
+    let programs = ProgramStore()
     /// Product kernels count the tiles they execute (see `OpenCLExecutable.executedTiles`).
     public let countsTiles: Bool
 
     public var summary: String {
         "\(description.name) (\(description.platform), \(description.version.trimmed), driver \(description.driver), "
             + "\(description.computeUnits) compute units, \(description.globalBytes >> 20) MiB, \(family.rawValue) kernels)"
+    }
+
+    /// A buffer as one of this device's; `nil` if it is another's.
+    func own(_ buffer: any DeviceBuffer) -> OpenCLBuffer? {
+        guard let buffer = buffer as? OpenCLBuffer, buffer.device.context == context else { return nil }
+        return buffer
     }
 
     /// Whether the hardware is a GPU, whichever kernels run on it.
@@ -69,18 +78,16 @@ public final class OpenCLDevice: Device, @unchecked Sendable {
         guard let context = clCreateContext(nil, 1, &id, nil, nil, &status), status == CL_SUCCESS else {
             throw OpenCLError.call("clCreateContext", code: status, device: description.name)
         }
-        guard let queue = clCreateCommandQueue(context, description.id, 0, &status), status == CL_SUCCESS else {
-            clReleaseContext(context)
-            throw OpenCLError.call("clCreateCommandQueue", code: status, device: description.name)
-        }
         self.context = context
-        self.queue = queue
+        do {
+            queue = try CommandQueue(context, description, deviceName: name, keepsTimes: false)
+        } catch {
+            clReleaseContext(context)
+            throw error
+        }
     }
 
-    deinit {
-        clReleaseCommandQueue(queue)
-        clReleaseContext(context)
-    }
+    deinit { clReleaseContext(context) }
 
     public func makeBuffer(byteCount: Int) throws -> any DeviceBuffer {
         try OpenCLBuffer(self, byteCount: byteCount, zeroed: true)
@@ -104,7 +111,12 @@ public final class OpenCLDevice: Device, @unchecked Sendable {
     }
 
     /// Waits for everything that was enqueued.
-    public func finish() throws { try check(clFinish(queue), "clFinish") }
+    public func finish() throws { try queue.finish() }
+
+    /// A queue of its own for a profile.
+    func makeProfilingQueue() throws -> CommandQueue {
+        try CommandQueue(context, description, deviceName: name, keepsTimes: true)
+    }
 
     /// Turns a failed call into an error that names it.
     func check(_ status: cl_int, _ function: String) throws {

@@ -6,21 +6,16 @@ final class BoundSchedule {
     let steps: [[BoundStep]]
     private var memory: [Int: OpenCLBuffer]
 
-    init(
-        _ lowered: [LoweredGroup], program: CompiledProgram, memory: [Int: OpenCLBuffer], scratch: [OpenCLBuffer],
-        batch: Int
-    ) throws {
-        steps = try lowered.map { group in
+    init(_ program: LoadedProgram, memory: [Int: OpenCLBuffer], batch: Int) throws {
+        steps = try program.groups.map { group in
             try group.steps.compactMap { step in
-                switch step {
-                case .host(let body): return .host(body)
-                case .loop(let loop): return .loop(loop)
+                switch step.work {
+                case .host(let step): return .host(step)
+                case .loop(let place): return .loop(program.loops[place])
                 case .launch(let launch):
                     let groups = launch.groups(batch)
                     guard groups.allSatisfy({ $0 > 0 }) else { return nil }
-                    return .launch(
-                        try BoundLaunch(
-                            launch, groups: groups, program: program, memory: memory, scratch: scratch, batch: batch))
+                    return .launch(try BoundLaunch(launch, groups: groups, of: program, memory: memory, batch: batch))
                 }
             }
         }
@@ -40,8 +35,8 @@ final class BoundSchedule {
 
 enum BoundStep {
     case launch(BoundLaunch)
-    case host((OpenCLHostContext) throws -> Void)
-    case loop(OpenCLLoop)
+    case host(HostStep)
+    case loop(DeviceLoop)
 }
 
 /// A kernel object with its arguments.
@@ -54,11 +49,10 @@ final class BoundLaunch {
     private let places: [Int: [cl_uint]]
 
     init(
-        _ launch: Launch, groups: [Int], program: CompiledProgram, memory: [Int: OpenCLBuffer], scratch: [OpenCLBuffer],
-        batch: Int
+        _ launch: Launch, groups: [Int], of program: LoadedProgram, memory: [Int: OpenCLBuffer], batch: Int
     ) throws {
-        let device = program.device
-        kernel = try program.makeKernel(launch.kernel)
+        let device = program.kernels.device
+        kernel = try program.kernels.makeKernel(launch.kernel)
         name = launch.kernel
         local = launch.local
         global = zip(groups, launch.local).map { $0 * $1 }
@@ -72,8 +66,8 @@ final class BoundLaunch {
                     throw OpenCLError.mismatch("\(launch.kernel) uses a value that has no memory")
                 }
                 try Self.set(kernel, position, buffer.memory, device)
-            case .scratch(let slot): try Self.set(kernel, position, scratch[slot].memory, device)
-            case .buffer(let buffer): try Self.set(kernel, position, buffer.memory, device)
+            case .scratch(let slot): try Self.set(kernel, position, program.scratch[slot].memory, device)
+            case .owned(let place): try Self.set(kernel, position, program.owned[place].memory, device)
             case .integer(let value):
                 var number = cl_int(truncatingIfNeeded: value(batch))
                 try device.check(clSetKernelArg(kernel, position, MemoryLayout<cl_int>.size, &number), "clSetKernelArg")
@@ -88,11 +82,7 @@ final class BoundLaunch {
         for position in places[value] ?? [] { try Self.set(kernel, position, buffer.memory, buffer.device) }
     }
 
-    func enqueue(_ device: OpenCLDevice) throws {
-        try device.check(
-            clEnqueueNDRangeKernel(device.queue, kernel, cl_uint(global.count), nil, global, local, 0, nil, nil),
-            "clEnqueueNDRangeKernel(\(name))")
-    }
+    func enqueue(on queue: CommandQueue) throws { try queue.launch(kernel, name, global: global, local: local) }
 
     private static func set(_ kernel: cl_kernel, _ position: cl_uint, _ memory: cl_mem, _ device: OpenCLDevice) throws {
         var argument: cl_mem? = memory

@@ -1,44 +1,6 @@
 import Compiler
 import Graph
 
-/// The axes of an iteration, merged wherever every operand walks two of them as one.
-///
-/// Extents and strides are monomials in the batch, so merging is decided once for every batch size.
-struct LoopNest {
-    /// Outermost first; never empty.
-    private(set) var extents: [Extent]
-    /// Of each operand, over `extents`.
-    private(set) var strides: [[Extent]]
-
-    init(_ iteration: [Extent], _ operands: [[Extent]]) {
-        var extents: [Extent] = []
-        var strides = operands.map { _ in [Extent]() }
-        for (axis, extent) in iteration.enumerated() where !extent.isOne {
-            if let last = extents.indices.last,
-                operands.indices.allSatisfy({ strides[$0][last] == operands[$0][axis] * extent })
-            {
-                extents[last] = extents[last] * extent
-                for operand in operands.indices { strides[operand][last] = operands[operand][axis] }
-            } else {
-                extents.append(extent)
-                for operand in operands.indices { strides[operand].append(operands[operand][axis]) }
-            }
-        }
-        if extents.isEmpty {
-            extents = [1]
-            strides = operands.map { _ in [0] }
-        }
-        self.extents = extents
-        self.strides = strides
-    }
-
-    var rank: Int { extents.count }
-    var inner: Extent { extents[extents.count - 1] }
-    var count: Extent { extents.reduce(1, *) }
-    /// The product of all extents but the innermost.
-    var outerCount: Extent { extents.dropLast().reduce(1, *) }
-}
-
 /// An operand as generated code reaches it: a pointer, an offset and strides over one loop nest or several.
 struct OperandText {
     let name: String
@@ -110,4 +72,72 @@ func elementStorage(_ element: ElementType) -> String {
     case .int32: "int"
     case .uint8, .bool: "uchar"
     }
+}
+
+extension ProgramText {
+    /// The program from memory to memory: operands are loaded, what is `given` are the registers before them, and the results are stored.
+    ///
+    /// - Parameters:
+    ///   - prefix: of the names of the loaded registers.
+    ///   - axis: where sixteen elements are taken, the axis along which they lie.
+    ///   - position: where an operand's element is.
+    func throughMemory(
+        given: [String] = [], inputs: [OperandText], as prefix: String, outputs: [OperandText], along axis: Int,
+        indent: String, at position: (OperandText) -> String
+    ) throws -> String {
+        let names = given + inputs.indices.map { "\(prefix)\($0)" }
+        let loads = loads(inputs, as: prefix, behind: given.count, along: axis, indent: indent, at: position)
+        let (statements, results) = try statements(inputs: names, indent: indent)
+        let stores = zip(outputs, results).map {
+            "\(indent)\(store($0, $1, along: axis, at: position($0)))\n"
+        }
+        return loads + statements + stores.joined()
+    }
+
+    /// Statements that load operands into registers `<prefix>0`, `<prefix>1`, .., the program's registers from `first` on.
+    func loads(
+        _ operands: [OperandText], as prefix: String, behind first: Int, along axis: Int, indent: String,
+        at position: (OperandText) -> String
+    ) -> String {
+        operands.enumerated().map { index, operand in
+            let load = operand.load(
+                position(operand), width: width, stride: operand.strides[axis], strideText: operand.stride(axis))
+            return "\(indent)const \(type(first + index)) \(prefix)\(index) = \(load);\n"
+        }.joined()
+    }
+
+    /// A statement that stores a register.
+    func store(_ operand: OperandText, _ register: String, along axis: Int, at position: String) -> String {
+        operand.store(
+            register, position, width: width, stride: operand.strides[axis], strideText: operand.stride(axis))
+    }
+}
+
+// MARK: - Indices
+
+/// Statements that split a flat index into `x0`, `x1`, .. over `extents` (parameters `n0`, `n1`, ..); the innermost may
+/// have a name of its own.
+func decode(
+    _ flat: String, _ extents: [Extent], to prefix: String, innermost: String?, sizes: String = "n", first: Int = 0
+) -> String {
+    guard !extents.isEmpty else { return "" }
+    let name = { (axis: Int) in axis == extents.count - 1 && innermost != nil ? innermost! : "\(prefix)\(first + axis)"
+    }
+    var lines: [String] = []
+    var rest = flat
+    for axis in stride(from: extents.count - 1, to: 0, by: -1) {
+        let next = "\(prefix)r\(first + axis)"
+        lines.append("        const int \(next) = (int)(\(rest)) / \(sizes)\(first + axis);")
+        lines.append("        const int \(name(axis)) = (int)(\(rest)) - \(next) * \(sizes)\(first + axis);")
+        rest = next
+    }
+    lines.append("        const int \(name(0)) = (int)(\(rest));")
+    return lines.joined(separator: "\n")
+}
+
+/// Statements that put the position of each operand, as far as its first `axes` axes decide it, into `<name>_b`.
+func basePositions(_ operands: [OperandText], axes: Int, indent: String) -> String {
+    operands.map {
+        "\(indent)const int \($0.name)_b = \($0.position((0..<axes).map { ($0, "x\($0)") }));\n"
+    }.joined()
 }

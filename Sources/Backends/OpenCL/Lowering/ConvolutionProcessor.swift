@@ -15,7 +15,7 @@ extension ConvolutionLowering {
         let most = batch.resolved(batch: lowering.maximumBatch)
         var lowered = LoweredGroup(scratch: [planes.isDirect ? 0 : most * walk.planes * planes.planePitch * 4])
         let operands = operandParameters()
-        let macros = [("OPERAND_PARAMETERS", joined(operands))]
+        let macros = [("OPERAND_PARAMETERS", operands.further)]
         if !planes.isDirect {
             let text = with(macros + [("PAD", "1")], KernelText.convolutionCPU)
             let fixed =
@@ -27,10 +27,9 @@ extension ConvolutionLowering {
             let count = walk.planes
             lowered.steps.append(
                 .launch(
-                    Launch(
-                        kernel: lowering.library.add(text, prefix: "pad"),
-                        arguments: [.scratch(Self.planesSlot)] + fixed.map { .extent(Extent($0)) } + operands.arguments,
-                        groups: { [count, batch.resolved(batch: $0)] }, local: [1, 1])))
+                    lowering.kernel(text, prefix: "pad"),
+                    [.scratch(Self.planesSlot)] + fixed.map { .extent(Extent($0)) } + operands.arguments,
+                    groups: { [count, batch.resolved(batch: $0)] }, local: [1, 1]))
         }
         if group.role == .weightGradient {
             try lowerGradient(&lowered, planes, macros, operands.arguments, &lowering)
@@ -49,12 +48,12 @@ extension ConvolutionLowering {
     }
 
     private func lowerSums(
-        _ lowered: inout LoweredGroup, _ planes: ConvolutionPlanes, _ macros: [(String, String)],
+        _ lowered: inout LoweredGroup, _ planes: ConvolutionPlanes, _ macros: Macros,
         _ operands: [LaunchArgument], _ lowering: inout LoweringContext
     ) throws {
         let batch = group.batch
         let blockRows = [8, 4, 2, 1].first { $0 <= walk.rowsPerGroup } ?? 1
-        let units = lowering.device.description.computeUnits
+        let units = lowering.computeUnits
         let maximumBatch = lowering.maximumBatch
         let pitch = planes.pitch.0
         // Some hundred pixels a slab, and a few slabs for every core.
@@ -71,25 +70,24 @@ extension ConvolutionLowering {
         for pass in walk.passes where pass.counts.allSatisfy({ $0 > 0 }) {
             let tables = ConvolutionTables(walk, pass, tile: blockRows, weightStrides: strides)
             let longest = max(1, tables.longest)
-            let blocks = LaunchArgument.buffer(try lowering.upload(tables.blocks))
+            let blocks = lowering.table(tables.blocks)
             lowered.scratch[Self.weightsSlot] = max(
                 lowered.scratch[Self.weightsSlot], tables.blockCount * longest * blockRows * 4)
             let tablesOfWeights = [tables.weights, walk.hasChannelMask ? tables.live : []]
-            let uploaded = try tablesOfWeights.map {
-                LaunchArgument.buffer(try lowering.upload($0.isEmpty ? [0, 0] : $0))
+            let uploaded = tablesOfWeights.map {
+                lowering.table($0.isEmpty ? [0, 0] : $0)
             }
             let count = tables.blockCount
             lowered.steps.append(
                 .launch(
-                    Launch(
-                        kernel: lowering.library.add(
-                            with(macros + [("WEIGHTS", "1")], KernelText.convolutionCPU), prefix: "weights"),
-                        arguments: [
-                            .scratch(Self.weightsSlot), .extent(Extent(blockRows)), .extent(Extent(longest)),
-                            .extent(a.strides[walk.isTransposed ? 1 : 0]),
-                            .extent(walk.hasChannelMask ? 1 : 0), blocks,
-                        ] + uploaded + operands,
-                        groups: { _ in [count] }, local: [1])))
+                    lowering.kernel(
+                        with(macros + [("WEIGHTS", "1")], KernelText.convolutionCPU), prefix: "weights"),
+                    [
+                        .scratch(Self.weightsSlot), .extent(Extent(blockRows)), .extent(Extent(longest)),
+                        .extent(a.strides[walk.isTransposed ? 1 : 0]),
+                        .extent(walk.hasChannelMask ? 1 : 0), blocks,
+                    ] + uploaded + operands,
+                    groups: { _ in [count] }, local: [1]))
             let offsets = planes.offsets(tables, walk, pass)
             let isStepped = walk.passes.count > 1
             let text = with(
@@ -101,21 +99,20 @@ extension ConvolutionLowering {
             let passSlabs = (pass.counts[0] + height - 1) / height
             lowered.steps.append(
                 .launch(
-                    Launch(
-                        kernel: lowering.library.add(text, prefix: "convolution"),
-                        arguments: source(planes) + [
-                            .extent(planes.isDirect ? 1 : 0), .extent(Extent(rank)), .scratch(Self.weightsSlot),
-                            .extent(Extent(longest)),
-                            .scratch(Self.sumsSlot),
-                        ] + fixed.map { .extent(Extent($0)) } + [
-                            blocks, .buffer(try lowering.upload(offsets.isEmpty ? [0] : offsets)),
-                        ] + epilogue.arguments,
-                        groups: { [passSlabs, batch.resolved(batch: $0)] }, local: [1, 1])))
+                    lowering.kernel(text, prefix: "convolution"),
+                    source(planes) + [
+                        .extent(planes.isDirect ? 1 : 0), .extent(Extent(rank)), .scratch(Self.weightsSlot),
+                        .extent(Extent(longest)),
+                        .scratch(Self.sumsSlot),
+                    ] + fixed.map { .extent(Extent($0)) } + [
+                        blocks, lowering.table(offsets.isEmpty ? [0] : offsets),
+                    ] + epilogue.arguments,
+                    groups: { [passSlabs, batch.resolved(batch: $0)] }, local: [1, 1]))
         }
     }
 
     private func lowerGradient(
-        _ lowered: inout LoweredGroup, _ planes: ConvolutionPlanes, _ macros: [(String, String)],
+        _ lowered: inout LoweredGroup, _ planes: ConvolutionPlanes, _ macros: Macros,
         _ operands: [LaunchArgument], _ lowering: inout LoweringContext
     ) throws {
         let pass = walk.passes[0]
@@ -129,22 +126,21 @@ extension ConvolutionLowering {
         let parts: @Sendable (Int) -> Int = { max(1, min(16, batch.resolved(batch: $0) * slabs)) }
         let blockCount = tables.blockCount
         lowered.scratch += [0, parts(lowering.maximumBatch) * blockCount * width * vectors * 16 * 4]
-        let blocks = LaunchArgument.buffer(try lowering.upload(tables.blocks))
+        let blocks = lowering.table(tables.blocks)
         let own = macros + [("VECTORS", "\(vectors)")]
         let offsets = planes.offsets(tables, walk, pass)
         lowered.steps.append(
             .launch(
-                Launch(
-                    kernel: lowering.library.add(
-                        with(own + [("GRADIENT", "1")], KernelText.convolutionCPU), prefix: "convolution"),
-                    arguments: source(planes) + [
-                        .scratch(Self.sumsSlot), .extent(Extent(width)), .extent(batch), .extent(Extent(rank)),
-                        .extent(Extent(slab)),
-                        .extent(Extent(slabs)), .extent(Extent(planes.pitch.0)), .extent(Extent(planes.pitch.1)),
-                    ] + pass.counts.map { .extent(Extent($0)) } + [
-                        blocks, .buffer(try lowering.upload(offsets.isEmpty ? [0] : offsets)),
-                    ] + operands,
-                    groups: { [blockCount, parts($0)] }, local: [1, 1])))
+                lowering.kernel(
+                    with(own + [("GRADIENT", "1")], KernelText.convolutionCPU), prefix: "convolution"),
+                source(planes) + [
+                    .scratch(Self.sumsSlot), .extent(Extent(width)), .extent(batch), .extent(Extent(rank)),
+                    .extent(Extent(slab)),
+                    .extent(Extent(slabs)), .extent(Extent(planes.pitch.0)), .extent(Extent(planes.pitch.1)),
+                ] + pass.counts.map { .extent(Extent($0)) } + [
+                    blocks, lowering.table(offsets.isEmpty ? [0] : offsets),
+                ] + operands,
+                groups: { [blockCount, parts($0)] }, local: [1, 1]))
         let epilogue = epilogueParameters
         let rowLength = walk.planesPerGroup * group.geometry.tapCount
         let finish = with(
@@ -152,13 +148,12 @@ extension ConvolutionLowering {
             try epilogueText(.cpu) + KernelText.convolutionCPU)
         lowered.steps.append(
             .launch(
-                Launch(
-                    kernel: lowering.library.add(finish, prefix: "finish"),
-                    arguments: [
-                        .extent(Extent(rowLength)), .extent(Extent(width)), .extent(Extent(vectors * 16)),
-                        .integer(parts), blocks,
-                        .buffer(try lowering.upload(tables.columns(walk, pass))), .scratch(Self.sumsSlot),
-                    ] + epilogue.arguments,
-                    groups: { _ in [blockCount, vectors] }, local: [1, 1])))
+                lowering.kernel(finish, prefix: "finish"),
+                [
+                    .extent(Extent(rowLength)), .extent(Extent(width)), .extent(Extent(vectors * 16)),
+                    .integer(parts), blocks,
+                    lowering.table(tables.columns(walk, pass)), .scratch(Self.sumsSlot),
+                ] + epilogue.arguments,
+                groups: { _ in [blockCount, vectors] }, local: [1, 1]))
     }
 }

@@ -1,7 +1,21 @@
 import Compiler
 import Graph
 
-/// Lowers a convolution, masked or not, with its epilogue.
+extension ConvolutionGroup: OpenCLGroup {
+    /// A convolution, masked or not, with its epilogue.
+    public func lower(
+        label: String, location: SourceLocation?, _ lowering: inout LoweringContext
+    ) throws -> LoweredGroup {
+        lowering.use(epilogue)
+        let convolution = try ConvolutionLowering(self, label: label)
+        switch lowering.family {
+        case .gpu: return try convolution.lowerGPU(&lowering)
+        case .cpu: return try convolution.lowerCPU(&lowering)
+        }
+    }
+}
+
+/// What the kernels of both families say of a convolution: its operands, and its epilogue as functions.
 struct ConvolutionLowering {
     let group: ConvolutionGroup
     let label: String
@@ -46,16 +60,6 @@ struct ConvolutionLowering {
         b = five("b", isGradient ? group.b : group.a)
     }
 
-    func lower(_ lowering: inout LoweringContext) throws -> LoweredGroup {
-        lowering.library.use(group.epilogue)
-        switch lowering.family {
-        case .gpu: return try lowerGPU(&lowering)
-        case .cpu: return try lowerCPU(&lowering)
-        }
-    }
-
-    // MARK: - What both families share
-
     /// Whether positions behind the rows are places in memory for every operand of the epilogue.
     var isFlat: Bool { nest.rank == 1 }
 
@@ -69,66 +73,38 @@ struct ConvolutionLowering {
 
     /// Functions that take one element of the result, or sixteen neighbours, through the epilogue.
     func epilogueText(_ family: KernelFamily) throws -> String {
-        var text = ""
-        for width in family.widths {
+        let values = (0..<group.sections).map { "value\($0)" }
+        return try family.widths.map { width in
             let writer = ProgramText(program: group.epilogue, width: width, family: family)
-            var names = (0..<group.sections).map { "value\($0)" }
-            let values = names.map { "const \(writer.floatType) \($0)" }.joined(separator: ", ")
-            text += """
+            let isSplit = width == 16 && (ProgramText.usesRandom(group.epilogue) || !isFlat)
+            return """
                 static inline void MARTLET_NAME(KERNEL, _epilogue\(width))(
-                    const int z, const int m, const int n, \(values) EPILOGUE_PARAMETERS) {
+                    const int z, const int m, const int n, \(values.map { "const \(writer.floatType) \($0)" }.joined(separator: ", ")) EPILOGUE_PARAMETERS) {
+                \(isSplit ? oneByOne(values) : try inMemory(values, writer))}
 
                 """
-            if width == 16, ProgramText.usesRandom(group.epilogue) || !isFlat {
-                let lanes = names.map { "lanes_\($0)" }
-                for (name, lane) in zip(names, lanes) {
-                    text += "    float \(lane)[16];\n    vstore16(\(name), 0, \(lane));\n"
-                }
-                text += """
-                        for (int i = 0; i < 16; i++) {
-                            MARTLET_NAME(KERNEL, _epilogue1)(
-                                z, m, n + i, \(lanes.map { "\($0)[i]" }.joined(separator: ", ")) EPILOGUE_ARGUMENTS);
-                        }
-                    }
+        }.joined()
+    }
 
-                    """
-                continue
-            }
-            text += decode("n", nest.extents, to: "x", innermost: nil, sizes: "qn") + "\n"
-            let inner = nest.rank + 1
-            func position(_ operand: OperandText) -> String {
+    /// Sixteen elements by the function of one.
+    private func oneByOne(_ values: [String]) -> String {
+        values.map { "    float lanes_\($0)[16];\n    vstore16(\($0), 0, lanes_\($0));\n" }.joined() + """
+                for (int i = 0; i < 16; i++) {
+                    MARTLET_NAME(KERNEL, _epilogue1)(
+                        z, m, n + i, \(values.map { "lanes_\($0)[i]" }.joined(separator: ", ")) EPILOGUE_ARGUMENTS);
+                }
+
+            """
+    }
+
+    private func inMemory(_ values: [String], _ writer: ProgramText) throws -> String {
+        try decode("n", nest.extents, to: "x", innermost: nil, sizes: "qn") + "\n"
+            + writer.throughMemory(
+                given: values, inputs: epilogueInputs, as: "y", outputs: outputs, along: nest.rank + 1,
+                indent: "    "
+            ) { operand in
                 operand.position([(0, "z"), (1, "m")] + (0..<nest.rank).map { ($0 + 2, "x\($0)") })
             }
-            for (index, operand) in epilogueInputs.enumerated() {
-                let load = operand.load(
-                    position(operand), width: width, stride: operand.strides[inner], strideText: operand.stride(inner))
-                text += "    const \(writer.type(index + group.sections)) y\(index) = \(load);\n"
-                names.append("y\(index)")
-            }
-            let (statements, results) = try writer.statements(inputs: names, indent: "    ")
-            text += statements
-            for (operand, result) in zip(outputs, results) {
-                text +=
-                    "    "
-                    + operand.store(
-                        result, position(operand), width: width, stride: operand.strides[inner],
-                        strideText: operand.stride(inner)) + "\n"
-            }
-            text += "}\n"
-        }
-        return text
-    }
-
-    /// Defines macros around a text and takes them back after it.
-    func with(_ macros: [(String, String)], _ text: String) -> String {
-        macros.map { "#define \($0.0) \($0.1)\n" }.joined() + text
-            + macros.map { "\n#undef \($0.0.prefix { $0 != "(" })" }.joined()
-    }
-
-    func joined(_ list: ParameterList) -> String { list.text.map { ", " + $0 }.joined() }
-
-    func epilogueMacros(_ list: ParameterList) -> [(String, String)] {
-        [("EPILOGUE_PARAMETERS", joined(list)), ("EPILOGUE_ARGUMENTS", list.names.map { ", " + $0 }.joined())]
     }
 
     /// Strides of a weight, which no batch may change.
@@ -161,11 +137,11 @@ struct ConvolutionLowering {
         return [.extent(group.batch * Extent(count))] + fixed.map { .extent(Extent($0)) }
     }
 
-    private func lowerGPU(_ lowering: inout LoweringContext) throws -> LoweredGroup {
+    func lowerGPU(_ lowering: inout LoweringContext) throws -> LoweredGroup {
         var lowered = LoweredGroup()
         let strides = try weightStrides()
         let operands = operandParameters()
-        let macros = [("OPERAND_PARAMETERS", joined(operands))]
+        let macros = [("OPERAND_PARAMETERS", operands.further)]
         if group.role == .weightGradient {
             try lowerGradient(&lowered, macros, operands.arguments, &lowering)
             return lowered
@@ -190,16 +166,15 @@ struct ConvolutionLowering {
                 .extent(Extent($0))
             }
             for table in [tables.blocks, tables.steps, tables.weights] + (walk.hasChannelMask ? [tables.live] : []) {
-                arguments.append(.buffer(try lowering.upload(table.isEmpty ? [0, 0, 0, 0] : table)))
+                arguments.append(lowering.table(table.isEmpty ? [0, 0, 0, 0] : table))
             }
             let text = with(own, try epilogueText(.gpu) + KernelText.convolutionGPU)
             let blocks = tables.blockCount
             lowered.steps.append(
                 .launch(
-                    Launch(
-                        kernel: lowering.library.add(text, prefix: "convolution"),
-                        arguments: arguments + operands.arguments + epilogue.arguments,
-                        groups: { [(pixels.resolved(batch: $0) + tile - 1) / tile, blocks] }, local: [16, 16, 1])))
+                    lowering.kernel(text, prefix: "convolution"),
+                    arguments + operands.arguments + epilogue.arguments,
+                    groups: { [(pixels.resolved(batch: $0) + tile - 1) / tile, blocks] }, local: [16, 16, 1]))
         }
         return lowered
     }
@@ -209,7 +184,7 @@ struct ConvolutionLowering {
         let large =
             (columns.resolved(batch: lowering.maximumBatch) + 127) / 128
             * ((walk.rowsPerGroup + 127) / 128 * group.geometry.groups)
-        let fills = large >= lowering.device.description.computeUnits && walk.rowsPerGroup > 64
+        let fills = large >= lowering.computeUnits && walk.rowsPerGroup > 64
         return fills && !walk.hasChannelMask ? 128 : 64
     }
 
@@ -218,7 +193,7 @@ struct ConvolutionLowering {
     private static let mostParts = 32
 
     private func lowerGradient(
-        _ lowered: inout LoweredGroup, _ macros: [(String, String)], _ operands: [LaunchArgument],
+        _ lowered: inout LoweredGroup, _ macros: Macros, _ operands: [LaunchArgument],
         _ lowering: inout LoweringContext
     ) throws {
         let pass = walk.passes[0]
@@ -238,14 +213,13 @@ struct ConvolutionLowering {
             let arguments: [LaunchArgument] =
                 pixelArguments(pass) + [
                     .integer(length), .extent(Extent(rows)), .extent(Extent(width)),
-                    .buffer(try lowering.upload(tables.blocks)), .buffer(try lowering.upload(tables.steps)),
+                    lowering.table(tables.blocks), lowering.table(tables.steps),
                     .scratch(0),
                 ]
             lowered.steps.append(
                 .launch(
-                    Launch(
-                        kernel: lowering.library.add(text, prefix: "convolution"), arguments: arguments + operands,
-                        groups: { [(width + tile - 1) / tile, blocks, parts($0)] }, local: [16, 16, 1])))
+                    lowering.kernel(text, prefix: "convolution"), arguments + operands,
+                    groups: { [(width + tile - 1) / tile, blocks, parts($0)] }, local: [16, 16, 1]))
         }
         let epilogue = epilogueParameters
         let rowLength = walk.planesPerGroup * group.geometry.tapCount
@@ -253,12 +227,11 @@ struct ConvolutionLowering {
             epilogueMacros(epilogue) + [("FINISH", "1"), ("TILE", "64"), ("DEPTH", "16")],
             try epilogueText(.gpu) + KernelText.convolutionGPU)
         let fixed = [rows * rowLength, rowLength, rows, width].map { LaunchArgument.extent(Extent($0)) }
-        let columns = LaunchArgument.buffer(try lowering.upload(tables.columns(walk, pass)))
+        let columns = lowering.table(tables.columns(walk, pass))
         lowered.steps.append(
             .launch(
-                Launch(
-                    kernel: lowering.library.add(finish, prefix: "finish"),
-                    arguments: fixed + [.integer(parts), columns, .scratch(0)] + epilogue.arguments,
-                    groups: { _ in [(rows * rowLength + 63) / 64] }, local: [64])))
+                lowering.kernel(finish, prefix: "finish"),
+                fixed + [.integer(parts), columns, .scratch(0)] + epilogue.arguments,
+                groups: { _ in [(rows * rowLength + 63) / 64] }, local: [64]))
     }
 }

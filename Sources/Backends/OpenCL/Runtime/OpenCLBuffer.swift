@@ -25,11 +25,7 @@ public final class OpenCLBuffer: DeviceBuffer, @unchecked Sendable {
         self.memory = memory
         self.byteCount = byteCount
         parent = nil
-        if zeroed {
-            var zero: cl_uchar = 0
-            try device.check(
-                clEnqueueFillBuffer(device.queue, memory, &zero, 1, 0, size, 0, nil, nil), "clEnqueueFillBuffer")
-        }
+        if zeroed { try device.queue.fillWithZeros(memory, byteCount: size) }
     }
 
     /// The bytes `offset..<offset + byteCount` of another buffer; `offset` must suit the device's base alignment.
@@ -54,11 +50,7 @@ public final class OpenCLBuffer: DeviceBuffer, @unchecked Sendable {
         guard source.count <= byteCount else {
             throw OpenCLError.mismatch("\(source.count) bytes do not fit a buffer of \(byteCount)")
         }
-        guard source.count > 0 else { return }
-        try device.check(
-            clEnqueueWriteBuffer(
-                device.queue, memory, cl_bool(CL_TRUE), 0, source.count, source.baseAddress, 0, nil, nil),
-            "clEnqueueWriteBuffer")
+        try device.queue.write(source, to: self)
     }
 
     /// Copies the start of the buffer to the host once everything enqueued before has run.
@@ -66,10 +58,6 @@ public final class OpenCLBuffer: DeviceBuffer, @unchecked Sendable {
         guard target.count <= byteCount else {
             throw OpenCLError.mismatch("\(target.count) bytes were asked of a buffer of \(byteCount)")
         }
-        guard target.count > 0 else { return }
-        try device.check(
-            clEnqueueReadBuffer(
-                device.queue, memory, cl_bool(CL_TRUE), 0, target.count, target.baseAddress, 0, nil, nil),
-            "clEnqueueReadBuffer")
+        try device.queue.read(self, into: target)
     }
 }

@@ -83,70 +83,128 @@ struct SamplerTables {
         return place
     }
 
-    /// A `martlet_work`.
+    /// A `martlet_work`, in the order of its fields.
     private mutating func work(_ work: SamplingProgram.Work) -> [Int32] {
-        var (anchor, a, aBase, b, bBase) = (0, 0, (0, 0), 0, (0, 0))
-        var (aStride, bStride, row, rowStart, segments, offsets, offsetCount) = (0, 0, 0, 0, 0, 0, 0)
-        switch work.anchor {
-        case .none: break
-        case .product(let p):
-            anchor = 1
-            // Lanes first, then what may be shared.
-            let isSwapped = !isLane(p.a) && isLane(p.b)
-            (a, aBase, aStride) = (p.a, place(p.aBase), p.aStride)
-            (b, bBase, bStride) = (p.b, place(p.bBase), p.bStride)
-            if isSwapped { (a, aBase, aStride, b, bBase, bStride) = (b, bBase, bStride, a, aBase, aStride) }
-            row = addOnce(p.row)
-            rowStart = addOnce(p.rows.reduce(into: [Int32(0)]) { $0.append($0.last! + Int32($1.count)) })
-            segments = addOnce(
-                p.rows.flatMap { $0.flatMap { isSwapped ? [$0.b, $0.a, $0.count] : [$0.a, $0.b, $0.count] } })
-        case .reduction(let r):
-            anchor =
-                switch r.kind {
-                case .sum: 2
-                case .maximum: 3
-                case .minimum: 4
-                }
-            (a, aBase) = (r.value, place(r.base))
-            (offsets, offsetCount) = (addOnce(r.offsets), r.offsets.count)
+        let anchor = anchor(work.anchor)
+        let constants = work.program.constants.map { ProgramText.bits($0) }
+        let inputs = work.program.inputs.count + constants.count
+        registerCount = max(registerCount, inputs + work.program.instructions.count)
+        let operands = operands(of: work)
+        let instructions = instructions(of: work.program, behind: inputs)
+        let outputs = outputs(of: work)
+        return [anchor.kind, work.channels, addOnce(work.stepStart), addOnce(work.order)].map { Int32($0) }
+            + anchor.fields
+            + [
+                work.operands.count, addOnce(operands), constants.count, addOnce(constants),
+                work.program.instructions.count, addOnce(instructions), work.outputs.count, addOnce(outputs),
+            ].map { Int32($0) }
+    }
+
+    /// What a work adds up or compares before its program runs; all zeros where it does neither.
+    private struct Anchor {
+        /// A place in `martlet_work`: a value and how its elements are found.
+        struct Source {
+            var (value, base, stride, channelStride) = (0, 0, 0, 0)
+            var fields: [Int] { [value, base, stride, channelStride] }
         }
-        let operands = work.operands.flatMap { operand -> [Int32] in
+
+        var kind = 0
+        var (a, b) = (Source(), Source())
+        var (row, rowStart, segments, offsets, offsetCount) = (0, 0, 0, 0, 0)
+
+        /// In the order of `martlet_work`.
+        var fields: [Int32] {
+            (a.fields + b.fields + [row, rowStart, segments, offsets, offsetCount]).map { Int32($0) }
+        }
+    }
+
+    private mutating func anchor(_ anchor: SamplingProgram.Anchor) -> Anchor {
+        switch anchor {
+        case .none: Anchor()
+        case .product(let product): self.anchor(product)
+        case .reduction(let reduction): self.anchor(reduction)
+        }
+    }
+
+    private mutating func anchor(_ product: SamplingProgram.SumOfProducts) -> Anchor {
+        var anchor = Anchor()
+        anchor.kind = 1
+        anchor.a = reading(product.a, product.aBase, stride: product.aStride)
+        anchor.b = reading(product.b, product.bBase, stride: product.bStride)
+        // Lanes first, then what may be shared.
+        let isSwapped = !isLane(product.a) && isLane(product.b)
+        if isSwapped { (anchor.a, anchor.b) = (anchor.b, anchor.a) }
+        anchor.row = addOnce(product.row)
+        anchor.rowStart = addOnce(product.rows.reduce(into: [Int32(0)]) { $0.append($0.last! + Int32($1.count)) })
+        anchor.segments = addOnce(
+            product.rows.flatMap { $0.flatMap { isSwapped ? [$0.b, $0.a, $0.count] : [$0.a, $0.b, $0.count] } })
+        return anchor
+    }
+
+    private mutating func anchor(_ reduction: SamplingProgram.Reduction) -> Anchor {
+        var anchor = Anchor()
+        anchor.kind =
+            switch reduction.kind {
+            case .sum: 2
+            case .maximum: 3
+            case .minimum: 4
+            }
+        anchor.a = reading(reduction.value, reduction.base, stride: 0)
+        (anchor.offsets, anchor.offsetCount) = (addOnce(reduction.offsets), reduction.offsets.count)
+        return anchor
+    }
+
+    private mutating func reading(_ value: Int, _ table: SamplingProgram.Table, stride: Int) -> Anchor.Source {
+        let (base, channelStride) = place(table)
+        return Anchor.Source(value: value, base: base, stride: stride, channelStride: channelStride)
+    }
+
+    /// The `martlet_work_operand`s.
+    private mutating func operands(of work: SamplingProgram.Work) -> [Int32] {
+        work.operands.flatMap { operand -> [Int32] in
             let (table, channelStride) = place(operand.table)
             switch operand.source {
             case .value(let id): return [Int32(id), Int32(table), Int32(channelStride), 0]
             case .position(let stride): return [-1, Int32(table), Int32(channelStride), Int32(stride)]
             }
         }
-        let constants = work.program.constants.map { ProgramText.bits($0) }
-        let inputs = work.program.inputs.count + constants.count
-        let instructions = work.program.instructions.enumerated().flatMap { index, instruction -> [Int32] in
+    }
+
+    /// The `martlet_work_instruction`s; each has a case of the interpreter.
+    private mutating func instructions(of program: Program, behind inputs: Int) -> [Int32] {
+        program.instructions.enumerated().flatMap { index, instruction -> [Int32] in
             let code = Code(
-                function: instruction.function, operands: instruction.operands.map { work.program.element(of: $0) },
+                function: instruction.function, operands: instruction.operands.map { program.element(of: $0) },
                 result: instruction.element)
             if !codes.contains(code) { codes.append(code) }
             let registers = instruction.operands.map { Int32($0) }
             return [Int32(codes.firstIndex(of: code)!)] + registers
                 + [Int32](repeating: 0, count: 6 - registers.count) + [Int32(inputs + index)]
         }
-        registerCount = max(registerCount, inputs + work.program.instructions.count)
-        let outputs = work.outputs.indices.flatMap { index -> [Int32] in
+    }
+
+    /// The `martlet_work_output`s.
+    private mutating func outputs(of work: SamplingProgram.Work) -> [Int32] {
+        work.outputs.indices.flatMap { index -> [Int32] in
             let (table, channelStride) = place(work.targets[index])
             return [Int32(work.outputs[index]), Int32(table), Int32(channelStride), Int32(work.program.outputs[index])]
         }
-        return [
-            anchor, work.channels, addOnce(work.stepStart), addOnce(work.order),
-            a, aBase.0, aStride, aBase.1, b, bBase.0, bStride, bBase.1, row, rowStart, segments, offsets, offsetCount,
-            work.operands.count, addOnce(operands), constants.count, addOnce(constants),
-            work.program.instructions.count, addOnce(instructions), work.outputs.count, addOnce(outputs),
-        ].map { Int32($0) }
     }
 
     private mutating func place(_ table: SamplingProgram.Table) -> (table: Int, channelStride: Int) {
         (addOnce(table.positions), table.channelStride)
     }
 
+    /// The whole program.
+    func programSource() throws -> String {
+        var library = KernelLibrary()
+        for work in program.works { library.use(work.program) }
+        library.addOnce(try source())
+        return library.source
+    }
+
     /// The kernel: definitions, then Kernels/sampler.cl with the cases of the interpreter.
-    func source() throws -> String {
+    private func source() throws -> String {
         let pointers = pointers.map { ", __global uchar* v\($0)" }.joined()
         let set = self.pointers.map { "values[\($0)] = v\($0);" }.joined(separator: " ")
         // Rounded, so that models of one kind share a text.

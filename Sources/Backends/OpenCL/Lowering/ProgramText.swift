@@ -1,6 +1,11 @@
 import Compiler
 import Graph
 
+extension KernelFamily {
+    /// How many neighbouring elements a function of a kernel takes: one, or also sixteen at once.
+    var widths: [Int] { self == .gpu ? [1] : [1, 16] }
+}
+
 /// Writes a scalar program as OpenCL C, for one element or for sixteen at a time. Every instruction is a statement of its
 /// own, so that no compiler contracts a product with a sum.
 ///

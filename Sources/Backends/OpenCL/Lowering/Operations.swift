@@ -3,15 +3,6 @@ import Graph
 
 // The operations outside the fused families, on OpenCL devices.
 
-/// The type of an element in memory.
-private func memoryType(_ element: ElementType) -> String {
-    switch element {
-    case .float32, .float64: "float"
-    case .int32: "int"
-    case .uint8, .bool: "uchar"
-    }
-}
-
 /// One work-item for each of `count` elements, in groups of 64.
 private func launch(_ kernel: String, _ arguments: [OpenCLArgument], count: Extent) -> OpenCLOperationStep {
     .launch(kernel, arguments + [.extent(count)], groups: { [(count.resolved(batch: $0) + 63) / 64] }, local: [64])
@@ -21,7 +12,7 @@ extension Gather: OpenCLOperation {
     public func openCL(_ context: OpenCLOperationContext) throws -> OpenCLOperationPlan {
         let (data, indices, output) = (context.inputTypes[0], context.inputTypes[1], context.outputTypes[0])
         let inner = Shape(Array(data.shape.dimensions[(axis + 1)...])).count
-        let type = memoryType(data.element)
+        let type = elementStorage(data.element)
         return OpenCLOperationPlan(
             source: """
                 __kernel void gather(__global const \(type)* data, __global const int* indices, __global \(type)* output,

@@ -1,6 +1,9 @@
 import Compiler
 import Graph
 
+/// The macros that say which orders a kernel takes, and the tables that hold them.
+typealias MaskOrders = [(name: String, argument: LaunchArgument?)]
+
 /// A product's mask as its kernels need it: tables on the device, the parameters that name them, and the macros that
 /// choose among the shapes of mask.cl.
 struct ProductMask {
@@ -18,10 +21,10 @@ struct ProductMask {
     /// The sorted position of each column; set on processors where `nOrder` is.
     var nPlace: LaunchArgument?
     /// Runs before the product: the sort of degrees that are known only now.
-    var preparation: Step?
+    var preparation: [LoweredGroup.Step] = []
 
     /// The macros before mask.cl.
-    func definitions(orders: [(name: String, argument: LaunchArgument?)], tileCount: String) -> String {
+    func definitions(orders: MaskOrders, tileCount: String) -> String {
         var text = "#define MASK \(kind)\n#define ROLE \(role)\n#define NTILES \(tileCount)\n"
         for order in orders where order.argument != nil { text += "#define \(order.name)\n" }
         return text
@@ -36,13 +39,13 @@ struct RuntimeDegreesKey: Hashable {
 }
 
 struct RuntimeDegrees {
-    var inputOrder: OpenCLBuffer
-    var outputOrder: OpenCLBuffer
-    var extents: OpenCLBuffer
-    var starts: OpenCLBuffer
+    var inputOrder: LaunchArgument
+    var outputOrder: LaunchArgument
+    var extents: LaunchArgument
+    var starts: LaunchArgument
     /// Where each input and output is in the order; filled on processors only.
-    var inputPlace: OpenCLBuffer
-    var outputPlace: OpenCLBuffer
+    var inputPlace: LaunchArgument
+    var outputPlace: LaunchArgument
 }
 
 extension ProductMask {
@@ -53,87 +56,104 @@ extension ProductMask {
         guard let mask = group.mask else { return }
         role = mask.role == .forward ? 0 : mask.role == .inputGradient ? 1 : 2
         deadOutputsStayZero = mask.deadOutputsStayZero && mask.role == .weightGradient
-        let (outExtent, inExtent) =
-            switch mask.role {
-            case .forward: (group.n, group.k)
-            case .inputGradient: (group.k, group.n)
-            case .weightGradient: (group.m, group.n)
-            }
-        guard outExtent.isStatic, inExtent.isStatic else {
-            throw OpenCLError.unsupported("\(label): a masked product's weights cannot depend on the batch")
-        }
-        let (outputs, inputs) = (outExtent.coefficient, inExtent.coefficient)
-        func requireShape(_ rows: Int, _ columns: Int) throws {
-            guard rows == outputs, columns == inputs else {
-                throw OpenCLError.mismatch(
-                    "\(label): expected a mask of [\(outputs), \(inputs)] (the weight's shape), found [\(rows), \(columns)]"
-                )
-            }
-        }
+        let weight = try Self.weightShape(group, mask.role, label: label)
         switch mask.structure {
         case .degrees(let input, let output, let strict):
-            try requireShape(output.count, input.count)
-            let stairs = Staircase(input: input, output: output, strict: strict)
-            kind = 1
-            tables = [
-                .buffer(try lowering.upload(stairs.extents)),
-                .buffer(try lowering.upload(stairs.starts(inputs: inputs))),
-            ]
-            setOrders(
-                input: stairs.inputOrder.isAscending ? nil : .buffer(try lowering.upload(stairs.inputOrder)),
-                output: stairs.outputOrder.isAscending ? nil : .buffer(try lowering.upload(stairs.outputOrder)))
-            if nOrder != nil {
-                let order = role == 0 ? stairs.outputOrder : stairs.inputOrder
-                var places = order
-                for (place, column) in order.enumerated() { places[Int(column)] = Int32(place) }
-                nPlace = .buffer(try lowering.upload(places))
-            }
+            try Self.check(output.count, input.count, against: weight, label: label)
+            setStaircase(Staircase(input: input, output: output, strict: strict), &lowering)
         case .runtime(let strict):
             guard let degrees = mask.runtimeDegrees else {
                 throw OpenCLError.mismatch(
                     "\(label): a mask by run-time degrees needs the values that hold the degrees")
             }
-            kind = 1
-            let key = RuntimeDegreesKey(input: degrees.input, output: degrees.output, strict: strict)
-            let sorted = try lowering.runtimeDegrees(key, inputs: inputs, outputs: outputs)
-            tables = [.buffer(sorted.extents), .buffer(sorted.starts)]
-            setOrders(input: .buffer(sorted.inputOrder), output: .buffer(sorted.outputOrder))
-            lowering.library.addOnce(KernelText.degrees)
-            var arguments: [LaunchArgument] = [
-                .value(degrees.input), .value(degrees.output), .integer { _ in inputs }, .integer { _ in outputs },
-                .integer { _ in strict ? 1 : 0 }, .buffer(sorted.inputOrder), .buffer(sorted.outputOrder),
-                .buffer(sorted.extents), .buffer(sorted.starts),
-            ]
-            switch lowering.family {
-            case .gpu:
-                let count = (inputs + outputs + 63) / 64
-                preparation = .launch(
-                    Launch(kernel: "martlet_degrees_gpu", arguments: arguments, groups: { _ in [count] }, local: [64]))
-            case .cpu:
-                arguments += [.buffer(sorted.inputPlace), .buffer(sorted.outputPlace)]
-                nPlace = .buffer(role == 0 ? sorted.outputPlace : sorted.inputPlace)
-                preparation = .launch(
-                    Launch(kernel: "martlet_degrees_cpu", arguments: arguments, groups: { _ in [1] }, local: [1]))
-            }
+            setRuntimeDegrees(
+                RuntimeDegreesKey(input: degrees.input, output: degrees.output, strict: strict), weight, &lowering)
         case .matrix(let bits):
-            try requireShape(bits.rows, bits.columns)
-            kind = 2
-            let starts: [Int32]
-            let intervals: [Int32]
-            if role == 2 {
-                starts = bits.liveTiles(rows: tile.rows, columns: tile.columns)
-                intervals = [0]
-            } else {
-                (starts, intervals) = bits.liveIntervals(columnsAreOutputs: role == 0, width: tile.columns)
+            try Self.check(bits.rows, bits.columns, against: weight, label: label)
+            setMatrix(bits, tile: tile, &lowering)
+        }
+    }
+
+    /// The shape of the masked weight, which no batch may change.
+    private static func weightShape(
+        _ group: ProductGroup, _ role: ProductGroup.Role, label: String
+    ) throws -> (outputs: Int, inputs: Int) {
+        let (outputs, inputs) =
+            switch role {
+            case .forward: (group.n, group.k)
+            case .inputGradient: (group.k, group.n)
+            case .weightGradient: (group.m, group.n)
             }
-            let words = bits.words.flatMap { [Int32(truncatingIfNeeded: $0), Int32(truncatingIfNeeded: $0 >> 32)] }
-            let wordsPerRow = bits.wordsPerRow * 2
-            tables = [
-                .buffer(try lowering.upload(words)), .integer { _ in wordsPerRow },
-                .buffer(try lowering.upload(starts)),
-                .buffer(try lowering.upload(intervals)),
+        guard outputs.isStatic, inputs.isStatic else {
+            throw OpenCLError.unsupported("\(label): a masked product's weights cannot depend on the batch")
+        }
+        return (outputs.coefficient, inputs.coefficient)
+    }
+
+    private static func check(
+        _ rows: Int, _ columns: Int, against weight: (outputs: Int, inputs: Int), label: String
+    ) throws {
+        guard (rows, columns) == weight else {
+            throw OpenCLError.mismatch(
+                "\(label): expected a mask of [\(weight.outputs), \(weight.inputs)] (the weight's shape), found [\(rows), \(columns)]"
+            )
+        }
+    }
+
+    /// Degrees that are known already: their staircase, and the orders that make it one.
+    private mutating func setStaircase(_ stairs: Staircase, _ lowering: inout LoweringContext) {
+        kind = 1
+        tables = [
+            lowering.table(stairs.extents), lowering.table(stairs.starts(inputs: stairs.inputOrder.count)),
+        ]
+        setOrders(
+            input: stairs.inputOrder.isAscending ? nil : lowering.table(stairs.inputOrder),
+            output: stairs.outputOrder.isAscending ? nil : lowering.table(stairs.outputOrder))
+        if nOrder != nil {
+            nPlace = lowering.table((role == 0 ? stairs.outputOrder : stairs.inputOrder).inverse)
+        }
+    }
+
+    /// Degrees that a run finds: a kernel sorts them before the product.
+    private mutating func setRuntimeDegrees(
+        _ key: RuntimeDegreesKey, _ weight: (outputs: Int, inputs: Int), _ lowering: inout LoweringContext
+    ) {
+        kind = 1
+        let sorted = lowering.runtimeDegrees(key, inputs: weight.inputs, outputs: weight.outputs)
+        tables = [sorted.extents, sorted.starts]
+        setOrders(input: sorted.inputOrder, output: sorted.outputOrder)
+        lowering.addOnce(KernelText.degrees)
+        let arguments: [LaunchArgument] = [
+            .value(key.input), .value(key.output), .constant(weight.inputs), .constant(weight.outputs),
+            .constant(key.strict ? 1 : 0), sorted.inputOrder, sorted.outputOrder, sorted.extents, sorted.starts,
+        ]
+        switch lowering.family {
+        case .gpu:
+            let count = (weight.inputs + weight.outputs + 63) / 64
+            preparation = [.launch("martlet_degrees_gpu", arguments, groups: { _ in [count] }, local: [64])]
+        case .cpu:
+            nPlace = role == 0 ? sorted.outputPlace : sorted.inputPlace
+            preparation = [
+                .launch(
+                    "martlet_degrees_cpu", arguments + [sorted.inputPlace, sorted.outputPlace],
+                    groups: { _ in [1] }, local: [1])
             ]
         }
+    }
+
+    /// Any mask: its bits, and where in it anything lives.
+    private mutating func setMatrix(
+        _ bits: BitMatrix, tile: (rows: Int, columns: Int), _ lowering: inout LoweringContext
+    ) {
+        kind = 2
+        let (starts, intervals) =
+            role == 2
+            ? (bits.liveTiles(rows: tile.rows, columns: tile.columns), [0])
+            : bits.liveIntervals(columnsAreOutputs: role == 0, width: tile.columns)
+        let words = bits.words.flatMap { [Int32(truncatingIfNeeded: $0), Int32(truncatingIfNeeded: $0 >> 32)] }
+        tables = [
+            lowering.table(words), .constant(bits.wordsPerRow * 2), lowering.table(starts), lowering.table(intervals),
+        ]
     }
 
     private mutating func setOrders(input: LaunchArgument?, output: LaunchArgument?) {
@@ -148,6 +168,13 @@ extension ProductMask {
 extension [Int32] {
     /// Whether every element is its own position.
     var isAscending: Bool { enumerated().allSatisfy { $0.offset == $0.element } }
+
+    /// For a permutation: where each number stands in it.
+    var inverse: [Int32] {
+        var places = self
+        for (place, element) in enumerated() { places[Int(element)] = Int32(place) }
+        return places
+    }
 }
 
 extension Staircase {

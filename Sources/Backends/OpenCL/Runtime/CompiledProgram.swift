@@ -3,36 +3,46 @@ import COpenCL
 /// A program built for one device; kernels are made from it by name.
 final class CompiledProgram {
     let device: OpenCLDevice
-    private let program: cl_program
+    private let handle: ProgramHandle
 
     /// No relaxed mathematics: NaN and infinity behave, and a run gives the same bits every time. Products may contract
     /// a multiplication with an addition (the language's default within an expression); generated programs have one
     /// operation in each statement and the random-number code switches contraction off, so neither is touched.
     static let options = "-cl-std=CL1.2"
 
+    /// Takes the program from the process, else from the disk, else builds it.
     /// - Parameter operations: the names of operations whose own text is in the source, for the message if it does not compile.
-    init(_ device: OpenCLDevice, source: String, operations: [String] = [], cache: ProgramCache? = nil) throws {
+    init(_ device: OpenCLDevice, source: String, operations: [String] = []) throws {
         self.device = device
-        let info = device.description
-        let cache = cache ?? ProgramCache(for: info)
-        let key = [info.platform, info.name, info.version, info.driver, Self.options, source].joined(separator: "\n")
-        if let binary = cache.read(key) {
-            if let program = Self.load(binary, device) {
-                self.program = program
-                return
-            }
-            cache.remove(key)
+        handle = try device.programs.program(source) {
+            try Self.make(device, source, operations, ProgramCache(for: device.description))
         }
-        program = try Self.build(source, device, operations)
-        if cache.folder != nil, let binary = Self.binary(of: program) { cache.write(key, binary) }
     }
 
-    deinit { clReleaseProgram(program) }
+    /// - Parameter cache: where the program is looked for, past those that the process has.
+    init(_ device: OpenCLDevice, source: String, cache: ProgramCache) throws {
+        self.device = device
+        handle = try Self.make(device, source, [], cache)
+    }
+
+    private static func make(
+        _ device: OpenCLDevice, _ source: String, _ operations: [String], _ cache: ProgramCache
+    ) throws -> ProgramHandle {
+        let info = device.description
+        let key = [info.platform, info.name, info.version, info.driver, options, source].joined(separator: "\n")
+        if let binary = cache.read(key) {
+            if let program = load(binary, device) { return ProgramHandle(program) }
+            cache.remove(key)
+        }
+        let program = try build(source, device, operations)
+        if cache.folder != nil, let binary = binary(of: program) { cache.write(key, binary) }
+        return ProgramHandle(program)
+    }
 
     /// A kernel object with arguments of its own.
     func makeKernel(_ name: String) throws -> cl_kernel {
         var status: cl_int = 0
-        guard let kernel = clCreateKernel(program, name, &status), status == CL_SUCCESS else {
+        guard let kernel = clCreateKernel(handle.program, name, &status), status == CL_SUCCESS else {
             throw OpenCLError.call("clCreateKernel(\(name))", code: status, device: device.name)
         }
         return kernel
