@@ -57,11 +57,22 @@ final class Cluster {
     }
 
     /// Whether elementwise nodes can follow the anchor in the same group.
-    var takesEpilogue: Bool {
+    private(set) lazy var takesEpilogue: Bool =
         switch anchor?.compilerRole {
         case nil: copied == nil
         case .reduction, .contraction, .independent: true
+        case .assembly: anchor!.takesPartsOnly
         default: false
+        }
+}
+
+extension Node {
+    /// Whether an assembly is made of parts of its operands alone. Nobody else can write those to their places, so that its group moves
+    /// them, and the functions behind it run on the way.
+    var takesPartsOnly: Bool {
+        guard case .assembly(let assembly) = compilerRole, assembly.fill == nil else { return false }
+        return assembly.boxes(inputs.map(\.shape), result: types[0].shape).allSatisfy {
+            !$0.isWhole(inputs[$0.operand].shape)
         }
     }
 }
@@ -140,7 +151,10 @@ struct Fusion {
                 // A view that no strides describe needs its input copied first.
                 if case .tensor(Tensor(node)) = view(Tensor(node)).base { copy(node.inputs[0], rank) }
             case .elementwise: place(node, rank)
-            case .reduction, .assembly: anchor(node, rank)
+            case .reduction: anchor(node, rank)
+            case .assembly:
+                if node.takesPartsOnly { for input in node.inputs { storeBase(input, rank) } }
+                anchor(node, rank)
             case .contraction:
                 for input in node.inputs.prefix(2) { storeBase(input, rank) }
                 for input in node.inputs.dropFirst(2) { store(input, rank) }

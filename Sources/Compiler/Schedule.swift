@@ -94,6 +94,14 @@ public struct Operand: Hashable, Sendable {
     }
 
     public var value: Int? { if case .value(let id) = source { id } else { nil } }
+
+    /// The view of every `steps[a]`-th element along each axis a from `starts[a]` on.
+    func part(from starts: [Int], steps: [Int]? = nil) -> Operand {
+        var part = self
+        part.offset += zip(starts, strides).filter { $0.0 != 0 && $0.1 != 0 }.map { $1 * Extent($0) }
+        if let steps { part.strides = zip(steps, strides).map { $1 * Extent($0) } }
+        return part
+    }
 }
 
 /// A straight-line program over scalars. Registers are numbered: first the `inputs`, then the `constants`, then the

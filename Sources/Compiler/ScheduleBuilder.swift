@@ -188,24 +188,30 @@ final class ScheduleBuilder {
     }
 
     /// Adds elementwise nodes to a program. Returns the tensors that have to be stored.
-    private func build(_ nodes: [Node], _ builder: ProgramBuilder, _ cluster: Cluster, axes: [Int]?) -> [Tensor] {
+    /// - Parameter box: of the iteration, the part that the program is for.
+    private func build(
+        _ nodes: [Node], _ builder: ProgramBuilder, _ cluster: Cluster, axes: [Int]?, over box: AssemblyBox? = nil
+    ) -> [Tensor] {
         for node in nodes {
-            for input in node.inputs { supply(input, builder, axes) }
+            for input in node.inputs { supply(input, builder, axes, over: box) }
             builder.add(node)
         }
         return nodes.map { Tensor($0) }.filter { isRead($0, outside: cluster) }
     }
 
     /// Brings a tensor that the group does not compute into its program: as a constant, counted, or read from memory.
-    private func supply(_ tensor: Tensor, _ builder: ProgramBuilder, _ axes: [Int]?) {
+    private func supply(
+        _ tensor: Tensor, _ builder: ProgramBuilder, _ axes: [Int]?, over box: AssemblyBox? = nil
+    ) {
         guard !builder.has(tensor) else { return }
         if let scalar = tensor.constantEverywhere {
             builder.addConstant(tensor, scalar)
         } else if tensor.node.isElementwise, tensor.node.isCounted || fusion.recomputed.contains(tensor) {
-            for input in tensor.node.inputs { supply(input, builder, axes) }
+            for input in tensor.node.inputs { supply(input, builder, axes, over: box) }
             builder.add(tensor.node)
         } else {
-            builder.addOperand(tensor, operand(tensor, axes: axes))
+            let operand = operand(tensor, axes: axes)
+            builder.addOperand(tensor, box.map { operand.part(from: $0.targets, steps: $0.steps) } ?? operand)
         }
     }
 
@@ -298,6 +304,10 @@ final class ScheduleBuilder {
         }
         for box in assembly.boxes(anchor.inputs.map(\.shape), result: result.shape) {
             let input = anchor.inputs[box.operand]
+            if !cluster.nodes.isEmpty {
+                emitBox(box, of: input, anchor, cluster)
+                continue
+            }
             if parts.places[input] != nil { continue }
             emitMove(of: input, box, into: target(box.layout(in: result.shape), in: result), name, anchor.location)
         }
@@ -308,16 +318,29 @@ final class ScheduleBuilder {
     ) {
         let builder = ProgramBuilder()
         supply(input, builder, nil)
-        let inputs = builder.operands.map { operand in
-            var operand = operand
-            operand.offset += zip(box.starts, operand.strides).filter { $0.0 != 0 && $0.1 != 0 }.map { $1 * Extent($0) }
-            return operand
-        }
+        let inputs = builder.operands.map { $0.part(from: box.starts) }
         schedule.groups.append(
             Group(
                 ElementwiseGroup(
                     iteration: box.counts, inputs: inputs, program: builder.program([input]), outputs: [output]),
                 label: label, location: location))
+    }
+
+    /// A box with the functions behind the assembly, which read the other operands where the box goes.
+    private func emitBox(_ box: AssemblyBox, of input: Tensor, _ anchor: Node, _ cluster: Cluster) {
+        let result = Tensor(anchor)
+        let builder = ProgramBuilder()
+        if let scalar = input.constantEverywhere {
+            builder.addConstant(result, scalar)
+        } else {
+            builder.addOperand(result, operand(input).part(from: box.starts))
+        }
+        let stored = build(cluster.nodes, builder, cluster, axes: nil, over: box)
+        let (tensors, outputs) = targets((isRead(result, outside: cluster) ? [result] : []) + stored)
+        append(
+            ElementwiseGroup(
+                iteration: box.counts, inputs: builder.operands, program: builder.program(tensors),
+                outputs: outputs.map { $0.part(from: box.targets, steps: box.steps) }), cluster)
     }
 }
 

@@ -6,6 +6,22 @@ public protocol CPUOperation: Operation {
     func runCPU(_ context: CPUOperationContext) throws
 }
 
+/// An independent operation on the CPU: elements of its result at any positions.
+public protocol CPUElementOperation: Operation {
+    /// Computes the elements at some flat, row-major positions of the result, one after another into `target`, which holds numbers of the
+    /// result's type. Called on several threads at once.
+    func runCPU(
+        _ positions: UnsafeBufferPointer<Int32>, into target: UnsafeMutableRawPointer, _ context: CPUElementContext)
+}
+
+/// What an independent operation reads.
+public struct CPUElementContext {
+    public let inputs: [CPUOperand]
+    /// The result's shape in this run, and its type.
+    public let shape: [Int]
+    public let element: ElementType
+}
+
 /// A contiguous row-major array that an operation reads or writes.
 public struct CPUOperand {
     public let pointer: UnsafeMutableRawPointer

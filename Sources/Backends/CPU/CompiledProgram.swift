@@ -27,19 +27,23 @@ extension ElementwiseFunction {
 final class CompiledProgram {
     let pointer: UnsafeMutablePointer<martlet_program>
     private let tables = PlanMemory()
-    /// What runs the functions that have no kernel.
-    private var meanings: [MeaningKernel] = []
+    /// The kernels that instructions run beside those in C.
+    private var kept: [OwnKernelBox] = []
 
     /// - Parameters:
     ///   - inputs: the value that each input reads, if any; what an output writes directly must not be read afterwards.
     ///   - outputs: the value that each output writes, if any.
-    init(_ program: Program, inputs: [Int?], outputs: [Int?], instructionSet: InstructionSet) throws(CPUError) {
+    ///   - own: kernels of ours for some functions.
+    init(
+        _ program: Program, inputs: [Int?], outputs: [Int?], instructionSet: InstructionSet,
+        own: [ElementwiseFunction: any OwnKernel] = [:]
+    ) throws(CPUError) {
         try Self.check(program, inputs: inputs, outputs: outputs)
         var steps = try ProgramSteps(program)
         steps.fuse()
         let registers = ProgramRegisters(
             steps, inputs: inputs, inputElements: program.inputs, outputs: outputs)
-        let instructions = try steps.instructions(registers, instructionSet, meanings: &meanings)
+        let instructions = try steps.instructions(registers, instructionSet, own: own, kept: &kept)
         pointer = .allocate(capacity: 1)
         let inputElements = keep(program.inputs.map { Int32($0.kernels.rawValue) })
         let outputElements = keep(program.outputs.map { Int32(program.element(of: $0).kernels.rawValue) })

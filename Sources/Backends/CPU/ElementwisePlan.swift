@@ -12,12 +12,15 @@ struct ElementwisePlan: GroupPlan {
     let program: CompiledProgram
     let context: PlanContext
 
-    init(_ group: ElementwiseGroup, _ context: PlanContext) throws(CPUError) {
+    /// - Parameter own: kernels of ours for some functions of the program.
+    init(
+        _ group: ElementwiseGroup, _ context: PlanContext, own: [ElementwiseFunction: any OwnKernel] = [:]
+    ) throws(CPUError) {
         try context.check(group.inputs + group.outputs, rank: group.iteration.count)
         self.group = group
         self.context = context
         program = try context.compile(
-            group.program, inputs: group.inputs.map(\.value), outputs: group.outputs.map(\.value))
+            group.program, inputs: group.inputs.map(\.value), outputs: group.outputs.map(\.value), own: own)
     }
 
     func bind(batch: Int) throws(CPUError) -> any BoundGroup {

@@ -107,9 +107,12 @@ public struct PlanContext {
     }
 
     /// Compiles a program; a kernel that is missing is reported with the group's name.
-    func compile(_ program: Program, inputs: [Int?], outputs: [Int?]) throws(CPUError) -> CompiledProgram {
+    func compile(
+        _ program: Program, inputs: [Int?], outputs: [Int?], own: [ElementwiseFunction: any OwnKernel] = [:]
+    ) throws(CPUError) -> CompiledProgram {
         do throws(CPUError) {
-            return try CompiledProgram(program, inputs: inputs, outputs: outputs, instructionSet: instructionSet)
+            return try CompiledProgram(
+                program, inputs: inputs, outputs: outputs, instructionSet: instructionSet, own: own)
         } catch {
             if case .invalidSchedule(let reason) = error { throw unsupported(reason) }
             throw error

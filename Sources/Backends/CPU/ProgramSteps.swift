@@ -75,9 +75,12 @@ struct ProgramSteps {
 
     /// The steps in the form of the kernels.
     ///
-    /// - Parameter meanings: takes what runs the functions that have no kernel; it has to live as long as the instructions.
+    /// - Parameters:
+    ///   - own: kernels of ours for some functions; every other function that has no C kernel runs by its meaning.
+    ///   - kept: takes what has to live as long as the instructions.
     func instructions(
-        _ registers: ProgramRegisters, _ instructionSet: InstructionSet, meanings: inout [MeaningKernel]
+        _ registers: ProgramRegisters, _ instructionSet: InstructionSet, own: [ElementwiseFunction: any OwnKernel],
+        kept: inout [OwnKernelBox]
     ) throws(CPUError) -> [martlet_instruction] {
         let reads = steps.reduce(0) { $0 + $1.operands.count }
         guard reads <= Int(MARTLET_MAXIMUM_READS) else {
@@ -91,7 +94,9 @@ struct ProgramSteps {
                     instruction.kernel = martlet_find_kernel(
                         instructionSet.kernels, step.function, step.from.kernels, step.to.kernels)
                 }
-                if instruction.kernel == nil { step.useMeaning(&instruction, &meanings) }
+                if instruction.kernel == nil {
+                    Step.use(own[step.meaning] ?? MeaningKernel(step), in: &instruction, &kept)
+                }
             }
             instruction.operandCount = Int32(step.operands.count)
             instruction.slot = Int32(registers.slots[index])

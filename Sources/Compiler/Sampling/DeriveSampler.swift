@@ -252,8 +252,11 @@ struct SamplerBuilder {
             }
             return
         }
-        if case .assembly(let assembly) = anchor.compilerRole { return emit(assembly, anchor, cluster) }
-        try emit(anchor, stored, cluster)
+        guard case .assembly(let assembly) = anchor.compilerRole else { return try emit(anchor, stored, cluster) }
+        emit(assembly, anchor, cluster)
+        for tensor in stored {
+            for layout in layouts([tensor]) { emitElementwise(tensor, cluster, anchor: Tensor(anchor), layout) }
+        }
     }
 
     /// Adds the nodes of a cluster to `materialized` that its results cannot compute again when they are computed.

@@ -88,8 +88,8 @@ public struct ElementwiseFunction: Sendable {
         case function(String)
         /// A function of its own, `$F NAME($F x0, $F x1, ..)` by its body (`return .. ;`), in which `$F` stands for the type.
         case body(String)
-        /// An expression for one element at a time, of functions in MartletRandom.h.
-        case random(String)
+        /// An expression for one element at a time, `$0` and so on being numbers; functions of MartletRandom.h may be among it.
+        case single(String)
         case conversion
     }
 

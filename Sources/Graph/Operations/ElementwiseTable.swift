@@ -260,19 +260,19 @@ extension ElementwiseFunction {
                 Int32(bitPattern: martlet_philox_word0(words[0], words[1], words[5], words[4], words[3], words[2])))
         },
         gradient: noGradient,
-        openCL: .random("(int)martlet_philox((uint)$0, (uint)$1, (uint)$5, (uint)$4, (uint)$3, (uint)$2).x"))
+        openCL: .single("(int)martlet_philox((uint)$0, (uint)$1, (uint)$5, (uint)$4, (uint)$3, (uint)$2).x"))
 
     /// Random int32 bits to a uniform in [0, 1): the upper 24 bits over 2^24.
     public static let uniformFromBits = ElementwiseFunction(
         "uniformFromBits", types: { $0[0] == .int32 ? .float32 : nil },
         meaning: .unary { x, _ in Double(UInt32(bitPattern: Int32(x)) >> 8) * 0x1p-24 }, gradient: noGradient,
-        openCL: .random("martlet_uniform((uint)$0)"))
+        openCL: .single("martlet_uniform((uint)$0)"))
 
     /// Random int32 bits to a standard normal by a piecewise polynomial of the inverse distribution function.
     public static let normalFromBits = ElementwiseFunction(
         "normalFromBits", types: { $0[0] == .int32 ? .float32 : nil },
         meaning: .unary { x, _ in Double(martlet_normal_from_bits(UInt32(bitPattern: Int32(x)))) },
-        gradient: noGradient, openCL: .random("martlet_normal((uint)$0)"))
+        gradient: noGradient, openCL: .single("martlet_normal((uint)$0)"))
 }
 
 // MARK: What rows have in common

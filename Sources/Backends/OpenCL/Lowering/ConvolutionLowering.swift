@@ -76,7 +76,7 @@ struct ConvolutionLowering {
         let values = (0..<group.sections).map { "value\($0)" }
         return try family.widths.map { width in
             let writer = ProgramText(program: group.epilogue, width: width, family: family)
-            let isSplit = width == 16 && (ProgramText.usesRandom(group.epilogue) || !isFlat)
+            let isSplit = width == 16 && (ProgramText.goesOneByOne(group.epilogue) || !isFlat)
             return """
                 static inline void MARTLET_NAME(KERNEL, _epilogue\(width))(
                     const int z, const int m, const int n, \(values.map { "const \(writer.floatType) \($0)" }.joined(separator: ", ")) EPILOGUE_PARAMETERS) {

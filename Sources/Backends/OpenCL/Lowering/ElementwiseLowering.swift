@@ -6,10 +6,19 @@ extension ElementwiseGroup: OpenCLGroup {
     public func lower(
         label: String, location: SourceLocation?, _ lowering: inout LoweringContext
     ) throws -> LoweredGroup {
+        try lower(&lowering)
+    }
+
+    /// - Parameters:
+    ///   - function: text in front of the kernel that the program's functions call.
+    ///   - further: parameters that these functions need.
+    func lower(
+        _ lowering: inout LoweringContext, after function: String = "", further: ParameterList = ParameterList()
+    ) throws -> LoweredGroup {
         lowering.use(program)
         let emitter = ElementwiseLowering(self, family: lowering.family, computeUnits: lowering.computeUnits)
-        let (text, parameters) = try emitter.kernel()
-        let name = lowering.kernel(text, prefix: "elementwise")
+        let (text, parameters) = try emitter.kernel(further)
+        let name = lowering.kernel(function + text, prefix: "elementwise")
         let local = lowering.family == .gpu ? 256 : 1
         return LoweredGroup(steps: [
             .launch(name, parameters.arguments, groups: emitter.groups, local: [local])
@@ -48,8 +57,8 @@ private struct ElementwiseLowering {
     }
 
     /// The kernel's text and what its parameters are bound to.
-    func kernel() throws -> (text: String, parameters: ParameterList) {
-        var list = ParameterList()
+    func kernel(_ further: ParameterList) throws -> (text: String, parameters: ParameterList) {
+        var list = further
         for operand in inputs { operand.addParameters(to: &list, isOutput: false) }
         for operand in outputs { operand.addParameters(to: &list, isOutput: true) }
         for axis in 0..<nest.rank { list.integer("n\(axis)", .extent(nest.extents[axis])) }
@@ -117,7 +126,7 @@ private struct ElementwiseLowering {
 
     /// Sixteen elements at a time; random numbers are drawn one by one.
     private func vectorLoop() throws -> String {
-        if ProgramText.usesRandom(program) { return "" }
+        if ProgramText.goesOneByOne(program) { return "" }
         return """
                     for (; j + 16 <= stop; j += 16) {
             \(try elements(width: 16, indent: "            "))        }

@@ -24,7 +24,7 @@ struct KernelLibrary {
 
     /// Adds what the functions of a program need beside its own text.
     mutating func use(_ program: Program) {
-        if ProgramText.usesRandom(program) { useRandom() }
+        if ProgramText.goesOneByOne(program) { useRandom() }
         for definition in ProgramText.definitions(of: program) { addOnce(definition) }
     }
 

@@ -121,7 +121,7 @@ extension ProductLowering {
 
     private func epilogueBody(_ writer: ProgramText, isPermuted: Bool) throws -> String {
         // Random numbers are drawn one by one.
-        if writer.width == 16, ProgramText.usesRandom(group.epilogue) { return oneByOne(isPermuted: isPermuted) }
+        if writer.width == 16, ProgramText.goesOneByOne(group.epilogue) { return oneByOne(isPermuted: isPermuted) }
         if isPermuted { return try permuted(writer) }
         return try writer.throughMemory(
             given: ["product"], inputs: epilogueInputs, as: "y", outputs: outputs, along: nAxis, indent: "    "

@@ -23,7 +23,7 @@ struct ProgramText {
     init(program: Program, width: Int, family: KernelFamily) {
         self.program = program
         self.width = width
-        isLane = width == 1 && family == .cpu && !Self.usesRandom(program)
+        isLane = width == 1 && family == .cpu && !Self.goesOneByOne(program)
     }
 
     var floatType: String { width == 1 ? "float" : "float16" }
@@ -69,9 +69,9 @@ struct ProgramText {
         value.isFinite ? "\(value)f" : "as_float(0x\(String(value.bitPattern, radix: 16))u)"
     }
 
-    /// Whether a program draws random numbers; those functions work on one element at a time.
-    static func usesRandom(_ program: Program) -> Bool {
-        program.instructions.contains { if case .random = $0.function.openCL { true } else { false } }
+    /// Whether a program has functions that take one element at a time, as those that draw random numbers do.
+    static func goesOneByOne(_ program: Program) -> Bool {
+        program.instructions.contains { if case .single = $0.function.openCL { true } else { false } }
     }
 
     /// The functions of a program that are given by a body, as text that defines them for one element and for sixteen.
@@ -97,7 +97,7 @@ struct ProgramText {
         switch function.openCL {
         case .function(let name): return call(name)
         case .body: return call("martlet_\(function.name)\(suffix)")
-        case .random(let text): return fill(text, operands)
+        case .single(let text): return fill(text, operands)
         case .expression(let text, let integers):
             return fill(types.first == .float32 ? text : integers ?? text, operands)
         case .conversion: return cast(operands[0], from: types[0], to: function.conversion ?? result)

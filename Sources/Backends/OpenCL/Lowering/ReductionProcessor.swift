@@ -6,7 +6,7 @@ extension ReductionLowering {
     /// A work-item takes whole rows: sixteen running sums, a tree over them, and the tail of each block beside.
     func rowText(_ list: ParameterList, twoStage: Bool) throws -> String {
         let axis = keptNest.rank + reducedNest.rank - 1
-        let vector = !ProgramText.usesRandom(group.prologue)
+        let vector = !ProgramText.goesOneByOne(group.prologue)
         return """
             __kernel __attribute__((reqd_work_group_size(1, 1, 1)))
             void KERNEL(\(list.declaration)) {
@@ -56,7 +56,7 @@ extension ReductionLowering {
     /// A work-item takes sixteen neighbouring results and walks the reduced axes in order.
     func columnText(_ list: ParameterList, twoStage: Bool) throws -> String {
         let axis = keptNest.rank - 1
-        let vector = !ProgramText.usesRandom(group.prologue) && !ProgramText.usesRandom(group.epilogue)
+        let vector = !ProgramText.goesOneByOne(group.prologue) && !ProgramText.goesOneByOne(group.epilogue)
         func loop(width: Int) throws -> String {
             """
             {

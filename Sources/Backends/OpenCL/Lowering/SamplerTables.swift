@@ -226,7 +226,7 @@ struct SamplerTables {
             inputs: code.operands,
             instructions: [Program.Instruction(code.function, Array(code.operands.indices), code.result)],
             outputs: [code.operands.count])
-        let width = family == .cpu && !ProgramText.usesRandom(one) ? 16 : 1
+        let width = family == .cpu && !ProgramText.goesOneByOne(one) ? 16 : 1
         let builder = ProgramText(program: one, width: width, family: family)
         let isLoop = family == .cpu && width == 1
         var text = "        case \(index): "

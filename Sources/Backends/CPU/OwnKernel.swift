@@ -1,8 +1,17 @@
 import CPUKernels
 import Graph
 
-/// Runs a function that the kernels do not have, by its meaning in double precision, one element after another.
-final class MeaningKernel {
+/// A function that the C kernels do not have, run in Swift.
+protocol OwnKernel: AnyObject {
+    /// `target[i]` from the elements i of the sources, for i below count; a source whose flag is set holds one element. Called on several
+    /// threads at once.
+    func run(
+        _ target: UnsafeMutableRawPointer, _ sources: UnsafePointer<UnsafeRawPointer>, _ isScalar: UnsafePointer<UInt8>,
+        count: Int)
+}
+
+/// A function by its meaning in double precision, one element after another.
+final class MeaningKernel: OwnKernel {
     private let function: ElementwiseFunction
     private let types: [ElementType]
     private let result: ElementType
@@ -25,16 +34,24 @@ final class MeaningKernel {
     }
 }
 
+/// Keeps kernels for the instructions that run them.
+final class OwnKernelBox {
+    let kernel: any OwnKernel
+    init(_ kernel: any OwnKernel) { self.kernel = kernel }
+}
+
 extension ProgramSteps.Step {
-    /// Lets an instruction run the step by its meaning.
-    func useMeaning(_ instruction: inout martlet_instruction, _ meanings: inout [MeaningKernel]) {
-        let kernel = MeaningKernel(self)
-        meanings.append(kernel)
+    /// Lets an instruction run a kernel of ours.
+    ///
+    /// - Parameter kept: takes what has to live as long as the instruction.
+    static func use(_ kernel: any OwnKernel, in instruction: inout martlet_instruction, _ kept: inout [OwnKernelBox]) {
+        let box = OwnKernelBox(kernel)
+        kept.append(box)
         instruction.meaning = { context, target, sources, isScalar, count in
-            Unmanaged<MeaningKernel>.fromOpaque(context).takeUnretainedValue()
+            Unmanaged<OwnKernelBox>.fromOpaque(context).takeUnretainedValue().kernel
                 .run(target, sources, isScalar, count: Int(count))
         }
-        instruction.context = Unmanaged.passUnretained(kernel).toOpaque()
+        instruction.context = Unmanaged.passUnretained(box).toOpaque()
     }
 }
 
