@@ -207,6 +207,16 @@ private struct Faceless: Graph.Operation {
         _ = try CompiledProgram(device, source: source, cache: cache).makeKernel("nothing")
     }
 
+    /// A process builds a program once for a device.
+    @Test func programsAreShared() throws {
+        let device = try OpenCLDevice.named(kernels: .cpu)
+        let source = "__kernel void shared(__global int* x) { x[0] = 2; }"
+        _ = try CompiledProgram(device, source: source)
+        #expect(throws: Never.self) {
+            try device.programs.program(source) { throw OpenCLError.unsupported("it was built already") }
+        }
+    }
+
     @Test func failedBuildShowsLog() throws {
         let text = message {
             _ = try CompiledProgram(

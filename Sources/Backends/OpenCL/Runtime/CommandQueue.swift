@@ -17,8 +17,8 @@ final class CommandQueue: @unchecked Sendable {
     /// So many bytes of arrays wait at most for the device to read them.
     private static let heldLimit = 64 << 20
 
-    /// - Parameter keepsTimes: whether the device notes when it begins and ends each command. Only profiles ask for it: PoCL launches as fast
-    ///   with it as without (1.1 to 1.4 us), but other drivers may not, and a queue of a profile's own is made in 10 us.
+    /// - Parameter keepsTimes: whether the device notes when it begins and ends each command. Only profiles ask for it: PoCL launches as
+    ///   fast with it as without (1.1 to 1.4 us), but other drivers may not, and a queue of a profile's own is made in 10 us.
     init(_ context: cl_context, _ description: DeviceDescription, deviceName: String, keepsTimes: Bool) throws {
         let properties = cl_command_queue_properties(keepsTimes ? CL_QUEUE_PROFILING_ENABLE : 0)
         var status: cl_int = 0

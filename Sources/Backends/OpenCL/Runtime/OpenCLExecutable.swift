@@ -47,8 +47,8 @@ public final class OpenCLExecutable: Executable {
         return try schedule.outputs.map { try read($0, from: memory, batch: batch, on: device.queue) }
     }
 
-    /// Runs every group and leaves the outputs on the device, where they are valid until the next run. Arrays that are fed may be changed at
-    /// once: the device reads what they were.
+    /// Runs every group and leaves the outputs on the device, where they are valid until the next run. Arrays that are fed may be
+    /// changed at once: the device reads what they were.
     public func runOnDevice(_ feeds: [String: Feed], batch: Int) throws -> [OpenCLBuffer] {
         try runOnDevice(feeds, batch: batch, on: device.queue)
     }

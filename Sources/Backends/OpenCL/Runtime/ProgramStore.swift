@@ -3,13 +3,20 @@ import Synchronization
 
 /// The programs of a device that were built last, by their source.
 ///
-/// A run loads the same schedule again and again: of the 68 programs that `martlet run maf-moons` loads, 22 differ. Building one again takes
-/// PoCL 0.2 s for ten kernels, though it finds them in its own cache.
+/// A run loads the same schedule again and again: `martlet run maf-moons` loads 68 programs, of which 22 differ. Building one of ten
+/// kernels again takes PoCL 0.2 s, though it finds them in its own cache.
 ///
-/// A schedule is one program of all its kernels. Programs of single kernels would let schedules share them (104 of 160 kernels of
-/// `spline-eight-gaussians` differ), but every program costs the text that all begin with and a start of the compiler: for ten kernels
-/// of `made-glyphs` 15.6 s against 3.0 s on PoCL without a cache and 2.0 s against 0.2 s with one, for 72 of the spline flow 83 s against
-/// 18 s and 18 s against 0.7 s. A driver of a GPU may take seconds for each kernel; then the binaries of `ProgramCache` pay for that once.
+/// A schedule is one program of all its kernels. Programs of single kernels would let schedules share them (104 of the 160 kernels of
+/// `spline-eight-gaussians` differ), but each costs a start of the compiler and the text that all programs begin with. Seconds on PoCL
+/// on a busy machine:
+///
+///     kernels                  one program     a program for each
+///     10, nothing in a cache   3.0             15.6
+///     10, all in PoCL's cache  0.2             2.0
+///     72, nothing in a cache   18              83
+///     72, all in PoCL's cache  0.7             18
+///
+/// Where a driver takes seconds for each kernel, `ProgramCache` sees to it that a schedule costs them once.
 final class ProgramStore: Sendable {
     private let recent = Mutex<[(source: String, program: ProgramHandle)]>([])
     private static let limit = 32
