@@ -1,4 +1,3 @@
-import CPUKernels
 import Compiler
 import Graph
 import Testing
@@ -6,9 +5,15 @@ import Testing
 @testable import CPU
 
 /// A kind of group that the compiler does not know: each example's values, in the opposite order.
-private struct ReversalGroup: CPUGroup {
+private struct ReversalGroup: GroupKind, CPUGroup {
     var input: Int
     var output: Int
+
+    var reading: [Walk] { [] }
+    var writing: [Walk] { [] }
+    var wholeReads: [Int] { [input] }
+    var wholeWrites: [Int] { [output] }
+    var extents: [Extent] { [] }
 
     func makePlan(_ context: PlanContext) throws -> any GroupPlan {
         try context.check([input, output])
@@ -53,56 +58,30 @@ private final class BoundReversal: BoundGroup {
 
 /// Kinds of groups of a package's own, on what is public.
 @Suite struct GroupTests {
-    /// A context for a group of these values; the group in it only lends its name, "group 0".
-    private func context(_ schedule: Schedule) throws -> PlanContext {
-        var schedule = schedule
-        schedule.append(
-            .elementwise(
-                ElementwiseGroup(iteration: [], inputs: [], program: Program(inputs: [], outputs: []), outputs: [])))
-        return PlanContext(
-            schedule: schedule, device: try device(.best), maximumBatch: 4, group: schedule.groups[0], unwritten: [:])
+    private func schedule(_ element: ElementType = .float32) -> Schedule {
+        var schedule = Schedule()
+        let input = schedule.input([.batch, 5], element)
+        schedule.append(ReversalGroup(input: input, output: schedule.output([.batch, 5])))
+        return schedule
     }
 
     @Test func aKindOfOnesOwnRunsOnPointersToItsValues() throws {
-        var schedule = Schedule()
-        let input = schedule.input([.batch, 5])
-        let output = schedule.output([.batch, 5])
-        let context = try context(schedule)
-        let bound = try ReversalGroup(input: input, output: output).makePlan(context).bind(batch: 3)
-
-        var x = (0..<15).map { Float($0) }
-        var y = [Float](repeating: 0, count: 15)
-        var work = [UInt8](repeating: 0, count: bound.workBytes * context.device.threads)
-        var counts = [Int64](repeating: 0, count: 8 * context.device.threads)
-        try x.withUnsafeMutableBytes { x in
-            try y.withUnsafeMutableBytes { y in
-                try work.withUnsafeMutableBytes { work in
-                    let values = [x, y].map { $0.baseAddress?.assumingMemoryBound(to: CChar.self) }
-                    try values.withUnsafeBufferPointer { values in
-                        var kernels = martlet_context(
-                            pool: context.device.pool, values: values.baseAddress!, shared: nil,
-                            work: work.baseAddress!.assumingMemoryBound(to: CChar.self),
-                            workBytes: Int64(bound.workBytes), isa: context.instructionSet.kernels)
-                        try context.device.lock.withLock { _ in try bound.run(&kernels, counts: &counts) }
-                    }
-                }
-            }
-        }
+        let x = HostArray((0..<15).map { Float($0) }, shape: [3, 5])
+        let y = try run(schedule(), [0: x], batch: 3, instructionSet: .best)[0].floats
         #expect(y == (0..<3).flatMap { example in (0..<5).reversed().map { Float(example * 5 + $0) } })
     }
 
     @Test func aPlanRefusesWithTheNameOfItsGroup() throws {
-        var schedule = Schedule()
-        let input = schedule.input([.batch, 5], .int32)
-        let output = schedule.output([.batch, 5])
-        let context = try context(schedule)
+        let device = try device(.best)
         #expect(
             throws: CPUError.unsupported(group: "group 0", location: nil, reason: "a reversal wants float32 values")
         ) {
-            try ReversalGroup(input: input, output: output).makePlan(context)
+            try device.load(schedule(.int32), maximumBatch: 4, states: [:])
         }
-        #expect(throws: CPUError.invalidSchedule("'group 0' reads value 2, which is not there")) {
-            try ReversalGroup(input: input, output: 2).makePlan(context)
+        var absent = schedule()
+        absent.groups[0].kind = ReversalGroup(input: 7, output: 1)
+        #expect(throws: CPUError.invalidSchedule("'group 0' reads value 7, which is not there")) {
+            try device.load(absent, maximumBatch: 4, states: [:])
         }
     }
 }

@@ -5,8 +5,14 @@ import Testing
 @testable import OpenCL
 
 /// A kind of group that only this test knows: y[i] = table[i] * x[i] for `count` elements of values 0 and 1.
-private struct Scaling: OpenCLGroup {
+private struct Scaling: GroupKind, OpenCLGroup {
     let table: [Int32]
+
+    var reading: [Walk] { [] }
+    var writing: [Walk] { [] }
+    var wholeReads: [Int] { [0] }
+    var wholeWrites: [Int] { [1] }
+    var extents: [Extent] { [] }
 
     func lower(label: String, location: Graph.SourceLocation?, _ lowering: inout LoweringContext) throws -> LoweredGroup
     {
@@ -32,20 +38,14 @@ private struct Scaling: OpenCLGroup {
         let device = try Devices.of(family)
         var schedule = Schedule()
         _ = (schedule.input("x", [11]), schedule.output([11]))
-        var lowering = LoweringContext(device, values: schedule.values, maximumBatch: 1)
-        let groups = try (0..<2).map { _ in
-            try Scaling(table: (0..<11).map { $0 * $0 }).lower(label: "scaling", location: nil, &lowering)
-        }
-        let lowered = lowering.program(groups)
+        for _ in 0..<2 { schedule.add(Scaling(table: (0..<11).map { $0 * $0 })) }
+        let lowered = try schedule.lowered(for: device, maximumBatch: 1)
         // Equal texts are one kernel, equal tables one table.
         #expect(lowered.memory.count == 1)
         #expect(lowered.source.split(separator: "\n").count { $0.contains("void KERNEL") } == 1)
-        let program = try LoadedProgram(device, lowered, values: schedule.values, maximumBatch: 1)
-        let memory = try [0, 1].map { ($0, try OpenCLBuffer(device, byteCount: 44, zeroed: true)) }
-        try HostArray([Float](repeating: 0.5, count: 11)).withUnsafeBytes { try memory[0].1.write($0) }
-        let bound = try BoundSchedule(program, memory: Dictionary(uniqueKeysWithValues: memory), batch: 1)
-        for case .launch(let launch) in bound.steps.joined() { try launch.enqueue(on: device.queue) }
-        let found = try HostArray(reading: memory[1].1, type: .float32, shape: [11])
+        let executable = try device.load(schedule, maximumBatch: 1, states: [:])
+        let found = try executable.run(
+            ["x": .host(HostArray([Float](repeating: 0.5, count: 11)))], batch: 1)[0]
         #expect(found.floats == (0..<11).map { Float($0 * $0) / 2 })
     }
 }

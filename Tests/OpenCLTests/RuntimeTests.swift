@@ -72,31 +72,35 @@ private struct Faceless: Graph.Operation {
         do {
             try body()
             return ""
-        } catch let error as OpenCLError { return error.description } catch { return "not an OpenCLError: \(error)" }
+        } catch let error as OpenCLError {
+            return error.description
+        } catch let error as BindingError {
+            return error.description
+        } catch { return "neither an OpenCLError nor a BindingError: \(error)" }
     }
 
     @Test func badFeedsAreNamed() throws {
         let executable = try Devices.of(.cpu).load(copy(), maximumBatch: 4, states: [:])
         let good = HostArray([Float](repeating: 1, count: 6), shape: [2, 3])
-        #expect(message { _ = try executable.run([:], batch: 2) }.contains("nothing was fed to the input \"x\""))
+        #expect(message { _ = try executable.run([:], batch: 2) }.contains("input 'x' was not fed"))
         #expect(
             message { _ = try executable.run(["x": .host(good)], batch: 3) }.contains(
-                "expected float32[3, 3], found float32[2, 3]"))
+                "wants float32[3, 3] and was fed float32[2, 3]"))
         #expect(
             message {
                 _ = try executable.run(
                     ["x": .host(HostArray([Int32](repeating: 1, count: 6), shape: [2, 3]))], batch: 2)
             }
-            .contains("expected float32[2, 3], found int32[2, 3]"))
+            .contains("wants float32[2, 3] and was fed int32[2, 3]"))
         #expect(
             message { _ = try executable.run(["x": .host(good), "y": .host(good)], batch: 2) }.contains(
-                "there is no input \"y\""))
+                "'y' was fed and the program has no input of that name"))
         #expect(
             message { _ = try executable.run(["x": .host(good)], batch: 5) }.contains(
-                "planned for batches of 1 to 4, found 5"))
-        #expect(message { _ = try executable.run(["x": .host(good)], batch: 0) }.contains("found 0"))
+                "a batch of 5 was asked for and the program was loaded for 1 to 4"))
+        #expect(message { _ = try executable.run(["x": .host(good)], batch: 0) }.contains("a batch of 0"))
         let short = try Devices.of(.cpu).makeBuffer(byteCount: 8)
-        #expect(message { _ = try executable.run(["x": .device(short)], batch: 2) }.contains("expected 24 bytes"))
+        #expect(message { _ = try executable.run(["x": .device(short)], batch: 2) }.contains("24 bytes and was fed a buffer of 8"))
     }
 
     @Test func doublesAndFacelessOperationsAreRefused() throws {
@@ -109,7 +113,7 @@ private struct Faceless: Graph.Operation {
         #expect(OpenCLError.noDevice.description.contains("pocl-opencl-icd"))
         var s = Schedule()
         _ = s.state("w", [3])
-        #expect(message { _ = try device.load(s, maximumBatch: 1, states: [:]) }.contains("state \"w\""))
+        #expect(message { _ = try device.load(s, maximumBatch: 1, states: [:]) }.contains("state 'w'"))
         #expect(
             message { _ = try device.load(s, maximumBatch: 1, states: ["w": device.makeBuffer(byteCount: 4)]) }
                 .contains("expected 12 bytes"))
