@@ -68,8 +68,8 @@ let package = Package(
         .target(
             name: "Martlet",
             dependencies: [
-                "Graph", "Compiler", "Layers", "Distributions", "Bijectors", "Likelihood", "Models", "Datasets",
-                "Training", "Lab",
+                "Graph", "Compiler", "CPU", "OpenCL", "Layers", "Distributions", "Bijectors", "Likelihood", "Models",
+                "Datasets", "Training", "Lab",
             ], path: "Sources/Martlet"),
         // 7: experiments, workloads and the program
         .target(

@@ -90,52 +90,6 @@ extension HostArray {
     }
 }
 
-/// Where the temporaries of a schedule lie in one block of memory.
-public struct MemoryPlan: Sendable {
-    /// Byte offset of each temporary, by value.
-    public let offsets: [Int: Int]
-    public let byteCount: Int
-
-    /// Temporaries that are never alive together share memory.
-    public init(_ schedule: Schedule, batch: Int, alignment: Int = 256) {
-        var first: [Int: Int] = [:]
-        var last: [Int: Int] = [:]
-        for (index, group) in schedule.groups.enumerated() {
-            for value in group.reads + group.writes {
-                guard case .temporary = schedule.values[value].storage else { continue }
-                if first[value] == nil { first[value] = index }
-                last[value] = index
-            }
-        }
-        for value in schedule.outputs where first[value] != nil { last[value] = schedule.groups.count }
-        let size = { (value: Int) -> Int in
-            let type = schedule.values[value].type
-            let bytes = max(1, type.shape.count.resolved(batch: batch)) * type.element.byteCount
-            return (bytes + alignment - 1) / alignment * alignment
-        }
-        // Largest first, each at the lowest place that is free for the whole of its life.
-        var offsets: [Int: Int] = [:]
-        var total = 0
-        // Sorted by `start`.
-        var placed: [(first: Int, last: Int, start: Int, end: Int)] = []
-        let sizes = first.keys.map { (value: $0, size: size($0)) }
-        for (value, size) in sizes.sorted(by: { ($1.size, $0.value) < ($0.size, $1.value) }) {
-            let (born, dies) = (first[value]!, last[value]!)
-            var place = 0
-            for other in placed where other.first <= dies && born <= other.last {
-                if place + size <= other.start { break }
-                place = max(place, other.end)
-            }
-            offsets[value] = place
-            total = max(total, place + size)
-            let index = placed.firstIndex { $0.start > place } ?? placed.count
-            placed.insert((born, dies, place, place + size), at: index)
-        }
-        self.offsets = offsets
-        byteCount = total
-    }
-}
-
 /// An error of more than one line: what a device's compiler says, for example.
 public protocol DetailedError: Error {
     /// What was expected, what was found and what to do, in one line.

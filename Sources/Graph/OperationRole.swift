@@ -24,6 +24,27 @@ public enum OperationRole: Sendable {
     /// Anything else, on whole values. It is never fused.
     case opaque
 
+    /// The role without what belongs to it.
+    enum Kind: UInt8 {
+        case placeholder, constant, position, elementwise, view, assembly, reduction, contraction, independent, loop, opaque
+    }
+
+    var kind: Kind {
+        switch self {
+        case .source(.placeholder): .placeholder
+        case .source(.constant): .constant
+        case .source(.position): .position
+        case .elementwise: .elementwise
+        case .view: .view
+        case .assembly: .assembly
+        case .reduction: .reduction
+        case .contraction: .contraction
+        case .independent: .independent
+        case .loop: .loop
+        case .opaque: .opaque
+        }
+    }
+
     public enum Source: Sendable {
         /// Fed at every run, or kept between runs.
         case placeholder
@@ -51,24 +72,22 @@ public struct StridedLayout: Hashable, Sendable {
 
 extension Node {
     /// The function, if this is an elementwise operation.
-    public var elementwise: ElementwiseFunction? { if case .elementwise(let function) = compilerRole { function } else { nil } }
+    public var elementwise: ElementwiseFunction? {
+        guard roleKind == .elementwise else { return nil }
+        return if case .elementwise(let function) = compilerRole { function } else { nil }
+    }
     /// The operation, if this is a view.
     public var view: (any ViewOperation)? { if case .view(let view) = compilerRole { view } else { nil } }
     /// The array, if this is a constant.
     public var constant: HostArray? { if case .source(.constant(let array)) = compilerRole { array } else { nil } }
     /// What is counted, if these are positions.
     public var position: Position? { if case .source(.position(let position)) = compilerRole { position } else { nil } }
-    public var isPlaceholder: Bool { if case .source(.placeholder) = compilerRole { true } else { false } }
-    public var isElementwise: Bool { if case .elementwise = compilerRole { true } else { false } }
-    public var isView: Bool { if case .view = compilerRole { true } else { false } }
-    public var isReduction: Bool { if case .reduction = compilerRole { true } else { false } }
+    public var isPlaceholder: Bool { roleKind == .placeholder }
+    public var isElementwise: Bool { roleKind == .elementwise }
+    public var isView: Bool { roleKind == .view }
+    public var isReduction: Bool { roleKind == .reduction }
     /// Whether it is fed, kept between runs, or part of the program.
-    public var isGiven: Bool {
-        switch compilerRole {
-        case .source(.placeholder), .source(.constant): true
-        default: false
-        }
-    }
+    public var isGiven: Bool { roleKind == .placeholder || roleKind == .constant }
 }
 
 extension Tensor {

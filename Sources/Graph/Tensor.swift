@@ -28,6 +28,8 @@ public final class Node: Sendable {
     private let countedCost: Int
     /// What the operation is to the compiler, asked once.
     public let compilerRole: OperationRole
+    /// The same without what belongs to it, for questions that are asked of every node.
+    let roleKind: OperationRole.Kind
 
     public init(_ operation: any Operation, _ inputs: [Tensor], at location: SourceLocation?) {
         self.operation = operation
@@ -45,6 +47,7 @@ public final class Node: Sendable {
         self.location = place
         let role = operation.compilerRole
         compilerRole = role
+        roleKind = role.kind
         countedCost =
             switch role {
             case .source(.position): 1

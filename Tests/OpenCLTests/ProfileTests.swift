@@ -51,7 +51,7 @@ private struct Negation: OpenCLOperation {
         let device = try Devices.of(.cpu)
         var s = Schedule()
         let (x, y) = (s.input("x", [.batch, 3]), s.output([.batch, 3]))
-        s.add(.operation(OperationGroup(operation: Negation(), inputs: [x], outputs: [y])), "negation")
+        s.add(OperationGroup(operation: Negation(), inputs: [x], outputs: [y]), "negation")
         try expectTimes(
             OpenCLExecutable(device, s, maximumBatch: 4, states: [:]),
             ["x": .host(HostArray([1, 2, 3] as [Float], shape: [1, 3]))], batch: 1)

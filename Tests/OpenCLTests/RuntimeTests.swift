@@ -116,7 +116,7 @@ private struct Faceless: Graph.Operation {
         #expect(message { _ = try device.load(s, maximumBatch: 1, states: [:]) }.contains("state 'w'"))
         #expect(
             message { _ = try device.load(s, maximumBatch: 1, states: ["w": device.makeBuffer(byteCount: 4)]) }
-                .contains("expected 12 bytes"))
+                .contains("wants a buffer of 12 bytes"))
     }
 
     @Test(arguments: KernelFamily.allCases)

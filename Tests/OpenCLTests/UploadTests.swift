@@ -17,12 +17,11 @@ import Testing
         let (x, total) = (s.input("x", [Extent(Self.count)]), s.state("total", [Extent(Self.count)]))
         let y = s.output([Extent(Self.count)])
         s.add(
-            .elementwise(
-                ElementwiseGroup(
+            ElementwiseGroup(
                     iteration: [Extent(Self.count)], inputs: [s.whole(total), s.whole(x)],
                     program: Program(
                         inputs: [.float32, .float32], instructions: [.init(.add, [0, 1], .float32)], outputs: [2, 1]),
-                    outputs: [s.whole(total), s.whole(y)])))
+                    outputs: [s.whole(total), s.whole(y)]))
         return s
     }
 

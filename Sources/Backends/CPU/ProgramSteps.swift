@@ -95,6 +95,10 @@ struct ProgramSteps {
                         instructionSet.kernels, step.function, step.from.kernels, step.to.kernels)
                 }
                 if instruction.kernel == nil {
+                    guard step.meaning.resultType(step.types) == step.to else {
+                        throw CPUError.invalidSchedule(
+                            "no kernel for \(step.meaning.name) from \(step.from) to \(step.to)")
+                    }
                     Step.use(own[step.meaning] ?? MeaningKernel(step), in: &instruction, &kept)
                 }
             }

@@ -57,6 +57,15 @@ public func replacing(_ replacements: [Tensor: Tensor], in outputs: [Tensor]) ->
     return outputs.map { replaced[$0] ?? $0 }
 }
 
+/// An operation that carries something from step to step, and can be written out in simpler ones, step by step, for whoever has to tell the
+/// steps apart.
+public protocol UnrolledOperation: Operation {
+    /// The results.
+    ///
+    /// - Parameter sums: whether running sums are to be written out too, one addition for each element; `nil` where only that was asked for.
+    func unrolled(_ inputs: [Tensor], sums: Bool, at location: SourceLocation?) -> [Tensor]?
+}
+
 /// The same tensors with every scan written out step by step, for whoever has to tell the steps apart: the dependency rules
 /// and the sampler.
 ///
@@ -65,12 +74,10 @@ public func unrolled(_ outputs: [Tensor], sums: Bool = false) -> [Tensor] {
     var replaced: [Tensor: Tensor] = [:]
     for node in topologicalOrder(outputs) {
         let inputs = node.inputs.map { replaced[$0] ?? $0 }
-        if let scan = node.operation as? Scan, node.error == nil {
-            for (index, result) in scan.unrolled(inputs, sums: sums, at: node.location).enumerated() {
-                replaced[Tensor(node, index)] = result
-            }
-        } else if sums, let sum = node.operation as? CumulativeSum, node.error == nil {
-            replaced[Tensor(node)] = sum.unrolled(inputs[0], at: node.location)
+        if node.isUnrolled, node.error == nil, let operation = node.operation as? any UnrolledOperation,
+            let results = operation.unrolled(inputs, sums: sums, at: node.location)
+        {
+            for (index, result) in results.enumerated() { replaced[Tensor(node, index)] = result }
         } else if inputs != node.inputs {
             let new = Node(node.operation, inputs, at: node.location)
             for index in node.types.indices { replaced[Tensor(node, index)] = Tensor(new, index) }
@@ -79,9 +86,18 @@ public func unrolled(_ outputs: [Tensor], sums: Bool = false) -> [Tensor] {
     return outputs.map { replaced[$0] ?? $0 }
 }
 
-extension CumulativeSum {
+extension Node {
+    /// Whether it may be an `UnrolledOperation`, which is dear to ask of every node.
+    fileprivate var isUnrolled: Bool { roleKind == .loop || roleKind == .opaque || roleKind == .independent }
+}
+
+extension CumulativeSum: UnrolledOperation {
     /// Every sum from the one before it.
-    fileprivate func unrolled(_ input: Tensor, at location: SourceLocation?) -> Tensor {
+    public func unrolled(_ inputs: [Tensor], sums: Bool, at location: SourceLocation?) -> [Tensor]? {
+        sums ? [unrolled(inputs[0], at: location)] : nil
+    }
+
+    private func unrolled(_ input: Tensor, at location: SourceLocation?) -> Tensor {
         let count = input.shape[axis].coefficient
         var sums: [Tensor] = []
         var sum: Tensor?
@@ -96,9 +112,9 @@ extension CumulativeSum {
     }
 }
 
-extension Scan {
+extension Scan: UnrolledOperation {
     /// The results, one step after another.
-    fileprivate func unrolled(_ inputs: [Tensor], sums: Bool, at location: SourceLocation?) -> [Tensor] {
+    public func unrolled(_ inputs: [Tensor], sums: Bool, at location: SourceLocation?) -> [Tensor]? {
         let body = Graph.unrolled(newCarries + outputs, sums: sums)
         var state = Array(inputs.prefix(carries.count))
         let sequences = inputs[carries.count..<carries.count + slices.count]

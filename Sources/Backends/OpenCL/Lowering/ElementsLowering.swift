@@ -36,13 +36,16 @@ extension ElementsGroup: OpenCLGroup {
         let types = inputs.map { lowering.values[$0].type }
         var list = ParameterList()
         list.integer("batch", .integer { $0 })
+        var parameters = ", const int batch"
         for (index, value) in inputs.enumerated() {
-            list.pointer(elementStorage(types[index].element), "x\(index)", .value(value), constant: true)
+            let storage = elementStorage(types[index].element)
+            list.pointer(storage, "element_x\(index)", .value(value), constant: true)
+            parameters += ", __global const \(storage)* x\(index)"
         }
         let type = result.element == .float32 ? "float" : "int"
         let body = face.elementOpenCL(OpenCLElementContext(inputTypes: types, outputType: result))
         let function = """
-            static inline \(type) MARTLET_NAME(KERNEL, _element)(const int e\(list.further)) {
+            static inline \(type) MARTLET_NAME(KERNEL, _element)(const int e\(parameters)) {
             \(body)
             }
 
