@@ -67,7 +67,7 @@ import Testing
         (.negate, 0), (.absolute, 0), (.sign, 0), (.exp, 1), (.log, 1), (.log1p, 1.5), (.expm1, 2), (.sqrt, 0.5),
         (.tanh, 2.5),
         (.sigmoid, 2), (.softplus, 2), (.relu, 0), (.floor, 0), (.sin, 1.5), (.cos, 1.5), (.erf, 1.5),
-        (.hazard, 3),
+        (.hazard, 3), (.log1mexp, 3),
         (.stopGradient, 0),
     ]
 

@@ -161,6 +161,7 @@ func evaluate(_ function: ElementwiseFunction, _ x: [Double], from: ElementType 
     case .cos: cos(x[0])
     case .erf: erf(x[0])
     case .hazard: hazard(abs(x[0]))
+    case .log1mexp: x[0] > log(2.0) ? log1p(-exp(-x[0])) : log(-expm1(-x[0]))
     case .isFinite: x[0].isFinite ? 1 : 0
     case .logicalNot: x[0] == 0 ? 1 : 0
     case .cast(.int32): x[0].isNaN ? 0 : x[0].rounded(.towardZero)

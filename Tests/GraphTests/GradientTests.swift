@@ -24,7 +24,7 @@ private let cases: [GradientCase] = {
     let unary: [(ElementwiseFunction, Double)] = [
         (.negate, 0), (.absolute, 0), (.exp, 0), (.log, 2), (.log1p, 0.5), (.expm1, 0), (.sqrt, 2), (.tanh, 0),
         (.sigmoid, 0),
-        (.softplus, 0), (.relu, 0), (.sin, 0), (.cos, 0), (.erf, 0), (.hazard, 0),
+        (.softplus, 0), (.relu, 0), (.sin, 0), (.cos, 0), (.erf, 0), (.hazard, 0), (.log1mexp, 1.5),
     ]
     for (function, offset) in unary {
         list.append(GradientCase(name: function.name, shapes: [[3, 4]], offset: offset) { $0[0].apply(function) })

@@ -42,4 +42,5 @@
     F(SIN, sin, vector_sin(x))        \
     F(COS, cos, vector_cos(x))        \
     F(ERF, erf, vector_erf(x))        \
-    F(HAZARD, hazard, vector_hazard(x))
+    F(HAZARD, hazard, vector_hazard(x)) \
+    F(LOG1MEXP, log1mexp, choose(x > 0.6931472f, vector_log1p(-vector_exp(-x)), vector_log(-vector_expm1(-x))))

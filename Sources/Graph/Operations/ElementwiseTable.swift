@@ -123,6 +123,14 @@ extension ElementwiseFunction {
             return martlet_select(u < ($F)(1e30f), p * r + u, u);
             """))
 
+    /// log(1 - exp(-x)) of x > 0, by the form that is exact on its side of log 2 (Mächler 2012, "Accurately computing log(1 - exp(-|a|))",
+    /// equation 7).
+    public static let log1mexp = ElementwiseFunction(
+        "log1mexp", cost: .transcendental,
+        meaning: .unary { x, _ in x > 0.6931471805599453 ? Math.log1p(-Math.exp(-x)) : Math.log(-Math.expm1(-x)) },
+        gradient: { x, _, g in [g / x[0].apply(.expm1)] },
+        openCL: .body("return martlet_select(x0 > ($F)(0.6931472f), log1p(-exp(-x0)), log(-expm1(-x0)));"))
+
     public static let isFinite = ElementwiseFunction(
         "isFinite", types: { $0[0].isFloatingPoint ? .bool : nil }, meaning: .unary { x, _ in x.isFinite ? 1 : 0 },
         gradient: noGradient, openCL: .expression("(fabs($0) < ($F)(INFINITY)) & 1", integers: "($I)(1)"))
