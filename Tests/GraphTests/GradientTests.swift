@@ -56,6 +56,8 @@ private let cases: [GradientCase] = {
         GradientCase(name: "gather", shapes: [[2, 4, 3]]) {
             $0[0].gathered(.constant(HostArray([2, 0, 2, 3, 9, -1] as [Int32], shape: [3, 2])), axis: 1)
         },
+        GradientCase(name: "roll", shapes: [[2, 5, 3]]) { $0[0].rolled(axis: 1, by: 2) * $0[0] },
+        GradientCase(name: "roll backwards", shapes: [[4, 3]]) { $0[0].rolled(axis: 0, by: -5) * $0[0] },
         GradientCase(name: "cumulativeSum", shapes: [[2, 4, 3]]) { $0[0].cumulativeSum(axis: 1) },
         GradientCase(name: "cumulativeSum exclusive reversed", shapes: [[2, 4, 3]]) {
             $0[0].cumulativeSum(axis: 1, exclusive: true, reversed: true)
