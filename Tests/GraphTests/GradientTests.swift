@@ -58,6 +58,7 @@ private let cases: [GradientCase] = {
         },
         GradientCase(name: "roll", shapes: [[2, 5, 3]]) { $0[0].rolled(axis: 1, by: 2) * $0[0] },
         GradientCase(name: "roll backwards", shapes: [[4, 3]]) { $0[0].rolled(axis: 0, by: -5) * $0[0] },
+        GradientCase(name: "segmentedSum", shapes: [[2, 6, 3]]) { $0[0].segmentedSum(axis: 1, lengths: [2, 0, 1, 3]) },
         GradientCase(name: "cumulativeSum", shapes: [[2, 4, 3]]) { $0[0].cumulativeSum(axis: 1) },
         GradientCase(name: "cumulativeSum exclusive reversed", shapes: [[2, 4, 3]]) {
             $0[0].cumulativeSum(axis: 1, exclusive: true, reversed: true)

@@ -105,3 +105,25 @@ extension CustomOperation: CPUOperation {
         cpu(context.inputs.map { UnsafeBufferPointer($0.floats) }, context.outputs[0].floats)
     }
 }
+
+extension SegmentedSum: CPUElementOperation {
+    public func runCPU(
+        _ positions: UnsafeBufferPointer<Int32>, into target: UnsafeMutableRawPointer, _ context: CPUElementContext
+    ) {
+        if context.element == .float64 { return run(positions, target.assumingMemoryBound(to: Double.self), context) }
+        run(positions, target.assumingMemoryBound(to: Float.self), context)
+    }
+
+    private func run<T: BinaryFloatingPoint>(
+        _ positions: UnsafeBufferPointer<Int32>, _ target: UnsafeMutablePointer<T>, _ context: CPUElementContext
+    ) {
+        let (x, shape) = (context.inputs[0].elements(T.self), context.inputs[0].shape)
+        let (count, inner) = (shape[axis], shape[(axis + 1)...].reduce(1, *))
+        let segments = segments
+        for (i, position) in positions.enumerated() {
+            let e = Int(position)
+            let (r, s, c) = (e / (segments.count * inner), e / inner % segments.count, e % inner)
+            target[i] = T(segments[s].reduce(0.0) { $0 + Double(x[(r * count + $1) * inner + c]) })
+        }
+    }
+}

@@ -127,3 +127,20 @@ extension CustomOperation: OpenCLOperation {
             ])
     }
 }
+
+extension SegmentedSum: OpenCLElementOperation {
+    /// What each addition rounds away is carried along, so that a sum is rounded once, as on the processor.
+    public func elementOpenCL(_ context: OpenCLElementContext) -> String {
+        let starts = segments.map { "\($0.lowerBound)" } + ["\(lengths.reduce(0, +))"]
+        let inner = context.text(
+            Shape(Array(context.outputType.shape.dimensions[(axis + 1)...])).count)
+        return """
+            const int starts[] = {\(starts.joined(separator: ", "))};
+            const int inner = \(inner), s = e / inner % \(lengths.count);
+            __global const float* x = x0 + e / (inner * \(lengths.count)) * (inner * \(starts.last!)) + e % inner;
+            float total = 0.0f, rest = 0.0f;
+            for (int i = starts[s]; i < starts[s + 1]; i++) MARTLET_ADD(float, total, rest, x[i * inner]);
+            return MARTLET_ROUNDED(total, rest);
+            """
+    }
+}
