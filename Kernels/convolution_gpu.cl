@@ -18,7 +18,8 @@
 // and three axes.
 //
 // Macros: TILE, DEPTH; UNIT_A where a tile's weights are neighbours along the terms; OPERAND_PARAMETERS; WEIGHT_ROW, the
-// stride of the weight's rows; EPILOGUE_PARAMETERS and EPILOGUE_ARGUMENTS of the function KERNEL_epilogue1(image, row, position, value, ..).
+// stride of the weight's rows; EPILOGUE_PARAMETERS and EPILOGUE_ARGUMENTS of the function
+// KERNEL_epilogue1(image, row, position, value, ..).
 
 #define SIDE (TILE / 16)
 #define LOADS (TILE * DEPTH / 256)

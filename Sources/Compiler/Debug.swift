@@ -7,6 +7,10 @@ public let debugLevel = getenv("MARTLET_DEBUG").flatMap { Int(String(cString: $0
 
 /// Writes a line to standard error.
 public func debugLine(_ text: String) {
-    let bytes = Array((text + "\n").utf8)
-    _ = bytes.withUnsafeBytes { write(STDERR_FILENO, $0.baseAddress, $0.count) }
+    var rest = Array((text + "\n").utf8)[...]
+    while !rest.isEmpty {
+        let written = rest.withUnsafeBytes { write(STDERR_FILENO, $0.baseAddress, $0.count) }
+        guard written > 0 else { return }
+        rest = rest.dropFirst(written)
+    }
 }

@@ -47,7 +47,6 @@ public struct ProgramBinding: Sendable {
     private struct Slot {
         let value: Int
         let name: String
-        /// Of the whole value; for one example where `growsWithBatch`.
         let type: TensorType
         /// Whether arrays of any shape with as many elements will do.
         let takesAnyShape: Bool
@@ -120,7 +119,8 @@ public struct ProgramBinding: Sendable {
     }
 
     /// Checks an array that is to be written to a value of this type.
-    public static func check(_ array: HostArray, for name: String, _ type: TensorType, batch: Int) throws(BindingError) {
+    public static func check(_ array: HostArray, for name: String, _ type: TensorType, batch: Int) throws(BindingError)
+    {
         let slot = Slot(value: 0, name: name, type: type, takesAnyShape: false)
         guard slot.takes(array, batch: batch) else {
             throw .wrongFeed(

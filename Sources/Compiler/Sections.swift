@@ -71,7 +71,8 @@ struct Sections {
     private static func half(_ node: Node) -> Int? {
         guard let view = node.view else { return nil }
         let (shape, half) = (node.inputs[0].shape, node.types[0].shape)
-        guard shape.rank >= 3, shape.rank == half.rank, shape[1].isStatic, half[1].coefficient * 2 == shape[1].coefficient,
+        guard shape.rank >= 3, shape.rank == half.rank, shape[1].isStatic,
+            half[1].coefficient * 2 == shape[1].coefficient,
             (0..<shape.rank).allSatisfy({ $0 == 1 || half[$0] == shape[$0] })
         else { return nil }
         let layout = view.layout(of: shape, in: StridedLayout(shape), result: half)

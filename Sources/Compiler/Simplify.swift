@@ -23,7 +23,8 @@ struct Simplifier {
             if let first = node.inputs.first, readers[first] == 1, kept.contains(first),
                 let other = node.operation.simplifiedAsOnlyReader(inputs, at: node.location)
             {
-                replaced[Tensor(node)] = share(Tensor(other.node.operation, other.node.inputs.map { shorter($0) }, at: other.location))
+                replaced[Tensor(node)] = share(
+                    Tensor(other.node.operation, other.node.inputs.map { shorter($0) }, at: other.location))
                 continue
             }
             if let shorter = Self.shorten(node, inputs) {

@@ -26,7 +26,8 @@ public enum OperationRole: Sendable {
 
     /// The role without what belongs to it.
     enum Kind: UInt8 {
-        case placeholder, constant, position, elementwise, view, assembly, reduction, contraction, independent, loop, opaque
+        case placeholder, constant, position, elementwise, view, assembly, reduction, contraction, independent, loop,
+            opaque
     }
 
     var kind: Kind {

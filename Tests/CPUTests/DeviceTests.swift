@@ -45,16 +45,16 @@ private struct Unknown: Operation {
         let y = schedule.output([.batch, 3])
         schedule.append(
             ElementwiseGroup(
-                    iteration: [.batch, 3],
-                    inputs: [schedule.whole(x), Operand(.value(total), strides: [0, 1], element: .float32)],
-                    program: Program(
-                        inputs: [.float32, .float32], instructions: [.init(.add, [0, 1], .float32)], outputs: [2]),
-                    outputs: [schedule.whole(y)]))
+                iteration: [.batch, 3],
+                inputs: [schedule.whole(x), Operand(.value(total), strides: [0, 1], element: .float32)],
+                program: Program(
+                    inputs: [.float32, .float32], instructions: [.init(.add, [0, 1], .float32)], outputs: [2]),
+                outputs: [schedule.whole(y)]))
         schedule.append(
             ReductionGroup(
-                    kind: .sum, keptExtents: [3], reducedExtents: [.batch],
-                    inputs: [Operand(.value(y), strides: [1, 3], element: .float32)],
-                    prologue: .identity, epilogueInputs: [], epilogue: .identity, outputs: [schedule.whole(total)]))
+                kind: .sum, keptExtents: [3], reducedExtents: [.batch],
+                inputs: [Operand(.value(y), strides: [1, 3], element: .float32)],
+                prologue: .identity, epilogueInputs: [], epilogue: .identity, outputs: [schedule.whole(total)]))
         return (schedule, x, total, y)
     }
 
@@ -108,7 +108,9 @@ private struct Unknown: Operation {
 
     @Test func wrongFeedsAreRefused() throws {
         let (schedule, _, _, _) = accumulator()
-        #expect(throws: BindingError.missingState(name: "total", expected: "float32[3]")) { _ = try device.load(schedule, maximumBatch: 4, states: [:]) }
+        #expect(throws: BindingError.missingState(name: "total", expected: "float32[3]")) {
+            _ = try device.load(schedule, maximumBatch: 4, states: [:])
+        }
         let short = try device.makeBuffer(byteCount: 8)
         #expect(throws: BindingError.wrongState(name: "total", expected: "12 bytes", found: "8")) {
             _ = try device.load(schedule, maximumBatch: 4, states: ["total": short])
@@ -191,8 +193,8 @@ private struct Unknown: Operation {
         for (from, to) in [(constant, between), (between, y)] {
             schedule.append(
                 ElementwiseGroup(
-                        iteration: [2, 2], inputs: [schedule.whole(from)], program: double,
-                        outputs: [schedule.whole(to)]))
+                    iteration: [2, 2], inputs: [schedule.whole(from)], program: double,
+                    outputs: [schedule.whole(to)]))
         }
         #expect(try run(schedule, [:], instructionSet: .best)[0].floats == [4, 8, 12, 16])
     }

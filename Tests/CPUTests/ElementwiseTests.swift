@@ -24,12 +24,12 @@ import Testing
                 let y = schedule.output([Extent(rows), Extent(columns)])
                 schedule.append(
                     ElementwiseGroup(
-                            iteration: [Extent(rows), Extent(columns)],
-                            inputs: [
-                                schedule.whole(x),
-                                Operand(.value(b), strides: [Extent(down), Extent(across)], element: .float32),
-                            ],
-                            program: Self.mixed, outputs: [schedule.whole(y)]))
+                        iteration: [Extent(rows), Extent(columns)],
+                        inputs: [
+                            schedule.whole(x),
+                            Operand(.value(b), strides: [Extent(down), Extent(across)], element: .float32),
+                        ],
+                        program: Self.mixed, outputs: [schedule.whole(y)]))
                 let count = schedule.values[b].type.shape.count.coefficient
                 try check(
                     schedule,
@@ -84,12 +84,12 @@ import Testing
                         }
                         schedule.append(
                             ElementwiseGroup(
-                                    iteration: [Extent(rows), Extent(columns)], inputs: operands,
-                                    program: Program(
-                                        inputs: [ElementType](repeating: .float32, count: 5),
-                                        constants: [.init(1.25, .float32)], instructions: instructions,
-                                        outputs: registers),
-                                    outputs: outputs.map { schedule.whole($0) }))
+                                iteration: [Extent(rows), Extent(columns)], inputs: operands,
+                                program: Program(
+                                    inputs: [ElementType](repeating: .float32, count: 5),
+                                    constants: [.init(1.25, .float32)], instructions: instructions,
+                                    outputs: registers),
+                                outputs: outputs.map { schedule.whole($0) }))
                         let feeds = Dictionary(
                             uniqueKeysWithValues: zip(inputs, arrays).map {
                                 ("input \($0)", Feed.host($1))
@@ -113,12 +113,12 @@ import Testing
             // y[d, c, a, b] = x[a, b + 2, 60 - c, d]
             schedule.append(
                 ElementwiseGroup(
-                        iteration: [3, 61, 4, 35],
-                        inputs: [
-                            Operand(
-                                .value(x), offset: [Extent(2 * 61 * 3), Extent(60 * 3)],
-                                strides: [1, -3, Extent(37 * 61 * 3), Extent(61 * 3)], element: element)
-                        ], program: .identity(element), outputs: [schedule.whole(y)]))
+                    iteration: [3, 61, 4, 35],
+                    inputs: [
+                        Operand(
+                            .value(x), offset: [Extent(2 * 61 * 3), Extent(60 * 3)],
+                            strides: [1, -3, Extent(37 * 61 * 3), Extent(61 * 3)], element: element)
+                    ], program: .identity(element), outputs: [schedule.whole(y)]))
             let values = (0..<(4 * 37 * 61 * 3)).map { _ in Double(Int.random(in: 0..<256, using: &generator)) }
             try check(
                 schedule, [x: HostArray(Values(shape: [4, 37, 61, 3], elements: values), as: element)], tolerance: 0)
@@ -134,8 +134,8 @@ import Testing
         for (source, width, offset) in [(a, 3, 0), (b, 4, 3)] {
             schedule.append(
                 ElementwiseGroup(
-                        iteration: [.batch, Extent(width)], inputs: [schedule.whole(source)], program: .identity,
-                        outputs: [Operand(.value(y), offset: [Extent(offset)], strides: [7, 1], element: .float32)]))
+                    iteration: [.batch, Extent(width)], inputs: [schedule.whole(source)], program: .identity,
+                    outputs: [Operand(.value(y), offset: [Extent(offset)], strides: [7, 1], element: .float32)]))
         }
         var generator = Generator(3)
         for batch in [1, 5, 700] {
@@ -152,16 +152,16 @@ import Testing
         let y = schedule.output([6, 700], .int32)
         schedule.append(
             ElementwiseGroup(
-                    iteration: [6, 700],
-                    inputs: [
-                        Operand(.position, offset: [7], strides: [1000, -3], element: .int32),
-                        Operand(.position, strides: [1, 0], element: .int32),
-                        Operand(.position, offset: [5], strides: [0, 0], element: .int32),
-                    ],
-                    program: Program(
-                        inputs: [.int32, .int32, .int32],
-                        instructions: [.init(.add, [0, 1], .int32), .init(.multiply, [3, 2], .int32)], outputs: [4]),
-                    outputs: [schedule.whole(y)]))
+                iteration: [6, 700],
+                inputs: [
+                    Operand(.position, offset: [7], strides: [1000, -3], element: .int32),
+                    Operand(.position, strides: [1, 0], element: .int32),
+                    Operand(.position, offset: [5], strides: [0, 0], element: .int32),
+                ],
+                program: Program(
+                    inputs: [.int32, .int32, .int32],
+                    instructions: [.init(.add, [0, 1], .int32), .init(.multiply, [3, 2], .int32)], outputs: [4]),
+                outputs: [schedule.whole(y)]))
         try check(schedule, [:], tolerance: 0)
     }
 
@@ -177,9 +177,9 @@ import Testing
                 outputs: [0, 2, 0, 2, 3, 3])
             schedule.append(
                 ElementwiseGroup(
-                        iteration: [Extent(rows), Extent(columns)],
-                        inputs: [Operand(.value(x), strides: [Extent(pitch), 1], element: .float32)],
-                        program: program, outputs: outputs.map { schedule.whole($0) }))
+                    iteration: [Extent(rows), Extent(columns)],
+                    inputs: [Operand(.value(x), strides: [Extent(pitch), 1], element: .float32)],
+                    program: program, outputs: outputs.map { schedule.whole($0) }))
             var generator = Generator(3)
             try check(
                 schedule, [x: HostArray(generator.floats(rows * pitch), shape: [rows, pitch])], tolerance: 0,
@@ -220,10 +220,10 @@ import Testing
             for _ in 0..<2 {
                 schedule.append(
                     ElementwiseGroup(
-                            iteration: [Extent(rows), Extent(columns)],
-                            inputs: (states + [gradient]).map(part)
-                                + factors.map { Operand(.value($0), strides: [0, 0], element: .float32) },
-                            program: program, outputs: states.map(part)))
+                        iteration: [Extent(rows), Extent(columns)],
+                        inputs: (states + [gradient]).map(part)
+                            + factors.map { Operand(.value($0), strides: [0, 0], element: .float32) },
+                        program: program, outputs: states.map(part)))
             }
             var generator = Generator(7)
             let count = rows * pitch
@@ -262,12 +262,12 @@ import Testing
                 let condition = schedule.output([Extent(rows), Extent(columns)], .bool)
                 schedule.append(
                     ElementwiseGroup(
-                            iteration: [Extent(rows), Extent(columns)],
-                            inputs: [
-                                Operand(.value(x), strides: [Extent(pitch), 1], element: .float32),
-                                Operand(.value(b), strides: bias, element: .float32),
-                            ],
-                            program: program, outputs: [schedule.whole(y), schedule.whole(condition)]))
+                        iteration: [Extent(rows), Extent(columns)],
+                        inputs: [
+                            Operand(.value(x), strides: [Extent(pitch), 1], element: .float32),
+                            Operand(.value(b), strides: bias, element: .float32),
+                        ],
+                        program: program, outputs: [schedule.whole(y), schedule.whole(condition)]))
                 var generator = Generator(9)
                 var values = generator.floats(rows * pitch)
                 // Sums that are zero, infinite and no number.
@@ -305,11 +305,11 @@ import Testing
         for _ in 0..<2 {
             schedule.append(
                 ElementwiseGroup(
-                        iteration: [Extent(count)],
-                        inputs: (states + [gradient]).map { schedule.whole($0) } + [
-                            Operand(.value(rate), strides: [0], element: .float32)
-                        ],
-                        program: program, outputs: states.map { schedule.whole($0) }))
+                    iteration: [Extent(count)],
+                    inputs: (states + [gradient]).map { schedule.whole($0) } + [
+                        Operand(.value(rate), strides: [0], element: .float32)
+                    ],
+                    program: program, outputs: states.map { schedule.whole($0) }))
         }
         var generator = Generator(5)
         try check(
@@ -331,12 +331,12 @@ import Testing
         // x' = x + 1, made first; y = 3 x of the old x, made second.
         schedule.append(
             ElementwiseGroup(
-                    iteration: [1000], inputs: [schedule.whole(x)],
-                    program: Program(
-                        inputs: [.float32], constants: [.init(1, .float32), .init(3, .float32)],
-                        instructions: [.init(.add, [0, 1], .float32), .init(.multiply, [0, 2], .float32)],
-                        outputs: [3, 4]),
-                    outputs: [schedule.whole(x), schedule.whole(y)]))
+                iteration: [1000], inputs: [schedule.whole(x)],
+                program: Program(
+                    inputs: [.float32], constants: [.init(1, .float32), .init(3, .float32)],
+                    instructions: [.init(.add, [0, 1], .float32), .init(.multiply, [0, 2], .float32)],
+                    outputs: [3, 4]),
+                outputs: [schedule.whole(x), schedule.whole(y)]))
         var generator = Generator(6)
         try check(schedule, [x: HostArray(generator.floats(1000))], tolerance: 1e-6)
     }
@@ -348,13 +348,13 @@ import Testing
         let outputs = (0..<4).map { _ in schedule.output([30, 40]) }
         schedule.append(
             ElementwiseGroup(
-                    iteration: [30, 40], inputs: [schedule.whole(x)],
-                    program: Program(
-                        inputs: [.float32], constants: [.init(1.5, .float32)],
-                        instructions: [
-                            .init(.exp, [0], .float32), .init(.exp, [1], .float32), .init(.stopGradient, [2], .float32),
-                        ], outputs: [1, 2, 3, 4]),
-                    outputs: outputs.map { schedule.whole($0) }))
+                iteration: [30, 40], inputs: [schedule.whole(x)],
+                program: Program(
+                    inputs: [.float32], constants: [.init(1.5, .float32)],
+                    instructions: [
+                        .init(.exp, [0], .float32), .init(.exp, [1], .float32), .init(.stopGradient, [2], .float32),
+                    ], outputs: [1, 2, 3, 4]),
+                outputs: outputs.map { schedule.whole($0) }))
         var generator = Generator(7)
         try check(schedule, [x: HostArray(generator.floats(1200), shape: [30, 40])])
     }
@@ -365,7 +365,7 @@ import Testing
         let y = schedule.output([0, 4])
         schedule.append(
             ElementwiseGroup(
-                    iteration: [0, 4], inputs: [schedule.whole(x)], program: .identity, outputs: [schedule.whole(y)]))
+                iteration: [0, 4], inputs: [schedule.whole(x)], program: .identity, outputs: [schedule.whole(y)]))
         try check(schedule, [x: HostArray([] as [Float], shape: [0, 4])])
     }
 }

@@ -16,11 +16,11 @@ import Testing
         let output = schedule.output(Shape(arrays[0].shape), element)
         schedule.append(
             ElementwiseGroup(
-                    iteration: arrays[0].shape.map { Extent($0) }, inputs: inputs.map { schedule.whole($0) },
-                    program: Program(
-                        inputs: arrays.map(\.type),
-                        instructions: [.init(function, Array(arrays.indices), element)], outputs: [arrays.count]),
-                    outputs: [schedule.whole(output)]))
+                iteration: arrays[0].shape.map { Extent($0) }, inputs: inputs.map { schedule.whole($0) },
+                program: Program(
+                    inputs: arrays.map(\.type),
+                    instructions: [.init(function, Array(arrays.indices), element)], outputs: [arrays.count]),
+                outputs: [schedule.whole(output)]))
         return try run(schedule, Dictionary(uniqueKeysWithValues: zip(inputs, arrays)), instructionSet: instructionSet)[
             0]
     }
@@ -231,11 +231,11 @@ import Testing
             ], outputs: [6, 7, 8])
         schedule.append(
             ElementwiseGroup(
-                    iteration: [5, 333],
-                    inputs: [
-                        Operand(.position, offset: [4], strides: [1, 0], element: .int32),
-                        Operand(.position, strides: [0, 1], element: .int32),
-                    ], program: program, outputs: [bits, uniform, normal].map { schedule.whole($0) }))
+                iteration: [5, 333],
+                inputs: [
+                    Operand(.position, offset: [4], strides: [1, 0], element: .int32),
+                    Operand(.position, strides: [0, 1], element: .int32),
+                ], program: program, outputs: [bits, uniform, normal].map { schedule.whole($0) }))
         for instructionSet in InstructionSet.available {
             let found = try run(schedule, [:], instructionSet: instructionSet)
             for example in 0..<5 {

@@ -54,13 +54,13 @@ import Testing
             instructions: [.init(.add, [0, 1], c.element), .init(.relu, [2], c.element)], outputs: [0, 3])
         schedule.append(
             ProductGroup(
-                    batch: all, m: Extent(c.m), n: Extent(c.n), k: Extent(c.k),
-                    a: matrix(a, rows: c.m, columns: c.k, transposed: c.transposesA, batch: c.batch, c.element),
-                    b: matrix(b, rows: c.k, columns: c.n, transposed: c.transposesB, batch: c.batch, c.element),
-                    mask: mask,
-                    epilogueInputs: [
-                        Operand(.value(bias), strides: all.map { _ in 0 } + [0, 1], element: c.element)
-                    ], epilogue: program, outputs: [schedule.whole(raw), schedule.whole(activated)]))
+                batch: all, m: Extent(c.m), n: Extent(c.n), k: Extent(c.k),
+                a: matrix(a, rows: c.m, columns: c.k, transposed: c.transposesA, batch: c.batch, c.element),
+                b: matrix(b, rows: c.k, columns: c.n, transposed: c.transposesB, batch: c.batch, c.element),
+                mask: mask,
+                epilogueInputs: [
+                    Operand(.value(bias), strides: all.map { _ in 0 } + [0, 1], element: c.element)
+                ], epilogue: program, outputs: [schedule.whole(raw), schedule.whole(activated)]))
         return (schedule, inputs)
     }
 
@@ -273,10 +273,10 @@ import Testing
         let y = schedule.output([.batch, 5, 30])
         schedule.append(
             ProductGroup(
-                    batch: [.batch], m: 5, n: 30, k: 40, a: schedule.whole(x),
-                    b: Operand(.value(w), strides: [0, 30, 1], element: .float32), epilogueInputs: [],
-                    epilogue: .identity,
-                    outputs: [schedule.whole(y)]))
+                batch: [.batch], m: 5, n: 30, k: 40, a: schedule.whole(x),
+                b: Operand(.value(w), strides: [0, 30, 1], element: .float32), epilogueInputs: [],
+                epilogue: .identity,
+                outputs: [schedule.whole(y)]))
         var generator = Generator(4)
         let weights = HostArray(generator.floats(1200), shape: [40, 30])
         for batch in [1, 2, 7] {
@@ -335,10 +335,10 @@ import Testing
                 let strides: [Extent] = role == .forward ? [1, Extent(inputs)] : [Extent(inputs), 1]
                 schedule.append(
                     ProductGroup(
-                            batch: [], m: .batch, n: Extent(n), k: Extent(k), a: schedule.whole(x),
-                            b: Operand(.value(w), strides: strides, element: .float32),
-                            mask: structure.map { ProductGroup.Mask($0, role) }, epilogueInputs: [],
-                            epilogue: .identity, outputs: [schedule.whole(y)]))
+                        batch: [], m: .batch, n: Extent(n), k: Extent(k), a: schedule.whole(x),
+                        b: Operand(.value(w), strides: strides, element: .float32),
+                        mask: structure.map { ProductGroup.Mask($0, role) }, epilogueInputs: [],
+                        epilogue: .identity, outputs: [schedule.whole(y)]))
                 return schedule
             }
             // w = w + w, in place.
@@ -346,10 +346,10 @@ import Testing
             let w = doubling.add([Extent(outputs), Extent(inputs)], .float32, .state("w"))
             doubling.append(
                 ElementwiseGroup(
-                        iteration: [Extent(outputs), Extent(inputs)], inputs: [doubling.whole(w)],
-                        program: Program(
-                            inputs: [.float32], instructions: [.init(.add, [0, 0], .float32)], outputs: [1]),
-                        outputs: [doubling.whole(w)]))
+                    iteration: [Extent(outputs), Extent(inputs)], inputs: [doubling.whole(w)],
+                    program: Program(
+                        inputs: [.float32], instructions: [.init(.add, [0, 0], .float32)], outputs: [1]),
+                    outputs: [doubling.whole(w)]))
             let device = try device(.best)
             var weights = generator.floats(outputs * inputs)
             let state = try device.makeBuffer(byteCount: weights.count * 4)

@@ -26,11 +26,11 @@ import Testing
             : .identity(element)
         schedule.append(
             ReductionGroup(
-                    kind: kind, keptExtents: kept.map { Extent(shape[$0]) },
-                    reducedExtents: axes.map { Extent(shape[$0]) },
-                    inputs: [Operand(.value(x), strides: (kept + axes).map { strides[$0] }, element: element)],
-                    prologue: prologue,
-                    epilogueInputs: [], epilogue: epilogue, outputs: [schedule.whole(y)]))
+                kind: kind, keptExtents: kept.map { Extent(shape[$0]) },
+                reducedExtents: axes.map { Extent(shape[$0]) },
+                inputs: [Operand(.value(x), strides: (kept + axes).map { strides[$0] }, element: element)],
+                prologue: prologue,
+                epilogueInputs: [], epilogue: epilogue, outputs: [schedule.whole(y)]))
         return (schedule, x)
     }
 
@@ -123,15 +123,15 @@ import Testing
         let byRow = Operand(.value(m), strides: [1, 0], element: .float32)
         schedule.append(
             ReductionGroup(
-                    kind: .sum, keptExtents: [.batch], reducedExtents: [37], inputs: [schedule.whole(x), byRow],
-                    prologue: Program(
-                        inputs: [.float32, .float32],
-                        instructions: [.init(.subtract, [0, 1], .float32), .init(.exp, [2], .float32)], outputs: [3]),
-                    epilogueInputs: [schedule.whole(m)],
-                    epilogue: Program(
-                        inputs: [.float32, .float32],
-                        instructions: [.init(.log, [0], .float32), .init(.add, [2, 1], .float32)], outputs: [3]),
-                    outputs: [schedule.whole(y)]))
+                kind: .sum, keptExtents: [.batch], reducedExtents: [37], inputs: [schedule.whole(x), byRow],
+                prologue: Program(
+                    inputs: [.float32, .float32],
+                    instructions: [.init(.subtract, [0, 1], .float32), .init(.exp, [2], .float32)], outputs: [3]),
+                epilogueInputs: [schedule.whole(m)],
+                epilogue: Program(
+                    inputs: [.float32, .float32],
+                    instructions: [.init(.log, [0], .float32), .init(.add, [2, 1], .float32)], outputs: [3]),
+                outputs: [schedule.whole(y)]))
         var generator = Generator(14)
         for batch in [1, 3, 900] {
             try check(

@@ -52,6 +52,56 @@ import Testing
         #expect(found.map { $0 < 20000 } == true)
     }
 
+    /// So many temporaries that they are placed in turn: those that are alive together never share memory, and what ends is used again.
+    @Test func veryManyTemporaries() {
+        var schedule = Schedule()
+        func add(_ count: Int, _ storage: Value.Storage) -> Int {
+            schedule.values.append(Value(TensorType(Shape([count])), storage, label: "v"))
+            return schedule.values.count - 1
+        }
+        var last = add(100, .input("x"))
+        // Every tenth value lives on for a thousand groups.
+        var kept: [Int] = []
+        for step in 0..<20_000 {
+            let next = add(64 + step * 37 % 500, .temporary)
+            var read = [last]
+            if step % 10 == 0 { kept.append(next) }
+            if kept.count > 100 { read.append(kept.removeFirst()) }
+            schedule.groups.append(
+                Group(
+                    OperationGroup(operation: Broadcast(shape: []), inputs: read, outputs: [next]), label: "g",
+                    location: nil))
+            last = next
+        }
+        schedule.outputs = [last]
+        let plan = MemoryPlan(schedule, batch: 1)
+        var (first, final) = ([Int: Int](), [Int: Int]())
+        for (index, group) in schedule.groups.enumerated() {
+            for value in group.reads + group.writes where plan.offsets[value] != nil {
+                first[value] = first[value] ?? index
+                final[value] = index
+            }
+        }
+        #expect(plan.offsets.count == 20_000)
+        // At every group, the values that are alive, in the order of their places.
+        var alive: [Int] = []
+        var most = 0
+        for index in schedule.groups.indices {
+            alive.removeAll { final[$0]! < index }
+            alive += schedule.groups[index].writes
+            let spans = alive.map {
+                (plan.offsets[$0]!, plan.offsets[$0]! + schedule.values[$0].type.byteCount(batch: 1))
+            }
+            .sorted { $0 < $1 }
+            for (a, b) in zip(spans, spans.dropFirst()) where a.1 > b.0 {
+                Issue.record("\(a) and \(b) at group \(index)")
+                return
+            }
+            most = max(most, spans.reduce(0) { $0 + $1.1 - $1.0 })
+        }
+        #expect(plan.byteCount < 2 * most)
+    }
+
     /// What is counted from positions is computed by every reader again, but not a long chain of it; movement is followed to its start.
     @Test func chainsOfCountedAndOfMovedTensors() {
         let found = groups {

@@ -17,8 +17,8 @@ private func apply(_ functions: [(ElementwiseFunction, ElementType)], to types: 
         outputs: functions.indices.map { types.count + $0 })
     s.add(
         ElementwiseGroup(
-                iteration: shape.dimensions, inputs: operands.map { s.whole($0) }, program: program,
-                outputs: outputs.map { s.whole($0) }))
+            iteration: shape.dimensions, inputs: operands.map { s.whole($0) }, program: program,
+            outputs: outputs.map { s.whole($0) }))
     return s
 }
 
@@ -144,32 +144,32 @@ private func apply(_ functions: [(ElementwiseFunction, ElementType)], to types: 
         let z = s.output([.batch, 35], .int32)
         s.add(
             ElementwiseGroup(
-                    iteration: [.batch, 35],
-                    inputs: [
-                        Operand(.value(a), strides: [1, .batch], element: .float32),
-                        Operand(.value(b), offset: [34], strides: [0, -1], element: .float32),
-                        Operand(.value(c), offset: [1], strides: [70, 2], element: .float32),
-                        Operand(.position, offset: [1000, .batch], strides: [3, 100], element: .int32),
-                        Operand(.value(bytes), strides: [35, 1], element: .uint8),
-                    ],
-                    program: Program(
-                        inputs: [.float32, .float32, .float32, .int32, .uint8], constants: [.init(0.25, .float32)],
-                        instructions: [
-                            .init(.multiply, [0, 1], .float32), .init(.add, [6, 2], .float32),
-                            .init(.cast(.float32), [4], .float32),
-                            .init(.multiply, [8, 5], .float32), .init(.add, [7, 9], .float32),
-                            .init(.cast(.int32), [4], .int32),
-                            .init(.add, [3, 11], .int32),
-                        ], outputs: [10, 12]),
-                    outputs: [
-                        Operand(.value(y), offset: [5], strides: [40, 1], element: .float32), s.whole(z),
-                    ]))
+                iteration: [.batch, 35],
+                inputs: [
+                    Operand(.value(a), strides: [1, .batch], element: .float32),
+                    Operand(.value(b), offset: [34], strides: [0, -1], element: .float32),
+                    Operand(.value(c), offset: [1], strides: [70, 2], element: .float32),
+                    Operand(.position, offset: [1000, .batch], strides: [3, 100], element: .int32),
+                    Operand(.value(bytes), strides: [35, 1], element: .uint8),
+                ],
+                program: Program(
+                    inputs: [.float32, .float32, .float32, .int32, .uint8], constants: [.init(0.25, .float32)],
+                    instructions: [
+                        .init(.multiply, [0, 1], .float32), .init(.add, [6, 2], .float32),
+                        .init(.cast(.float32), [4], .float32),
+                        .init(.multiply, [8, 5], .float32), .init(.add, [7, 9], .float32),
+                        .init(.cast(.int32), [4], .int32),
+                        .init(.add, [3, 11], .int32),
+                    ], outputs: [10, 12]),
+                outputs: [
+                    Operand(.value(y), offset: [5], strides: [40, 1], element: .float32), s.whole(z),
+                ]))
         // The five columns that the group leaves are filled by another.
         s.add(
             ElementwiseGroup(
-                    iteration: [.batch, 5], inputs: [],
-                    program: Program(inputs: [], constants: [.init(-3, .float32)], outputs: [0]),
-                    outputs: [Operand(.value(y), strides: [40, 1], element: .float32)]))
+                iteration: [.batch, 5], inputs: [],
+                program: Program(inputs: [], constants: [.init(-3, .float32)], outputs: [0]),
+                outputs: [Operand(.value(y), strides: [40, 1], element: .float32)]))
         try expectMatch(s, family, batches: [17, 1, 4])
     }
 
@@ -181,15 +181,15 @@ private func apply(_ functions: [(ElementwiseFunction, ElementType)], to types: 
         let g = s.input("g", [1000])
         s.add(
             ElementwiseGroup(
-                    iteration: [1000], inputs: [s.whole(w), s.whole(v), s.whole(g)],
-                    program: Program(
-                        inputs: [.float32, .float32, .float32],
-                        constants: [.init(0.9, .float32), .init(-0.1, .float32)],
-                        instructions: [
-                            .init(.multiply, [1, 3], .float32), .init(.add, [5, 2], .float32),
-                            .init(.multiply, [6, 4], .float32),
-                            .init(.add, [0, 7], .float32),
-                        ], outputs: [8, 6]), outputs: [s.whole(w), s.whole(v)]))
+                iteration: [1000], inputs: [s.whole(w), s.whole(v), s.whole(g)],
+                program: Program(
+                    inputs: [.float32, .float32, .float32],
+                    constants: [.init(0.9, .float32), .init(-0.1, .float32)],
+                    instructions: [
+                        .init(.multiply, [1, 3], .float32), .init(.add, [5, 2], .float32),
+                        .init(.multiply, [6, 4], .float32),
+                        .init(.add, [0, 7], .float32),
+                    ], outputs: [8, 6]), outputs: [s.whole(w), s.whole(v)]))
         let device = try Devices.of(family)
         let states = ["w": try device.makeBuffer(byteCount: 4000), "v": try device.makeBuffer(byteCount: 4000)]
         let executable = try device.load(s, maximumBatch: 1, states: states)

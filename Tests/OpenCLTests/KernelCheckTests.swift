@@ -111,34 +111,34 @@ import Testing
         let outputs = functions.map { _ in s.output(shape) }
         s.add(
             ElementwiseGroup(
-                    iteration: shape.dimensions, inputs: [s.whole(x)],
-                    program: Program(
-                        inputs: [.float32], instructions: functions.map { .init($0, [0], .float32) },
-                        outputs: functions.indices.map { $0 + 1 }), outputs: outputs.map { s.whole($0) }))
+                iteration: shape.dimensions, inputs: [s.whole(x)],
+                program: Program(
+                    inputs: [.float32], instructions: functions.map { .init($0, [0], .float32) },
+                    outputs: functions.indices.map { $0 + 1 }), outputs: outputs.map { s.whole($0) }))
         let (normal, mixed) = (s.output(shape), s.output(shape, .bool))
         s.add(
             ElementwiseGroup(
-                    iteration: shape.dimensions,
-                    inputs: [s.whole(i), Operand(.position, strides: [19, 1], element: .int32)],
-                    program: Program(
-                        inputs: [.int32, .int32],
-                        instructions: [
-                            .init(.philox, [0, 1, 0, 1, 0, 1], .int32), .init(.normalFromBits, [2], .float32),
-                            .init(.uniformFromBits, [2], .float32), .init(.add, [3, 4], .float32),
-                        ], outputs: [5]), outputs: [s.whole(normal)]))
+                iteration: shape.dimensions,
+                inputs: [s.whole(i), Operand(.position, strides: [19, 1], element: .int32)],
+                program: Program(
+                    inputs: [.int32, .int32],
+                    instructions: [
+                        .init(.philox, [0, 1, 0, 1, 0, 1], .int32), .init(.normalFromBits, [2], .float32),
+                        .init(.uniformFromBits, [2], .float32), .init(.add, [3, 4], .float32),
+                    ], outputs: [5]), outputs: [s.whole(normal)]))
         s.add(
             ElementwiseGroup(
-                    iteration: shape.dimensions,
-                    inputs: [
-                        s.whole(x), Operand(.value(y), offset: [18], strides: [0, -1], element: .float32),
-                        s.whole(bytes),
-                    ],
-                    program: Program(
-                        inputs: [.float32, .float32, .uint8],
-                        instructions: [
-                            .init(.maximum, [0, 1], .float32), .init(.cast(.float32), [2], .float32),
-                            .init(.less, [3, 4], .bool),
-                        ], outputs: [5]), outputs: [s.whole(mixed)]))
+                iteration: shape.dimensions,
+                inputs: [
+                    s.whole(x), Operand(.value(y), offset: [18], strides: [0, -1], element: .float32),
+                    s.whole(bytes),
+                ],
+                program: Program(
+                    inputs: [.float32, .float32, .uint8],
+                    instructions: [
+                        .init(.maximum, [0, 1], .float32), .init(.cast(.float32), [2], .float32),
+                        .init(.less, [3, 4], .bool),
+                    ], outputs: [5]), outputs: [s.whole(mixed)]))
         return s
     }
 
@@ -153,9 +153,9 @@ import Testing
             let y = s.output(Shape(keptExtents))
             s.add(
                 ReductionGroup(
-                        kind: kind, keptExtents: keptExtents, reducedExtents: reducedExtents,
-                        inputs: [Operand(.value(input), strides: strides, element: .float32)], prologue: .identity(),
-                        epilogueInputs: [], epilogue: .identity(), outputs: [s.whole(y)]))
+                    kind: kind, keptExtents: keptExtents, reducedExtents: reducedExtents,
+                    inputs: [Operand(.value(input), strides: strides, element: .float32)], prologue: .identity(),
+                    epilogueInputs: [], epilogue: .identity(), outputs: [s.whole(y)]))
         }
         add(.sum, x, keptExtents: [.batch], reducedExtents: [40], strides: [40, 1])
         add(.maximum, x, keptExtents: [40], reducedExtents: [.batch], strides: [1, 40])

@@ -76,9 +76,9 @@ func addProduct(
         // The output starts as zeros, as a weight's moments do.
         s.add(
             ElementwiseGroup(
-                    iteration: [m, n], inputs: [],
-                    program: Program(inputs: [], constants: [.init(0, .float32)], outputs: [0]),
-                    outputs: [s.whole(y)]))
+                iteration: [m, n], inputs: [],
+                program: Program(inputs: [], constants: [.init(0, .float32)], outputs: [0]),
+                outputs: [s.whole(y)]))
     } else {
         // A bias by column and a value beside each element show that the epilogue meets the right places.
         let (bias, beside) = (s.input("\(name).bias", [n]), s.input("\(name).beside", [m, n]))
@@ -92,8 +92,8 @@ func addProduct(
     }
     s.add(
         ProductGroup(
-                m: m, n: n, k: k, a: a, b: b, mask: mask, epilogueInputs: epilogueInputs, epilogue: epilogue,
-                outputs: [s.whole(y)]), name)
+            m: m, n: n, k: k, a: a, b: b, mask: mask, epilogueInputs: epilogueInputs, epilogue: epilogue,
+            outputs: [s.whole(y)]), name)
     return feeds
 }
 
@@ -146,12 +146,12 @@ extension ProductGroup.Role {
                 let c = s.output([Extent(m), Extent(n)])
                 s.add(
                     ProductGroup(
-                            m: Extent(m), n: Extent(n), k: Extent(k),
-                            a: Operand(
-                                .value(a), strides: transposed.0 ? [1, Extent(m)] : [Extent(k), 1], element: .float32),
-                            b: Operand(
-                                .value(b), strides: transposed.1 ? [1, Extent(k)] : [Extent(n), 1], element: .float32),
-                            epilogueInputs: [], epilogue: .identity(), outputs: [s.whole(c)]), name)
+                        m: Extent(m), n: Extent(n), k: Extent(k),
+                        a: Operand(
+                            .value(a), strides: transposed.0 ? [1, Extent(m)] : [Extent(k), 1], element: .float32),
+                        b: Operand(
+                            .value(b), strides: transposed.1 ? [1, Extent(k)] : [Extent(n), 1], element: .float32),
+                        epilogueInputs: [], epilogue: .identity(), outputs: [s.whole(c)]), name)
             }
         }
         try expectMatch(s, family, batches: [1])
@@ -172,11 +172,11 @@ extension ProductGroup.Role {
         s.add(fill)
         s.add(
             ProductGroup(
-                    batch: [.batch, 3], m: 11, n: 18, k: 5,
-                    a: Operand(.value(a), strides: [165, 55, 5, 1], element: .float32),
-                    b: Operand(.value(b), strides: [0, 90, 18, 1], element: .float32), epilogueInputs: [],
-                    epilogue: .identity(),
-                    outputs: [Operand(.value(c), offset: [11], strides: [627, 209, 1, 11], element: .float32)]))
+                batch: [.batch, 3], m: 11, n: 18, k: 5,
+                a: Operand(.value(a), strides: [165, 55, 5, 1], element: .float32),
+                b: Operand(.value(b), strides: [0, 90, 18, 1], element: .float32), epilogueInputs: [],
+                epilogue: .identity(),
+                outputs: [Operand(.value(c), offset: [11], strides: [627, 209, 1, 11], element: .float32)]))
         try expectMatch(s, family, batches: [4, 1, 2])
     }
 

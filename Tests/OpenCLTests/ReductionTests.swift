@@ -17,18 +17,18 @@ import Testing
         let y = s.output(Shape(kept))
         s.add(
             ReductionGroup(
-                    kind: kind, keptExtents: kept, reducedExtents: axes.map { shape[$0] },
-                    inputs: [
-                        Operand(.value(x), strides: (keptAxes + axes).map { strides[$0] }, element: .float32)
-                    ],
-                    prologue: Program(
-                        inputs: [.float32], constants: [.init(0.3, .float32)],
-                        instructions: [.init(.add, [0, 1], .float32), .init(.multiply, [2, 0], .float32)], outputs: [3]),
-                    epilogueInputs: [s.whole(bias)],
-                    epilogue: Program(
-                        inputs: [.float32, .float32], constants: [.init(2, .float32)],
-                        instructions: [.init(.multiply, [0, 2], .float32), .init(.add, [3, 1], .float32)], outputs: [4]),
-                    outputs: [s.whole(y)]))
+                kind: kind, keptExtents: kept, reducedExtents: axes.map { shape[$0] },
+                inputs: [
+                    Operand(.value(x), strides: (keptAxes + axes).map { strides[$0] }, element: .float32)
+                ],
+                prologue: Program(
+                    inputs: [.float32], constants: [.init(0.3, .float32)],
+                    instructions: [.init(.add, [0, 1], .float32), .init(.multiply, [2, 0], .float32)], outputs: [3]),
+                epilogueInputs: [s.whole(bias)],
+                epilogue: Program(
+                    inputs: [.float32, .float32], constants: [.init(2, .float32)],
+                    instructions: [.init(.multiply, [0, 2], .float32), .init(.add, [3, 1], .float32)], outputs: [4]),
+                outputs: [s.whole(y)]))
     }
 
     /// Rows, columns, both, an axis in the middle, the outer and the inner of three; small and wide.
@@ -74,9 +74,9 @@ import Testing
                 let y = s.output([3])
                 s.add(
                     ReductionGroup(
-                            kind: kind, keptExtents: [3], reducedExtents: [41], inputs: [s.whole(x)],
-                            prologue: .identity(),
-                            epilogueInputs: [], epilogue: .identity(), outputs: [s.whole(y)]))
+                        kind: kind, keptExtents: [3], reducedExtents: [41], inputs: [s.whole(x)],
+                        prologue: .identity(),
+                        epilogueInputs: [], epilogue: .identity(), outputs: [s.whole(y)]))
                 var values = (0..<123).map { Float($0) }
                 values[41 + place] = .nan
                 values[82] = -.infinity
@@ -88,9 +88,9 @@ import Testing
         let y = s.output([4])
         s.add(
             ReductionGroup(
-                    kind: .sum, keptExtents: [4], reducedExtents: [0], inputs: [s.whole(x)], prologue: .identity(),
-                    epilogueInputs: [],
-                    epilogue: .identity(), outputs: [s.whole(y)]))
+                kind: .sum, keptExtents: [4], reducedExtents: [0], inputs: [s.whole(x)], prologue: .identity(),
+                epilogueInputs: [],
+                epilogue: .identity(), outputs: [s.whole(y)]))
         try expectMatch(s, family, feeds: ["x": HostArray([Float](), shape: [4, 0])], batches: [1])
     }
 
@@ -102,9 +102,9 @@ import Testing
             let y = s.output([.batch], .int32)
             s.add(
                 ReductionGroup(
-                        kind: kind, keptExtents: [.batch], reducedExtents: [100], inputs: [s.whole(x)],
-                        prologue: .identity(.int32),
-                        epilogueInputs: [], epilogue: .identity(.int32), outputs: [s.whole(y)]))
+                    kind: kind, keptExtents: [.batch], reducedExtents: [100], inputs: [s.whole(x)],
+                    prologue: .identity(.int32),
+                    epilogueInputs: [], epilogue: .identity(.int32), outputs: [s.whole(y)]))
         }
         try expectMatch(s, family, batches: [5], tolerance: 0)
     }

@@ -56,7 +56,7 @@ private struct Faceless: Graph.Operation {
         let y = s.output([.batch, 3], element)
         s.add(
             ElementwiseGroup(
-                    iteration: [.batch, 3], inputs: [s.whole(x)], program: .identity(element), outputs: [s.whole(y)]))
+                iteration: [.batch, 3], inputs: [s.whole(x)], program: .identity(element), outputs: [s.whole(y)]))
         return s
     }
 
@@ -100,7 +100,9 @@ private struct Faceless: Graph.Operation {
                 "a batch of 5 was asked for and the program was loaded for 1 to 4"))
         #expect(message { _ = try executable.run(["x": .host(good)], batch: 0) }.contains("a batch of 0"))
         let short = try Devices.of(.cpu).makeBuffer(byteCount: 8)
-        #expect(message { _ = try executable.run(["x": .device(short)], batch: 2) }.contains("24 bytes and was fed a buffer of 8"))
+        #expect(
+            message { _ = try executable.run(["x": .device(short)], batch: 2) }.contains(
+                "24 bytes and was fed a buffer of 8"))
     }
 
     @Test func doublesAndFacelessOperationsAreRefused() throws {

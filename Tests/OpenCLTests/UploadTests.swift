@@ -18,10 +18,10 @@ import Testing
         let y = s.output([Extent(Self.count)])
         s.add(
             ElementwiseGroup(
-                    iteration: [Extent(Self.count)], inputs: [s.whole(total), s.whole(x)],
-                    program: Program(
-                        inputs: [.float32, .float32], instructions: [.init(.add, [0, 1], .float32)], outputs: [2, 1]),
-                    outputs: [s.whole(total), s.whole(y)]))
+                iteration: [Extent(Self.count)], inputs: [s.whole(total), s.whole(x)],
+                program: Program(
+                    inputs: [.float32, .float32], instructions: [.init(.add, [0, 1], .float32)], outputs: [2, 1]),
+                outputs: [s.whole(total), s.whole(y)]))
         return s
     }
 

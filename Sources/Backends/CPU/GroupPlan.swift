@@ -145,7 +145,8 @@ func makePlan(
     let context = PlanContext(
         schedule: schedule, device: device, maximumBatch: maximumBatch, group: group, unwritten: unwritten)
     guard let kind = group.kind as? any CPUGroup else {
-        throw context.unsupported("a group of kind \(type(of: group.kind)) has no CPU face; make it conform to CPUGroup")
+        throw context.unsupported(
+            "a group of kind \(type(of: group.kind)) has no CPU face; make it conform to CPUGroup")
     }
     return try kind.makePlan(context)
 }

@@ -60,7 +60,7 @@ struct ProgramRegisters {
                 slots.append(slotCount)
                 slotCount += 1
             }
-            for operand in Set(step.operands) where operand >= program.fixed && lastUse[operand] == index {
+            for operand in Set(step.operands).sorted() where operand >= program.fixed && lastUse[operand] == index {
                 free.append(slots[operand - program.fixed])
             }
             if lastUse[program.fixed + index] < 0 { free.append(slots[index]) }

@@ -42,46 +42,6 @@ extension SamplingProgram {
     }
 }
 
-/// The part of a tensor that one piece of work computes. Of a tensor `[batch, channels, positions..]` it may be a range
-/// of channels at every position; of any tensor it may be everything, each element being a position of its own.
-struct SamplerLayout {
-    /// The tensor's shape for a batch of one example.
-    let shape: [Int]
-    let channels: Range<Int>
-    let isSplit: Bool
-
-    /// All of a tensor, each element a position.
-    init(_ shape: Shape) {
-        self.shape = shape.resolved(batch: 1)
-        channels = 0..<1
-        isSplit = false
-    }
-
-    init(_ shape: Shape, channels: Range<Int>) {
-        self.shape = shape.resolved(batch: 1)
-        self.channels = channels
-        isSplit = true
-    }
-
-    /// Whether a shape is `[batch, channels, positions..]`.
-    static func splits(_ shape: Shape) -> Bool { shape.rank >= 3 && shape[0] == .batch }
-
-    var positionAxes: Range<Int> { isSplit ? 2..<shape.count : 0..<shape.count }
-    var positionCount: Int { positionAxes.reduce(1) { $0 * shape[$1] } }
-
-    /// Where the layout's elements lie in memory with this offset and these strides along the shape's axes.
-    func table(offset: Int, strides: [Int]) -> SamplingProgram.Table {
-        let channel = isSplit ? strides[1] : 0
-        return SamplingProgram.Table(
-            positions: affinePositions(
-                positionAxes.map { shape[$0] }, offset: offset + channels.lowerBound * channel,
-                strides: positionAxes.map { strides[$0] }), channelStride: channel)
-    }
-
-    /// Where the layout's elements lie in a contiguous tensor.
-    var target: SamplingProgram.Table { table(offset: 0, strides: Shape(shape).strides.map(\.coefficient)) }
-}
-
 struct SamplerBuilder {
     let variable: Tensor
     let drawn: Tensor
@@ -95,7 +55,7 @@ struct SamplerBuilder {
     /// group.
     private let stepCount: Int
     /// Whether there are operations that make channels together (convolutions): without them loops over channels gain nothing.
-    private let hasChannels: Bool
+    let hasChannels: Bool
     /// The clusters that read each tensor from memory.
     private let readers: [Tensor: Set<Int>]
     private var values: [SamplingProgram.Value] = []
@@ -191,40 +151,6 @@ struct SamplerBuilder {
     private func isRead(_ tensor: Tensor, outside cluster: Cluster) -> Bool {
         tensor == drawn || outputs.contains(tensor)
             || readers[tensor]?.contains { $0 != cluster.id } == true
-    }
-
-    /// The layouts that cover the channels of some tensors of one shape, each of channels that become computable together.
-    /// - Parameters:
-    ///   - kinds: a number for each channel; channels of different numbers belong to different layouts.
-    ///   - result: the tensor that the channels are moved to (by a concatenation, say), and its channel that takes the
-    ///     first of them. Channels that differ there belong to different layouts, even if they do not differ here.
-    func layouts(
-        _ tensors: [Tensor], kinds: [Int]? = nil, movedTo result: (tensor: Tensor, channel: Int)? = nil
-    ) -> [SamplerLayout] {
-        let shape = tensors[0].shape
-        guard hasChannels, SamplerLayout.splits(shape) else { return [SamplerLayout(shape)] }
-        let channels = shape[1].coefficient
-        // Whether channel c of a tensor differs from channel c - 1 in its levels, in what is needed of it, or in what
-        // is known.
-        func differs(_ tensor: Tensor, _ c: Int) -> Bool {
-            let width = dependencies.count(tensor) / tensor.shape[1].coefficient
-            func differs<T: Equatable>(_ array: [T]?) -> Bool {
-                guard let array else { return false }
-                for p in c * width..<(c + 1) * width where array[p] != array[p - width] { return true }
-                return false
-            }
-            return differs(levels[tensor]) || differs(needed[tensor])
-                || differs(dependencies.knownValues(tensor)?.isKnown)
-        }
-        let starts = (0..<channels).filter { c in
-            c == 0 || kinds.map { $0[c] != $0[c - 1] } == true || tensors.contains { differs($0, c) }
-                || result.map { differs($0.tensor, $0.channel + c) } == true
-        }
-        // Channels without a pattern are better taken element by element.
-        if kinds == nil, starts.count > 32 { return [SamplerLayout(shape)] }
-        return starts.indices.map {
-            SamplerLayout(shape, channels: starts[$0]..<($0 + 1 < starts.count ? starts[$0 + 1] : channels))
-        }
     }
 
     // MARK: clusters
@@ -395,7 +321,7 @@ struct SamplerBuilder {
     /// - Parameters:
     ///   - target: where the positions are written, if not at their own places.
     ///   - elements: the positions that the work is for, if not all.
-    private mutating func append(
+    mutating func append(
         _ anchor: SamplingProgram.Anchor, _ operands: [SamplingProgram.Operand], _ program: Program,
         _ tensors: [Tensor], _ cluster: Cluster, _ layout: SamplerLayout, target: SamplingProgram.Table? = nil,
         only elements: [Bool]? = nil
@@ -423,60 +349,6 @@ struct SamplerBuilder {
                 location: cluster.anchor?.location ?? cluster.nodes.first?.location, channels: layout.channels.count,
                 anchor: anchor, operands: operands, program: program, outputs: tensors.map { value($0) },
                 targets: tensors.map { _ in target }, order: bySteps.flatMap { $0 }, stepStart: starts))
-    }
-
-    // MARK: assemblies
-
-    private mutating func emit(_ assembly: any AssemblyOperation, _ anchor: Node, _ cluster: Cluster) {
-        let result = Tensor(anchor)
-        for box in assembly.boxes(anchor.inputs.map(\.shape), result: result.shape) {
-            emit(box, of: anchor.inputs[box.operand], into: result, cluster)
-        }
-    }
-
-    private mutating func emit(_ box: AssemblyBox, of input: Tensor, into result: Tensor, _ cluster: Cluster) {
-        // Channels stay together if the box takes all of them, side by side.
-        let keepsChannels =
-            SamplerLayout.splits(result.shape) && box.starts[1] == 0 && box.counts[1] == input.shape[1] && box.steps[1] == 1
-        let layouts =
-            keepsChannels ? layouts([input], movedTo: (result, box.targets[1])) : [SamplerLayout(input.shape)]
-        let strides = rowStrides(result.shape)
-        for layout in layouts {
-            let axes = layout.positionAxes
-            let extents = layout.shape
-            let counts = box.counts.map { $0.resolved(batch: 1) }
-            // The layout's positions that the box takes, and where each goes.
-            let select = affinePositions(
-                axes.map { counts[$0] }, offset: zip(axes, rowStrides(axes.map { extents[$0] })).reduce(0) { $0 + box.starts[$1.0] * $1.1 },
-                strides: rowStrides(axes.map { extents[$0] }))
-            let channel = layout.isSplit ? strides[1] : 0
-            let start = (0..<strides.count).reduce(0) { $0 + box.targets[$1] * strides[$1] }
-            let positions = affinePositions(
-                axes.map { counts[$0] }, offset: start + (layout.isSplit ? layout.channels.lowerBound * channel : 0),
-                strides: axes.map { box.steps[$0] * strides[$0] })
-            move(
-                input, layout, select: select.map { Int($0) }, into: result,
-                target: SamplingProgram.Table(positions: positions, channelStride: channel), cluster)
-        }
-    }
-
-    private func rowStrides(_ extents: [Int]) -> [Int] { Shape(extents).strides.map(\.coefficient) }
-
-    private func rowStrides(_ shape: Shape) -> [Int] { Shape(shape.resolved(batch: 1)).strides.map(\.coefficient) }
-
-    /// Elements of `input` at the positions `select` (all if nil) written to `target`.
-    private mutating func move(
-        _ input: Tensor, _ layout: SamplerLayout, select: [Int]?, into result: Tensor, target: SamplingProgram.Table,
-        _ cluster: Cluster
-    ) {
-        let builder = SamplerProgramBuilder()
-        supply(input, builder, cluster, internals: false, layout)
-        let operands = builder.operands.map { operand in
-            var operand = operand
-            if let select { operand.table.positions = select.map { operand.table.positions[$0] } }
-            return operand
-        }
-        append(.none, operands, builder.program([input]), [result], cluster, layout, target: target)
     }
 
     func unsupported(_ node: Node, of type: ElementType? = nil) -> SamplingError {

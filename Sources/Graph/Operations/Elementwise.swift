@@ -66,17 +66,18 @@ public struct Elementwise: Operation, Hashable {
 
     public func evaluate(_ inputs: [Values], outputs: inout [Values], elements: [Int]?, context: EvaluationContext) {
         let type = context.inputTypes[0]
-        func compute(_ value: (Int) -> Double) {
-            if let elements {
-                for e in elements { outputs[0].elements[e] = value(e) }
-            } else {
-                for e in outputs[0].elements.indices { outputs[0].elements[e] = value(e) }
+        let indices = elements ?? Array(outputs[0].elements.indices)
+        outputs[0].elements.withUnsafeMutableBufferPointer { y in
+            switch function.row.meaning {
+            case .unary(let f):
+                inputs[0].elements.withUnsafeBufferPointer { x in for e in indices { y[e] = f(x[e], type) } }
+            case .binary(let f):
+                inputs[0].elements.withUnsafeBufferPointer { a in
+                    inputs[1].elements.withUnsafeBufferPointer { b in for e in indices { y[e] = f(a[e], b[e], type) } }
+                }
+            case .operands(_, let f):
+                for e in indices { y[e] = f(inputs.map { $0.elements[e] }, type) }
             }
-        }
-        switch function.row.meaning {
-        case .unary(let f): compute { f(inputs[0].elements[$0], type) }
-        case .binary(let f): compute { f(inputs[0].elements[$0], inputs[1].elements[$0], type) }
-        case .operands(_, let f): compute { e in f(inputs.map { $0.elements[e] }, type) }
         }
     }
 

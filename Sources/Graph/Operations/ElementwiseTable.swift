@@ -6,8 +6,10 @@ import Kernels
 
 extension ElementwiseFunction {
     public static let negate: ElementwiseFunction = ElementwiseFunction(
-        "negate", cost: .little, types: numbers, meaning: .unary { x, type in type == .int32 ? Double(0 &- Int32(x)) : -x },
-        simplified: { x, _, _ in x[0].operands(of: .negate)?[0] }, gradient: { _, _, g in [-g] }, openCL: .expression("-$0"))
+        "negate", cost: .little, types: numbers,
+        meaning: .unary { x, type in type == .int32 ? Double(0 &- Int32(x)) : -x },
+        simplified: { x, _, _ in x[0].operands(of: .negate)?[0] }, gradient: { _, _, g in [-g] },
+        openCL: .expression("-$0"))
 
     public static let absolute = ElementwiseFunction(
         "absolute", cost: .little, types: numbers,
@@ -180,7 +182,9 @@ extension ElementwiseFunction {
         "subtract", cost: .little, types: twoNumbers,
         meaning: .binary { a, b, type in type == .int32 ? Double(Int32(a) &- Int32(b)) : a - b },
         known: { $0[0] == -.infinity ? -.infinity : nil },
-        simplified: { x, constants, place in constants[1] == 0 ? x[0] : constants[0] == 0 ? x[1].apply(.negate, at: place) : nil },
+        simplified: { x, constants, place in
+            constants[1] == 0 ? x[0] : constants[0] == 0 ? x[1].apply(.negate, at: place) : nil
+        },
         gradient: { _, _, g in [g, -g] }, openCL: .expression("$0 - $1"))
 
     public static let multiply = ElementwiseFunction(

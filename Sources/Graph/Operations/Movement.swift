@@ -4,12 +4,12 @@ public protocol ViewOperation: Operation {
     /// Where the result's elements lie, given where the operand's do; `nil` where no strides describe it, and the operand has to be
     /// copied first. Of a row-major operand there always are strides.
     func layout(of operand: Shape, in memory: StridedLayout, result: Shape) -> StridedLayout?
-    /// Whether strides describe it wherever the operand lies.
+    /// Whether strides describe it wherever the operand lies, so that `layout` never gives `nil`. False if not said.
     var alwaysHasStrides: Bool { get }
 }
 
 extension ViewOperation {
-    public var alwaysHasStrides: Bool { true }
+    public var alwaysHasStrides: Bool { false }
     public var compilerRole: OperationRole { .view(self) }
 
     /// For each output element the flat position in the input, whose run-time shapes are given.
@@ -19,7 +19,8 @@ extension ViewOperation {
             fatalError("\(name): a row-major operand must have strides")
         }
         return affinePositions(
-            outputShape, offset: layout.offset.reduce(0) { $0 + $1.coefficient }, strides: layout.strides.map(\.coefficient))
+            outputShape, offset: layout.offset.reduce(0) { $0 + $1.coefficient },
+            strides: layout.strides.map(\.coefficient))
     }
 
     public func relations(_ context: RelationContext) -> [Relation] {
@@ -52,6 +53,7 @@ public struct Broadcast: ViewOperation, Hashable {
     public init(shape: Shape) { self.shape = shape }
 
     public var name: String { "broadcast" }
+    public var alwaysHasStrides: Bool { true }
 
     public func outputTypes(for inputs: [TensorType]) throws(GraphError) -> [TensorType] {
         let input = inputs[0].shape
@@ -97,7 +99,6 @@ public struct Reshape: ViewOperation, Hashable {
     public let shape: Shape
 
     public var name: String { "reshape" }
-    public var alwaysHasStrides: Bool { false }
 
     public func outputTypes(for inputs: [TensorType]) throws(GraphError) -> [TensorType] {
         guard inputs[0].shape.count == shape.count else {
@@ -172,6 +173,7 @@ public struct Transpose: ViewOperation, Hashable {
     public init(axes: [Int]) { self.axes = axes }
 
     public var name: String { "transpose" }
+    public var alwaysHasStrides: Bool { true }
 
     public func outputTypes(for inputs: [TensorType]) throws(GraphError) -> [TensorType] {
         guard axes.sorted() == Array(0..<inputs[0].shape.rank) else {
@@ -213,6 +215,7 @@ public struct Slice: ViewOperation, Hashable {
     public let counts: [Extent]
 
     public var name: String { "slice" }
+    public var alwaysHasStrides: Bool { true }
 
     public func outputTypes(for inputs: [TensorType]) throws(GraphError) -> [TensorType] {
         let shape = inputs[0].shape
@@ -279,4 +282,3 @@ public struct Slice: ViewOperation, Hashable {
         return [flipped.padded(low: low, high: high, interior: steps.map { Swift.abs($0) - 1 })]
     }
 }
-

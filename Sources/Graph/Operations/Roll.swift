@@ -9,7 +9,8 @@ public struct Roll: AssemblyOperation, Hashable {
         let shape = inputs[0].shape
         guard (0..<shape.rank).contains(axis), shape[axis].isStatic, shape[axis] != 0 else {
             throw GraphError(
-                operation: name, message: "expected an axis with elements that is not the batch, found axis \(axis) of \(shape)")
+                operation: name,
+                message: "expected an axis with elements that is not the batch, found axis \(axis) of \(shape)")
         }
         return [inputs[0]]
     }

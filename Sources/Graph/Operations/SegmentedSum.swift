@@ -23,7 +23,9 @@ public struct SegmentedSum: Operation, Hashable {
         else {
             throw GraphError(
                 operation: name,
-                message: "expected segments that make up axis \(axis) of floating-point numbers, found \(lengths) of \(type)")
+                message:
+                    "expected segments that make up axis \(axis) of floating-point numbers, found \(lengths) of \(type)"
+            )
         }
         var shape = type.shape
         shape.dimensions[axis] = Extent(lengths.count)

@@ -31,7 +31,8 @@ extension Schedule {
         let groups = try groups.map { group in
             guard let kind = group.kind as? any OpenCLGroup else {
                 throw OpenCLError.unsupported(
-                    "\(group.label): a group of kind \(type(of: group.kind)) has no OpenCL face; make it conform to OpenCLGroup")
+                    "\(group.label): a group of kind \(type(of: group.kind)) has no OpenCL face; make it conform to OpenCLGroup"
+                )
             }
             return try kind.lower(label: group.label, location: group.location, &lowering)
         }

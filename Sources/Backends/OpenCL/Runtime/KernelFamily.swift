@@ -23,12 +23,3 @@ public enum KernelFamily: String, Sendable, CaseIterable {
 
 /// A variable of the process's environment.
 func environment(_ name: String) -> String? { getenv(name).map { String(cString: $0) } }
-
-func printError(_ text: String) {
-    var rest = Array((text + "\n").utf8)[...]
-    while !rest.isEmpty {
-        let written = rest.withUnsafeBytes { write(2, $0.baseAddress, $0.count) }
-        guard written > 0 else { return }
-        rest = rest.dropFirst(written)
-    }
-}

@@ -21,7 +21,7 @@ struct LoadedProgram {
             return try OpenCLBuffer(device, byteCount: bytes, zeroed: false)
         }
         owned = try lowered.memory.map { try OpenCLBuffer(device, $0) }
-        if debugLevel >= 3 { printError("// \(device.name): \(device.summary)\n\(lowered.source)") }
+        if debugLevel >= 3 { debugLine("// \(device.name): \(device.summary)\n\(lowered.source)") }
         kernels = try CompiledProgram(device, source: lowered.source, operations: lowered.operations)
     }
 

@@ -38,7 +38,7 @@ final class OpenCLSampler: SamplingExecutable {
         laneValues = Set(tables.laneValues)
         memory = try SamplerMemory(device, program, &tables, lanes: lanes, states: bound)
         source = try tables.programSource()
-        if debugLevel >= 3 { printError("// \(device.name): \(device.summary)\n\(source)") }
+        if debugLevel >= 3 { debugLine("// \(device.name): \(device.summary)\n\(source)") }
         kernel = try CompiledProgram(device, source: source).makeKernel("martlet_sample")
         try setArguments(pointers: tables.pointers)
         try device.finish()

@@ -1,124 +1,5 @@
 import Graph
 
-/// Nodes that will run as one group: at most one anchor (a product, a reduction, an operation, a copy) and the elementwise
-/// nodes behind it.
-final class Cluster {
-    let id: Int
-    let anchor: Node?
-    /// Elementwise nodes, inputs before users.
-    var nodes: [Node] = []
-    /// Elementwise nodes in front of a reduction; the tensors that other clusters read are stored on the way.
-    var prologue: [Node] = []
-    /// A view that is copied out as it is.
-    var copied: Tensor?
-    /// The tensors that the anchor computes, one for each of the first registers: its result, or the halves of it.
-    let results: [Tensor]
-    /// The iteration space of `nodes`.
-    let shape: Shape
-    /// The tensors that the nodes read from outside of the cluster.
-    var reads = Set<Tensor>()
-    /// The most nodes of other clusters that this cluster computes again.
-    var recomputedCount = 0
-    /// Every cluster that must run before this one.
-    var ancestors = ClusterSet()
-    /// The numbers of the clusters that read a tensor of this one.
-    var readers = Set<Int>()
-    /// The cluster that the nodes have moved to.
-    var successor: Cluster?
-
-    /// The cluster that has the nodes now, after however many moves; the way to it is made shorter.
-    var live: Cluster {
-        var cluster = self
-        while let next = cluster.successor {
-            if let further = next.successor { cluster.successor = further }
-            cluster = next
-        }
-        return cluster
-    }
-    /// Place in the order in which the graph was built.
-    let rank: Int
-
-    init(id: Int, anchor: Node?, results: [Tensor], shape: Shape, rank: Int) {
-        self.id = id
-        self.anchor = anchor
-        self.results = results
-        self.shape = shape
-        self.rank = rank
-    }
-
-    /// The most nodes and reads of a cluster, as a kernel can take only so many operands. Nodes count as well because
-    /// other clusters may turn out to read any of them, which makes it an output.
-    static let limit = (nodes: 56, reads: 40)
-
-    /// Whether the cluster can take more nodes that read `more`.
-    func hasRoom(nodes count: Int, reading more: Set<Tensor>) -> Bool {
-        nodes.count + prologue.count + recomputedCount + count <= Self.limit.nodes
-            && reads.union(more).count <= Self.limit.reads
-    }
-
-    /// Whether elementwise nodes can follow the anchor in the same group.
-    private(set) lazy var takesEpilogue: Bool =
-        switch anchor?.compilerRole {
-        case nil: copied == nil
-        case .reduction, .contraction, .independent: true
-        case .assembly: anchor!.takesPartsOnly
-        default: false
-        }
-}
-
-extension Node {
-    /// Whether an assembly is made of parts of its operands alone. Nobody else can write those to their places, so that its group moves
-    /// them, and the functions behind it run on the way.
-    var takesPartsOnly: Bool {
-        guard case .assembly(let assembly) = compilerRole, assembly.fill == nil else { return false }
-        return assembly.boxes(inputs.map(\.shape), result: types[0].shape).allSatisfy {
-            !$0.isWhole(inputs[$0.operand].shape)
-        }
-    }
-}
-
-/// A set of clusters by their numbers, one bit each. The sets of clusters that others wait for are united at every node
-/// that is placed, which has to be fast in a deep graph: a union takes sixty-four clusters at a time.
-struct ClusterSet {
-    private var words: [UInt64] = []
-
-    func contains(_ id: Int) -> Bool { id >> 6 < words.count && words[id >> 6] >> UInt64(id & 63) & 1 == 1 }
-
-    func contains(where isMeant: (Int) -> Bool) -> Bool {
-        for (index, word) in words.enumerated() {
-            var rest = word
-            while rest != 0 {
-                if isMeant(index << 6 + rest.trailingZeroBitCount) { return true }
-                rest &= rest - 1
-            }
-        }
-        return false
-    }
-
-    /// Returns whether it is new.
-    @discardableResult mutating func insert(_ id: Int) -> Bool {
-        if contains(id) { return false }
-        if id >> 6 >= words.count { words += [UInt64](repeating: 0, count: id >> 6 + 1 - words.count) }
-        words[id >> 6] |= 1 << UInt64(id & 63)
-        return true
-    }
-
-    mutating func remove(_ id: Int) { if contains(id) { words[id >> 6] &= ~(1 << UInt64(id & 63)) } }
-
-    /// Returns whether anything in `other` is new.
-    @discardableResult mutating func formUnion(_ other: ClusterSet) -> Bool {
-        if other.words.count > words.count {
-            words += [UInt64](repeating: 0, count: other.words.count - words.count)
-        }
-        var isMore = false
-        for (index, word) in other.words.enumerated() where word & ~words[index] != 0 {
-            words[index] |= word
-            isMore = true
-        }
-        return isMore
-    }
-}
-
 /// Assigns every node that computes something to a cluster.
 ///
 /// An elementwise node joins the cluster that computes one of its inputs if its other inputs need not wait for that
@@ -171,7 +52,7 @@ struct Fusion {
         fuseIntoReductions(outputs)
         if savesMemory {
             storeInReductions()
-            recompute(outputs)
+            Recomputation(self, outputs).apply(to: &self)
         }
     }
 
@@ -357,131 +238,6 @@ struct Fusion {
             || reader.nodes.contains { $0.inputs.contains { home[$0] !== cluster && source($0) === cluster } }
     }
 
-    /// An elementwise cluster whose only reader is one reduction becomes the front of that reduction's group.
-    private mutating func fuseIntoReductions(_ outputs: [Tensor]) {
-        var readers: [Int: [(reader: Cluster, tensor: Tensor, direct: Bool)]] = [:]
-        for cluster in clusters {
-            for input in inputs(of: cluster) {
-                guard case .tensor(let base) = view(input).base, let source = home[base], source !== cluster else {
-                    continue
-                }
-                let direct =
-                    input == base && cluster.anchor?.inputs.first == input
-                    && !cluster.nodes.contains { $0.inputs.contains(input) }
-                readers[source.id, default: []].append((cluster, base, direct))
-            }
-        }
-        let returned = Set(outputs)
-        for cluster in clusters where cluster.anchor == nil && cluster.copied == nil && cluster.prologue.isEmpty {
-            guard let all = readers[cluster.id], let first = all.first,
-                all.allSatisfy({ $0.reader === first.reader && $0.direct && $0.tensor == first.tensor }),
-                first.reader.anchor?.isReduction == true, first.reader.prologue.isEmpty,
-                first.reader.hasRoom(nodes: cluster.nodes.count, reading: cluster.reads),
-                !cluster.nodes.contains(where: { returned.contains(Tensor($0)) })
-            else { continue }
-            first.reader.prologue = cluster.nodes
-            for node in cluster.nodes { home[Tensor(node)] = first.reader }
-            cluster.nodes = []
-        }
-        clusters.removeAll { $0.anchor == nil && $0.copied == nil && $0.nodes.isEmpty }
-    }
-
-    /// An elementwise cluster that a reduction reads among others becomes the front of that reduction's group and
-    /// stores the tensors that the others read, unless a cluster between the two would have to wait for both.
-    private mutating func storeInReductions() {
-        var order = ReductionOrder(self)
-        for reduction in clusters where reduction.anchor?.isReduction == true && reduction.prologue.isEmpty {
-            guard let input = reduction.anchor?.inputs.first, let cluster = home[input], cluster.anchor == nil,
-                cluster.copied == nil,
-                reduction.hasRoom(nodes: cluster.nodes.count, reading: cluster.reads),
-                !reduction.nodes.flatMap(\.inputs).contains(where: { source($0) === cluster }),
-                order.move(cluster, into: reduction)
-            else { continue }
-            reduction.prologue = cluster.nodes
-            for node in cluster.nodes { home[Tensor(node)] = reduction }
-            cluster.nodes = []
-        }
-        clusters.removeAll { $0.anchor == nil && $0.copied == nil && $0.nodes.isEmpty }
-    }
-
-    /// Finds cheap functions that every reader can compute again from tensors that it reads anyway, or may read
-    /// instead. Where `y = tanh(x)`, for example, gradients read `1 - y * y`: computing it again from y costs less than
-    /// writing and reading it.
-    private mutating func recompute(_ outputs: [Tensor]) {
-        var reads: [Int: Set<Tensor>] = [:]
-        var readers: [Tensor: [Cluster]] = [:]
-        // Outputs, and tensors that are read through a view or by an anchor, have to lie in memory.
-        var needsMemory = Set(outputs)
-        for cluster in clusters {
-            let inputs = Set(inputs(of: cluster))
-            reads[cluster.id] = inputs
-            let plain = Set((cluster.prologue + cluster.nodes).flatMap(\.inputs))
-            for input in inputs {
-                guard case .tensor(let base) = view(input).base, home[base] !== cluster else { continue }
-                readers[base, default: []].append(cluster)
-                if input != base || !plain.contains(input) || cluster.anchor?.inputs.contains(input) == true {
-                    needsMemory.insert(base)
-                }
-            }
-        }
-        for cluster in clusters {
-            for node in (cluster.prologue + cluster.nodes).reversed() {
-                let tensor = Tensor(node)
-                guard let all = readers[tensor], !needsMemory.contains(tensor) else { continue }
-                // Reading another tensor that lies in memory anyway costs no more than reading this one.
-                let instead = (tensor.node.inputs + tensor.node.inputs.flatMap(\.node.inputs)).filter {
-                    needsMemory.contains($0) && home[$0] === cluster && $0.type == tensor.type
-                }
-                var inner = Set<Tensor>()
-                let found = ([[]] + instead.map { [$0] }).first { others in
-                    all.allSatisfy { reader in
-                        let given = reads[reader.id]!.subtracting([tensor]).union(others)
-                        inner = []
-                        return isCheap(tensor, from: given, &inner) { readers[$0] != nil || needsMemory.contains($0) }
-                            && reader.hasRoom(nodes: inner.count, reading: Set(others))
-                    }
-                }
-                guard let found else { continue }
-                recomputed.formUnion(inner)
-                for reader in all {
-                    reader.recomputedCount += inner.count
-                    reader.reads.formUnion(found)
-                    reads[reader.id]!.formUnion(found)
-                }
-                readers[tensor] = nil
-            }
-            // The cluster itself drops the nodes that only the readers used.
-            var used = Set(cluster.anchor?.inputs ?? [])
-            func unusedRemoved(_ nodes: [Node]) -> [Node] {
-                var result: [Node] = []
-                for node in nodes.reversed() where !recomputed.contains(Tensor(node)) || used.contains(Tensor(node)) {
-                    used.formUnion(node.inputs)
-                    result.append(node)
-                }
-                return result.reversed()
-            }
-            cluster.nodes = unusedRemoved(cluster.nodes)
-            cluster.prologue = unusedRemoved(cluster.prologue)
-        }
-        clusters.removeAll { $0.anchor == nil && $0.copied == nil && $0.nodes.isEmpty }
-    }
-
-    /// Whether at most four cheap functions, whose results are not stored, compute a tensor from `given`; adds their
-    /// results to `inner`.
-    private func isCheap(
-        _ tensor: Tensor, from given: Set<Tensor>, _ inner: inout Set<Tensor>, isStored: (Tensor) -> Bool
-    ) -> Bool {
-        guard let function = tensor.node.elementwise, case .little = function.cost else { return false }
-        inner.insert(tensor)
-        guard inner.count <= 4 else { return false }
-        for input in tensor.node.inputs where !given.contains(input) && !input.node.isCounted {
-            guard home[input] === home[tensor], !isStored(input),
-                isCheap(input, from: given, &inner, isStored: isStored)
-            else { return false }
-        }
-        return true
-    }
-
     /// Takes the place of a cluster whose nodes have moved to `target`: clusters that waited for it wait for `target`. The empty cluster
     /// stays in the list until all are placed.
     private mutating func replace(_ cluster: Cluster, by target: Cluster) {
@@ -492,6 +248,17 @@ struct Fusion {
         cluster.readers = []
         tellReaders(of: target)
     }
+
+    /// Makes a cluster the one that computes some nodes.
+    mutating func move(_ nodes: [Node], to cluster: Cluster) { for node in nodes { home[Tensor(node)] = cluster } }
+
+    /// Forgets the clusters whose nodes have all moved away.
+    mutating func removeEmpty() {
+        clusters.removeAll { $0.anchor == nil && $0.copied == nil && $0.nodes.isEmpty }
+    }
+
+    /// Lets every reader of some tensors compute them again.
+    mutating func recompute(_ tensors: Set<Tensor>) { recomputed.formUnion(tensors) }
 
     /// The clusters that read each stored tensor.
     var readers: [Tensor: Set<Int>] {
