@@ -204,12 +204,11 @@ static void run_chunk(strip *s, const chunk *c) {
     const int32_t first = p->inputCount + p->constantCount;
     for (int32_t i = 0, read = 0; i < p->instructionCount; read += p->instructions[i++].operandCount) {
         const martlet_instruction *instruction = &p->instructions[i];
-        if (!runs(instruction)) continue;
         void *const target = (void *)(uintptr_t)s->places[first + i];
         const int64_t n = s->scalars[first + i] ? 1 : count;
         if (instruction->kernel) {
             instruction->kernel(target, &s->reads[read], &s->flags[read], n);
-        } else {
+        } else if (instruction->meaning) {
             instruction->meaning(instruction->context, target, &s->reads[read], &s->flags[read], n);
         }
     }

@@ -48,15 +48,15 @@ typedef void (*martlet_meaning)(
 typedef struct {
     /// NULL where `meaning` takes its place, and for a register that a later instruction writes beside its own.
     martlet_kernel _Nullable kernel;
-    /// Of a function that has no kernel: runs it, given `context`.
-    martlet_meaning _Nullable meaning;
-    void *_Nullable context;
     int32_t operandCount;
     int32_t operands[MARTLET_MAXIMUM_OPERANDS];
     /// Where the result lies among the chunks of work space.
     int32_t slot;
     /// The output that the result may be written to directly, or -1.
     int32_t directOutput;
+    /// Of a function that has no kernel: runs it, given `context`.
+    martlet_meaning _Nullable meaning;
+    void *_Nullable context;
 } martlet_instruction;
 
 /// A straight-line program. Registers: inputs, constants, results of the instructions.
