@@ -156,7 +156,7 @@ final class ScheduleBuilder {
         }
         switch anchor.compilerRole {
         case .reduction(let kind, let axes): emitReduction(kind, axes, anchor, cluster)
-        case .contraction: append(anchorOperation(anchor).makeGroup(AnchorContext(self, anchor, cluster)), cluster)
+        case .contraction: append(try anchorOperation(anchor).makeGroup(AnchorContext(self, anchor, cluster)), cluster)
         case .assembly(let assembly): emitAssembly(assembly, anchor, cluster)
         case .loop(let loop):
             let outputs = anchor.types.indices.map { Tensor(anchor, $0) }.map {
@@ -171,9 +171,12 @@ final class ScheduleBuilder {
         }
     }
 
-    private func anchorOperation(_ node: Node) -> any AnchorOperation {
+    private func anchorOperation(_ node: Node) throws(GraphError) -> any AnchorOperation {
         guard let operation = node.operation as? any AnchorOperation else {
-            fatalError("\(node.operation.name) is a contraction and has to be an AnchorOperation")
+            throw GraphError(
+                operation: node.operation.name,
+                message: "its role is a contraction, whose group only it can say; make it conform to AnchorOperation",
+                location: node.location)
         }
         return operation
     }

@@ -35,7 +35,7 @@ public struct Elementwise: Operation, Hashable {
             if context.knownValues[operand]?.isConstant == true { return .none }
             var reads = [Int32](repeating: -1, count: context.outputCount)
             for e in reads.indices where own?[e] == nil && context.knownValues[operand]?[e] == nil {
-                if let ignores, ignores(operand, context.knownValues.map { $0?[e] }) { continue }
+                if let ignores, ignores(operand, { context.knownValues[$0]?[e] }) { continue }
                 reads[e] = Int32(e)
             }
             return .table(reads)

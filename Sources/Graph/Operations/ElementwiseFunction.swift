@@ -25,7 +25,7 @@ public struct ElementwiseFunction: Sendable {
     ///   - meaning: the result, in double precision.
     ///   - known: the result where it follows from the operands that are known (`nil` for the others): a product is zero where a factor
     ///     is. If not given, a result is known where all operands are.
-    ///   - ignores: whether an operand is not read, given what is known of all: a choice whose condition is known reads one value only.
+    ///   - ignores: whether an operand is not read, given what is known of each: a choice whose condition is known reads one value only.
     ///   - simplified: a simpler tensor that is equal, from the operands, the value of each that is one constant everywhere, and the place
     ///     in the source.
     ///   - gradient: from the operands x, the result y and its gradient g the gradient of each operand, `nil` where there is none.
@@ -33,7 +33,7 @@ public struct ElementwiseFunction: Sendable {
     public init(
         _ name: String, cost: Cost = .usual, types: (@Sendable ([ElementType]) -> ElementType?)? = nil,
         meaning: Meaning, known: (@Sendable ([Double?]) -> Double?)? = nil,
-        ignores: (@Sendable (_ operand: Int, _ known: [Double?]) -> Bool)? = nil,
+        ignores: (@Sendable (_ operand: Int, _ known: (Int) -> Double?) -> Bool)? = nil,
         simplified: Simplification? = nil,
         gradient: @escaping @Sendable (_ x: [Tensor], _ y: Tensor, _ g: Tensor) -> [Tensor?], openCL: OpenCLText
     ) {
@@ -102,7 +102,7 @@ public struct ElementwiseFunction: Sendable {
         let types: @Sendable ([ElementType]) -> ElementType?
         let meaning: Meaning
         let known: (@Sendable ([Double?]) -> Double?)?
-        let ignores: (@Sendable (Int, [Double?]) -> Bool)?
+        let ignores: (@Sendable (Int, (Int) -> Double?) -> Bool)?
         let simplified: Simplification?
         let gradient: @Sendable ([Tensor], Tensor, Tensor) -> [Tensor?]
         let openCL: OpenCLText
@@ -110,7 +110,7 @@ public struct ElementwiseFunction: Sendable {
 
         init(
             name: String, cost: Cost, types: @escaping @Sendable ([ElementType]) -> ElementType?, meaning: Meaning,
-            known: (@Sendable ([Double?]) -> Double?)?, ignores: (@Sendable (Int, [Double?]) -> Bool)?,
+            known: (@Sendable ([Double?]) -> Double?)?, ignores: (@Sendable (Int, (Int) -> Double?) -> Bool)?,
             simplified: Simplification?,
             gradient: @escaping @Sendable ([Tensor], Tensor, Tensor) -> [Tensor?], openCL: OpenCLText,
             conversion: ElementType?

@@ -200,7 +200,7 @@ extension ElementwiseFunction {
         gradient: { x, _, g in [g * x[1], g * x[0]] }, openCL: .expression("$0 * $1"))
 
     public static let divide = ElementwiseFunction(
-        "divide", types: { $0[1] == $0[0] && $0[0].isFloatingPoint ? $0[0] : nil },
+        "divide",
         meaning: .binary { a, b, _ in a / b }, known: { $0[0] == 0 ? 0 : nil },
         simplified: { x, constants, _ in constants[1] == 1 ? x[0] : nil },
         gradient: { x, y, g in [g / x[1], -g * y / x[1]] },
@@ -257,7 +257,7 @@ extension ElementwiseFunction {
         "select", cost: .little, types: { $0[0] == .bool && $0[1] == $0[2] ? $0[1] : nil },
         meaning: .operands(3) { x, _ in x[0] != 0 ? x[1] : x[2] },
         known: { x in x[0].flatMap { $0 != 0 ? x[1] : x[2] } },
-        ignores: { operand, known in operand > 0 && known[0].map { operand != ($0 != 0 ? 1 : 2) } == true },
+        ignores: { operand, known in operand > 0 && known(0).map { operand != ($0 != 0 ? 1 : 2) } == true },
         simplified: { x, constants, _ in constants[0].map { x[$0 != 0 ? 1 : 2] } },
         gradient: { x, _, g in [nil, .select(x[0], g, 0), .select(x[0], 0, g)] },
         openCL: .expression("martlet_select($0 != 0, $1, $2)"))
