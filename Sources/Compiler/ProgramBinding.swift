@@ -71,6 +71,7 @@ public struct ProgramBinding: Sendable {
         case device(Buffer)
     }
 
+    /// The most examples that a batch may have.
     public let maximumBatch: Int
     private let inputs: [Slot]
     private let states: [Slot]

@@ -363,6 +363,7 @@ private func nearestFirst(_ tensors: [Tensor]) -> [Tensor] {
 public struct AnchorContext {
     /// What follows the anchor in its group.
     public struct Epilogue {
+        /// What its functions read from memory, over the axes of the anchor's result, as are `outputs`.
         public var inputs: [Operand]
         /// The first registers are the anchor's results; the others are `inputs`.
         public var program: Program
@@ -391,6 +392,7 @@ public struct AnchorContext {
     /// The value of an operand that is read whole.
     public func value(_ index: Int) -> Int { builder.value(inputs[index]) }
 
+    /// What follows the anchor in its group. To be asked for once, behind the operands.
     public func epilogue() -> Epilogue { builder.epilogue(of: cluster) }
 
     /// Whether the epilogue updates states in place that are zero where the mask is dead, and writes zeros there again.

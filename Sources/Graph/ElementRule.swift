@@ -16,14 +16,17 @@ public enum ElementRule: Sendable {
 public struct SumOfProducts: Sendable {
     /// A run of products: `count` of them from these positions on, relative to the element's bases.
     public struct Segment: Sendable, Hashable {
+        /// Of the first factors, in the first operand and in the second.
         public var a: Int32
         public var b: Int32
+        /// How many products.
         public var count: Int32
 
         public init(a: Int32, b: Int32, count: Int32) { (self.a, self.b, self.count) = (a, b, count) }
     }
 
-    /// For each element, or for each position of the first of the channels that were asked for.
+    /// The flat position in the operand that a segment's positions are counted from, for each element; where channels were asked for, for
+    /// each position of the first of them.
     public var aBase: [Int32]
     public var bBase: [Int32]
     /// From one product of a segment to the next: each the stride of one axis of the operand, which a segment does not leave.
@@ -32,7 +35,9 @@ public struct SumOfProducts: Sendable {
     /// From an element to that of the next channel at the same position, where channels were asked for: zero, or the stride of an axis.
     public var aChannelStride: Int
     public var bChannelStride: Int
+    /// Lists of segments; elements whose segments lie at the same distances share one.
     public var rows: [[Segment]]
+    /// Which list each element takes.
     public var row: [Int32]
 
     public init(
@@ -46,6 +51,7 @@ public struct SumOfProducts: Sendable {
 
 /// What an element rule is asked about.
 public struct ElementRuleContext: Sendable {
+    /// The types of the operands and of the result.
     public let inputs: [TensorType]
     public let output: TensorType
     /// What is known of each operand's values; `nil` where every element varies.
@@ -60,5 +66,6 @@ public struct ElementRuleContext: Sendable {
 
     /// The run-time shapes of the operands, for one example.
     public var inputShapes: [[Int]] { inputs.map { $0.shape.resolved(batch: 1) } }
+    /// The elements of the result, for one example.
     public var outputCount: Int { output.shape.count.resolved(batch: 1) }
 }

@@ -46,9 +46,11 @@ public enum OperationRole: Sendable {
         }
     }
 
+    /// Where a tensor comes from that nothing computes.
     public enum Source: Sendable {
         /// Fed at every run, or kept between runs.
         case placeholder
+        /// Part of the program.
         case constant(HostArray)
         /// int32 numbers counted along the axes.
         case position(Position)

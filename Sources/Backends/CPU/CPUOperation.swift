@@ -16,6 +16,7 @@ public protocol CPUElementOperation: Operation {
 
 /// What an independent operation reads.
 public struct CPUElementContext {
+    /// The operands, whole.
     public let inputs: [CPUOperand]
     /// The result's shape in this run, and its type.
     public let shape: [Int]

@@ -4,6 +4,7 @@ import Graph
 /// `outputs = epilogue(element, epilogueInputs)`. Each backend has one function for it, which computes the element at a position.
 public struct ElementsGroup: GroupKind {
     public var operation: any Operation
+    /// The values of its operands.
     public var inputs: [Int]
     /// The result's type, whose axes are the group's.
     public var result: TensorType

@@ -15,7 +15,7 @@ public struct Group: Sendable {
 }
 
 /// A kind of group: what it reads and writes, and how far its axes go. How it runs is each backend's business, which has an extension of
-/// every kind that it runs (`CPUGroup`, `OpenCLGroup`); a kind of one's own is a type with these three.
+/// every kind that it runs (`CPUGroup`, `OpenCLGroup`); a kind of one's own is a type that conforms to all three.
 public protocol GroupKind: Sendable {
     /// The views that it reads and writes, element by element or more than once.
     var reading: [Walk] { get }
@@ -57,5 +57,6 @@ extension Group {
 /// of group it is; everything else, which operands it may read where they lie and which functions follow in its group, the compiler
 /// knows from its role.
 public protocol AnchorOperation: Operation {
+    /// The group, of what `anchor` says: where the operands lie, and what follows.
     func makeGroup(_ anchor: AnchorContext) -> any GroupKind
 }

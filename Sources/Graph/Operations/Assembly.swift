@@ -2,7 +2,7 @@
 public struct AssemblyBox: Hashable, Sendable {
     /// Which operand.
     public var operand: Int
-    /// The first element along each axis of the operand.
+    /// The first element along each axis of the operand, and how many there are.
     public var starts: [Int]
     public var counts: [Extent]
     /// The place of the first element in the result, and the distance of neighbours there.
@@ -19,6 +19,7 @@ public struct AssemblyBox: Hashable, Sendable {
         self.init(operand: operand, starts: zeros, counts: shape.dimensions, targets: targets, steps: steps ?? ones)
     }
 
+    /// Whether it is all of an operand of this shape.
     public func isWhole(_ shape: Shape) -> Bool { counts == shape.dimensions }
 
     /// Where the elements lie in a row-major result.

@@ -93,6 +93,7 @@ public struct ElementwiseFunction: Sendable {
         case conversion
     }
 
+    /// A simpler tensor that is equal, `nil` if there is none.
     public typealias Simplification =
         @Sendable (_ operands: [Tensor], _ constants: [Double?], _ location: SourceLocation?) -> Tensor?
 

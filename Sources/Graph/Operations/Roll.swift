@@ -1,6 +1,7 @@
 /// The elements moved along an axis by `shift` places; those that leave it at one end come in at the other, as `numpy.roll` has it.
 public struct Roll: AssemblyOperation, Hashable {
     public let axis: Int
+    /// How many places towards the end of the axis; negative towards its beginning.
     public let shift: Int
 
     public var name: String { "roll" }

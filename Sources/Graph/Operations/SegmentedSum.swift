@@ -2,6 +2,7 @@
 /// `[a.., segments, b..]`. A segment of length zero sums to zero.
 public struct SegmentedSum: Operation, Hashable {
     public let axis: Int
+    /// Of the segments, one behind the other.
     public let lengths: [Int]
 
     public var name: String { "segmentedSum" }

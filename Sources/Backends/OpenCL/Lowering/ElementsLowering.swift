@@ -14,6 +14,7 @@ public protocol OpenCLElementOperation: Operation {
 
 /// What an independent operation is told when it is lowered.
 public struct OpenCLElementContext {
+    /// The types of the operands and of the result.
     public let inputTypes: [TensorType]
     public let outputType: TensorType
 
