@@ -227,19 +227,12 @@ struct SamplerBuilder {
     /// Adds the work of an operation whose elements are made one by one, with the elementwise tensors behind it.
     private mutating func emit(_ anchor: Node, _ stored: [Tensor], _ cluster: Cluster) throws {
         let result = Tensor(anchor)
-        let whole = SamplerLayout(result.shape)
-        if case .moved = rule(of: anchor, whole) {
-            guard case .table(let table)? = dependencies.relations(result).first else { throw unsupported(anchor) }
-            move(
-                anchor.inputs[0], SamplerLayout(anchor.inputs[0].shape), select: table.map { Int($0) }, into: result,
-                target: whole.target, cluster)
-            for tensor in stored { emitElementwise(tensor, cluster, anchor: result, whole) }
-            return
-        }
         let all = (isRead(result, outside: cluster) ? [result] : []) + stored
         // The epilogue joins its anchor where both can be computed at the same step.
         let together = all.allSatisfy { dependencies.knownValues($0) == nil && levels[$0] == levels[result] }
-        for (front, layout, elements) in try anchors(of: anchor, cluster, with: together ? all : [result]) {
+        let rules = try elementRules(of: anchor, for: together ? all : [result])
+        if case .moved? = rules.first?.rule { return try emitMoved(anchor, stored, cluster) }
+        for (front, layout, elements) in try anchors(of: anchor, cluster, by: rules, for: together ? all : [result]) {
             if together {
                 let builder = SamplerProgramBuilder(anchors: [result])
                 for tensor in all { supply(tensor, builder, cluster, internals: true, layout) }
@@ -254,6 +247,17 @@ struct SamplerBuilder {
         for tensor in stored {
             for layout in layouts([tensor]) { emitElementwise(tensor, cluster, anchor: result, layout) }
         }
+    }
+
+    /// Adds the work of an operation that names an element of its first operand for each of its own.
+    private mutating func emitMoved(_ anchor: Node, _ stored: [Tensor], _ cluster: Cluster) throws {
+        let (input, result) = (anchor.inputs[0], Tensor(anchor))
+        let whole = SamplerLayout(result.shape)
+        guard case .table(let table)? = dependencies.relations(result).first else { throw unsupported(anchor) }
+        move(
+            input, SamplerLayout(input.shape), select: table.map { Int($0) }, into: result, target: whole.target,
+            cluster)
+        for tensor in stored { emitElementwise(tensor, cluster, anchor: result, whole) }
     }
 
     /// Brings a tensor into a program: as a constant, computed again, or read from memory.

@@ -6,35 +6,48 @@ extension SamplerBuilder {
     /// A piece of an anchor's work.
     typealias AnchorWork = (anchor: SamplingProgram.Anchor, layout: SamplerLayout, elements: [Bool]?)
 
+    /// How the elements of an operation are made, for each layout of its result; nothing of a reduction, whose role says it.
+    ///
+    /// - Parameter tensors: what the work is to write, the result among it.
+    func elementRules(
+        of node: Node, for tensors: [Tensor]
+    ) throws -> [(rule: ElementRule, layout: SamplerLayout)] {
+        if node.isReduction { return [] }
+        let types = node.inputs.map(\.type)
+        let kinds = node.operation.channelKinds(types)
+        // An operation that takes rows for examples (its first axis is `8*batch`, say) has no positions of one example.
+        if kinds != nil, !SamplerLayout.splits(node.types[0].shape) { throw unsupported(node) }
+        let layouts = kinds == nil ? [SamplerLayout(node.types[0].shape)] : layouts(tensors, kinds: kinds)
+        return try layouts.map { layout in
+            let context = ElementRuleContext(
+                inputs: types, output: node.types[0], knownValues: node.inputs.map { dependencies.knownValues($0) },
+                channels: layout.isSplit ? layout.channels : nil)
+            guard let rule = node.operation.elementRule(context) else { throw unsupported(node) }
+            return (rule, layout)
+        }
+    }
+
     /// The work of an anchor: one piece for each layout, and for elements that one piece cannot make together.
     ///
     /// - Parameter tensors: what the work is to write, the result among it.
-    mutating func anchors(of node: Node, _ cluster: Cluster, with tensors: [Tensor]) throws -> [AnchorWork] {
+    mutating func anchors(
+        of node: Node, _ cluster: Cluster, by rules: [(rule: ElementRule, layout: SamplerLayout)],
+        for tensors: [Tensor]
+    ) throws -> [AnchorWork] {
         if case .reduction(let kind, let axes) = node.compilerRole {
             let prepared = try prepare(kind, axes, node, cluster)
             return layouts(tensors).map { (prepared.anchor($0), $0, nil) }
         }
-        let kinds = node.operation.channelKinds(node.inputs.map(\.type))
-        // An operation that takes rows for examples (its first axis is `8*batch`, say) has no positions of one example.
-        if kinds != nil, !SamplerLayout.splits(node.types[0].shape) { throw unsupported(node) }
         var result: [AnchorWork] = []
-        for layout in kinds == nil ? [SamplerLayout(node.types[0].shape)] : layouts(tensors, kinds: kinds) {
-            switch rule(of: node, layout) {
+        for (rule, layout) in rules {
+            switch rule {
             case .products(let rule): result.append((try product(rule, node), layout, nil))
             case .reduction(let kind, let terms): result += try reductions(kind, terms, node, layout)
             case .unknown(let reason): throw SamplingError(description: reason)
-            case .moved, nil: throw unsupported(node)
+            case .moved: throw unsupported(node)
             }
         }
         return result
-    }
-
-    func rule(of node: Node, _ layout: SamplerLayout) -> ElementRule? {
-        node.operation.elementRule(
-            ElementRuleContext(
-                inputs: node.inputs.map(\.type), output: node.types[0],
-                knownValues: node.inputs.map { dependencies.knownValues($0) },
-                channels: layout.isSplit ? layout.channels : nil))
     }
 
     // MARK: sums of products
