@@ -95,7 +95,9 @@ let package = Package(
         .testTarget(
             name: "BijectorsTests", dependencies: ["Bijectors", "Models", "Datasets", "CPU", "OpenCL"],
             exclude: ["Goldens"]),
-        .testTarget(name: "ModelsTests", dependencies: ["Models", "Compiler"]),
+        .testTarget(
+            name: "ModelsTests", dependencies: ["Models", "Compiler", "Datasets", "CPU", "OpenCL"], exclude: ["Goldens"]
+        ),
         .testTarget(name: "BackendTests", dependencies: ["CPU", "OpenCL", "Datasets"], exclude: ["Goldens"]),
         .testTarget(
             name: "DatasetsTests", dependencies: ["Datasets", "Distributions", "Likelihood", "fuzz-readers", "CZip"],

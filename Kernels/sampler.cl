@@ -11,19 +11,25 @@
 
 // In the order of SamplerTables.
 typedef struct {
-    int anchor, channels, stepStart, order;
-    int a, aBase, aStride, aChannelStride, b, bBase, bStride, bChannelStride, row, rowStart, segments;
+    int anchor, channels, slotStart, order;
+    int a, aBase, aStride, aChannelStride, aCursor, b, bBase, bStride, bChannelStride, bCursor;
+    int row, rowStart, segments;
     int offsets, offsetCount;
     int operandCount, operands, constantCount, constants, instructionCount, instructions, outputCount, outputs;
 } martlet_work;
 
 typedef struct {
-    int value, table, channelStride, batchStride;
+    int value, table, channelStride, cursor, batchStride;
 } martlet_work_operand;
 
 typedef struct {
-    int value, table, channelStride, source;
+    int value, table, channelStride, cursor, source;
 } martlet_work_output;
+
+// Works that run one after another, once in each pass: a pass is an iteration of a loop and a slot of the works' positions.
+typedef struct {
+    int firstWork, endWork, passStart, passes;
+} martlet_section;
 
 typedef struct {
     int code, x[6], target;
@@ -80,12 +86,18 @@ static inline void martlet_keep(MARTLET_INTS x, __global uchar *p, int kind, int
     }
 }
 
+// How much further the elements of a table lie in an iteration.
+static inline int martlet_moved(__global const int *T, int cursor, int iteration) {
+    return cursor < 0 ? 0 : T[cursor + iteration];
+}
+
 // The sum of products of channel c at position e: on GPUs the part that this work-item has in it.
 static inline MARTLET_FLOATS martlet_sum(
     __global const int *T, __global const martlet_work *w, __global const uchar *a, __global const uchar *b, int aKind,
-    int bKind, int e, int c, int lanes, int lane, int part) {
+    int bKind, int e, int c, int iteration, int lanes, int lane, int part) {
     const int row = T[w->row + e], aStride = w->aStride, bStride = w->bStride;
-    const int baseA = T[w->aBase + e] + c * w->aChannelStride, baseB = T[w->bBase + e] + c * w->bChannelStride;
+    const int baseA = T[w->aBase + e] + c * w->aChannelStride + martlet_moved(T, w->aCursor, iteration);
+    const int baseB = T[w->bBase + e] + c * w->bChannelStride + martlet_moved(T, w->bCursor, iteration);
 #if MARTLET_WIDTH == 16
     float16 s0 = 0.0f, s1 = 0.0f, s2 = 0.0f, s3 = 0.0f;
 #else
@@ -139,9 +151,10 @@ static inline MARTLET_FLOATS martlet_sum(
 }
 
 static inline MARTLET_FLOATS martlet_reduction(
-    __global const int *T, __global const martlet_work *w, __global const uchar *a, int kind, int e, int c, int lanes,
-    int lane) {
-    const int base = T[w->aBase + e] + c * w->aChannelStride, anchor = w->anchor;
+    __global const int *T, __global const martlet_work *w, __global const uchar *a, int kind, int e, int c, int iteration,
+    int lanes, int lane) {
+    const int base = T[w->aBase + e] + c * w->aChannelStride + martlet_moved(T, w->aCursor, iteration);
+    const int anchor = w->anchor;
     MARTLET_FLOATS result =
         (MARTLET_FLOATS)(anchor == MARTLET_SUM ? 0.0f : anchor == MARTLET_LARGEST ? -INFINITY : INFINITY);
     for (int k = 0; k < w->offsetCount; k++) {
@@ -168,15 +181,16 @@ __kernel __attribute__((reqd_work_group_size(MARTLET_GROUP, 1, 1)))
 void martlet_sample(__global uchar *memory, __global const int *T, const int lanes MARTLET_POINTERS) {
     __global uchar *values[MARTLET_VALUES];
     MARTLET_SET_POINTERS
-    // The tables begin with a header: works, their count, steps, kinds of the values, lane values (value, place in units of 64
+    // The tables begin with a header: works, sections, their count, steps, kinds of the values, lane values (value, place in units of 64
     // bytes), their count, where each step's variables begin, the variables, the variable's value and what is drawn.
     __global const martlet_work *works = (__global const martlet_work *)(T + T[0]);
-    const int workCount = T[1], steps = T[2];
-    __global const int *kinds = T + T[3], *places = T + T[4];
-    for (int i = 0; i < T[5]; i++) values[places[2 * i]] = memory + (size_t)places[2 * i + 1] * 64;
-    __global const int *groupStart = T + T[6], *group = T + T[7];
-    __global uchar *variable = values[T[8]];
-    __global const uchar *drawn = values[T[9]];
+    __global const martlet_section *sections = (__global const martlet_section *)(T + T[1]);
+    const int sectionCount = T[2], steps = T[3];
+    __global const int *kinds = T + T[4], *places = T + T[5];
+    for (int i = 0; i < T[6]; i++) values[places[2 * i]] = memory + (size_t)places[2 * i + 1] * 64;
+    __global const int *groupStart = T + T[7], *group = T + T[8];
+    __global uchar *variable = values[T[9]];
+    __global const uchar *drawn = values[T[10]];
     int registers[MARTLET_REGISTERS * MARTLET_WIDTH];
 #if MARTLET_WIDTH == 16
     enum { PARTS = 1 };
@@ -188,73 +202,90 @@ void martlet_sample(__global uchar *memory, __global const int *T, const int lan
     const int lane = (int)get_group_id(0) * 16 + (own & 15);
 #endif
     for (int step = 0; step < steps; step++) {
-        for (int k = 0; k < workCount; k++) {
-            __global const martlet_work *w = works + k;
-            const int first = T[w->stepStart + step], channels = w->channels, anchor = w->anchor;
-            const int count = (T[w->stepStart + step + 1] - first) * channels;
-            __global const uchar *a = values[w->a], *b = values[w->b];
-            const int aKind = kinds[w->a], bKind = kinds[w->b];
-            const int inputs = w->operandCount + (anchor != MARTLET_PLAIN);
-            if (count > 0) {
-                for (int i = 0; i < w->constantCount; i++) MARTLET_SET(inputs + i, (MARTLET_INTS)(T[w->constants + i]));
-            }
-            for (int i = 0; i < count; i += PARTS) {
-#if MARTLET_WIDTH == 1
-                for (int q = 0; q < PARTS && anchor == MARTLET_PRODUCT; q++) {
-                    if (i + q < count) {
-                        const int e = T[w->order + first + (i + q) / channels], c = (i + q) % channels;
-                        partial[64 * q + own] = martlet_sum(T, w, a, b, aKind, bKind, e, c, lanes, lane, part);
-                    }
-                }
-                barrier(CLK_LOCAL_MEM_FENCE);
-#endif
-                if (i + part < count) {
-                    const int e = T[w->order + first + (i + part) / channels], c = (i + part) % channels;
-                    if (anchor == MARTLET_PRODUCT) {
-#if MARTLET_WIDTH == 16
-                        const float16 sum = martlet_sum(T, w, a, b, aKind, bKind, e, c, lanes, lane, part);
-#else
-                        __local const float *p = partial + 64 * part + (own & 15);
-                        const float sum = (p[0] + p[16]) + (p[32] + p[48]);
-#endif
-                        MARTLET_SET(0, MARTLET_AS_INTS(sum));
-                    } else if (anchor != MARTLET_PLAIN) {
-                        const MARTLET_FLOATS reduced = martlet_reduction(T, w, a, aKind, e, c, lanes, lane);
-                        MARTLET_SET(0, MARTLET_AS_INTS(reduced));
-                    }
-                    for (int n = 0; n < w->operandCount; n++) {
-                        __global const martlet_work_operand *o = (__global const martlet_work_operand *)(T + w->operands) + n;
-                        const int place = T[o->table + e] + c * o->channelStride;
-                        if (o->value < 0) {
-                            MARTLET_SET(
-                                inputs - w->operandCount + n,
-                                (MARTLET_INTS)(place + o->batchStride * lane) + o->batchStride * MARTLET_LANE_NUMBERS);
-                        } else {
-                            const MARTLET_INTS x = martlet_fetch(values[o->value], kinds[o->value], place, lanes, lane);
-                            MARTLET_SET(inputs - w->operandCount + n, x);
+        for (int m = 0; m < sectionCount; m++) {
+            __global const martlet_section *section = sections + m;
+            for (int r = T[section->passStart + step]; r < T[section->passStart + step + 1]; r++) {
+                const int iteration = T[section->passes + 2 * r], slot = T[section->passes + 2 * r + 1];
+                for (int k = section->firstWork; k < section->endWork; k++) {
+                    __global const martlet_work *w = works + k;
+                    const int first = T[w->slotStart + slot], channels = w->channels, anchor = w->anchor;
+                    const int count = (T[w->slotStart + slot + 1] - first) * channels;
+                    __global const uchar *a = values[w->a], *b = values[w->b];
+                    const int aKind = kinds[w->a], bKind = kinds[w->b];
+                    const int inputs = w->operandCount + (anchor != MARTLET_PLAIN);
+                    if (count > 0) {
+                        for (int i = 0; i < w->constantCount; i++) {
+                            MARTLET_SET(inputs + i, (MARTLET_INTS)(T[w->constants + i]));
                         }
                     }
-                    for (int n = 0; n < w->instructionCount; n++) {
-                        martlet_execute((__global const martlet_work_instruction *)(T + w->instructions) + n, registers);
+                    for (int i = 0; i < count; i += PARTS) {
+#if MARTLET_WIDTH == 1
+                        for (int q = 0; q < PARTS && anchor == MARTLET_PRODUCT; q++) {
+                            if (i + q < count) {
+                                const int e = T[w->order + first + (i + q) / channels], c = (i + q) % channels;
+                                partial[64 * q + own] =
+                                    martlet_sum(T, w, a, b, aKind, bKind, e, c, iteration, lanes, lane, part);
+                            }
+                        }
+                        barrier(CLK_LOCAL_MEM_FENCE);
+#endif
+                        if (i + part < count) {
+                            const int e = T[w->order + first + (i + part) / channels], c = (i + part) % channels;
+                            if (anchor == MARTLET_PRODUCT) {
+#if MARTLET_WIDTH == 16
+                                const float16 sum =
+                                    martlet_sum(T, w, a, b, aKind, bKind, e, c, iteration, lanes, lane, part);
+#else
+                                __local const float *p = partial + 64 * part + (own & 15);
+                                const float sum = (p[0] + p[16]) + (p[32] + p[48]);
+#endif
+                                MARTLET_SET(0, MARTLET_AS_INTS(sum));
+                            } else if (anchor != MARTLET_PLAIN) {
+                                const MARTLET_FLOATS reduced =
+                                    martlet_reduction(T, w, a, aKind, e, c, iteration, lanes, lane);
+                                MARTLET_SET(0, MARTLET_AS_INTS(reduced));
+                            }
+                            for (int n = 0; n < w->operandCount; n++) {
+                                __global const martlet_work_operand *o =
+                                    (__global const martlet_work_operand *)(T + w->operands) + n;
+                                const int place =
+                                    T[o->table + e] + c * o->channelStride + martlet_moved(T, o->cursor, iteration);
+                                if (o->value < 0) {
+                                    MARTLET_SET(
+                                        inputs - w->operandCount + n,
+                                        (MARTLET_INTS)(place + o->batchStride * lane) + o->batchStride * MARTLET_LANE_NUMBERS);
+                                } else {
+                                    const MARTLET_INTS x =
+                                        martlet_fetch(values[o->value], kinds[o->value], place, lanes, lane);
+                                    MARTLET_SET(inputs - w->operandCount + n, x);
+                                }
+                            }
+                            for (int n = 0; n < w->instructionCount; n++) {
+                                martlet_execute(
+                                    (__global const martlet_work_instruction *)(T + w->instructions) + n, registers);
+                            }
+                            for (int n = 0; n < w->outputCount; n++) {
+                                __global const martlet_work_output *o =
+                                    (__global const martlet_work_output *)(T + w->outputs) + n;
+                                const int place =
+                                    T[o->table + e] + c * o->channelStride + martlet_moved(T, o->cursor, iteration);
+                                martlet_keep(MARTLET_GET(o->source), values[o->value], kinds[o->value], place, lanes, lane);
+                            }
+                        }
+#if MARTLET_WIDTH == 1
+                        barrier(CLK_LOCAL_MEM_FENCE);
+#endif
                     }
-                    for (int n = 0; n < w->outputCount; n++) {
-                        __global const martlet_work_output *o = (__global const martlet_work_output *)(T + w->outputs) + n;
-                        const int place = T[o->table + e] + c * o->channelStride;
-                        martlet_keep(MARTLET_GET(o->source), values[o->value], kinds[o->value], place, lanes, lane);
-                    }
+#if MARTLET_WIDTH == 1
+                    barrier(CLK_GLOBAL_MEM_FENCE);
+#endif
                 }
-#if MARTLET_WIDTH == 1
-                barrier(CLK_LOCAL_MEM_FENCE);
-#endif
             }
-#if MARTLET_WIDTH == 1
-            barrier(CLK_GLOBAL_MEM_FENCE);
-#endif
         }
         for (int g = groupStart[step]; g < groupStart[step + 1]; g++) {
             if (part == 0) {
-                const MARTLET_INTS x = martlet_fetch(drawn, kinds[T[9]], group[g], lanes, lane);
-                martlet_keep(x, variable, kinds[T[8]], group[g], lanes, lane);
+                const MARTLET_INTS x = martlet_fetch(drawn, kinds[T[10]], group[g], lanes, lane);
+                martlet_keep(x, variable, kinds[T[9]], group[g], lanes, lane);
             }
         }
 #if MARTLET_WIDTH == 1

@@ -8,7 +8,7 @@ extension Workload {
     /// What the project is measured on beside its peers: `torch_workloads.py` builds, feeds and times the same under the same names.
     public static let peers: [Workload] =
         [made("made", [500, 500], batch: 100), made("made-large", [4096, 4096], batch: 256)] + flows
-        + [pixelCNN, gatedPixelCNN, waveNet, imageTransformer] + [
+        + [pixelCNN, gatedPixelCNN, waveNet, imageTransformer] + recurrent + [
             Workload("matmul-2048", product: 2048, 2048, 2048),
             Workload("matmul-100x784x500", product: 100, 784, 500),
             Workload("matmul-512x1024x1024", product: 512, 1024, 1024),
@@ -16,8 +16,8 @@ extension Workload {
 
     private static let random = HostRandom(seed: 0, stream: "bench")
 
-    @Sendable private static func binary(_ index: Int) -> Float { random.uniform(example: index) < 0.13 ? 1 : 0 }
-    @Sendable private static func normal(_ index: Int) -> Float { Float(random.normal(example: index)) }
+    @Sendable static func binary(_ index: Int) -> Float { random.uniform(example: index) < 0.13 ? 1 : 0 }
+    @Sendable static func normal(_ index: Int) -> Float { Float(random.normal(example: index)) }
 
     /// 784-hidden-784, Bernoulli, natural order.
     private static func made(_ name: String, _ hidden: [Int], batch: Int) -> Workload {

@@ -9,7 +9,7 @@ import Training
 extension Experiment {
     /// Every family of models, on anybody's files: `martlet run maf --train wine.csv`. Settings that follow from the data (how many
     /// values a variable has, what a table's columns are, how often an image can be halved) are found when it is read.
-    static let families: [Experiment] = [made] + vectorFlows + imageModels + sequences + [vae]
+    static let families: [Experiment] = [made] + vectorFlows + imageModels + sequences + [recurrent, vae]
 
     static let made = Experiment(
         family: "made", summary: "masked autoencoder: any data; tables of mixed columns, with gaps",
@@ -112,6 +112,10 @@ extension Experiment {
             paper: "Chen et al. 2020", kind: .images,
             configuration: images(ImageTransformer.Settings { $0.blocks = 4 }), baselines: baselines),
         Experiment(
+            family: "pixelrnn", summary: "two-dimensional LSTMs over rows or diagonals: small images of whole numbers",
+            paper: "van den Oord et al. 2016", kind: .images,
+            configuration: images(PixelRNN.Settings()), baselines: baselines),
+        Experiment(
             family: "glow", summary: "invertible 1x1 convolutions: images whose sides can be halved",
             paper: "Kingma and Dhariwal 2018", kind: .images, configuration: images(Flow.ImageSettings()),
             baselines: baselines),
@@ -163,6 +167,20 @@ extension Experiment {
                 $0.validationExamples = 1000
             }, baselines: markov),
     ]
+
+    /// Recurrent networks take anything of whole numbers, one variable after the other.
+    private static let recurrent = Experiment(
+        family: "recurrent", summary: "an LSTM, GRU or RNN: sequences, and small images of whole numbers",
+        paper: "Graves 2013",
+        configuration: RunConfiguration(RecurrentModel.Settings()) {
+            $0.epochs = 10
+            $0.batch = 32
+            $0.learningRate = 0.002
+            $0.schedule = .cosine
+            $0.clipNorm = 5
+            $0.samples = 4
+            $0.validationExamples = 1000
+        }, baselines: baselines)
 
     private static let vae = Experiment(
         family: "vae", summary: "variational autoencoder with a flow as posterior: any data without gaps; a bound",

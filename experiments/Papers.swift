@@ -5,6 +5,7 @@ extension Experiment {
     /// Every experiment of the program `martlet`.
     public static let papers: [Experiment] =
         (families + [madeGlyphs, madeMNIST, madeMNISTPaper] + madeUCI + pixelModels + sequenceModels
+        + recurrentModels
         + [mafBSDS300, realNVPBSDS300] + flowImages + flowDensities)
         .map { $0.taking(duration(of: $0.name)) }
 

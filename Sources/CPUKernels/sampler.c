@@ -19,14 +19,18 @@ static inline char *at(const martlet_sampler *s, int32_t value, int64_t element,
     return v->base + (v->isShared ? element : element * s->lanes + lane) * v->size;
 }
 
+/// How much further elements lie in an iteration.
+static inline int64_t moved(const int32_t *cursor, int32_t iteration) { return cursor ? cursor[iteration] : 0; }
+
 static inline float total(const float *s, int64_t stride) { return (s[0] + s[stride]) + (s[2 * stride] + s[3 * stride]); }
 
 /// The sums of a work whose weights are packed, with vectors of channels: `channel` begins a block.
 static void packed_sums(
-    const martlet_sampler *s, const martlet_lane_work *w, int64_t p, int64_t channel, int64_t rows, int64_t first,
+    const martlet_sampler *s, const martlet_lane_work *w, int32_t iteration, int64_t p, int64_t channel, int64_t rows, int64_t first,
     int64_t count, float *result) {
     const martlet_isa_functions *f = martlet_isa_table(s->isa);
     const martlet_lane_segment *from = w->segments + w->rowStart[w->row[p]], *to = w->segments + w->rowStart[w->row[p] + 1];
+    const int64_t aBase = w->aBase[p] + moved(w->aCursor, iteration);
     enum { BLOCKS = 2, CHANNELS = BLOCKS * MARTLET_LANE_BLOCK };
     for (int64_t r = 0; r < rows; r += CHANNELS) {
         const int64_t taken = rows - r < CHANNELS ? rows - r : CHANNELS;
@@ -34,7 +38,7 @@ static void packed_sums(
         for (int64_t lane = 0; lane < count; lane++) {
             float sums[BLOCKS * 4 * MARTLET_LANE_BLOCK] = {0};
             for (const martlet_lane_segment *g = from; g < to; g++) {
-                const float *x = (const float *)at(s, w->a, w->aBase[p] + g->a, first + lane);
+                const float *x = (const float *)at(s, w->a, aBase + g->a, first + lane);
                 f->add_packed_products(
                     sums, x, w->aStride * s->lanes, s->packed + g->packed + (channel + r) * g->count, g->count, blocks);
             }
@@ -50,15 +54,16 @@ static void packed_sums(
 /// The sums of `rows` channels from `channel` on at one position, each with the same tree: four partial sums by place in a
 /// segment.
 static void sums_of_products(
-    const martlet_sampler *s, const martlet_lane_work *w, int64_t p, int64_t channel, int64_t rows, int64_t first,
+    const martlet_sampler *s, const martlet_lane_work *w, int32_t iteration, int64_t p, int64_t channel, int64_t rows, int64_t first,
     int64_t count, float *result) {
     if (w->isPacked && s->lanes <= MARTLET_FEW_LANES) {
-        packed_sums(s, w, p, channel, rows, first, count, result);
+        packed_sums(s, w, iteration, p, channel, rows, first, count, result);
         return;
     }
     const martlet_isa_functions *f = martlet_isa_table(s->isa);
     int32_t a = w->a, b = w->b;
-    int64_t aBase = w->aBase[p] + channel * w->aChannelStride, bBase = w->bBase[p] + channel * w->bChannelStride;
+    int64_t aBase = w->aBase[p] + channel * w->aChannelStride + moved(w->aCursor, iteration);
+    int64_t bBase = w->bBase[p] + channel * w->bChannelStride + moved(w->bCursor, iteration);
     int64_t aStride = w->aStride, bStride = w->bStride, aNext = w->aChannelStride, bNext = w->bChannelStride;
     const int isSwapped = s->values[a].isShared && !s->values[b].isShared;
     if (isSwapped) {
@@ -141,7 +146,7 @@ static void reduce(
 
 /// `rows` rows: positions that advance evenly, or channels from `channel` on of the first position.
 static void run_rows(
-    const martlet_sampler *s, const martlet_lane_work *w, int64_t first, int64_t count, const int32_t *positions,
+    const martlet_sampler *s, const martlet_lane_work *w, int32_t iteration, int64_t first, int64_t count, const int32_t *positions,
     int64_t channel, int64_t rows, float *anchor, char *work) {
     martlet_block inputs[MARTLET_MAXIMUM_PORTS], outputs[MARTLET_MAXIMUM_PORTS];
     int32_t port = 0;
@@ -149,14 +154,14 @@ static void run_rows(
     const int byChannel = w->channels > 1;
     if (w->anchor != MARTLET_LANES_PLAIN) {
         if (w->anchor == MARTLET_LANES_PRODUCT && byChannel) {
-            sums_of_products(s, w, p, channel, rows, first, count, anchor);
+            sums_of_products(s, w, iteration, p, channel, rows, first, count, anchor);
         } else {
             for (int64_t r = 0; r < rows; r++) {
                 const int64_t q = byChannel ? p : positions[r], c = byChannel ? channel + r : 0;
                 if (w->anchor == MARTLET_LANES_PRODUCT) {
-                    sums_of_products(s, w, q, c, 1, first, count, anchor + r * count);
+                    sums_of_products(s, w, iteration, q, c, 1, first, count, anchor + r * count);
                 } else {
-                    reduce(s, w, w->aBase[q] + c * w->aChannelStride, first, count, anchor + r * count);
+                    reduce(s, w, w->aBase[q] + c * w->aChannelStride + moved(w->aCursor, iteration), first, count, anchor + r * count);
                 }
             }
         }
@@ -165,7 +170,7 @@ static void run_rows(
     for (int32_t i = 0; i < w->operandCount; i++) {
         const martlet_lane_operand *o = &w->operands[i];
         const int64_t step = byChannel ? o->channelStride : rows > 1 ? o->table[positions[1]] - o->table[p] : 0;
-        const int64_t e = o->table[p] + channel * o->channelStride;
+        const int64_t e = o->table[p] + channel * o->channelStride + moved(o->cursor, iteration);
         if (o->value < 0) {
             inputs[port++] = (martlet_block){NULL, e + o->batchStride * first, step, o->batchStride};
         } else {
@@ -176,7 +181,7 @@ static void run_rows(
     for (int32_t i = 0; i < w->outputCount; i++) {
         const martlet_lane_operand *o = &w->outputs[i];
         const int64_t step = byChannel ? o->channelStride : rows > 1 ? o->table[positions[1]] - o->table[p] : 0;
-        const int64_t e = o->table[p] + channel * o->channelStride;
+        const int64_t e = o->table[p] + channel * o->channelStride + moved(o->cursor, iteration);
         outputs[i] = (martlet_block){at(s, o->value, e, first), 0, step * s->lanes, 1};
     }
     martlet_program_run(w->program, inputs, outputs, rows, count, work);
@@ -185,7 +190,7 @@ static void run_rows(
 /// The rows of one member's part of a work: from item `from` to item `to`, where an item is a block of channels of a position, or
 /// a position of a work of one channel.
 static void run_items(
-    const martlet_sampler *s, const martlet_lane_work *w, int32_t step, int64_t from, int64_t to, int64_t first, int64_t count,
+    const martlet_sampler *s, const martlet_lane_work *w, martlet_lane_pass pass, int64_t from, int64_t to, int64_t first, int64_t count,
     char *scratch) {
     float *anchor = (float *)scratch;
     char *work = (char *)(anchor + MARTLET_LANE_CHUNK);
@@ -193,14 +198,14 @@ static void run_items(
     // Whole blocks of channels.
     const int64_t most = MARTLET_LANE_CHUNK / count / MARTLET_LANE_BLOCK * MARTLET_LANE_BLOCK;
     int64_t before = 0;
-    for (int32_t r = w->runStart[step]; r < w->runStart[step + 1] && before < to; r++) {
+    for (int32_t r = w->runStart[pass.slot]; r < w->runStart[pass.slot + 1] && before < to; r++) {
         const martlet_lane_run run = w->runs[r];
         const int64_t items = run.count * blocks;
         const int64_t end = to - before < items ? to - before : items;
         for (int64_t i = from > before ? from - before : 0; i < end;) {
             if (w->channels == 1) {
                 const int64_t rows = end - i < most ? end - i : most;
-                run_rows(s, w, first, count, w->order + run.first + i, 0, rows, anchor, work);
+                run_rows(s, w, pass.iteration, first, count, w->order + run.first + i, 0, rows, anchor, work);
                 i += rows;
                 continue;
             }
@@ -208,7 +213,8 @@ static void run_items(
             const int64_t last = (block + taken) * MARTLET_LANE_BLOCK < w->channels ? (block + taken) * MARTLET_LANE_BLOCK : w->channels;
             for (int64_t c = block * MARTLET_LANE_BLOCK; c < last; c += most) {
                 run_rows(
-                    s, w, first, count, w->order + run.first + i / blocks, c, last - c < most ? last - c : most, anchor, work);
+                    s, w, pass.iteration, first, count, w->order + run.first + i / blocks, c, last - c < most ? last - c : most,
+                    anchor, work);
             }
             i += taken;
         }
@@ -216,9 +222,9 @@ static void run_items(
     }
 }
 
-static int64_t position_count(const martlet_lane_work *w, int32_t step) {
+static int64_t position_count(const martlet_lane_work *w, int32_t slot) {
     int64_t count = 0;
-    for (int32_t r = w->runStart[step]; r < w->runStart[step + 1]; r++) count += w->runs[r].count;
+    for (int32_t r = w->runStart[slot]; r < w->runStart[slot + 1]; r++) count += w->runs[r].count;
     return count;
 }
 
@@ -226,7 +232,7 @@ static int64_t position_count(const martlet_lane_work *w, int32_t step) {
 typedef struct {
     const martlet_sampler *sampler;
     const martlet_lane_work *work;
-    int32_t step;
+    martlet_lane_pass pass;
     int64_t items, parts;
     int64_t first, count;
 } shared_work;
@@ -234,8 +240,26 @@ typedef struct {
 static void run_part(void *context, int64_t index, int32_t worker) {
     const shared_work *p = context;
     run_items(
-        p->sampler, p->work, p->step, p->items * index / p->parts, p->items * (index + 1) / p->parts, p->first, p->count,
+        p->sampler, p->work, p->pass, p->items * index / p->parts, p->items * (index + 1) / p->parts, p->first, p->count,
         p->sampler->work + worker * p->sampler->workBytes);
+}
+
+static void run_pass(
+    const sampler_job *job, const martlet_lane_section *section, martlet_lane_pass pass, int64_t first, int64_t count,
+    char *scratch) {
+    const martlet_sampler *s = job->sampler;
+    for (int32_t k = section->firstWork; k < section->endWork; k++) {
+        const martlet_lane_work *w = &s->works[k];
+        const int64_t positions = position_count(w, pass.slot);
+        if (positions == 0) continue;
+        const int64_t items = positions * ((w->channels + MARTLET_LANE_BLOCK - 1) / MARTLET_LANE_BLOCK);
+        if (job->pool != NULL && positions * w->cost * count >= MARTLET_SHARED_WORK) {
+            shared_work shared = {s, w, pass, items, martlet_pool_threads(job->pool), first, count};
+            martlet_pool_run(job->pool, shared.parts, run_part, &shared);
+        } else {
+            run_items(s, w, pass, 0, items, first, count, scratch);
+        }
+    }
 }
 
 static void run_slice(void *context, int64_t index, int32_t worker) {
@@ -245,16 +269,10 @@ static void run_slice(void *context, int64_t index, int32_t worker) {
     const int64_t count = job->lanes - first < job->slice ? job->lanes - first : job->slice;
     char *scratch = s->work + worker * s->workBytes;
     for (int32_t step = 0; step < s->stepCount; step++) {
-        for (int32_t k = 0; k < s->workCount; k++) {
-            const martlet_lane_work *w = &s->works[k];
-            const int64_t positions = position_count(w, step);
-            if (positions == 0) continue;
-            const int64_t items = positions * ((w->channels + MARTLET_LANE_BLOCK - 1) / MARTLET_LANE_BLOCK);
-            if (job->pool != NULL && positions * w->cost * count >= MARTLET_SHARED_WORK) {
-                shared_work shared = {s, w, step, items, martlet_pool_threads(job->pool), first, count};
-                martlet_pool_run(job->pool, shared.parts, run_part, &shared);
-            } else {
-                run_items(s, w, step, 0, items, first, count, scratch);
+        for (int32_t k = 0; k < s->sectionCount; k++) {
+            const martlet_lane_section *section = &s->sections[k];
+            for (int32_t i = section->passStart[step]; i < section->passStart[step + 1]; i++) {
+                run_pass(job, section, section->passes[i], first, count, scratch);
             }
         }
         for (int32_t g = s->groupStart[step]; g < s->groupStart[step + 1]; g++) {

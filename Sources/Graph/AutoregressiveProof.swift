@@ -71,11 +71,24 @@ public struct AutoregressiveProof: Sendable {
     public init(
         _ parameters: [ConditionalParameters], of x: Tensor, order: Order, degrees: Tensor? = nil
     ) throws {
-        // With scans written out, the path of a leak names their steps.
-        let written = unrolled(parameters.map(\.tensor))
-        let parameters = zip(parameters, written).map {
-            ConditionalParameters($0.name, $1, variables: $0.variables)
+        do {
+            self = try Self(reading: parameters, x, order, degrees)
+        } catch let leak as DependencyLeak {
+            // A scan's rule takes what is known of some step's values for unknown; and the path of a leak goes through steps. So what
+            // looks like a leak is looked at again with scans written out step by step.
+            let tensors = parameters.map(\.tensor)
+            let written = unrolled(tensors)
+            guard written != tensors else { throw leak }
+            let parameters = zip(parameters, written).map {
+                ConditionalParameters($0.name, $1, variables: $0.variables)
+            }
+            self = try Self(reading: parameters, x, order, degrees)
         }
+    }
+
+    private init(
+        reading parameters: [ConditionalParameters], _ x: Tensor, _ order: Order, _ degrees: Tensor?
+    ) throws {
         let outputs = parameters.map(\.tensor)
         for output in outputs { _ = try output.validated() }
         func size(_ tensor: Tensor) -> Int { tensor.shape.count.resolved(batch: 1) }
@@ -120,10 +133,7 @@ public struct AutoregressiveProof: Sendable {
         }
         var (present, allowed) = (0, 0)
         // Counting needs the whole structural Jacobian, a bit for each variable and each element on the way: for small shapes only.
-        let elements = single.nodes.reduce(0) { sum, node in
-            sum + node.types.reduce(0) { $0 + $1.shape.count.resolved(batch: 1) }
-        }
-        if variableCount * parameterCount <= 1 << 20, elements * ((variableCount + 63) / 64) <= 1 << 27 {
+        if variableCount * parameterCount <= 1 << 20, single.elementCount * ((variableCount + 63) / 64) <= 1 << 27 {
             for p in parameters {
                 let jacobian = single.structuralJacobian(of: p.tensor, variable: x)
                 present += jacobian.liveCount

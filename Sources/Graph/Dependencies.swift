@@ -6,23 +6,44 @@ public struct Dependencies {
     public let nodes: [Node]
     private var knownValues: [Tensor: KnownValues] = [:]
     private var relations: [Tensor: [Relation]] = [:]
-    /// For each output that was asked for, the same tensor in the graph whose scans are written out step by step.
-    private let unrolledOutputs: [Tensor: Tensor]
+    /// The rules of the bodies of scans, whose steps are told apart.
+    private var loops: [ObjectIdentifier: LoopRules] = [:]
+    /// For each output that was asked for, the same tensor in the graph whose rules are read (`stepwise`).
+    private let prepared: [Tensor: Tensor]
 
     /// Reads the rules of every node that `outputs` reach, with `batch` examples in the batch.
     /// - Throws: `GraphError` if the graph is invalid, or an operation has no rule for some of its inputs.
     public init(_ outputs: [Tensor], batch: Int = 1) throws(GraphError) {
         for output in outputs { _ = try output.validated() }
+        let tensors = stepwise(outputs)
+        try self.init(
+            tensors, batch: batch, prepared: Dictionary(zip(outputs, tensors), uniquingKeysWith: { first, _ in first }),
+            known: [:])
+    }
+
+    /// The rules of a loop's body.
+    /// - Parameter known: what is known of the values of some of its placeholders.
+    init(body outputs: [Tensor], batch: Int, known: [Tensor: KnownValues]) throws(GraphError) {
+        try self.init(outputs, batch: batch, prepared: [:], known: known)
+    }
+
+    private init(
+        _ outputs: [Tensor], batch: Int, prepared: [Tensor: Tensor], known: [Tensor: KnownValues]
+    ) throws(GraphError) {
         self.batch = batch
-        let unrolled = Graph.unrolled(outputs)
-        unrolledOutputs = Dictionary(zip(outputs, unrolled), uniquingKeysWith: { first, _ in first })
-        nodes = topologicalOrder(unrolled)
+        self.prepared = prepared
+        nodes = topologicalOrder(outputs)
+        knownValues = known
         for node in nodes {
-            for index in node.types.indices {
-                let context = RelationContext(
-                    inputs: node.inputs, inputShapes: node.inputs.map { $0.shape.resolved(batch: batch) },
-                    outputShape: node.types[index].shape.resolved(batch: batch), output: index,
-                    knownValues: node.inputs.map { knownValues[$0] }, batch: batch)
+            if let loop = node.stepwiseLoop {
+                let read = Set(outputs).union(nodes.flatMap(\.inputs))
+                loops[ObjectIdentifier(node)] = try LoopRules(
+                    loop, inputs: node.inputs.map { knownValues[$0] },
+                    isRead: node.types.indices.map { read.contains(Tensor(node, $0)) }, batch: batch)
+                continue
+            }
+            for index in node.types.indices where knownValues[Tensor(node, index)] == nil {
+                let context = context(node, index)
                 if let known = node.operation.knownValues(context) { knownValues[Tensor(node, index)] = known }
                 let rules = node.operation.relations(context)
                 // An input without a rule would count as one that nothing reads.
@@ -38,19 +59,49 @@ public struct Dependencies {
         }
     }
 
+    private func context(_ node: Node, _ index: Int) -> RelationContext {
+        RelationContext(
+            inputs: node.inputs, inputShapes: node.inputs.map { $0.shape.resolved(batch: batch) },
+            outputShape: node.types[index].shape.resolved(batch: batch), output: index,
+            knownValues: node.inputs.map { knownValues[$0] }, batch: batch)
+    }
+
+    /// Elements of all tensors, those of every step of a loop included.
+    var elementCount: Int {
+        nodes.reduce(0) { sum, node in
+            sum + node.types.indices.reduce(0) { $0 + count(Tensor(node, $1)) }
+                + (loops[ObjectIdentifier(node)]?.elementCount ?? 0)
+        }
+    }
+
     public func count(_ tensor: Tensor) -> Int { tensor.shape.count.resolved(batch: batch) }
 
     /// The elements of a tensor whose values never vary; `nil` if there are none.
-    public func knownValues(_ tensor: Tensor) -> KnownValues? { knownValues[unrolledOutputs[tensor] ?? tensor] }
+    public func knownValues(_ tensor: Tensor) -> KnownValues? { knownValues[prepared[tensor] ?? tensor] }
 
-    /// One relation for each input of the tensor's node.
-    public func relations(_ tensor: Tensor) -> [Relation] { relations[unrolledOutputs[tensor] ?? tensor] ?? [] }
+    /// One relation for each input of the tensor's node; those of a scan do not tell its steps apart.
+    public func relations(_ tensor: Tensor) -> [Relation] {
+        let tensor = prepared[tensor] ?? tensor
+        if let relations = relations[tensor] { return relations }
+        return loops[ObjectIdentifier(tensor.node)] == nil
+            ? [] : tensor.node.operation.relations(context(tensor.node, tensor.index))
+    }
+
+    /// What degrees that are known when a program runs carry from a layer's inputs to its outputs.
+    public typealias DegreeRule<V> = (
+        _ input: [V], _ inDegrees: Tensor, _ outDegrees: Tensor, _ strict: Bool, _ width: Int
+    ) -> [V]
 
     /// Carries a value along every dependency: `seeds` says what some tensors' elements start with, every other element is
     /// the combination of what it reads.
-    public func propagate<V>(
-        _ seeds: [Tensor: [V]], none: V, combine: (inout V, V) -> Void,
-        degrees: ((_ input: [V], _ inDegrees: Tensor, _ outDegrees: Tensor, _ strict: Bool, _ width: Int) -> [V])? = nil
+    public func propagate<V: Equatable>(
+        _ seeds: [Tensor: [V]], none: V, combine: (inout V, V) -> Void, degrees: DegreeRule<V>? = nil
+    ) -> [Tensor: [V]] {
+        propagate(seeds, none: none, shift: nil, combine: combine, degrees: degrees)
+    }
+
+    func propagate<V: Equatable>(
+        _ seeds: [Tensor: [V]], none: V, shift: ValueShift<V>?, combine: (inout V, V) -> Void, degrees: DegreeRule<V>?
     ) -> [Tensor: [V]] {
         var values = seeds
         // Placeholders of one name have one value, even if they are several nodes.
@@ -58,10 +109,18 @@ public struct Dependencies {
             values[tensor] = seeds.first { $0.key.placeholder == tensor.placeholder }?.value
         }
         for node in nodes {
+            if let rules = loops[ObjectIdentifier(node)] {
+                let results = rules.propagate(
+                    node.inputs.map { values[$0] }, none: none, shift: shift, combine: combine, degrees: degrees)
+                for (index, result) in results.enumerated() {
+                    if let result { values[Tensor(node, index)] = result }
+                }
+                continue
+            }
             for index in node.types.indices where seeds[Tensor(node, index)] == nil {
                 let tensor = Tensor(node, index)
                 var result: [V]?
-                for (input, relation) in zip(node.inputs, relations(tensor)) {
+                for (input, relation) in zip(node.inputs, relations[tensor] ?? []) {
                     guard let source = values[input] else { continue }
                     var target = result ?? [V](repeating: none, count: count(tensor))
                     if case .degrees(let inDegrees, let outDegrees, let strict) = relation, let degrees {
@@ -76,15 +135,46 @@ public struct Dependencies {
                 if let result { values[tensor] = result }
             }
         }
-        for (output, unrolled) in unrolledOutputs where output != unrolled { values[output] = values[unrolled] }
+        for (output, tensor) in prepared where output != tensor { values[output] = values[tensor] }
         return values
     }
+
+    /// The levels of the tensors in the steps of a loop.
+    /// - Parameter levels: of the tensors around it.
+    package func stepLevels(_ node: Node, _ levels: [Tensor: [Int32]]) -> StepKinds<Int32>? {
+        var found: StepKinds<Int32>?
+        _ = loops[ObjectIdentifier(node)]?.propagate(
+            node.inputs.map { levels[$0] }, none: -1, shift: .levels, combine: { $0 = Swift.max($0, $1) }, degrees: nil,
+            recorded: { found = $0 })
+        return found
+    }
+
+    /// Which elements of the tensors in the steps of a loop are read.
+    /// - Parameter marks: of the tensors around it.
+    package func stepReach(_ node: Node, _ marks: [Tensor: [Bool]]) -> StepKinds<Bool>? {
+        var found: StepKinds<Bool>?
+        _ = loops[ObjectIdentifier(node)]?.reach(
+            node.types.indices.map { marks[Tensor(node, $0)] }, recorded: { found = $0 })
+        return found
+    }
+
+    /// Whether there are operations that make channels together (convolutions).
+    package var hasChannels: Bool {
+        nodes.contains { node in
+            node.operation.channelKinds(node.inputs.map(\.type)) != nil
+                || loops[ObjectIdentifier(node)]?.body.hasChannels == true
+        }
+    }
+
+    /// The rules of a loop's body.
+    package func body(of node: Node) -> Dependencies? { loops[ObjectIdentifier(node)]?.body }
 
     /// For every tensor the latest order index that each element reads, -1 where it reads no variable; tensors that do not
     /// depend on `variable` are absent.
     /// - Parameter order: the order index of each element of `variable`.
     public func levels(of variable: Tensor, order: [Int32]) -> [Tensor: [Int32]] {
-        propagate([variable: order], none: -1, combine: { $0 = Swift.max($0, $1) })
+        propagate(
+            [variable: order], none: -1, shift: .levels, combine: { $0 = Swift.max($0, $1) }, degrees: nil)
     }
 
     /// The example that each element belongs to, in a batch of two: one bit for each. Nil where there is no batch axis.
@@ -118,12 +208,21 @@ public struct Dependencies {
     /// Which elements of every tensor the marked elements of some tensors are computed from.
     public func reach(_ seeds: [Tensor: [Bool]]) -> [Tensor: [Bool]] {
         var marks = Dictionary(
-            seeds.map { (unrolledOutputs[$0] ?? $0, $1) }, uniquingKeysWith: { a, b in zip(a, b).map { $0 || $1 } })
+            seeds.map { (prepared[$0] ?? $0, $1) }, uniquingKeysWith: { a, b in zip(a, b).map { $0 || $1 } })
         for node in nodes.reversed() {
+            if let rules = loops[ObjectIdentifier(node)] {
+                let own = node.types.indices.map { marks[Tensor(node, $0)] }
+                guard own.contains(where: { $0 != nil }) else { continue }
+                for (input, read) in zip(node.inputs, rules.reach(own)) {
+                    guard let read else { continue }
+                    marks[input] = marks[input].map { zip($0, read).map { $0 || $1 } } ?? read
+                }
+                continue
+            }
             for index in node.types.indices {
                 let tensor = Tensor(node, index)
                 guard let mine = marks[tensor] else { continue }
-                for (input, relation) in zip(node.inputs, relations(tensor)) {
+                for (input, relation) in zip(node.inputs, relations[tensor] ?? []) {
                     var target = marks[input] ?? [Bool](repeating: false, count: count(input))
                     relation.scatter(mine, into: &target)
                     marks[input] = target

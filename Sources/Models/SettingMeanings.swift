@@ -211,3 +211,37 @@ extension WaveNet.Settings {
         ]
     }
 }
+
+extension RecurrentModel.Settings {
+    public static var meanings: [String: SettingMeaning] {
+        [
+            "levels": SettingMeaning(
+                "Values of a variable: 2 makes the conditionals Bernoulli, more a softmax over all of them",
+                "2 to 65536"),
+            "recurrence": SettingMeaning("What a layer computes in a step", "rnn, lstm, gru"),
+            "units": SettingMeaning("Units of each layer", "1 to 65536"),
+            "layers": SettingMeaning("Layers on top of one another", "1 to 64"),
+            "dropout": SettingMeaning(
+                "The share of outputs between layers, and in front of the conditionals, that a training step leaves out",
+                "0 to below 1"),
+            "truncation": SettingMeaning(
+                "Gradients flow back through so many steps at most; 0 lets them flow through all", "0 to 16777216"),
+        ]
+    }
+}
+
+extension PixelRNN.Settings {
+    public static var meanings: [String: SettingMeaning] {
+        [
+            "levels": SettingMeaning(
+                "Values of a variable: 2 makes the conditionals Bernoulli, more a softmax over all of them",
+                "2 to 65536"),
+            "layer": SettingMeaning("Which two-dimensional LSTM", "rowLSTM, diagonalBiLSTM"),
+            "units": SettingMeaning(
+                "Units of a layer at each pixel (h of the paper), a multiple of the image's channels", "1 to 65536"),
+            "layers": SettingMeaning("Layers, each with its residual connection", "1 to 64"),
+            "headChannels": SettingMeaning(
+                "Feature maps of each of the two 1x1 convolutions in front of the conditionals", "1 to 65536"),
+        ]
+    }
+}

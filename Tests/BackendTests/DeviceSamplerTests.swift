@@ -8,7 +8,7 @@ import Testing
 @Suite(.serialized) struct DeviceSamplerTests {
     typealias Generator = RandomGraphTests.Generator
 
-    private func devices() throws -> [any Device] {
+    func devices() throws -> [any Device] {
         var devices: [any Device] = [try CPUDevice(threads: 2)]
         for family in [KernelFamily.cpu, .gpu] {
             if let device = try? OpenCLDevice.named("opencl", kernels: family) { devices.append(device) }
@@ -17,7 +17,7 @@ import Testing
     }
 
     /// - Parameter reason: how the reason begins for which the program is one of full passes; nil where it has to be incremental.
-    private func check(
+    func check(
         _ name: String, _ x: Tensor, drawn: Tensor, order: Order, outputs: [Tensor] = [], batch: Int = 3,
         fullPasses reason: String? = nil, on devices: [any Device],
         sourceLocation: Testing.SourceLocation = #_sourceLocation
@@ -67,13 +67,13 @@ import Testing
     }
 
     /// The elements before each one along the last axis, zero in front.
-    private func shifted(_ t: Tensor) -> Tensor {
+    func shifted(_ t: Tensor) -> Tensor {
         let (axis, low) = (t.shape.rank - 1, [Int](repeating: 0, count: t.shape.rank - 1) + [1])
         return t.padded(low: low, high: low.map { _ in 0 }).sliced(
             axis: axis, from: 0, count: t.shape[axis].coefficient)
     }
 
-    private func constant(_ elements: [Float], _ shape: [Int]) -> Tensor {
+    func constant(_ elements: [Float], _ shape: [Int]) -> Tensor {
         .constant(HostArray(elements, shape: shape))
     }
 

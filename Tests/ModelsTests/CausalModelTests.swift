@@ -107,6 +107,56 @@ private func smallModels() throws -> [SmallModel] {
                 $0.blocks = 2
             }),
         SmallModel(
+            name: "recurrent",
+            model: try RecurrentModel(ExampleShape([9], classes: 2)) {
+                $0.levels = 4
+                $0.units = 5
+                $0.layers = 2
+            }),
+        SmallModel(
+            name: "recurrent over pixels",
+            model: try RecurrentModel([1, 3, 4]) {
+                $0.recurrence = .gru
+                $0.units = 5
+            }),
+        SmallModel(
+            name: "recurrent without gates",
+            model: try RecurrentModel([8]) {
+                $0.recurrence = .rnn
+                $0.levels = 3
+                $0.units = 5
+            }),
+        SmallModel(
+            name: "row lstm",
+            model: try PixelRNN(ExampleShape([1, 5, 4], classes: 3)) {
+                $0.layer = .rowLSTM
+                $0.units = 3
+                $0.layers = 2
+                $0.headChannels = 4
+            }),
+        SmallModel(
+            name: "diagonal bilstm",
+            model: try PixelRNN([1, 4, 5]) {
+                $0.units = 3
+                $0.layers = 2
+                $0.headChannels = 4
+            }),
+        SmallModel(
+            name: "row lstm of three channels",
+            model: try PixelRNN([3, 3, 4]) {
+                $0.layer = .rowLSTM
+                $0.levels = 4
+                $0.units = 6
+                $0.headChannels = 6
+            }),
+        SmallModel(
+            name: "diagonal bilstm of three channels",
+            model: try PixelRNN([3, 3, 3]) {
+                $0.levels = 3
+                $0.units = 6
+                $0.headChannels = 6
+            }),
+        SmallModel(
             name: "video pixel network",
             model: try VideoPixelNetwork([3, 4, 5]) {
                 $0.channels = 6
@@ -163,8 +213,7 @@ private func bindings(_ small: SmallModel, batch: Int) -> [String: Values] {
             // The variables under the full pass are those that were drawn.
             let again = try Interpreter(batch: batch, bound).run(drawn)
             #expect(again.elements == results[0].elements, "\(small.name)")
-            let dense = program.multiplyAdds
-            #expect(dense > 0, "\(small.name)")
+            #expect(program.multiplyAdds > 0 && program.fullPasses == nil, "\(small.name)")
         }
     }
 
@@ -250,6 +299,37 @@ private func bindings(_ small: SmallModel, batch: Int) -> [String: Values] {
         #expect(long - short < 350 * 10, "\(short), \(long)")
     }
 
+    /// A layer that reads its own row without mask B's leave, or a right half that is not moved down, is refused with its line.
+    @Test func recurrentMutantsAreRefused() throws {
+        func proof(_ logits: (_ maps: Tensor) -> Tensor) throws {
+            let x = Tensor.input("x", [.batch, 16])
+            let first = ConvolutionLayer.masked(.a, 1, 2, kernel: 3)
+            let tensor = logits(first(x.reshaped([.batch, 1, 4, 4]))).reshaped([.batch, 16])
+            _ = try AutoregressiveProof(
+                [ConditionalParameters("logits", tensor, variables: (0..<16).map { Int32($0) })], of: x,
+                order: .natural(16))
+        }
+        func leak(_ logits: (_ maps: Tensor) -> Tensor) -> DependencyLeak? {
+            #expect(throws: DependencyLeak.self) { try proof(logits) }
+        }
+        let zero = Tensor.scalar(0).broadcast(to: [.batch, 1, 4])
+        let (own, above) = (ConvolutionLayer(2, 1, kernel: [1, 3]), ConvolutionLayer(1, 1, kernel: [3]))
+        let rows = leak { maps in
+            Tensor.scan([zero], over: [own(maps).transposed([2, 0, 1, 3])]) { carries, slices in
+                let h = (slices[0] + above(carries[0])).tanh()
+                return ([h], [h])
+            }.outputs[0].transposed([1, 2, 0, 3])
+        }
+        #expect(rows?.path.contains { $0.hasPrefix("convolution") && $0.contains("CausalModelTests.swift") } == true)
+        let layer = DiagonalBiLSTM(2, 1)
+        #expect(throws: Never.self) { try proof { layer($0, $0) } }
+        let right = leak { maps in
+            let halves = layer.halves(maps, maps)
+            return halves.left + halves.right
+        }
+        #expect(right?.path.contains { $0.contains("PixelRNN.swift") } == true)
+    }
+
     /// PixelCNN's blind spot on 8x8 and that Gated PixelCNN has none (van den Oord et al. 2016b, figure 1).
     @Test func blindSpots() throws {
         let plain = try PixelCNN([1, 8, 8]) { $0.channels = 4 }
@@ -264,6 +344,29 @@ private func bindings(_ small: SmallModel, batch: Int) -> [String: Values] {
         #expect(all.allowed == 2016 && all.present == 2016)
     }
 
+    /// What a PixelRNN's pixel reads on 8x8: all that is past by the diagonals, a triangle of the rows above by the rows (van den Oord et
+    /// al. 2016, figure 4), which the convolution in front of them makes wider.
+    @Test func recurrentFields() throws {
+        func model(_ layer: PixelRNN.Layer) throws -> PixelRNN {
+            try PixelRNN([1, 8, 8]) {
+                $0.layer = layer
+                $0.units = 2
+                $0.headChannels = 2
+            }
+        }
+        let diagonal = try #require(try model(.diagonalBiLSTM).proveAutoregressive().dependencies)
+        #expect(diagonal.allowed == 2016 && diagonal.present == 2016)
+        let rows = try model(.rowLSTM)
+        let x = rows.makeInput()
+        let output = try #require(try rows.dependencies(x, Context())?.output)
+        let read = try #require(try Graph.Dependencies([output]).reach(from: output, element: 7 * 8)[x])
+        // The convolution reads three pixels to each side in the rows above, the state a pixel more with every row.
+        for row in 0..<8 {
+            let last = row == 7 ? -1 : min(7, 9 - row)
+            #expect((0..<8).map { read[row * 8 + $0] } == (0..<8).map { $0 <= last }, "row \(row)")
+        }
+    }
+
     /// Sums over all 512 binary images of 3x3.
     @Test func imagesSumToOne() throws {
         let models: [any AutoregressiveModel] = [
@@ -275,6 +378,16 @@ private func bindings(_ small: SmallModel, batch: Int) -> [String: Values] {
                 $0.channels = 6
                 $0.blocks = 2
                 $0.headChannels = 4
+            },
+            try RecurrentModel([1, 3, 3]) { $0.units = 4 },
+            try PixelRNN([1, 3, 3]) {
+                $0.layer = .rowLSTM
+                $0.units = 2
+                $0.headChannels = 3
+            },
+            try PixelRNN([1, 3, 3]) {
+                $0.units = 2
+                $0.headChannels = 3
             },
         ]
         for model in models {

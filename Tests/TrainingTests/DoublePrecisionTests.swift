@@ -109,6 +109,35 @@ import Training
                 $0.dropout = 0.1
             }
         },
+        Family("recurrent") {
+            try RecurrentModel([6]) {
+                $0.levels = 3
+                $0.units = 4
+                $0.layers = 2
+                $0.dropout = 0.1
+                $0.truncation = 4
+            }
+        },
+        Family("gru over pixels") {
+            try RecurrentModel([1, 3, 2]) {
+                $0.recurrence = .gru
+                $0.units = 4
+            }
+        },
+        Family("row lstm") {
+            try PixelRNN([1, 4, 3]) {
+                $0.layer = .rowLSTM
+                $0.units = 2
+                $0.headChannels = 3
+            }
+        },
+        Family("diagonal bilstm of three channels") {
+            try PixelRNN([3, 3, 2]) {
+                $0.levels = 3
+                $0.units = 3
+                $0.headChannels = 3
+            }
+        },
         Family("video pixel network") {
             try VideoPixelNetwork([3, 4, 3]) {
                 $0.channels = 4

@@ -45,10 +45,11 @@ public final class CPUExecutable: Executable {
         return bytes
     }
 
-    /// - Parameter isBody: the program is part of another, which writes its states where they lie.
+    /// - Parameter captures: the program is the body of a loop, whose states are written where they lie; of its inputs these are the same
+    ///   in every step of the loop.
     init(
         _ schedule: Schedule, maximumBatch: Int, states: [String: any DeviceBuffer], device: CPUDevice,
-        isBody: Bool = false
+        bodyWith captures: Set<String>? = nil
     ) throws {
         binding = try ProgramBinding(schedule, maximumBatch: maximumBatch)
         self.schedule = schedule
@@ -71,9 +72,14 @@ public final class CPUExecutable: Executable {
         }
         self.owned = owned
         let written = Set(schedule.groups.flatMap(\.writes))
-        let isInput = { (value: Int) in if case .input = schedule.values[value].storage { true } else { false } }
         writtenStates = written.compactMap { owned[$0] }
-        let unwritten = isBody ? [:] : owned.filter { value, _ in !isInput(value) && !written.contains(value) }
+        let unwritten = owned.filter { value, _ in
+            switch schedule.values[value].storage {
+            case .input(let name): captures?.contains(name) == true
+            case .state: captures == nil && !written.contains(value)
+            case .constant, .temporary: !written.contains(value)
+            }
+        }
         plans = try schedule.groups.map {
             try makePlan($0, schedule: schedule, device: device, maximumBatch: maximumBatch, unwritten: unwritten)
         }
@@ -198,6 +204,13 @@ public final class CPUExecutable: Executable {
     func place(_ input: String, at pointer: UnsafeMutableRawPointer) {
         guard let value = inputs[input] else { return }
         table[value] = pointer.assumingMemoryBound(to: CChar.self)
+    }
+
+    /// Points an input at memory that stays as it is while the loop runs.
+    func hold(_ input: String, at pointer: UnsafeMutableRawPointer) {
+        guard let value = inputs[input] else { return }
+        place(input, at: pointer)
+        owned[value]?.willChange()
     }
 
     /// Runs every group for a program that has the device already.

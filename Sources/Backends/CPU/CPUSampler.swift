@@ -19,6 +19,7 @@ final class CPUSampler: SamplingExecutable {
     private var packed: CPUBuffer?
     private var packs: [martlet_lane_pack] = []
     private var packedCount = 0
+    private var cursors: [UnsafePointer<Int32>] = []
     private let prelude: (any Executable)?
     private let binding: ProgramBinding
     /// Where the elements of each result lie, if not in their own order.
@@ -65,6 +66,7 @@ final class CPUSampler: SamplingExecutable {
                     size: Int32(value.element.byteCount),
                     isShared: isShared ? 1 : 0))
         }
+        cursors = program.cursors.map { keep($0) }
         var works: [martlet_lane_work] = []
         var slotBytes = 0
         for work in program.works {
@@ -83,18 +85,23 @@ final class CPUSampler: SamplingExecutable {
         let packed = try CPUBuffer(byteCount: max(64, packedCount * 4), purpose: "a sampler's packed weights")
         self.packed = packed
         plannedBytes = planned + scratch.byteCount + packed.byteCount
-        let total = zip(program.works, works).reduce(0) { $0 + Int($1.1.cost) * $1.0.order.count }
+        let sections = program.sections.map { section in
+            martlet_lane_section(
+                firstWork: Int32(section.works.lowerBound), endWork: Int32(section.works.upperBound),
+                passes: keep(section.passes.map { martlet_lane_pass(iteration: $0.iteration, slot: $0.slot) }),
+                passStart: keep(section.passStart))
+        }
         let groupStart = program.groups.reduce(into: [Int32(0)]) { $0.append($0.last! + Int32($1.count)) }
         sampler.initialize(
             to: martlet_sampler(
                 values: keep(values), packCount: Int32(packs.count), packs: keep(packs),
                 packed: packed.pointer.assumingMemoryBound(to: Float.self), works: keep(works),
-                workCount: Int32(works.count),
+                sections: keep(sections), sectionCount: Int32(sections.count),
                 stepCount: Int32(program.stepCount),
                 variable: Int32(program.variable), drawn: Int32(program.drawn),
                 group: keep(program.groups.flatMap { $0 }),
                 groupStart: keep(groupStart), lanes: Int64(lanes),
-                stepCost: Int64(total / max(1, program.stepCount)), workBytes: Int64(workBytes),
+                stepCost: Int64(program.cost / max(1, program.stepCount)), workBytes: Int64(workBytes),
                 work: scratch.pointer.assumingMemoryBound(to: CChar.self), isa: device.instructionSet.kernels))
         places = program.results.map { $0.places.map { keep($0) } }
     }
@@ -121,7 +128,8 @@ final class CPUSampler: SamplingExecutable {
         var result = martlet_lane_work(
             anchor: MARTLET_LANES_PLAIN, channels: Int32(work.channels), cost: Int64(work.cost), isPacked: 0, a: 0,
             b: 0, aStride: 0, bStride: 0,
-            aChannelStride: 0, bChannelStride: 0, aBase: nil, bBase: nil, row: nil, rowStart: nil, segments: nil,
+            aChannelStride: 0, bChannelStride: 0, aBase: nil, bBase: nil, row: nil, aCursor: nil, bCursor: nil,
+            rowStart: nil, segments: nil,
             offsets: nil, offsetCount: 0, program: UnsafePointer(compiled.pointer),
             operandCount: Int32(work.operands.count), outputCount: Int32(work.outputs.count),
             operands: keep(work.operands.map(lower)),
@@ -142,6 +150,7 @@ final class CPUSampler: SamplingExecutable {
             )
             (result.aBase, result.aChannelStride) = (keep(p.aBase.positions), Int64(p.aBase.channelStride))
             (result.bBase, result.bChannelStride) = (keep(p.bBase.positions), Int64(p.bBase.channelStride))
+            (result.aCursor, result.bCursor) = (cursor(p.aBase), cursor(p.bBase))
             result.row = keep(p.row)
             result.rowStart = keep(p.rows.reduce(into: [Int32(0)]) { $0.append($0.last! + Int32($1.count)) })
             let places = pack(p, work)
@@ -162,14 +171,15 @@ final class CPUSampler: SamplingExecutable {
                 }
             result.a = Int32(r.value)
             (result.aBase, result.aChannelStride) = (keep(r.base.positions), Int64(r.base.channelStride))
+            result.aCursor = cursor(r.base)
             (result.offsets, result.offsetCount) = (keep(r.offsets), Int32(r.offsets.count))
         }
         var runs: [martlet_lane_run] = []
         var starts: [Int32] = [0]
         let tables = work.operands.map(\.table.positions) + work.targets.map(\.positions)
-        for step in 0..<program.stepCount {
-            var first = Int(work.stepStart[step])
-            let end = Int(work.stepStart[step + 1])
+        for slot in 0..<work.slotStart.count - 1 {
+            var first = Int(work.slotStart[slot])
+            let end = Int(work.slotStart[slot + 1])
             while first < end {
                 // As many positions as advance evenly in every operand.
                 var next = first + 1
@@ -196,7 +206,7 @@ final class CPUSampler: SamplingExecutable {
         .Segment: Int64]?
     {
         let base = p.bBase.positions[Int(work.order[0])]
-        guard work.channels > 1, p.aBase.channelStride == 0, !isShared(p.a), isShared(p.b),
+        guard work.channels > 1, p.aBase.channelStride == 0, !isShared(p.a), isShared(p.b), p.bBase.cursor == 0,
             work.order.allSatisfy({ p.bBase.positions[Int($0)] == base })
         else { return nil }
         let block = Int(MARTLET_LANE_BLOCK)
@@ -240,7 +250,11 @@ final class CPUSampler: SamplingExecutable {
     private func operand(_ value: Int32, _ batchStride: Int64, _ table: SamplingProgram.Table) -> martlet_lane_operand {
         martlet_lane_operand(
             value: value, batchStride: batchStride, table: keep(table.positions),
-            channelStride: Int64(table.channelStride))
+            channelStride: Int64(table.channelStride), cursor: cursor(table))
+    }
+
+    private func cursor(_ table: SamplingProgram.Table) -> UnsafePointer<Int32>? {
+        table.cursor == 0 ? nil : cursors[table.cursor]
     }
 
     func run(_ feeds: [String: HostArray], batch: Int) throws -> [HostArray] {

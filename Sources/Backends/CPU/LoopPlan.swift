@@ -33,9 +33,11 @@ struct LoopPlan: GroupPlan {
                 purpose: "what a loop carries")
         }
         let states = Dictionary(uniqueKeysWithValues: zip(group.carries, carries))
+        let captures = Set(group.captures.map(\.name))
         func load(_ schedule: Schedule) throws -> CPUExecutable {
             try CPUExecutable(
-                schedule, maximumBatch: context.maximumBatch, states: states, device: context.device, isBody: true)
+                schedule, maximumBatch: context.maximumBatch, states: states, device: context.device,
+                bodyWith: captures)
         }
         body = try load(group.body)
         condition = try group.condition.map(load)
@@ -59,8 +61,8 @@ private final class BoundLoop: BoundGroup {
         func bytes(_ value: Int) -> Int { types[value].byteCount(batch: batch) }
         for (carry, value) in zip(plan.carries, group.initial) { memcpy(carry.pointer, memory(value), bytes(value)) }
         for (value, name) in group.captures {
-            body.place(name, at: memory(value))
-            plan.condition?.place(name, at: memory(value))
+            body.hold(name, at: memory(value))
+            plan.condition?.hold(name, at: memory(value))
         }
         // The elements of one step; of no step there are none to tell apart.
         let steps = max(1, group.limit)

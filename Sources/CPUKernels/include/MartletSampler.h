@@ -18,6 +18,8 @@ typedef struct {
     /// Channel c of position p has its place at table[p] + c * channelStride.
     const int32_t *_Nonnull table;
     int64_t channelStride;
+    /// How much further the place is in each iteration of a loop; NULL if no further.
+    const int32_t *_Nullable cursor;
 } martlet_lane_operand;
 
 /// A run of products: count of them from these places on, relative to the bases.
@@ -38,7 +40,7 @@ typedef struct {
 
 typedef enum { MARTLET_LANES_PLAIN, MARTLET_LANES_PRODUCT, MARTLET_LANES_SUM, MARTLET_LANES_MAXIMUM, MARTLET_LANES_MINIMUM } martlet_lane_anchor;
 
-/// Consecutive positions of a step whose operands all advance by constant strides.
+/// Consecutive positions of a slot whose operands all advance by constant strides.
 typedef struct {
     int32_t first;
     int32_t count;
@@ -57,6 +59,7 @@ typedef struct {
     int32_t a, b;
     int64_t aStride, bStride, aChannelStride, bChannelStride;
     const int32_t *_Nullable aBase, *_Nullable bBase, *_Nullable row;
+    const int32_t *_Nullable aCursor, *_Nullable bCursor;
     /// Row r has the segments rowStart[r] ..< rowStart[r + 1].
     const int32_t *_Nullable rowStart;
     const martlet_lane_segment *_Nullable segments;
@@ -70,9 +73,22 @@ typedef struct {
     const martlet_lane_operand *_Nonnull outputs;
     const int32_t *_Nonnull order;
     const martlet_lane_run *_Nonnull runs;
-    /// Runs of step t: runStart[t] ..< runStart[t + 1].
+    /// Runs of slot t: runStart[t] ..< runStart[t + 1].
     const int32_t *_Nonnull runStart;
 } martlet_lane_work;
+
+/// One run through the works of a section: their positions of a slot, for an iteration.
+typedef struct {
+    int32_t iteration, slot;
+} martlet_lane_pass;
+
+/// Works that run one after another, once in each pass.
+typedef struct {
+    int32_t firstWork, endWork;
+    const martlet_lane_pass *_Nonnull passes;
+    /// Passes of step t: passStart[t] ..< passStart[t + 1].
+    const int32_t *_Nonnull passStart;
+} martlet_lane_section;
 
 typedef struct {
     const martlet_lane_value *_Nonnull values;
@@ -80,7 +96,8 @@ typedef struct {
     const martlet_lane_pack *_Nonnull packs;
     float *_Nullable packed;
     const martlet_lane_work *_Nonnull works;
-    int32_t workCount;
+    const martlet_lane_section *_Nonnull sections;
+    int32_t sectionCount;
     int32_t stepCount;
     int32_t variable, drawn;
     /// Variables of step t: group[groupStart[t]] ..< group[groupStart[t + 1]].

@@ -21,7 +21,11 @@ struct Fusion {
     ///   - channelHalves: the two halves of each convolution's result that is read half by half (`Sections`).
     ///   - savesMemory: whether a reduction's group may store the tensors in front of the reduction, and every reader
     ///     of a cheap function computes it again.
-    init(_ outputs: [Tensor], channelHalves: [Tensor: [Tensor]] = [:], savesMemory: Bool = false) {
+    ///   - readsViewsInLoops: whether the operands of loops may be views, instead of memory of their own.
+    init(
+        _ outputs: [Tensor], channelHalves: [Tensor: [Tensor]] = [:], savesMemory: Bool = false,
+        readsViewsInLoops: Bool = false
+    ) {
         self.channelHalves = channelHalves
         let nodes = topologicalOrder(outputs)
         let returned = Set(outputs)
@@ -39,6 +43,9 @@ struct Fusion {
             case .contraction:
                 for input in node.inputs.prefix(2) { storeBase(input, rank) }
                 for input in node.inputs.dropFirst(2) { store(input, rank) }
+                anchor(node, rank)
+            case .loop where readsViewsInLoops:
+                for input in node.inputs { storeBase(input, rank) }
                 anchor(node, rank)
             case .independent, .loop, .opaque:
                 for input in node.inputs { store(input, rank) }
@@ -75,9 +82,12 @@ struct Fusion {
     }
 
     /// The view that is read to make the copy of a tensor.
-    func source(ofCopy copied: Tensor) -> View {
-        let view = View.of(copied) { $0 != copied && isComputed($0) }
-        return view.base == .tensor(copied) ? .of(copied) { $0 != copied && isOriginal($0) } : view
+    ///
+    /// - Parameter memory: where a tensor lies, if not in memory of its own.
+    func source(ofCopy copied: Tensor, memory: (Tensor) -> View? = { _ in nil }) -> View {
+        let view = View.of(copied, isStored: { $0 != copied && isComputed($0) }, memory: memory)
+        return view.base == .tensor(copied)
+            ? .of(copied, isStored: { $0 != copied && isOriginal($0) }, memory: memory) : view
     }
 
     /// Whether a tensor is computed or given, not copied.

@@ -19,98 +19,170 @@ extension SamplingProgram {
         guard variable.type == drawn.type else {
             throw SamplingError(description: "what is drawn is \(drawn.type), the variable \(variable.type)")
         }
-        // Scans are written out once, for the proof and for the program.
-        let written = unrolled([drawn, variable] + outputs)
         _ = try AutoregressiveProof(
-            [ConditionalParameters("drawn", written[0], variables: order.index.indices.map { Int32($0) })],
+            [ConditionalParameters("drawn", drawn, variables: order.index.indices.map { Int32($0) })],
             of: variable,
             order: order)
+        let tensors = [drawn, variable] + outputs
         do {
-            try Self.refuseJoinedExamples(written)
-            var simplifier = Simplifier()
-            let simplified = simplifier.simplify(unrolled(written, sums: true))
-            var prelude = SamplerPrelude()
-            let tensors = prelude.hoist(from: simplified)
-            var builder = try SamplerBuilder(
-                variable: tensors[1], drawn: tensors[0], order: order, outputs: Array(tensors.dropFirst(2)))
-            self = try builder.build()
-            self.prelude = prelude.values
+            do {
+                self = try Self(incremental: stepwise(tensors), order)
+            } catch is SamplingError where unrolled(tensors) != tensors {
+                // What cannot be drawn by a loop's iterations may be by its operations one by one.
+                self = try Self(incremental: unrolled(tensors), order)
+            }
         } catch let error as SamplingError {
             try self.init(
                 fullPassesOver: variable, drawn: drawn, order: order, outputs: outputs, reason: error.description)
         }
     }
+
+    /// - Parameter tensors: what is drawn, the variable, the outputs.
+    private init(incremental tensors: [Tensor], _ order: Order) throws {
+        try Self.refuseJoinedExamples(tensors)
+        var simplifier = Simplifier()
+        let simplified = simplifier.simplify(
+            rewritingBodies(unrolledSums(tensors)) { body in
+                var simplifier = Simplifier()
+                return simplifier.simplify(body)
+            })
+        var prelude = SamplerPrelude()
+        let tensors = prelude.hoist(from: simplified)
+        var builder = try SamplerBuilder(
+            variable: tensors[1], drawn: tensors[0], order: order, outputs: Array(tensors.dropFirst(2)))
+        self = try builder.build()
+        self.prelude = prelude.values
+    }
 }
 
 struct SamplerBuilder {
-    let variable: Tensor
-    let drawn: Tensor
-    let order: Order
-    let outputs: [Tensor]
+    /// What is read from memory afterwards.
+    private let results: Set<Tensor>
     let fusion: Fusion
     let dependencies: Dependencies
-    let levels: [Tensor: [Int32]]
-    let needed: [Tensor: [Bool]]
+    /// What is known of the elements: one kind, or in a loop's body one for all iterations that are alike.
+    let kinds: [SamplerKind]
+    /// The first slot of each kind, and behind the last kind's their number. The first is for elements that read no variable, the one
+    /// behind it for those of level 0, and so on.
+    let slotBases: [Int]
     /// A step for each group of variables, and a last one without any where an output reads the variables of the last
     /// group.
-    private let stepCount: Int
+    let stepCount: Int
     /// Whether there are operations that make channels together (convolutions): without them loops over channels gain nothing.
     let hasChannels: Bool
+    let parts: SamplerParts
+    private let drawn: Tensor?
+    private let order: Order?
+    private let outputs: [Tensor]
+    /// The memory of the loop whose body this is.
+    let loop: LoopMemory?
+    private let variable: Tensor?
     /// The clusters that read each tensor from memory.
     private let readers: [Tensor: Set<Int>]
-    private var values: [SamplingProgram.Value] = []
-    private var valueOf: [Tensor: Int] = [:]
-    private var works: [SamplingProgram.Work] = []
     /// Elementwise tensors that their own cluster reads from memory instead of computing them again (`materialize`).
     private var materialized = Set<Tensor>()
 
     init(variable: Tensor, drawn: Tensor, order: Order, outputs: [Tensor]) throws {
         self.variable = variable
-        self.drawn = drawn
-        self.order = order
-        self.outputs = outputs
-        fusion = Fusion([drawn] + outputs)
+        (self.drawn, self.order, self.outputs) = (drawn, order, outputs)
+        results = Set([drawn] + outputs)
+        fusion = Fusion([drawn] + outputs, readsViewsInLoops: true)
         dependencies = try Dependencies([drawn] + outputs)
         let levels = dependencies.levels(of: variable, order: order.index)
-        self.levels = levels
-        needed = dependencies.reach(from: [drawn] + outputs)
+        kinds = [SamplerKind(levels: levels, needed: dependencies.reach(from: [drawn] + outputs))]
         let latest = outputs.compactMap { levels[$0]?.max() }.max() ?? -1
         stepCount = Swift.max(order.groupCount, Int(latest) + 2)
+        slotBases = [0, stepCount]
         readers = fusion.readers
-        hasChannels = dependencies.nodes.contains { $0.operation.channelKinds($0.inputs.map(\.type)) != nil }
+        hasChannels = dependencies.hasChannels
+        parts = SamplerParts()
+        loop = nil
+    }
+
+    /// The builder of a loop's body.
+    /// - Parameter results: what the body hands to the next iteration, and to the graph around the loop.
+    init(bodyOf loop: LoopMemory, results: [Tensor], _ dependencies: Dependencies, _ kinds: [SamplerKind]) {
+        variable = nil
+        (drawn, order, outputs) = (nil, nil, [])
+        self.results = Set(results)
+        fusion = Fusion(results, readsViewsInLoops: true)
+        self.dependencies = dependencies
+        self.kinds = kinds
+        stepCount = 0
+        slotBases = kinds.reduce(into: [0]) { bases, kind in
+            let latest = kind.levels.values.compactMap { $0.max() }.max() ?? -1
+            bases.append(bases.last! + Int(latest) + 2)
+        }
+        readers = fusion.readers
+        hasChannels = dependencies.hasChannels
+        parts = loop.parts
+        self.loop = loop
     }
 
     mutating func build() throws -> SamplingProgram {
-        let variableValue = value(variable)
+        guard let variable, let drawn, let order else { throw SamplingError(description: "a body has no variable") }
+        let variableValue = place(of: variable).value
         for cluster in ClusterOrder(fusion).clusters { try emit(cluster) }
         let groups = order.groups
         // A tensor that no work writes, such as an output that is an input, has no value yet.
-        let drawnValue = value(drawn)
-        let handedBack = outputs.map {
-            SamplingProgram.Output(value: value($0), exampleShape: Array($0.shape.resolved(batch: 1).dropFirst()))
+        let drawnValue = place(of: drawn).value
+        let handedBack = outputs.map { tensor in
+            let (value, shape) = (place(of: tensor).value, tensor.shape.resolved(batch: 1))
+            let count = shape.reduce(1, *)
+            // What a loop stacks has room for more behind it.
+            return SamplingProgram.Output(
+                value: value, exampleShape: Array(shape.dropFirst()),
+                places: parts.values[value].count == count ? nil : (0..<Int32(count)).map { $0 })
         }
+        if let problem = parts.problem { throw problem }
         var program = SamplingProgram(
-            values: values, works: works, variable: variableValue, drawn: drawnValue,
+            values: parts.values, works: parts.works, variable: variableValue, drawn: drawnValue,
             groups: (0..<stepCount).map { step in
                 step < order.groupCount ? groups[step].map { Int32($0) } : []
             },
             exampleShape: Array(variable.shape.resolved(batch: 1).dropFirst()), outputs: handedBack)
-        if hasChannels { program.store(channelShapes) }
+        program.sections = parts.sections(stepCount: stepCount)
+        program.cursors = parts.cursors
+        if hasChannels { program.store(channelShapes, loopWorks: Set(parts.loops.flatMap { Array($0.works) })) }
         return program
     }
 
     /// Channels and positions of the values that have both.
     private var channelShapes: [Int: (channels: Int, positions: Int)] {
         var result: [Int: (channels: Int, positions: Int)] = [:]
-        for (tensor, id) in valueOf where SamplerLayout.splits(tensor.shape) {
+        for (tensor, place) in parts.places where SamplerLayout.splits(tensor.shape) {
             let shape = tensor.shape.resolved(batch: 1)
-            result[id] = (shape[1], shape[2...].reduce(1, *))
+            result[place.value] = (shape[1], shape[2...].reduce(1, *))
         }
         return result
     }
 
-    mutating func value(_ tensor: Tensor) -> Int {
-        if let id = valueOf[tensor] { return id }
+    /// The view that a tensor is of one that has memory, wherever that lies.
+    func view(_ tensor: Tensor) -> View {
+        fusion.view(tensor) { base in
+            parts.places[base]?.layout.map { View(base: .tensor(base), layout: $0) }
+        }
+    }
+
+    /// The view that is read to make the copy of a tensor.
+    private func source(ofCopy copied: Tensor) -> View {
+        fusion.source(ofCopy: copied) { base in
+            parts.places[base]?.layout.map { View(base: .tensor(base), layout: $0) }
+        }
+    }
+
+    /// Where a tensor lies that has memory of its own, or that is given.
+    func place(of tensor: Tensor) -> SamplerPlace {
+        if let place = parts.places[tensor] { return place }
+        let isGiven = tensor.node.isGiven
+        if !fusion.isComputed(tensor), !tensor.node.isCounted, parts.problem == nil {
+            parts.problem = unsupported(tensor.node)
+        }
+        if let loop, !isGiven {
+            let place = loop.add(tensor)
+            parts.places[tensor] = place
+            return place
+        }
         var storage = SamplingProgram.Value.Storage.temporary
         if tensor == variable {
             storage = .variable
@@ -119,28 +191,32 @@ struct SamplerBuilder {
         } else if let array = tensor.node.constant {
             storage = .constant(array)
         }
-        values.append(
-            SamplingProgram.Value(
-                count: tensor.shape.count.resolved(batch: 1), element: tensor.elementType,
-                isShared: !tensor.shape.isBatched,
-                storage: storage, known: tensor == variable ? nil : dependencies.knownValues(tensor),
-                label: tensor.placeholder?.label ?? tensor.node.operation.name))
-        valueOf[tensor] = values.count - 1
-        return values.count - 1
+        let place = SamplerPlace(
+            value: parts.add(
+                SamplingProgram.Value(
+                    count: tensor.shape.count.resolved(batch: 1), element: tensor.elementType,
+                    isShared: !tensor.shape.isBatched,
+                    storage: storage, known: tensor == variable ? nil : dependencies.knownValues(tensor),
+                    label: tensor.placeholder?.label ?? tensor.node.operation.name)))
+        parts.places[tensor] = place
+        return place
     }
 
     mutating func operand(_ tensor: Tensor, _ layout: SamplerLayout) -> SamplingProgram.Operand {
-        operand(fusion.view(tensor), of: tensor, layout)
+        operand(view(tensor), of: tensor, layout)
     }
 
     /// A tensor of the layout's shape, seen through a view.
     private mutating func operand(_ view: View, of tensor: Tensor, _ layout: SamplerLayout) -> SamplingProgram.Operand {
-        let table = layout.table(
+        var table = layout.table(
             offset: view.offset.reduce(0) { $0 + $1.resolved(batch: 1) },
             strides: view.strides.map { $0.resolved(batch: 1) })
         switch view.base {
         case .tensor(let base):
-            return SamplingProgram.Operand(source: .value(value(base)), table: table, element: tensor.elementType)
+            let place = place(of: base)
+            table.cursor = place.cursor
+            return SamplingProgram.Operand(
+                source: .value(place.value), table: table, element: tensor.elementType)
         case .position:
             let axis = tensor.shape.batchAxis
             let stride = axis.map { view.strides[$0].coefficient * tensor.shape[$0].coefficient } ?? 0
@@ -148,21 +224,20 @@ struct SamplerBuilder {
         }
     }
 
-    private func isRead(_ tensor: Tensor, outside cluster: Cluster) -> Bool {
-        tensor == drawn || outputs.contains(tensor)
-            || readers[tensor]?.contains { $0 != cluster.id } == true
+    func isRead(_ tensor: Tensor, outside cluster: Cluster) -> Bool {
+        results.contains(tensor) || readers[tensor]?.contains { $0 != cluster.id } == true
     }
 
     // MARK: clusters
 
-    private mutating func emit(_ cluster: Cluster) throws {
+    mutating func emit(_ cluster: Cluster) throws {
         if let copied = cluster.copied {
             let isCounted = copied.node.isCounted && copied.node.isElementwise
             if isCounted || copied.constantEverywhere != nil {
                 emitCounted(copied, cluster)
                 return
             }
-            let view = fusion.source(ofCopy: copied)
+            let view = source(ofCopy: copied)
             for layout in layouts([copied]) {
                 let operand = operand(view, of: copied, layout)
                 append(.none, [operand], Program(inputs: [operand.element], outputs: [0]), [copied], cluster, layout)
@@ -178,6 +253,7 @@ struct SamplerBuilder {
             }
             return
         }
+        if let loop = anchor.stepwiseLoop { return try emit(loop, anchor, cluster) }
         guard case .assembly(let assembly) = anchor.compilerRole else { return try emit(anchor, stored, cluster) }
         emit(assembly, anchor, cluster)
         for tensor in stored {
@@ -201,17 +277,18 @@ struct SamplerBuilder {
             for node in nodes where !materialized.contains(Tensor(node)) {
                 guard let isKnown = dependencies.knownValues(Tensor(node))?.isKnown else { continue }
                 let readsTooEarly = node.inputs.contains { input in
-                    guard case .tensor(let base) = fusion.view(input).base,
-                        base == variable || !base.node.isGiven
-                    else { return false }
-                    let (inputLevels, isComputed) = (levels[input], needed[input])
+                    guard case .tensor(let base) = view(input).base, varies(base) else { return false }
                     let isInputKnown = dependencies.knownValues(input)?.isKnown
                     return results.contains { result in
                         guard result != Tensor(node) else { return false }
-                        let (resultLevels, isResultKnown) = (levels[result], dependencies.knownValues(result)?.isKnown)
-                        return isKnown.indices.contains { e in
-                            isKnown[e] && isResultKnown?[e] != true && isInputKnown?[e] != true
-                                && (isComputed?[e] != true || inputLevels?[e] ?? -1 > resultLevels?[e] ?? -1)
+                        let isResultKnown = dependencies.knownValues(result)?.isKnown
+                        return kinds.contains { kind in
+                            let (inputLevels, isComputed) = (kind.levels[input], kind.needed[input])
+                            let resultLevels = kind.levels[result]
+                            return isKnown.indices.contains { e in
+                                isKnown[e] && isResultKnown?[e] != true && isInputKnown?[e] != true
+                                    && (isComputed?[e] != true || inputLevels?[e] ?? -1 > resultLevels?[e] ?? -1)
+                            }
                         }
                     }
                 }
@@ -224,12 +301,20 @@ struct SamplerBuilder {
         }
     }
 
+    /// Whether a tensor in memory changes while variables are drawn.
+    private func varies(_ base: Tensor) -> Bool {
+        base == variable || !base.node.isGiven || loop != nil && parts.places[base] != nil
+    }
+
     /// Adds the work of an operation whose elements are made one by one, with the elementwise tensors behind it.
     private mutating func emit(_ anchor: Node, _ stored: [Tensor], _ cluster: Cluster) throws {
         let result = Tensor(anchor)
         let all = (isRead(result, outside: cluster) ? [result] : []) + stored
         // The epilogue joins its anchor where both can be computed at the same step.
-        let together = all.allSatisfy { dependencies.knownValues($0) == nil && levels[$0] == levels[result] }
+        let together = all.allSatisfy { tensor in
+            dependencies.knownValues(tensor) == nil
+                && kinds.allSatisfy { $0.levels[tensor] == $0.levels[result] }
+        }
         let rules = try elementRules(of: anchor, for: together ? all : [result])
         if case .moved? = rules.first?.rule { return try emitMoved(anchor, stored, cluster) }
         for (front, layout, elements) in try anchors(of: anchor, cluster, by: rules, for: together ? all : [result]) {
@@ -323,36 +408,47 @@ struct SamplerBuilder {
     /// Adds a piece of work on every element of `tensors` within the layout that the draw needs. All channels of a
     /// layout become computable at the same step, which is that of the first.
     /// - Parameters:
-    ///   - target: where the positions are written, if not at their own places.
+    ///   - target: the elements that the positions are, if not those of the layout.
     ///   - elements: the positions that the work is for, if not all.
+    ///   - places: where the tensors are written, if not to their own places.
+    ///   - includesKnown: whether elements that never vary are written too.
     mutating func append(
         _ anchor: SamplingProgram.Anchor, _ operands: [SamplingProgram.Operand], _ program: Program,
         _ tensors: [Tensor], _ cluster: Cluster, _ layout: SamplerLayout, target: SamplingProgram.Table? = nil,
-        only elements: [Bool]? = nil
+        only elements: [Bool]? = nil, to places: [SamplerPlace]? = nil, includesKnown: Bool = false
     ) {
         let target = target ?? layout.target
-        let analyses = tensors.map { (levels[$0], needed[$0], dependencies.knownValues($0)?.isKnown) }
-        var bySteps = [[Int32]](repeating: [], count: stepCount)
-        for (p, place) in target.positions.enumerated() where elements?[p] != false {
-            let place = Int(place)
-            var step = 0
-            var isWanted = false
-            for (levels, needed, known) in analyses {
-                step = Swift.max(step, levels.map { Int($0[place]) + 1 } ?? 0)
-                isWanted = isWanted || (needed?[place] == true && known?[place] != true)
+        var bySlot = [[Int32]](repeating: [], count: slotBases.last!)
+        for (kind, own) in kinds.enumerated() {
+            let slots = slotBases[kind]..<slotBases[kind + 1]
+            let analyses = tensors.map {
+                (own.levels[$0], own.needed[$0], includesKnown ? nil : dependencies.knownValues($0)?.isKnown)
             }
-            if isWanted, step < stepCount { bySteps[step].append(Int32(p)) }
+            for (p, place) in target.positions.enumerated() where elements?[p] != false {
+                let place = Int(place)
+                var slot = slots.lowerBound
+                var isWanted = false
+                for (levels, needed, known) in analyses {
+                    slot = Swift.max(slot, levels.map { slots.lowerBound + Int($0[place]) + 1 } ?? 0)
+                    isWanted = isWanted || (needed?[place] == true && known?[place] != true)
+                }
+                if isWanted, slots.contains(slot) { bySlot[slot].append(Int32(p)) }
+            }
         }
-        guard bySteps.contains(where: { !$0.isEmpty }) else { return }
-        var starts: [Int32] = [0]
-        for step in bySteps { starts.append(starts.last! + Int32(step.count)) }
+        guard bySlot.contains(where: { !$0.isEmpty }) else { return }
+        let written = places ?? tensors.map { place(of: $0) }
         let names = (cluster.anchor.map { [$0.operation.name] } ?? []) + cluster.nodes.map(\.operation.name)
-        works.append(
+        parts.works.append(
             SamplingProgram.Work(
                 label: names.prefix(8).joined(separator: "+"),
                 location: cluster.anchor?.location ?? cluster.nodes.first?.location, channels: layout.channels.count,
-                anchor: anchor, operands: operands, program: program, outputs: tensors.map { value($0) },
-                targets: tensors.map { _ in target }, order: bySteps.flatMap { $0 }, stepStart: starts))
+                anchor: anchor, operands: operands, program: program, outputs: written.map(\.value),
+                targets: written.map { place in
+                    var target = target
+                    target.cursor = place.cursor
+                    return target
+                }, order: bySlot.flatMap { $0 },
+                slotStart: bySlot.reduce(into: [0]) { $0.append($0.last! + Int32($1.count)) }))
     }
 
     func unsupported(_ node: Node, of type: ElementType? = nil) -> SamplingError {

@@ -54,7 +54,7 @@ extension SamplerBuilder {
 
     /// A rule's sums with the places in memory of the elements that it names.
     private mutating func product(_ rule: SumOfProducts, _ node: Node) throws -> SamplingProgram.Anchor {
-        guard let a = Places(of: node.inputs[0], fusion), let b = Places(of: node.inputs[1], fusion) else {
+        guard let a = elementPlaces(node.inputs[0]), let b = elementPlaces(node.inputs[1]) else {
             throw unsupported(node)
         }
         var (rows, row) = (rule.rows, rule.row)
@@ -75,15 +75,20 @@ extension SamplerBuilder {
                 row.append(known[segments]!)
             }
         }
+        let (aPlace, bPlace) = (place(of: a.base), place(of: b.base))
         return .product(
             SamplingProgram.SumOfProducts(
-                a: value(a.base), b: value(b.base),
+                a: aPlace.value, b: bPlace.value,
                 aBase: SamplingProgram.Table(
-                    positions: rule.aBase.map { Int32(a[Int($0)]) }, channelStride: a.stride(rule.aChannelStride)),
+                    positions: rule.aBase.map { Int32(a[Int($0)]) }, channelStride: a.stride(rule.aChannelStride),
+                    cursor: aPlace.cursor),
                 bBase: SamplingProgram.Table(
-                    positions: rule.bBase.map { Int32(b[Int($0)]) }, channelStride: b.stride(rule.bChannelStride)),
+                    positions: rule.bBase.map { Int32(b[Int($0)]) }, channelStride: b.stride(rule.bChannelStride),
+                    cursor: bPlace.cursor),
                 aStride: a.stride(rule.aStride), bStride: b.stride(rule.bStride), rows: rows, row: row))
     }
+
+    private func elementPlaces(_ tensor: Tensor) -> Places? { Places(of: tensor, view(tensor)) }
 
     /// Where the elements of a tensor of one example lie in the memory of another.
     private struct Places {
@@ -94,8 +99,7 @@ extension SamplerBuilder {
         private let own: [Int]
         private let strides: [Int]
 
-        init?(of tensor: Tensor, _ fusion: Fusion) {
-            let view = fusion.view(tensor)
+        init?(of tensor: Tensor, _ view: View) {
             guard case .tensor(let base) = view.base else { return nil }
             self.base = base
             extents = tensor.shape.resolved(batch: 1)
@@ -136,7 +140,7 @@ extension SamplerBuilder {
         _ kind: Graph.Reduction.Kind, _ terms: [[Int32]], _ node: Node, _ layout: SamplerLayout
     ) throws -> [AnchorWork] {
         let input = node.inputs[0]
-        guard let places = Places(of: input, fusion), input.elementType.isFloatingPoint else {
+        guard let places = elementPlaces(input), input.elementType.isFloatingPoint else {
             throw unsupported(node, of: input.elementType)
         }
         let bases = terms.map { $0.first.map { Int32(places[Int($0)]) } ?? 0 }
@@ -150,12 +154,13 @@ extension SamplerBuilder {
             }
             pieces[known[offsets]!].elements[element] = true
         }
-        let source = value(places.base)
+        let source = place(of: places.base)
         return pieces.map { offsets, elements in
             let anchor = SamplingProgram.Anchor.reduction(
                 SamplingProgram.Reduction(
-                    kind: ReductionGroup.Kind(rawValue: kind.rawValue) ?? .sum, value: source,
-                    base: SamplingProgram.Table(positions: bases, channelStride: 0), offsets: offsets))
+                    kind: ReductionGroup.Kind(rawValue: kind.rawValue) ?? .sum, value: source.value,
+                    base: SamplingProgram.Table(positions: bases, channelStride: 0, cursor: source.cursor),
+                    offsets: offsets))
             return (anchor, layout, elements)
         }
     }
@@ -163,17 +168,17 @@ extension SamplerBuilder {
     /// A reduction and where its input lies in memory.
     private struct PreparedReduction {
         let kind: ReductionGroup.Kind
-        let value: Int
+        let place: SamplerPlace
         let offset: Int
         /// The input's strides along the axes that are kept, one for each axis of the result.
         let keptStrides: [Int]
         let offsets: [Int32]
 
         func anchor(_ layout: SamplerLayout) -> SamplingProgram.Anchor {
-            .reduction(
-                SamplingProgram.Reduction(
-                    kind: kind, value: value, base: layout.table(offset: offset, strides: keptStrides), offsets: offsets
-                ))
+            var base = layout.table(offset: offset, strides: keptStrides)
+            base.cursor = place.cursor
+            return .reduction(
+                SamplingProgram.Reduction(kind: kind, value: place.value, base: base, offsets: offsets))
         }
     }
 
@@ -187,7 +192,7 @@ extension SamplerBuilder {
         var (offset, strides) = (0, Shape(shape).strides.map(\.coefficient))
         var base = input
         if cluster.prologue.isEmpty {
-            let view = fusion.view(input)
+            let view = view(input)
             guard case .tensor(let tensor) = view.base else { throw unsupported(node) }
             base = tensor
             if !fusion.isComputed(base) { emitCounted(base, cluster) }
@@ -197,7 +202,7 @@ extension SamplerBuilder {
             emitPrologue(of: input, cluster)
         }
         return PreparedReduction(
-            kind: ReductionGroup.Kind(rawValue: kind.rawValue) ?? .sum, value: value(base), offset: offset,
+            kind: ReductionGroup.Kind(rawValue: kind.rawValue) ?? .sum, place: place(of: base), offset: offset,
             keptStrides: shape.indices.filter { !axes.contains($0) }.map { strides[$0] },
             offsets: affinePositions(
                 axes.map { shape[$0] }, offset: 0, strides: axes.map { strides[$0] }))

@@ -61,7 +61,7 @@ extension SamplerBuilder {
                 for p in c * width..<(c + 1) * width where array[p] != array[p - width] { return true }
                 return false
             }
-            return differs(levels[tensor]) || differs(needed[tensor])
+            return self.kinds.contains { differs($0.levels[tensor]) || differs($0.needed[tensor]) }
                 || differs(dependencies.knownValues(tensor)?.isKnown)
         }
         let starts = (0..<channels).filter { c in

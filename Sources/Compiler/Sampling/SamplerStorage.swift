@@ -20,26 +20,31 @@ extension SamplingProgram {
         func place(_ element: Int) -> Int { Int(place(Int32(element))) }
     }
 
-    /// - Parameter shapes: channels and positions of the values that have both.
-    mutating func store(_ shapes: [Int: (channels: Int, positions: Int)]) {
+    /// - Parameters:
+    ///   - shapes: channels and positions of the values that have both.
+    ///   - loopWorks: the works that belong to loops. A slot of the others is a step.
+    mutating func store(_ shapes: [Int: (channels: Int, positions: Int)], loopWorks: Set<Int>) {
         var candidates = shapes.filter { id, shape in
             guard case .temporary = values[id].storage else { return false }
             return id != drawn && shape.positions > 1
         }
-        for work in works {
+        for (index, work) in works.enumerated() {
             for access in work.accesses {
                 guard let shape = candidates[access.value] else { continue }
-                if access.strides.contains(where: { $0 % shape.positions != 0 }) { candidates[access.value] = nil }
+                // What a loop touches lies where its cursors say.
+                if loopWorks.contains(index) || access.strides.contains(where: { $0 % shape.positions != 0 }) {
+                    candidates[access.value] = nil
+                }
             }
         }
         guard !candidates.isEmpty else { return }
-        let lives = lifetimes(candidates)
+        let lives = lifetimes(candidates, of: works.indices.filter { !loopWorks.contains($0) }.map { works[$0] })
         var storage: [Int: Storage] = [:]
         for (id, life) in lives {
             guard let shape = candidates[id] else { continue }
             storage[id] = Storage(shape, life, values[id].known, isWhole: outputs.contains { $0.value == id })
         }
-        for index in works.indices { works[index].move(storage) }
+        for index in works.indices where !loopWorks.contains(index) { works[index].move(storage) }
         for (id, s) in storage {
             if let known = values[id].known { values[id].known = known.moved(s) }
             values[id].count = s.slotCount * s.channels
@@ -56,7 +61,7 @@ extension SamplingProgram {
         var lastUse: [Int32]
     }
 
-    private func lifetimes(_ shapes: [Int: (channels: Int, positions: Int)]) -> [Int: Lifetimes] {
+    private func lifetimes(_ shapes: [Int: (channels: Int, positions: Int)], of works: [Work]) -> [Int: Lifetimes] {
         var lives = shapes.mapValues { _, positions in
             Lifetimes(
                 firstWrite: [Int32](repeating: -1, count: positions), lastUse: [Int32](repeating: -1, count: positions)
@@ -66,7 +71,7 @@ extension SamplingProgram {
         func visit(_ value: Int, _ work: Work, _ table: [Int32], _ offsets: (Int) -> [Int32], writes: Bool) {
             guard let positions = shapes[value]?.positions, var life = lives.removeValue(forKey: value) else { return }
             for step in 0..<stepCount {
-                for p in work.positions(step: step) {
+                for p in work.positions(slot: step) {
                     for offset in offsets(Int(p)) {
                         let position = Int(table[Int(p)] + offset) % positions
                         life.lastUse[position] = Swift.max(life.lastUse[position], Int32(step))
@@ -181,7 +186,8 @@ extension SamplingProgram.Work {
         func moved(_ table: SamplingProgram.Table, _ s: SamplingProgram.Storage) -> SamplingProgram.Table {
             var positions = [Int32](repeating: 0, count: table.positions.count)
             for p in order { positions[Int(p)] = s.place(table.positions[Int(p)]) }
-            return SamplingProgram.Table(positions: positions, channelStride: table.channelStride / s.positions)
+            return SamplingProgram.Table(
+                positions: positions, channelStride: table.channelStride / s.positions, cursor: table.cursor)
         }
         switch anchor {
         case .none: break

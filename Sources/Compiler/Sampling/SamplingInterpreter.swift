@@ -42,7 +42,11 @@ public struct SamplingInterpreter {
     /// Draws every variable; the results are the variable and the program's outputs, `[batch, ..]`.
     public mutating func run() -> [Values] {
         for step in 0..<program.stepCount {
-            for work in program.works { run(work, step) }
+            for section in program.sections {
+                for pass in section.passes(step: step) {
+                    for work in program.works[section.works] { run(work, pass) }
+                }
+            }
             for v in program.groups[step] {
                 for b in 0..<batch {
                     memory[program.variable][Int(v) * batch + b] = memory[program.drawn][Int(v) * batch + b]
@@ -65,20 +69,25 @@ public struct SamplingInterpreter {
         memory[value][program.values[value].isShared ? element : element * batch + example]
     }
 
-    private mutating func run(_ work: SamplingProgram.Work, _ step: Int) {
-        for index in work.positions(step: step) {
-            for channel in 0..<work.channels { run(work, position: Int(index), channel: channel) }
+    private mutating func run(_ work: SamplingProgram.Work, _ pass: SamplingProgram.Section.Pass) {
+        for index in work.positions(slot: Int(pass.slot)) {
+            for channel in 0..<work.channels {
+                run(work, position: Int(index), channel: channel, iteration: Int(pass.iteration))
+            }
         }
     }
 
-    private mutating func run(_ work: SamplingProgram.Work, position p: Int, channel c: Int) {
+    private mutating func run(_ work: SamplingProgram.Work, position p: Int, channel c: Int, iteration: Int) {
+        func place(_ table: SamplingProgram.Table) -> Int {
+            Int(table.positions[p]) + c * table.channelStride + program.offset(table, iteration: iteration)
+        }
         for b in 0..<batch {
             var registers: [Double] = []
             switch work.anchor {
             case .none: break
             case .product(let product):
                 var sum = 0.0
-                let (a, w) = (product.aBase[p, c], product.bBase[p, c])
+                let (a, w) = (place(product.aBase), place(product.bBase))
                 for segment in product.rows[Int(product.row[p])] {
                     for j in 0..<Int(segment.count) {
                         sum +=
@@ -89,7 +98,8 @@ public struct SamplingInterpreter {
                 }
                 registers.append(sum)
             case .reduction(let r):
-                let terms = r.offsets.map { read(r.value, r.base[p, c] + Int($0), b) }
+                let base = place(r.base)
+                let terms = r.offsets.map { read(r.value, base + Int($0), b) }
                 let reduced: Double =
                     switch r.kind {
                     case .sum: terms.reduce(0) { $0 + $1 }
@@ -100,12 +110,12 @@ public struct SamplingInterpreter {
             }
             for operand in work.operands {
                 switch operand.source {
-                case .value(let id): registers.append(read(id, operand.table[p, c], b))
-                case .position(let stride): registers.append(Double(operand.table[p, c] + stride * b))
+                case .value(let id): registers.append(read(id, place(operand.table), b))
+                case .position(let stride): registers.append(Double(place(operand.table) + stride * b))
                 }
             }
             for (index, value) in work.program.evaluate(registers).enumerated() {
-                let (output, place) = (work.outputs[index], work.targets[index][p, c])
+                let (output, place) = (work.outputs[index], place(work.targets[index]))
                 memory[output][program.values[output].isShared ? place : place * batch + b] = value
             }
         }

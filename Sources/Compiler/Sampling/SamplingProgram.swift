@@ -30,12 +30,12 @@ public struct SamplingProgram: Sendable {
     }
 
     /// Where the elements of an operation lie in a value: element (position, channel) at
-    /// `positions[position] + channel * channelStride`.
+    /// `positions[position] + channel * channelStride`, and in a loop so much further as the cursor says for the iteration.
     public struct Table: Sendable, Equatable {
         public var positions: [Int32]
         public var channelStride: Int
-
-        public subscript(position: Int, channel: Int) -> Int { Int(positions[position]) + channel * channelStride }
+        /// Which of the program's cursors moves it; the first moves nothing.
+        public var cursor = 0
     }
 
     /// Where an operation finds an operand for each of its elements.
@@ -96,9 +96,10 @@ public struct SamplingProgram: Sendable {
         public var outputs: [Int]
         /// The element of each output that each element of the operation writes.
         public var targets: [Table]
-        /// Positions in the order of their steps; those of step t are `order[stepStart[t]..<stepStart[t + 1]]`.
+        /// Positions in the order of their slots; those of slot s are `order[slotStart[s]..<slotStart[s + 1]]`. What a slot is, the
+        /// section says that the work belongs to.
         public var order: [Int32]
-        public var stepStart: [Int32]
+        public var slotStart: [Int32]
 
         /// An estimate of the multiply-adds for one example at a position; backends tell long works from short ones by
         /// it.
@@ -110,15 +111,42 @@ public struct SamplingProgram: Sendable {
             return elementwise + channels * order.reduce(0) { $0 + rows[Int(p.row[Int($1)])] } / order.count
         }
 
-        public func positions(step: Int) -> ArraySlice<Int32> { order[Int(stepStart[step])..<Int(stepStart[step + 1])] }
+        public func positions(slot: Int) -> ArraySlice<Int32> { order[Int(slotStart[slot])..<Int(slotStart[slot + 1])] }
+    }
+
+    /// Works that run one after another, once or over and over in a step: those of a loop's body run for one iteration of the loop after
+    /// another. Iterations that compute the same elements at the same distance in steps share slots.
+    public struct Section: Sendable {
+        /// One run through the works: the positions of a slot, for an iteration.
+        public struct Pass: Sendable, Equatable {
+            public var iteration: Int32
+            public var slot: Int32
+        }
+
+        public var works: Range<Int>
+        /// Those of step t are `passes[passStart[t]..<passStart[t + 1]]`.
+        public var passes: [Pass]
+        public var passStart: [Int32]
+
+        init(_ works: Range<Int>, passes: [[Pass]]) {
+            self.works = works
+            self.passes = passes.flatMap { $0 }
+            passStart = passes.reduce(into: [0]) { $0.append($0.last! + Int32($1.count)) }
+        }
+
+        public func passes(step: Int) -> ArraySlice<Pass> { passes[Int(passStart[step])..<Int(passStart[step + 1])] }
     }
 
     /// Tensors that are the same for every example and every step, computed once before a draw and fed under these
     /// names.
     public var prelude: [(name: String, tensor: Tensor)] = []
     public var values: [Value]
-    /// Run in this order within a step.
+    /// Run in the order of the sections.
     public var works: [Work]
+    /// All works, in the order in which they run within a step.
+    public var sections: [Section] = []
+    /// How much further a table's elements lie in each iteration of a loop.
+    public var cursors: [[Int32]] = [[]]
     /// The value that holds the variables, which is also handed back.
     public var variable: Int
     /// The value that holds the variables' new values: after the works of step t, `variable[v] = drawn[v]` for `v` in
@@ -146,12 +174,35 @@ public struct SamplingProgram: Sendable {
 
     public var stepCount: Int { groups.count }
 
+    /// How much further the elements of a table lie in an iteration.
+    public func offset(_ table: Table, iteration: Int) -> Int {
+        table.cursor == 0 ? 0 : Int(cursors[table.cursor][iteration])
+    }
+
     /// Multiply-adds of the works for one example.
     public var multiplyAdds: Int {
-        works.reduce(0) { total, work in
-            guard case .product(let p) = work.anchor else { return total }
+        total { work in
+            guard case .product(let p) = work.anchor else { return nil }
             let rows = p.rows.map { row in row.reduce(0) { $0 + Int($1.count) } }
-            return total + work.channels * work.order.reduce(0) { $0 + rows[Int(p.row[Int($1)])] }
+            return { work.channels * rows[Int(p.row[Int($0)])] }
+        }
+    }
+
+    /// About as many multiply-adds as all steps cost for one example.
+    public var cost: Int { total { work in { _ in work.cost } } }
+
+    /// The sum over all works and all positions of their passes.
+    /// - Parameter amount: of a position of a work; `nil` where it is nothing.
+    private func total(_ amount: (Work) -> ((Int32) -> Int)?) -> Int {
+        sections.reduce(0) { total, section in
+            var passes: [Int32: Int] = [:]
+            for pass in section.passes { passes[pass.slot, default: 0] += 1 }
+            return section.works.reduce(total) { total, index in
+                guard let amount = amount(works[index]) else { return total }
+                return passes.reduce(total) { total, slot in
+                    total + slot.value * works[index].positions(slot: Int(slot.key)).reduce(0) { $0 + amount($1) }
+                }
+            }
         }
     }
 }

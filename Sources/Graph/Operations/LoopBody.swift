@@ -71,12 +71,20 @@ public protocol UnrolledOperation: Operation {
 ///
 /// - Parameter sums: whether running sums are written out too, one addition for each element.
 public func unrolled(_ outputs: [Tensor], sums: Bool = false) -> [Tensor] {
+    rewritten(outputs) { node, inputs in
+        guard node.isUnrolled, let operation = node.operation as? any UnrolledOperation else { return nil }
+        return operation.unrolled(inputs, sums: sums, at: node.location)
+    }
+}
+
+/// The same tensors with other results in the place of some nodes'.
+///
+/// - Parameter results: the new results of a node, from its operands as they are by then; `nil` to keep the operation.
+func rewritten(_ outputs: [Tensor], _ results: (_ node: Node, _ inputs: [Tensor]) -> [Tensor]?) -> [Tensor] {
     var replaced: [Tensor: Tensor] = [:]
     for node in topologicalOrder(outputs) {
         let inputs = node.inputs.map { replaced[$0] ?? $0 }
-        if node.isUnrolled, node.error == nil, let operation = node.operation as? any UnrolledOperation,
-            let results = operation.unrolled(inputs, sums: sums, at: node.location)
-        {
+        if node.error == nil, let results = results(node, inputs) {
             for (index, result) in results.enumerated() { replaced[Tensor(node, index)] = result }
         } else if inputs != node.inputs {
             let new = Node(node.operation, inputs, at: node.location)
@@ -84,6 +92,33 @@ public func unrolled(_ outputs: [Tensor], sums: Bool = false) -> [Tensor] {
         }
     }
     return outputs.map { replaced[$0] ?? $0 }
+}
+
+/// The same tensors with every running sum written out, one addition for each element, inside of loops too.
+public func unrolledSums(_ outputs: [Tensor]) -> [Tensor] {
+    rewritten(outputs) { node, inputs in
+        switch node.operation {
+        case let sum as CumulativeSum: return sum.unrolled(inputs, sums: true, at: node.location)
+        case is Scan: return withBody(node, inputs, unrolledSums)
+        default: return nil
+        }
+    }
+}
+
+/// The same tensors with other bodies of scans.
+/// - Parameter change: from what a body computes to the same in other words.
+public func rewritingBodies(_ outputs: [Tensor], _ change: ([Tensor]) -> [Tensor]) -> [Tensor] {
+    rewritten(outputs) { node, inputs in withBody(node, inputs, change) }
+}
+
+/// The results of a scan with another body; `nil` for what is no scan, and where nothing changes.
+private func withBody(_ node: Node, _ inputs: [Tensor], _ change: ([Tensor]) -> [Tensor]) -> [Tensor]? {
+    guard let scan = node.operation as? Scan else { return nil }
+    let body = scan.newCarries + scan.outputs
+    let changed = change(body)
+    guard changed != body else { return nil }
+    let new = Node(scan.with(body: changed), inputs, at: node.location)
+    return new.types.indices.map { Tensor(new, $0) }
 }
 
 extension Node {

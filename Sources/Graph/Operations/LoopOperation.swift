@@ -31,6 +31,15 @@ public struct Loop: Sendable {
     public var countsSteps: Bool
 }
 
+extension Node {
+    /// The loop, if this is one of a fixed number of steps: what those do to dependencies is followed through its body.
+    package var stepwiseLoop: Loop? {
+        guard roleKind == .loop, case .loop(let operation) = compilerRole else { return nil }
+        let loop = operation.loop
+        return loop.goesOn == nil && !loop.countsSteps ? loop : nil
+    }
+}
+
 extension LoopOperation {
     public var compilerRole: OperationRole { .loop(self) }
 

@@ -36,7 +36,7 @@ public struct Scan: Operation {
         TensorType(Shape([Extent(steps)] + type.shape.dimensions), type.element)
     }
 
-    /// Every element may depend on every other. Whoever wants the steps told apart reads the rules of `unrolled` graphs.
+    /// Every element may depend on every other. `Dependencies` tells the steps apart, by the rules of the body.
     public func relations(_ context: RelationContext) -> [Relation] {
         let count = context.outputCount
         return context.inputShapes.map { shape in
@@ -185,6 +185,17 @@ private struct RowSum {
         }
         let first = node.operation is MatrixProduct ? rows[0].matrixTransposed() : rows[0]
         return Tensor(node.operation, [first, rows[1]], at: node.location)
+    }
+}
+
+extension Scan {
+    /// The same loop around another body.
+    /// - Parameter results: new carries, then outputs.
+    func with(body results: [Tensor]) -> Scan {
+        Scan(
+            steps: steps, carries: carries, slices: slices, captures: captures,
+            newCarries: Array(results.prefix(carries.count)), outputs: Array(results.dropFirst(carries.count)),
+            isReversed: isReversed)
     }
 }
 

@@ -28,8 +28,8 @@ struct SamplerTables {
     }
 
     private enum Header: Int {
-        case works, workCount, steps, kinds, places, placeCount, groupStart, group, variable, drawn
-        static let count = 10
+        case works, sections, sectionCount, steps, kinds, places, placeCount, groupStart, group, variable, drawn
+        static let count = 11
     }
 
     init(_ program: SamplingProgram, family: KernelFamily) throws {
@@ -43,8 +43,15 @@ struct SamplerTables {
             if isLane(id) { laneValues.append(id) } else { pointers.append(id) }
         }
         let works = program.works.flatMap { work($0) }
+        let sections = program.sections.flatMap { section -> [Int32] in
+            let passes = addOnce(section.passes.flatMap { [$0.iteration, $0.slot] })
+            return [section.works.lowerBound, section.works.upperBound, addOnce(section.passStart), passes].map {
+                Int32($0)
+            }
+        }
         let header: [(Header, Int)] = [
-            (.works, add(works)), (.workCount, program.works.count), (.steps, program.stepCount),
+            (.works, add(works)), (.sections, add(sections)), (.sectionCount, program.sections.count),
+            (.steps, program.stepCount),
             (.kinds, add(program.values.indices.map { kind($0) })),
             (.places, add(laneValues.flatMap { [Int32($0), 0] })), (.placeCount, laneValues.count),
             (.groupStart, add(program.groups.reduce(into: [Int32(0)]) { $0.append($0.last! + Int32($1.count)) })),
@@ -92,7 +99,7 @@ struct SamplerTables {
         let operands = operands(of: work)
         let instructions = instructions(of: work.program, behind: inputs)
         let outputs = outputs(of: work)
-        return [anchor.kind, work.channels, addOnce(work.stepStart), addOnce(work.order)].map { Int32($0) }
+        return [anchor.kind, work.channels, addOnce(work.slotStart), addOnce(work.order)].map { Int32($0) }
             + anchor.fields
             + [
                 work.operands.count, addOnce(operands), constants.count, addOnce(constants),
@@ -104,8 +111,8 @@ struct SamplerTables {
     private struct Anchor {
         /// A place in `martlet_work`: a value and how its elements are found.
         struct Source {
-            var (value, base, stride, channelStride) = (0, 0, 0, 0)
-            var fields: [Int] { [value, base, stride, channelStride] }
+            var (value, base, stride, channelStride, cursor) = (0, 0, 0, 0, -1)
+            var fields: [Int] { [value, base, stride, channelStride, cursor] }
         }
 
         var kind = 0
@@ -155,18 +162,20 @@ struct SamplerTables {
     }
 
     private mutating func reading(_ value: Int, _ table: SamplingProgram.Table, stride: Int) -> Anchor.Source {
-        let (base, channelStride) = place(table)
-        return Anchor.Source(value: value, base: base, stride: stride, channelStride: channelStride)
+        let (base, channelStride, cursor) = place(table)
+        return Anchor.Source(value: value, base: base, stride: stride, channelStride: channelStride, cursor: cursor)
     }
 
     /// The `martlet_work_operand`s.
     private mutating func operands(of work: SamplingProgram.Work) -> [Int32] {
         work.operands.flatMap { operand -> [Int32] in
-            let (table, channelStride) = place(operand.table)
-            switch operand.source {
-            case .value(let id): return [Int32(id), Int32(table), Int32(channelStride), 0]
-            case .position(let stride): return [-1, Int32(table), Int32(channelStride), Int32(stride)]
-            }
+            let (table, channelStride, cursor) = place(operand.table)
+            let (value, batchStride) =
+                switch operand.source {
+                case .value(let id): (id, 0)
+                case .position(let stride): (-1, stride)
+                }
+            return [value, table, channelStride, cursor, batchStride].map { Int32($0) }
         }
     }
 
@@ -186,13 +195,16 @@ struct SamplerTables {
     /// The `martlet_work_output`s.
     private mutating func outputs(of work: SamplingProgram.Work) -> [Int32] {
         work.outputs.indices.flatMap { index -> [Int32] in
-            let (table, channelStride) = place(work.targets[index])
-            return [Int32(work.outputs[index]), Int32(table), Int32(channelStride), Int32(work.program.outputs[index])]
+            let (table, channelStride, cursor) = place(work.targets[index])
+            return [work.outputs[index], table, channelStride, cursor, work.program.outputs[index]].map { Int32($0) }
         }
     }
 
-    private mutating func place(_ table: SamplingProgram.Table) -> (table: Int, channelStride: Int) {
-        (addOnce(table.positions), table.channelStride)
+    private mutating func place(_ table: SamplingProgram.Table) -> (table: Int, channelStride: Int, cursor: Int) {
+        (
+            addOnce(table.positions), table.channelStride,
+            table.cursor == 0 ? -1 : addOnce(program.cursors[table.cursor])
+        )
     }
 
     /// The whole program.
