@@ -76,7 +76,8 @@ let package = Package(
             name: "Experiments", dependencies: ["Compiler", "Likelihood", "Models", "Datasets", "Training", "Lab"],
             path: "experiments"),
         .target(
-            name: "Benchmarks", dependencies: ["Likelihood", "Models", "Datasets", "Training", "Lab"],
+            name: "Benchmarks",
+            dependencies: ["Graph", "Layers", "Distributions", "Likelihood", "Models", "Datasets", "Training", "Lab"],
             path: "benchmarks",
             exclude: ["compare.py", "torch_workloads.py", "WORKLOADS.md"]),
         .executableTarget(name: "martlet", dependencies: ["Experiments", "Benchmarks"], path: "Sources/Program"),

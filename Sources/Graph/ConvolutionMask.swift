@@ -96,6 +96,12 @@ extension ConvolutionMask {
 
     private static func causal(kernel: [Int], centre: Tap) -> ConvolutionMask {
         let middle = kernel.map { $0 / 2 }
+        var centre = centre
+        // Channels of a single group are told apart by nothing, and kernels take them together.
+        if case .channels(let bits) = centre {
+            if bits.liveCount == 0 { centre = .dead }
+            if bits.liveCount == bits.rows * bits.columns { centre = .live }
+        }
         return ConvolutionMask(
             taps: positions(kernel).map { position in
                 position == middle ? centre : position.lexicographicallyPrecedes(middle) ? .live : .dead
