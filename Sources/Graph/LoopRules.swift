@@ -127,6 +127,9 @@ final class LoopRules {
                 starts.append(start)
                 kinds.append(body.reach(Dictionary(seeds, uniquingKeysWith: { union($0, $1) ?? $0 })))
                 kind = starts.count - 1
+                for (index, tensor) in loop.captures.enumerated() {
+                    captured[index] = union(captured[index], kinds[kind][tensor])
+                }
             }
             steps[step].kind = kind
             let marks = kinds[kind]
@@ -143,9 +146,6 @@ final class LoopRules {
                     sequences[index] = [Bool](repeating: false, count: own.count * loop.limit)
                 }
                 sequences[index]?.replaceSubrange(place * own.count..<(place + 1) * own.count, with: own)
-            }
-            for (index, tensor) in loop.captures.enumerated() {
-                captured[index] = union(captured[index], marks[tensor])
             }
         }
         recorded?(StepKinds(kinds: kinds, steps: steps))
