@@ -89,8 +89,9 @@ slab_ahead martlet_convolution_ahead(const convolution_job *j, int64_t image, in
     const int64_t high = minimum(c->source[0], (start + c->window) * c->sourceStep[0]);
     const float *source = (const float *)(void *)j->context->values[c->planesIn.source] + c->planesIn.offset;
     slab_ahead a = {source + image * stride[0] + low * stride[2], stride[1], c->planes, (high - low) * stride[2], 0, 0};
-    // Planes whose rows do not lie in order are not asked for.
-    if (image >= c->images || a.floats <= 0 || stride[2] < c->source[1]) a.planes = 0;
+    // Planes whose rows do not lie in order, or far from one another, are not asked for: most of what lies between would be in vain.
+    const int64_t row = c->source[1] * c->source[2];
+    if (image >= c->images || a.floats <= 0 || stride[2] < c->source[1] || stride[2] > 2 * row) a.planes = 0;
     a.lines = divide_up(a.planes * divide_up(a.floats, 16), maximum(1, calls));
     return a;
 }

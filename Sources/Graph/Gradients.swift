@@ -17,10 +17,12 @@ public func gradients(of output: Tensor, with variables: [Tensor]) throws(GraphE
     for node in order where node.inputs.contains(where: { carries.contains(ObjectIdentifier($0.node)) }) {
         carries.insert(ObjectIdentifier(node))
     }
-    var adjoint: [Tensor: Tensor] = [output: .scalar(1, output.elementType)]
+    // What a tensor's readers give it, in the order in which they are met; summed up when all have been.
+    var adjoints: [Tensor: [Tensor]] = [output: [.scalar(1, output.elementType)]]
+    func adjoint(_ tensor: Tensor) -> Tensor? { adjoints[tensor].map(Pad.sum) }
     for node in order.reversed() where carries.contains(ObjectIdentifier(node)) {
         let outputs = node.types.indices.map { Tensor(node, $0) }
-        let given = outputs.map { adjoint[$0] }
+        let given = outputs.map(adjoint)
         guard !node.inputs.isEmpty, given.contains(where: { $0 != nil }) else { continue }
         let results = node.operation.gradients(inputs: node.inputs, outputs: outputs, outputGradients: given)
         for (input, result) in zip(node.inputs, results) {
@@ -32,10 +34,10 @@ public func gradients(of output: Tensor, with variables: [Tensor]) throws(GraphE
                     message: "its gradient rule gave \(result.shape) for an operand of \(input.shape)",
                     location: node.location)
             }
-            adjoint[input] = adjoint[input].map { $0 + result } ?? result
+            adjoints[input, default: []].append(result)
         }
     }
     return variables.map { variable in
-        adjoint[variable] ?? Tensor.scalar(0, variable.elementType).broadcast(to: variable.shape)
+        adjoint(variable) ?? Tensor.scalar(0, variable.elementType).broadcast(to: variable.shape)
     }
 }

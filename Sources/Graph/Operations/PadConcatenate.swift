@@ -49,6 +49,18 @@ public struct Pad: AssemblyOperation, Hashable {
         [AssemblyBox(operand: 0, whole: operands[0], targets: low, steps: interior.map { $0 + 1 })]
     }
 
+    /// The sum of some tensors, which have one shape. The gradients of a tensor's slices, padded with zeros, are taken in the order of
+    /// the slices, so that neighbours meet and are joined.
+    static func sum(_ terms: [Tensor]) -> Tensor {
+        var terms = terms
+        let pads = terms.compactMap { $0.node.operation as? Pad }
+        if terms.count > 2, pads.count == terms.count {
+            let places = terms.indices.sorted { pads[$0].low.lexicographicallyPrecedes(pads[$1].low) }
+            terms = places.map { terms[$0] }
+        }
+        return terms.dropFirst().reduce(terms[0]) { $0 + $1 }
+    }
+
     /// The sum of two tensors that were padded with zeros, where their contents are neighbours along one axis: the concatenation of the
     /// contents. Such sums are the gradients of slices.
     static func join(_ first: Tensor, _ second: Tensor) -> Tensor? {
