@@ -45,8 +45,11 @@ struct ResolvedAxes {
     /// Drops axes of extent one, sorts the others by how far apart their elements lie (in the operands, the first counting
     /// most) and joins neighbours that every operand walks as one.
     ///
-    /// - Parameter strides: for each operand, its strides along these axes.
-    init(_ extents: [Int], _ strides: [[Int]], sorts: Bool = true) {
+    /// - Parameters:
+    ///   - strides: for each operand, its strides along these axes.
+    ///   - reads: the operands that are read, if they are to be read in the order in which they lie as well. The axis along which one of
+    ///     them lies together then comes next to last, so that what a cache fetches of it is used before it is gone.
+    init(_ extents: [Int], _ strides: [[Int]], sorts: Bool = true, reads: Range<Int> = 0..<0) {
         var order = extents.indices.filter { extents[$0] != 1 }
         if sorts {
             // A stable insertion sort: there are few axes.
@@ -62,6 +65,15 @@ struct ResolvedAxes {
                     order.swapAt(j, j - 1)
                     j -= 1
                 }
+            }
+        }
+        if let last = order.last {
+            let farApart = reads.lazy.compactMap { operand in
+                abs(strides[operand][last]) >= 16 ? order.dropLast().first { abs(strides[operand][$0]) == 1 } : nil
+            }.first
+            if let axis = farApart, let place = order.firstIndex(of: axis) {
+                order.remove(at: place)
+                order.insert(axis, at: order.count - 1)
             }
         }
         var joined: [Int] = []

@@ -25,7 +25,9 @@ struct ElementwisePlan: GroupPlan {
 
     func bind(batch: Int) throws(CPUError) -> any BoundGroup {
         let operands = (group.outputs + group.inputs).map { ResolvedOperand($0, batch: batch) }
-        let axes = ResolvedAxes(group.iteration.map { $0.resolved(batch: batch) }, operands.map(\.strides))
+        let axes = ResolvedAxes(
+            group.iteration.map { $0.resolved(batch: batch) }, operands.map(\.strides),
+            reads: group.outputs.count..<operands.count)
         return try BoundNest(program, axes, operands, outputCount: group.outputs.count, context)
     }
 }
