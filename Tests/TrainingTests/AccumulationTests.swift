@@ -1,4 +1,5 @@
 import CPU
+import Compiler
 import Datasets
 import Graph
 import Likelihood
@@ -15,7 +16,8 @@ import Testing
     ) throws -> (values: [Float], losses: [Double]) {
         let random = HostRandom(seed: 2, stream: "accumulation")
         let rows = HostArray(
-            (0..<230 * 6).map { UInt8(random.uniform(example: $0 / 6, variable: $0 % 6) < 0.3 ? 1 : 0) }, shape: [230, 6])
+            (0..<230 * 6).map { UInt8(random.uniform(example: $0 / 6, variable: $0 % 6) < 0.3 ? 1 : 0) },
+            shape: [230, 6])
         var settings = TrainingSettings()
         (settings.batch, settings.accumulate, settings.epochs, settings.optimizer) = (batch, accumulate, 3, optimizer)
         settings.learningRate = 0.01
@@ -25,9 +27,9 @@ import Testing
         let run = try Run(model, settings: settings, device: device)
         try run.initialize()
         var losses: [Double] = []
-        let trainer = try Trainer(run, train: Examples(rows), valid: Examples(rows), folder: nil) {
-            if $0.validation == nil { losses.append($0.loss) }
-        }
+        let trainer = try Trainer(
+            run, train: Examples(rows), valid: Examples(rows), folder: nil,
+            report: { if $0.validation == nil { losses.append($0.loss) } })
         try trainer.start()
         _ = try trainer.train()
         try trainer.useBest()

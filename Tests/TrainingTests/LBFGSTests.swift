@@ -35,7 +35,8 @@ private struct Rosenbrock: LikelihoodModel {
     let examples = ExampleShape([1])
     let domain = VariableDomain.real
     let metric = Metric.squaredError
-    let (first, second) = (Parameter([1], .constant(-1.2)), Parameter([1], .constant(1)))
+    let first = Parameter([1], .constant(-1.2))
+    let second = Parameter([1], .constant(1))
 
     func evaluation(_ x: Tensor, _ context: Context) -> Tensor {
         let (a, b) = (first.tensor, second.tensor)
@@ -118,7 +119,8 @@ private func solve(_ a: [[Double]], _ b: [Double]) -> [Double] {
         let (n, count) = (6, 70)
         let data = rows(count, n + 1)
         let values = data.doubles
-        for (device, batch, decay) in try zip(testDevices(), [(70, 0.0), (20, 0.1), (20, 0.1)]).map({ ($0, $1.0, $1.1) }) {
+        for (device, batch, decay) in try zip(testDevices(), [(70, 0.0), (20, 0.1), (20, 0.1)]).map({ ($0, $1.0, $1.1) }
+        ) {
             let (run, trainer) = try train(LeastSquares(n), Examples(data), on: device) {
                 ($0.batch, $0.weightDecay, $0.epochs) = (batch, decay, 60)
             }
@@ -140,7 +142,9 @@ private func solve(_ a: [[Double]], _ b: [Double]) -> [Double] {
     }
 
     @Test func rosenbrocksValleyIsWalked() throws {
-        let (run, trainer) = try train(Rosenbrock(), Examples(rows(8, 1)), on: CPUDevice(threads: 1)) { $0.epochs = 100 }
+        let (run, trainer) = try train(Rosenbrock(), Examples(rows(8, 1)), on: CPUDevice(threads: 1)) {
+            $0.epochs = 100
+        }
         for (_, parameter) in run.parameters {
             #expect(abs(try #require(try run.states.get(parameter)).doubles[0] - 1) < 1e-3)
         }

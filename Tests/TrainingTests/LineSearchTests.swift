@@ -10,7 +10,8 @@ import Testing
         let slope: @Sendable (Double) -> Double
 
         init(
-            _ name: String, _ value: @escaping @Sendable (Double) -> Double, _ slope: @escaping @Sendable (Double) -> Double
+            _ name: String, _ value: @escaping @Sendable (Double) -> Double,
+            _ slope: @escaping @Sendable (Double) -> Double
         ) { (testDescription, self.value, self.slope) = (name, value, slope) }
 
         func point(_ step: Double) -> LinePoint { LinePoint(step: step, value: value(step), slope: slope(step)) }
@@ -35,7 +36,7 @@ import Testing
     ]
 
     @Test(arguments: curves, [1e-3, 0.1, 1, 10, 1e3]) func theConditionsHold(_ curve: Curve, first: Double) throws {
-        let (start, search) = (curve.point(0), LineSearch(curvature: 0.1))
+        let (start, search) = (curve.point(0), LineSearch(curvature: 0.5))
         var evaluations = 0
         let found = try #require(
             search.search(from: start, first: first) {
@@ -64,7 +65,8 @@ import Testing
             LinePoint(step: a, value: Double(Float(80 + 1e-6 * (a - 1) * (a - 1))), slope: 2e-6 * (a - 1))
         }
         for first in [0.01, 1.5, 30] {
-            let found = try #require(LineSearch(curvature: 0.1, noise: 8e-5).search(from: point(0), first: first, point))
+            let found = try #require(
+                LineSearch(curvature: 0.1, noise: 8e-5).search(from: point(0), first: first, point))
             #expect(abs(found.step - 1) <= 0.1, "\(first): \(found)")
         }
     }

@@ -162,7 +162,9 @@ private func settings(
                 fed += 1
                 if fed == stop { interruptionRequested.store(true, ordering: .relaxed) }
                 let range = batch * 50..<min(230, batch * 50 + 50)
-                return (["x": HostArray(rows.rows(range).floats, shape: [range.count, data.variableCount])], range.count)
+                return (
+                    ["x": HostArray(rows.rows(range).floats, shape: [range.count, data.variableCount])], range.count
+                )
             }
             var (done, last) = (0, try run.parameters.map { try run.states.get($0.parameter)!.floats })
             while done < 6 {
