@@ -138,6 +138,7 @@ extension Run {
     /// The step that the settings ask for.
     /// - Throws: `UsageError` for a model or settings that it cannot train, and where memory is too small.
     func makeTrainingStep() throws -> any TrainingStep {
+        if let model = model as? any DirectlyFittedModel, model.isFittedDirectly { return DirectStep(self, model) }
         if let rule = try settings.makeLBFGS() { return try LBFGSStep(self, rule) }
         return settings.accumulate > 1 ? try AccumulatedStep(self) : try SingleBatchStep(self)
     }
