@@ -153,6 +153,8 @@ func finish(
     case .text:
         if let line = earlyEnd(trainer, run.settings) { printLine(line) }
         printReport(result, run, experiment, figures, pictures, isResumed: isResumed)
+        let findings = try (run.model as? any ReportingModel)?.findings { try run.states.get($0)?.doubles ?? [] }
+        for line in findings ?? [] { printLine(line) }
     }
     try requireFinite(figures, "\(Catalogue.name) evaluate \(folder.path) --per-example OUT.npy shows which rows")
     return result
@@ -222,7 +224,7 @@ private func drawPictures(_ run: Run, _ data: ExperimentData, _ folder: RunFolde
 private func drawChart(_ run: Run, _ data: ExperimentData, _ folder: RunFolder) throws -> String? {
     let test = data.dataset[.test]
     let example = test[test.count - 1..<test.count].rows.doubles
-    let chart = try (run.model as? any ChartedModel)?.chart(of: example) { try run.states.get($0)?.doubles ?? [] }
+    let chart = try (run.model as? any ReportingModel)?.chart(of: example) { try run.states.get($0)?.doubles ?? [] }
     guard let chart else { return nil }
     let path = "\(folder.path)/\(chart.name).png"
     try ChartPicture.write(chart, to: path)

@@ -143,6 +143,8 @@ struct Sweep {
         var epochs: Int?
         /// Of training.
         var seconds: Double?
+        /// Why there is no figure, where training left the finite numbers.
+        var failure: String?
     }
 
     private struct Record: Codable {
@@ -189,10 +191,18 @@ struct Sweep {
                 resuming: RunFolder("\(path)/\(row.folder)"), device, dataFolder: dataFolder, files: files,
                 isQuiet: isJSON)
         }
-        for (index, row) in record.runs.enumerated() where row.valid == nil {
+        for (index, row) in record.runs.enumerated() where row.valid == nil && row.failure == nil {
             errorLine("run \(index + 1) of \(record.runs.count): \(settings(row))")
             let prepared = try prepare(row)
-            _ = try train(prepared.trainer, prepared.display, goOnWith: path)
+            do {
+                _ = try train(prepared.trainer, prepared.display, goOnWith: path)
+            } catch let error as NonFiniteError {
+                // It would end so again: the others go on without it.
+                errorLine("run \(index + 1): \(error)")
+                sweep.record.runs[index].failure = error.description
+                try sweep.write()
+                continue
+            }
             try prepared.trainer.useBest()
             sweep.record.runs[index].valid = prepared.trainer.bestValidation
             sweep.record.runs[index].bestEpoch = prepared.trainer.bestEpoch
@@ -200,8 +210,12 @@ struct Sweep {
             sweep.record.runs[index].seconds = try Self.seconds(prepared.folder)
             try sweep.write()
         }
-        let figures = sweep.record.runs.map { $0.valid ?? .infinity }
-        let best = figures.indices.min { figures[$0] < figures[$1] } ?? 0
+        let figures = sweep.record.runs.map(\.valid)
+        let finished = figures.indices.filter { figures[$0] != nil }
+        guard let best = finished.min(by: { figures[$0] ?? 0 < figures[$1] ?? 0 }) else {
+            throw UsageError(
+                "\(path): no run has a figure; \(sweep.record.runs[0].failure ?? "none was trained")")
+        }
         let row = sweep.record.runs[best]
         try sweep.writeTable()
         if !isJSON {
@@ -247,7 +261,7 @@ struct Sweep {
         [record.keys + ["valid", "best epoch", "epochs", "seconds", "folder"]]
             + record.runs.map { row in
                 row.values.map(Self.shown) + [
-                    row.valid.map { fixed($0, 4) } ?? "", row.bestEpoch.map { "\($0)" } ?? "",
+                    row.valid.map { fixed($0, 4) } ?? "failed", row.bestEpoch.map { "\($0)" } ?? "",
                     row.epochs.map { "\($0)" } ?? "", row.seconds.map { fixed($0, 1) } ?? "", "\(path)/\(row.folder)",
                 ]
             }

@@ -12,12 +12,20 @@ public protocol DirectlyFittedModel: LikelihoodModel {
     func fitted(to rows: HostArray) throws -> [(parameter: Parameter, value: HostArray)]
 }
 
-/// A model that has a drawing of its own to show at the end of a run.
-public protocol ChartedModel: LikelihoodModel {
+/// A model that has something of its own to tell at the end of a run.
+public protocol ReportingModel: LikelihoodModel {
+    /// What a person ought to know of the weights, a line each.
+    /// - Parameter value: the weights of a parameter.
+    func findings(_ value: (Parameter) throws -> [Double]) throws -> [String]
+    /// A drawing; `nil` where there is nothing to draw.
     /// - Parameters:
     ///   - example: one of the test set.
     ///   - value: the weights of a parameter.
     func chart(of example: [Double], value: (Parameter) throws -> [Double]) throws -> Chart?
+}
+
+extension ReportingModel {
+    public func findings(_ value: (Parameter) throws -> [Double]) throws -> [String] { [] }
 }
 
 /// Lines over the whole numbers, and a band between two of them.

@@ -10,17 +10,35 @@ import Likelihood
 /// j < k. So the covariance of a step's errors is a mask, and the variables one after another have the joint density. The first p
 /// steps have a joint normal of their own, one row of regressions after another; fitted directly it is that of a series without
 /// beginning, where the coefficients allow one, and the likelihood of a whole series is then exact.
-public struct LinearAutoregression: AutoregressiveModel, ConfiguredModel, DirectlyFittedModel, ChartedModel {
+public struct LinearAutoregression: AutoregressiveModel, ConfiguredModel, DirectlyFittedModel, ReportingModel {
     public let examples: ExampleShape
     public let conditional: any Conditional = NormalConditional()
     /// Weight `[variables, variables, lags + 1]`, the last tap of which is the step itself, and the intercepts.
     public let filter: ConvolutionLayer
     /// The logarithm of each variable's deviation, given the past and the variables before it, `[variables]`.
     public let logDeviation: Parameter
-    /// The first steps, each variable on all before it.
-    public let start: MaskedDense
-    public let startLogDeviation: Parameter
+    /// The first steps, each variable on all before it; nothing without lags.
+    public let start: Start?
     let settings: Settings
+
+    /// The distribution of the steps that have fewer before them than there are lags.
+    public struct Start: Module {
+        public let regression: MaskedDense
+        public let logDeviation: Parameter
+        private let degrees: LayerDegrees
+
+        public func name(ofProperty property: String) -> String { property == "regression" ? "" : property }
+
+        /// - Parameter count: variables of all these steps.
+        init(_ count: Int) {
+            let places = (0..<Int32(count)).map { $0 }
+            degrees = .constant(input: places, output: places, strict: true)
+            regression = MaskedDense(count, count, mask: degrees.mask, initializer: .zeros)
+            logDeviation = Parameter([count], .zeros)
+        }
+
+        func means(_ x: Tensor) -> Tensor { regression(x, degrees) }
+    }
 
     /// The choices of a linear autoregression.
     public struct Settings: ModelSettings {
@@ -112,13 +130,7 @@ public struct LinearAutoregression: AutoregressiveModel, ConfiguredModel, Direct
             initializer: .zeros)
         logDeviation = Parameter([k], .zeros)
         let count = settings.lags * k
-        start = MaskedDense(count, count, mask: Self.startDegrees(count).mask, initializer: .zeros)
-        startLogDeviation = Parameter([count], .zeros)
-    }
-
-    private static func startDegrees(_ count: Int) -> LayerDegrees {
-        let places = (0..<Int32(count)).map { $0 }
-        return .constant(input: places, output: places, strict: true)
+        start = count > 0 ? Start(count) : nil
     }
 
     /// Variables of a step.
@@ -131,10 +143,10 @@ public struct LinearAutoregression: AutoregressiveModel, ConfiguredModel, Direct
         var means = filter(series).transposed([0, 2, 1]).reshaped([batch, Extent((steps - lags) * k)])
         var deviations = logDeviation.tensor.broadcast(to: [Extent(steps - lags), Extent(k)])
             .reshaped([Extent((steps - lags) * k)])
-        if lags > 0 {
+        if let start {
             let first = x.sliced(axis: 1, from: 0, count: lags * k)
-            means = .concatenate([start(first, Self.startDegrees(lags * k)), means], axis: 1)
-            deviations = .concatenate([startLogDeviation.tensor, deviations], axis: 0)
+            means = .concatenate([start.means(first), means], axis: 1)
+            deviations = .concatenate([start.logDeviation.tensor, deviations], axis: 0)
         }
         let shape = Shape([batch, 1, Extent(variableCount)])
         return .concatenate([means.reshaped(shape), deviations.broadcast(to: shape)], axis: 1)
@@ -188,7 +200,7 @@ public struct LinearAutoregression: AutoregressiveModel, ConfiguredModel, Direct
         _ model: VectorAutoregression, _ series: [[[Double]]]
     ) -> [(parameter: Parameter, value: HostArray)] {
         let count = settings.lags * seriesWidth
-        guard count > 0 else { return [] }
+        guard let start else { return [] }
         var (weights, means, deviations) = (zeros(count), [Double](), [Double]())
         if let (mean, covariance) = model.stationary(), let regression = TriangularRegression(covariance) {
             (weights, means, deviations) = (regression.weights, mean, regression.deviations)
@@ -204,10 +216,10 @@ public struct LinearAutoregression: AutoregressiveModel, ConfiguredModel, Direct
         }
         let bias = means.indices.map { means[$0] - dot(weights[$0], means) }
         var values: [(parameter: Parameter, value: HostArray)] = [
-            (start.weight, HostArray(weights.joined().map { Float($0) }, shape: [count, count])),
-            (startLogDeviation, HostArray(deviations.map { Float(Math.log($0)) })),
+            (start.regression.weight, HostArray(weights.joined().map { Float($0) }, shape: [count, count])),
+            (start.logDeviation, HostArray(deviations.map { Float(Math.log($0)) })),
         ]
-        if let parameter = start.bias { values.append((parameter, HostArray(bias.map { Float($0) }))) }
+        if let parameter = start.regression.bias { values.append((parameter, HostArray(bias.map { Float($0) }))) }
         return values
     }
 
@@ -230,6 +242,28 @@ public struct LinearAutoregression: AutoregressiveModel, ConfiguredModel, Direct
             intercept: inverse.map { dot($0, bias) },
             coefficients: (0..<lags).map { product(inverse, tap(lags - 1 - $0)) },
             covariance: product(scaled, transposed(scaled)))
+    }
+
+    /// The equation of one variable, or how many lags are used of several.
+    public func findings(_ value: (Parameter) throws -> [Double]) throws -> [String] {
+        let model = try autoregression(value)
+        let used = (model.coefficients.lastIndex { $0.joined().contains { $0 != 0 } } ?? -1) + 1
+        func text(_ number: Double) -> String {
+            let thousandths: Double = (number.magnitude * 1000).rounded()
+            let rounded: Double = thousandths / 1000
+            return "\(rounded)"
+        }
+        let deviations =
+            model.variables == 1
+            ? text(model.covariance[0][0].squareRoot())
+            : model.covariance.indices.map { text(model.covariance[$0][$0].squareRoot()) }.joined(separator: ", ")
+        let errors = "\(used) of \(settings.lags) lags, deviation of the errors \(deviations)"
+        guard model.variables == 1 else { return [errors] }
+        let terms = model.coefficients[..<used].enumerated().map { lag, a in
+            (a[0][0] < 0 ? " - " : " + ") + "\(text(a[0][0])) x[t-\(lag + 1)]"
+        }
+        let sign = model.intercept[0] < 0 ? "-" : ""
+        return ["x[t] = \(sign)\(text(model.intercept[0]))\(terms.joined()); \(errors)"]
     }
 
     /// A series whose second half is forecast from its first, with the interval that holds 95 %: the first variable.

@@ -11,7 +11,7 @@ import Likelihood
 ///
 /// In the graph a row is chosen by a product. The row that an example is in is 1 among zeros, `[batch, rows]`; the product with the
 /// values of the next variable, 1 among zeros too, is the row of the next table.
-public struct TabularConditionals: AutoregressiveModel, ConfiguredModel, DirectlyFittedModel, ChartedModel {
+public struct TabularConditionals: AutoregressiveModel, ConfiguredModel, DirectlyFittedModel, ReportingModel {
     public let examples: ExampleShape
     public let conditional: any Conditional
     /// Of the conditionals' parameters, `[rows, parameters]` each: logits of binary variables, logarithms of probabilities of others.

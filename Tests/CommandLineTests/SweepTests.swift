@@ -130,10 +130,21 @@ import Testing
         #expect(done.status == 0 && done.output.contains("the best by validation: learningRate=0.01"), "\(done.output)")
     }
 
+    /// A run that leaves the finite numbers has no figure, and is no reason for the others to end.
+    @Test func aFailedRunIsPassedOver() throws {
+        let found = try session.run(sweep("f", "--set", "optimizer=sgd", "--grid", "learningRate=1e30,0.01"))
+        #expect(found.status == 0 && found.errors.contains("run 1: NaN or infinity"), "\(found.errors)")
+        #expect(found.output.contains("the best by validation: learningRate=0.01"), "\(found.output)")
+        #expect(try session.text("f/table.csv").contains("1e30,failed,,,,"))
+        #expect(try session.run("resume", session.path("f")).status == 0)
+        let none = try session.run(sweep("g", "--set", "optimizer=sgd", "--grid", "learningRate=1e30"))
+        #expect(none.status != 0 && none.errors.contains("no run has a figure"), "\(none.errors)")
+    }
+
     @Test func mistakesAreFoundFirst() throws {
         for (arguments, says) in [
             ([], "expected --grid key=value,value"),
-            (["--grid", "hiden=1"], "--grid hiden: there is no such setting, did you mean hidden?"),
+            (["--grid", "hiden=1"], "--grid hiden: there is no such setting; did you mean hidden?"),
             (["--grid", "hidden="], "a value is empty"), (["--grid", "epochs=1,x"], "--grid epochs=x"),
             (["--grid", "hidden=4", "--grid", "hidden=5"], "is given twice"),
             (["--grid", "dropout=0.1"], "--set gives it a value too"),

@@ -264,6 +264,21 @@ import Testing
         for (x, y) in pairs { #expect(abs(x - y) < 2e-3, "\(x), \(y)") }
     }
 
+    /// Without lags every step is on its own: the mean and the deviation of all.
+    @Test func noLagsAreOneNormal() throws {
+        let rows = windows(of: Sunspots.yearly, 30, every: 30)
+        let (run, model) = try trained([30], rows, on: CPUDevice(threads: 1)) { ($0.lags, $0.order) = (0, "all") }
+        #expect(try model.prove().hasPrefix("proved"))
+        let values = rows.doubles
+        let mean = values.reduce(0, +) / Double(values.count)
+        let variance = values.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / Double(values.count)
+        let found = try model.autoregression(weights(run))
+        #expect(abs(found.intercept[0] - mean) < 1e-4 && abs(found.covariance[0][0] / variance - 1) < 1e-5)
+        let logProbability = try run.logProbability(rows).reduce(0, +) / Double(values.count)
+        #expect(abs(logProbability + 0.5 * (Math.log(2 * Double.pi * variance) + 1)) < 1e-5)
+        #expect(try model.chart(of: rows.rows(0..<1).doubles, value: weights(run)) != nil)
+    }
+
     /// A chart has a line for the series, and one with a band for what is forecast of it.
     @Test func chartsShowTheForecast() throws {
         let rows = windows(of: Sunspots.yearly, 39, every: 27)

@@ -5,9 +5,9 @@ import Distributions
 import Graph
 import Layers
 import Likelihood
-import Models
 import Testing
 
+@testable import Models
 @testable import Training
 
 /// The mean over rows of ½ (a p - b)², a being all numbers of a row but the last, b: its minimum solves the normal equations.
@@ -49,23 +49,6 @@ private func rows(_ count: Int, _ width: Int) -> HostArray {
     return HostArray(
         (0..<count * width).map { Float(random.uniform(example: $0 / width, variable: $0 % width) * 2 - 1) },
         shape: [count, width])
-}
-
-/// x of `a` x = b by elimination, a being symmetric and positive definite.
-private func solve(_ a: [[Double]], _ b: [Double]) -> [Double] {
-    var (a, x) = (a, b)
-    for i in x.indices {
-        for j in i + 1..<max(x.count, i + 1) {
-            let share = a[j][i] / a[i][i]
-            for k in i..<x.count { a[j][k] -= share * a[i][k] }
-            x[j] -= share * x[i]
-        }
-    }
-    for i in x.indices.reversed() {
-        for k in i + 1..<max(x.count, i + 1) { x[i] -= a[i][k] * x[k] }
-        x[i] /= a[i][i]
-    }
-    return x
 }
 
 @Suite(.serialized) struct LBFGSTests {
@@ -133,7 +116,7 @@ private func solve(_ a: [[Double]], _ b: [Double]) -> [Double] {
                 }
             }
             for i in 0..<n { a[i][i] += decay }
-            let expected = solve(a, b)
+            let expected = try #require(solve(a, b))
             let found = try #require(try run.states.get(run.parameters[0].parameter)).doubles
             for (p, q) in zip(found, expected) { #expect(abs(p - q) < 2e-5, "\(device.name): \(found), \(expected)") }
             // It says itself that it is done.
