@@ -182,12 +182,13 @@ extension Experiment {
         Experiment(
             family: "ar", summary: "linear autoregression: rows of numbers as series, fitted by least squares",
             paper: "Yule 1927", configuration: RunConfiguration(LinearAutoregression.Settings()) { $0.epochs = 1 },
+            leastSteps: 1,
             baselines: baselines),
         Experiment(
             family: "tabular", summary: "tables of counts: a few columns of few values",
             paper: "Bengio and Bengio 2000",
             configuration: RunConfiguration(TabularConditionals.Settings()) { $0.epochs = 1 },
-            baselines: baselines),
+            leastSteps: 1, baselines: baselines),
     ]
 
     // MARK: what they share

@@ -271,8 +271,9 @@ struct Sweep {
         let table = table
         let widths = table[0].indices.map { column in table.map { $0[column].count }.max() ?? 0 }
         for (index, row) in table.enumerated() {
-            let cells = zip(row, widths).map { $0 + String(repeating: " ", count: $1 - $0.count) }
-            printLine(cells.joined(separator: "  ") + (index == best + 1 ? "  best" : ""))
+            // The folders, which come last, are of one length or end the line.
+            let cells = zip(row.dropLast(), widths).map { $0 + String(repeating: " ", count: $1 - $0.count) }
+            printLine((cells + row.suffix(1)).joined(separator: "  ") + (index == best + 1 ? "  best" : ""))
         }
     }
 

@@ -145,30 +145,32 @@ final class LBFGSStep: TrainingStep {
             last = (step, found)
             return found
         }
-        let found: LinePoint?
+        let (step, end): (Double, Evaluation)
         do {
-            found = try LineSearch(noise: noise).search(
+            let found = try LineSearch(noise: noise).search(
                 from: LinePoint(step: 0, value: start.objective, slope: slope), first: first
             ) { step in
                 let found = try evaluated(at: step)
                 return LinePoint(
                     step: step, value: found.objective.isFinite ? found.objective : .infinity, slope: found.slope)
             }
+            guard let found else {
+                try move(to: 0)
+                _ = try evaluate(batches)
+                return nil
+            }
+            // Mostly the point that was looked at last, whose gradient is there.
+            step = found.step
+            if let last, last.step == step { end = last.evaluation } else { end = try evaluated(at: step) }
         } catch is Interruption {
             try move(to: 0)
             throw Interruption()
         }
-        guard let found else {
-            try move(to: 0)
-            _ = try evaluate(batches)
-            return nil
-        }
-        let end = last?.step == found.step ? last!.evaluation : try evaluated(at: found.step)
         // Else the function bends the other way between the two points, and the pair says nothing of its curvature.
         if end.slope > slope { _ = try remember.run([:], batch: 1) }
         // What the values cannot tell, the slope at the start does.
         let difference = start.objective - end.objective
-        let gain = abs(difference) > noise ? difference : -slope * found.step / 2
+        let gain = abs(difference) > noise ? difference : -slope * step / 2
         let scale = max(abs(start.objective), abs(end.objective), 1)
         isConverged = end.gradientNorm <= rule.gradientTolerance || gain <= rule.decreaseTolerance * scale
         return end

@@ -145,15 +145,15 @@ extension TrainingSettings {
                 "decreaseTolerance": \.decreaseTolerance,
             ])
         try rule.validate()
-        let idle: [(name: String, isSet: Bool)] = [
-            ("accumulate", accumulate != 1), ("clipNorm", clipNorm != 0), ("averaging", averaging != 0),
-            ("shear", shear != 0), ("schedule", schedule != .constant),
+        let idle: [(setting: String, isSet: Bool)] = [
+            ("accumulate=1", accumulate != 1), ("clipNorm=0", clipNorm != 0), ("averaging=0", averaging != 0),
+            ("shear=0", shear != 0), ("schedule=constant", schedule != .constant),
         ]
-        if let (name, _) = idle.first(where: \.isSet) {
-            throw UsageError(
-                "\(name): lbfgs minimises the objective of the whole training set with steps of its own length, so this has no meaning beside it; leave it at its default"
-            )
-        }
+        let wrong = idle.filter(\.isSet).map(\.setting)
+        try require(
+            wrong.isEmpty,
+            "optimizer=lbfgs: it minimises the objective of the whole training set with steps of its own length, beside which some settings do nothing; set \(wrong.joined(separator: " "))"
+        )
         return rule
     }
 

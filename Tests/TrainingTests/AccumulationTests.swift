@@ -65,6 +65,22 @@ import Testing
         }
     }
 
+    /// What a step keeps between its operations is that of one batch.
+    @Test func memoryIsThatOfOneBatch() throws {
+        func planned(batch: Int, accumulate: Int) throws -> Int {
+            var settings = TrainingSettings()
+            (settings.batch, settings.accumulate, settings.optimizer) = (batch, accumulate, .sgd)
+            let model = try MADE([20]) { $0.hidden = [100] }
+            let run = try Run(model, settings: settings, device: CPUDevice(threads: 1))
+            return try run.makeTrainingStep().plannedBytes
+        }
+        let (small, summed, large) = (
+            try planned(batch: 100, accumulate: 1), try planned(batch: 100, accumulate: 16),
+            try planned(batch: 1600, accumulate: 1)
+        )
+        #expect(summed < 2 * small && large > 8 * small, "\(small), \(summed), \(large)")
+    }
+
     @Test func devicesAgree() throws {
         let found = try testDevices().map {
             try weights(.sgd, batch: 50, accumulate: 3, on: $0) { $0.clipNorm = 0.2 }.values

@@ -1,6 +1,7 @@
 import CPU
 import Compiler
 import Datasets
+import Distributions
 import Graph
 import Layers
 import Likelihood
@@ -262,6 +263,29 @@ import Testing
             a.intercept + a.coefficients.map { $0[0][0] } + a.covariance[0],
             b.intercept + b.coefficients.map { $0[0][0] } + b.covariance[0])
         for (x, y) in pairs { #expect(abs(x - y) < 2e-3, "\(x), \(y)") }
+    }
+
+    /// A filter whose last tap reads the step itself is refused, by the line of the convolution.
+    @Test func aFilterOfTheStepItselfIsRefused() throws {
+        struct Leaky: AutoregressiveModel {
+            let examples: ExampleShape = [6]
+            let conditional: any Conditional = NormalConditional()
+            let filter: ConvolutionLayer
+
+            init(reads last: ConvolutionMask.Tap) {
+                filter = ConvolutionLayer(
+                    1, 1, kernel: [3], padding: [(before: 2, after: 0)],
+                    mask: ConvolutionMask(taps: [.live, .live, last]))
+            }
+
+            func conditionalParameters(_ x: Tensor, _ context: Context) -> Tensor {
+                let means = filter(x.reshaped([x.shape[0], 1, 6]))
+                return .concatenate([means, Tensor.scalar(0).broadcast(to: means.shape)], axis: 1)
+            }
+        }
+        #expect(try Leaky(reads: .dead).prove().hasPrefix("proved"))
+        let leak = #expect(throws: DependencyLeak.self) { try Leaky(reads: .live).prove() }
+        #expect(leak?.description.contains("AutoregressionTests.swift") == true, "\(leak?.description ?? "")")
     }
 
     /// Without lags every step is on its own: the mean and the deviation of all.

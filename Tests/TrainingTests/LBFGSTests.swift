@@ -177,14 +177,16 @@ private func rows(_ count: Int, _ width: Int) -> HostArray {
             return error?.description ?? ""
         }
         let made = try MADE([2]) { $0.hidden = [4] }
+        let idle = try message(made) {
+            ($0.clipNorm, $0.averaging, $0.accumulate, $0.shear, $0.schedule) = (1, 0.5, 2, 0.5, .cosine)
+        }
+        #expect(idle.hasSuffix("do nothing; set accumulate=1 clipNorm=0 averaging=0 shear=0 schedule=constant"))
         #expect(try message(MADE([2]) { ($0.hidden, $0.dropout) = ([4], 0.5) }).contains("draws random numbers"))
         #expect(try message(MADE([2]) { ($0.hidden, $0.masks) = ([4], "3") }).contains("other masks"))
         let normed = try Flow.VectorSettings { ($0.hidden, $0.layers, $0.normalization) = ([4], 1, "batchNorm") }
             .makeModel([2], seed: 1)
         #expect(try message(normed).contains("running statistics"))
         for (name, change) in [
-            ("clipNorm", { $0.clipNorm = 1 }), ("averaging", { $0.averaging = 0.5 }),
-            ("accumulate", { $0.accumulate = 2 }), ("schedule", { $0.schedule = .cosine }),
             ("history", { $0.history = 0 }), ("history", { $0.history = 2.5 }), ("beta1", { $0.beta1 = 0.5 }),
             ("gradientTolerance", { $0.gradientTolerance = -1 }),
         ] as [(String, (inout TrainingSettings) -> Void)] {
