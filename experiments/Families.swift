@@ -9,7 +9,8 @@ import Training
 extension Experiment {
     /// Every family of models, on anybody's files: `martlet run maf --train wine.csv`. Settings that follow from the data (how many
     /// values a variable has, what a table's columns are, how often an image can be halved) are found when it is read.
-    static let families: [Experiment] = [made] + vectorFlows + imageModels + sequences + [recurrent, vae]
+    static let families: [Experiment] =
+        [made] + vectorFlows + imageModels + sequences + [recurrent, vae] + classics
 
     static let made = Experiment(
         family: "made", summary: "masked autoencoder: any data; tables of mixed columns, with gaps",
@@ -193,6 +194,21 @@ extension Experiment {
                 $0.iafHidden = [128]
             }
         ) { $0.clipNorm = 5 }, baselines: baselines)
+
+    // MARK: fitted at once
+
+    private static let classics: [Experiment] = [
+        Experiment(
+            family: "ar", summary: "linear autoregression: rows of numbers as series, fitted by least squares",
+            paper: "Yule 1927", configuration: RunConfiguration(LinearAutoregression.Settings()) { $0.epochs = 1 },
+            leastSteps: 1,
+            baselines: baselines),
+        Experiment(
+            family: "tabular", summary: "tables of counts: a few columns of few values",
+            paper: "Bengio and Bengio 2000",
+            configuration: RunConfiguration(TabularConditionals.Settings()) { $0.epochs = 1 },
+            leastSteps: 1, baselines: baselines),
+    ]
 
     // MARK: what they share
 

@@ -4,8 +4,8 @@ import Lab
 extension Experiment {
     /// Every experiment of the program `martlet`.
     public static let papers: [Experiment] =
-        (families + [madeGlyphs, madeMNIST, madeMNISTPaper] + madeUCI + pixelModels + sequenceModels
-        + recurrentModels
+        (families + [autoregressionSunspots, madeGlyphs, madeMNIST, madeMNISTPaper] + madeUCI + pixelModels
+        + sequenceModels + recurrentModels
         + [mafBSDS300, realNVPBSDS300] + flowImages + flowDensities)
         .map { $0.taking(duration(of: $0.name)) }
 
@@ -19,7 +19,7 @@ extension Experiment {
 
     private static let onTables = [
         "made": "8 s", "nice": "16 s", "realnvp": "5 s", "maf": "3 s", "spline": "5 s", "spline-coupling": "15 s",
-        "naf": "9 s", "planar": "20 s", "radial": "20 s", "vae": "6 s",
+        "naf": "9 s", "planar": "20 s", "radial": "20 s", "vae": "6 s", "ar": "1 s", "tabular": "1 s",
     ]
 
     private static let onImages = [
@@ -31,7 +31,8 @@ extension Experiment {
 
     private static let durations = [
         "wavenet": "half an hour or more for 20 minutes at 8 kHz", "bytenet": "45 min for a megabyte",
-        "made-glyphs": "35 s", "made-mnist": "3 min", "made-mnist-8000": "12 min", "made-adult": "16 s",
+        "ar-sunspots": "1 s", "made-glyphs": "35 s", "made-mnist": "3 min", "made-mnist-8000": "12 min",
+        "made-adult": "16 s",
         "made-connect4": "20 s", "made-dna": "2 s", "made-mushrooms": "4 s", "made-nips": "7 s",
         "pixelcnn-glyphs": "2 min", "image-transformer-glyphs": "8 min", "pixelcnn-mnist": "15 to 20 min",
         "pixelcnn-mnist-long": "2 hours", "gated-pixelcnn-mnist": "27 min", "pixelcnnpp-cifar": "4 min",

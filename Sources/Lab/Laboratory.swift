@@ -78,7 +78,8 @@ struct Program: ParsableCommand {
         CommandConfiguration(
             commandName: Catalogue.name, abstract: Catalogue.abstract, version: martletVersion,
             subcommands: [
-                ListCommand.self, RunCommand.self, ResumeCommand.self, EvaluateCommand.self, SampleCommand.self,
+                ListCommand.self, RunCommand.self, ResumeCommand.self, SweepCommand.self, EvaluateCommand.self,
+                SampleCommand.self,
                 CompleteCommand.self, EncodeCommand.self, DecodeCommand.self, InterpolateCommand.self,
                 InspectCommand.self, SettingsCommand.self, CompareCommand.self, BenchCommand.self, DevicesCommand.self,
                 NewCommand.self,

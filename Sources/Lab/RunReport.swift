@@ -96,11 +96,10 @@ extension ExperimentData {
     }
 }
 
-/// Trains to the end, evaluates, draws and prints.
-func finish(
-    _ trainer: Trainer, in folder: RunFolder, _ run: Run, _ experiment: Experiment, _ data: ExperimentData,
-    _ display: ProgressDisplay, isResumed: Bool = false, isJSON: Bool
-) throws -> TestResult? {
+/// Trains to the end, or to a signal, upon which the program ends.
+/// - Parameter path: what goes on where it was stopped.
+/// - Returns: the seconds that it took.
+func train(_ trainer: Trainer, _ display: ProgressDisplay, goOnWith path: String) throws -> Double {
     let signals = StopSignals()
     let clock = ContinuousClock()
     let start = clock.now
@@ -112,9 +111,27 @@ func finish(
     let received = signals.end()
     // One that came in the last validation came too late for the trainer.
     if outcome == .interrupted || received != 0 {
-        errorLine("stopped; everything is saved. Go on with: \(Catalogue.name) resume \(folder.path)")
+        errorLine("stopped; everything is saved. Go on with: \(Catalogue.name) resume \(path)")
         throw ExitCode(128 + (received == 0 ? SIGINT : received))
     }
+    return seconds
+}
+
+/// How a finished run is told.
+enum ReportForm {
+    case text, json
+    /// Not at all.
+    case none
+}
+
+/// Trains to the end, evaluates, draws and prints.
+/// - Parameter known: the seconds that training took, where it was finished before.
+func finish(
+    _ trainer: Trainer, in folder: RunFolder, _ run: Run, _ experiment: Experiment, _ data: ExperimentData,
+    _ display: ProgressDisplay, isResumed: Bool = false, seconds known: Double? = nil, as form: ReportForm
+) throws -> TestResult? {
+    let took = try train(trainer, display, goOnWith: folder.path)
+    let seconds = known ?? took
     try trainer.useBest()
     let figures = try run.evaluations(data.dataset[.test])
     let exact = run.model.metric.isLogLikelihood ? data.optimum?(data.dataset.test) : nil
@@ -129,12 +146,15 @@ func finish(
         difference: exact.map { Estimate(zip(figures, $0).map { $0 + $1 }) }, seconds: seconds,
         baselines: try data.baselines?(run.device) ?? [], origin: origin)
     try folder.write(result, to: folder.result)
-    let pictures = try drawPictures(run, folder)
-    if isJSON {
-        try printJSON(result)
-    } else {
+    let pictures = try drawPictures(run, data, folder)
+    switch form {
+    case .none: break
+    case .json: try printJSON(result)
+    case .text:
         if let line = earlyEnd(trainer, run.settings) { printLine(line) }
         printReport(result, run, experiment, figures, pictures, isResumed: isResumed)
+        let findings = try (run.model as? any ReportingModel)?.findings { try run.states.get($0)?.doubles ?? [] }
+        for line in findings ?? [] { printLine(line) }
     }
     try requireFinite(figures, "\(Catalogue.name) evaluate \(folder.path) --per-example OUT.npy shows which rows")
     return result
@@ -195,7 +215,23 @@ private struct StopSignals {
 }
 
 /// The pictures that end a run; where they are.
-private func drawPictures(_ run: Run, _ folder: RunFolder) throws -> String? {
+private func drawPictures(_ run: Run, _ data: ExperimentData, _ folder: RunFolder) throws -> String? {
+    let paths = [try drawChart(run, data, folder), try drawSamples(run, folder)].compactMap { $0 }
+    return paths.isEmpty ? nil : paths.joined(separator: ", ")
+}
+
+/// What a model has to show of itself, and of the last test example.
+private func drawChart(_ run: Run, _ data: ExperimentData, _ folder: RunFolder) throws -> String? {
+    let test = data.dataset[.test]
+    let example = test[test.count - 1..<test.count].rows.doubles
+    let chart = try (run.model as? any ReportingModel)?.chart(of: example) { try run.states.get($0)?.doubles ?? [] }
+    guard let chart else { return nil }
+    let path = "\(folder.path)/\(chart.name).png"
+    try ChartPicture.write(chart, to: path)
+    return path
+}
+
+private func drawSamples(_ run: Run, _ folder: RunFolder) throws -> String? {
     let count = run.settings.samples
     // Features of examples that are yet to be drawn are not known.
     guard run.model.conditions.features.isEmpty, run.canDraw else { return nil }

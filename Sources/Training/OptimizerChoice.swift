@@ -11,11 +11,15 @@ public enum OptimizerChoice: Sendable {
     /// `SGD` with the momentum 0.9.
     case momentum
     case adagrad, adadelta, adam, adamw, adamax, muon
+    /// `LBFGS`, which is no rule for single parameters.
+    case lbfgs
     /// Any rule, set by code alone.
     case own(any Optimizer)
 
     /// Every choice that has a name.
-    public static let named: [OptimizerChoice] = [.sgd, .momentum, .adagrad, .adadelta, .adam, .adamw, .adamax, .muon]
+    public static let named: [OptimizerChoice] = [
+        .sgd, .momentum, .adagrad, .adadelta, .adam, .adamw, .adamax, .muon, .lbfgs,
+    ]
 
     public var name: String {
         switch self {
@@ -27,6 +31,7 @@ public enum OptimizerChoice: Sendable {
         case .adamw: "adamw"
         case .adamax: "adamax"
         case .muon: "muon"
+        case .lbfgs: "lbfgs"
         case .own: Self.ownName
         }
     }
@@ -97,7 +102,8 @@ public struct Hyperparameter: Codable, Sendable, Equatable {
 extension TrainingSettings {
     /// The rule that the settings describe: the optimizer that they name, with those of its hyperparameters that are set.
     ///
-    /// The hyperparameters of `muon` are its own momentum and those of the AdamW that moves what is no weight of a layer.
+    /// The hyperparameters of `muon` are its own momentum and those of the AdamW that moves what is no weight of a layer. Of `lbfgs` it is
+    /// the rule that a batch goes by, which sums gradients; `makeLBFGS()` makes what moves the parameters then.
     ///
     /// - Throws: `UsageError` for a hyperparameter that the optimizer does not have, and for one out of its range.
     public func makeOptimizer() throws -> any Optimizer {
@@ -120,21 +126,48 @@ extension TrainingSettings {
                         "momentum": \.momentum, "beta1": \.others.beta1, "beta2": \.others.beta2,
                         "epsilon": \.others.epsilon,
                     ])
+            case .lbfgs: GradientSum()
             case .own(let rule): try configured(rule)
             }
         try rule.validate()
         return rule
     }
 
+    /// L-BFGS with the hyperparameters that are set; `nil` where another optimizer is.
+    /// - Throws: `UsageError` for a hyperparameter that it does not have, for one out of its range, and for settings that do nothing
+    ///   beside it.
+    public func makeLBFGS() throws -> LBFGS? {
+        guard optimizer == .lbfgs else { return nil }
+        let rule = try configured(
+            LBFGS(),
+            [
+                "history": \.history, "gradientTolerance": \.gradientTolerance,
+                "decreaseTolerance": \.decreaseTolerance,
+            ])
+        try rule.validate()
+        let idle: [(setting: String, isSet: Bool)] = [
+            ("accumulate=1", accumulate != 1), ("clipNorm=0", clipNorm != 0), ("averaging=0", averaging != 0),
+            ("shear=0", shear != 0), ("schedule=constant", schedule != .constant),
+        ]
+        let wrong = idle.filter(\.isSet).map(\.setting)
+        try require(
+            wrong.isEmpty,
+            "optimizer=lbfgs: it minimises the objective of the whole training set with steps of its own length, beside which some settings do nothing; set \(wrong.joined(separator: " "))"
+        )
+        return rule
+    }
+
     /// The hyperparameters that are set.
     private var hyperparameters: [(name: String, value: Double)] {
-        [("beta1", beta1), ("beta2", beta2), ("decay", decay), ("epsilon", epsilon), ("momentum", momentum)]
-            .compactMap { name, value in value.map { (name, $0) } }
+        [
+            ("beta1", beta1), ("beta2", beta2), ("decay", decay), ("epsilon", epsilon), ("momentum", momentum),
+            ("history", history), ("gradientTolerance", gradientTolerance), ("decreaseTolerance", decreaseTolerance),
+        ].compactMap { name, value in value.map { (name, $0) } }
     }
 
     /// A rule with the hyperparameters that are set.
     /// - Parameter known: where the rule has each of its own.
-    private func configured<Rule: Optimizer>(
+    private func configured<Rule>(
         _ rule: Rule, _ known: KeyValuePairs<String, WritableKeyPath<Rule, Double>>
     ) throws -> Rule {
         var rule = rule

@@ -307,22 +307,31 @@ public final class Run {
 
     // MARK: training
 
-    /// A training step with the optimizer's states made.
-    public func makeTrainingProgram() throws -> TrainingProgram {
+    /// A training step of one batch with the optimizer's states made. Where a step reads several batches, as those of L-BFGS do, it is
+    /// the program that all of them go through.
+    public func makeTrainingProgram() throws -> TrainingProgram { try makeTrainingProgram(updateRule(optimizer)) }
+
+    func makeTrainingProgram(_ rule: UpdateRule) throws -> TrainingProgram {
         let context = model.makeContext(.train)
         let loss = model.objective(x, context)
         let program = try TrainingProgram(
-            loss: loss, parameters: parameters,
-            rule: UpdateRule(
-                optimizer: optimizer, weightDecay: settings.weightDecay, clipNorm: settings.clipNorm,
-                averaging: settings.averaging),
+            loss: loss, parameters: parameters, rule: rule,
             updates: context.updates.map { StateUpdate($0.parameter.tensor, $0.value) })
         // Parameters, the best of them and what the optimizer remembers, and all of it once more where it is saved; packed weights of
         // the program that validates.
         let memories = program.optimizerStates.count / max(1, parameters.count)
         try requireMemory(copies: 2 * (2 + memories) + 1)
-        for (name, shape) in program.optimizerStates { try states.set(name, HostArray(type: .float32, shape: shape)) }
+        try makeStates(program.optimizerStates)
         return program
+    }
+
+    /// Puts zeros under each name.
+    /// - Throws: `UsageError` where memory is too small for them, and for them once more where they are saved.
+    func makeStates(_ shapes: [(name: String, shape: [Int])]) throws {
+        let count = shapes.reduce(0.0) { $0 + Double($1.shape.reduce(1, *)) }
+        try HostMemory.require(
+            8 * count, for: "what an optimizer remembers of \(Int(count)) numbers", "make the model smaller")
+        for (name, shape) in shapes { try states.set(name, HostArray(type: .float32, shape: shape)) }
     }
 
     /// Gives the optimizer the memories of a run under way. A first step of Adam divides gradients by themselves, so that where they

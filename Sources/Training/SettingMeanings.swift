@@ -5,11 +5,19 @@ import Likelihood
 extension TrainingSettings {
     public static var meanings: [String: SettingMeaning] {
         [
-            "batch": SettingMeaning("Examples of a step", "1 to 1048576"),
-            "epochs": SettingMeaning("Passes over the training set", "0 to 16777216"),
-            "learningRate": SettingMeaning("The length of a step before the schedule shortens it", "at least 0"),
+            "batch": SettingMeaning(
+                "Examples of a step, or of each of its batches where accumulate is set", "1 to 1048576"),
+            "accumulate": SettingMeaning(
+                "Batches whose gradients are summed for a step, which is then that of a batch so many times as large",
+                "1 to 1048576"),
+            "epochs": SettingMeaning(
+                "Passes over the training set; of lbfgs steps, each of as many passes as its line search needs",
+                "0 to 16777216"),
+            "learningRate": SettingMeaning(
+                "The length of a step before the schedule shortens it; lbfgs finds its own", "at least 0"),
             "optimizer": SettingMeaning(
-                "The rule that moves the parameters", "sgd, momentum, adagrad, adadelta, adam, adamw, adamax, muon"),
+                "The rule that moves the parameters",
+                "sgd, momentum, adagrad, adadelta, adam, adamw, adamax, muon, lbfgs"),
             "beta1": SettingMeaning(
                 "What the average of gradients keeps of itself at a step: of adam, adamw, adamax and muon",
                 "0 to 1, or default"),
@@ -22,10 +30,17 @@ extension TrainingSettings {
                 "What is added to a step's divisor: of every optimizer but sgd and momentum", "above 0, or default"),
             "momentum": SettingMeaning(
                 "What the sum of gradients keeps of itself at a step: of sgd, momentum and muon", "0 to 1, or default"),
+            "history": SettingMeaning(
+                "Steps that lbfgs remembers, each in the memory of two copies of the weights", "1 to 100, or default"),
+            "gradientTolerance": SettingMeaning(
+                "lbfgs ends where the gradient is no longer than this", "at least 0, or default"),
+            "decreaseTolerance": SettingMeaning(
+                "lbfgs ends where a step makes the objective less by no more than this share of it",
+                "at least 0, or default"),
             "schedule": SettingMeaning("How the learning rate changes", "constant, linear, cosine"),
             "finalRate": SettingMeaning("The factor of the learning rate at the end of the schedule", "at least 0"),
             "weightDecay": SettingMeaning(
-                "What is taken off every weight at a step, in learning rates (adamw, muon), or added to its gradient",
+                "What is taken off every weight at a step, in learning rates (adamw, muon), or added to its gradient as that of λ/2 |p|² (all others)",
                 "at least 0"),
             "clipNorm": SettingMeaning("The most that all gradients together may be long; 0 leaves them", "at least 0"),
             "averaging": SettingMeaning(

@@ -27,8 +27,7 @@ public final class Trainer {
     private let trainingFeatures: HostArray?
     /// The examples of an epoch; the same array for sets of a fixed size.
     private let trainingExamples: (_ epoch: Int) -> HostArray
-    private let program: TrainingProgram
-    private let executable: any Executable
+    private let trainingStep: any TrainingStep
     private var progress = TrainingProgress()
     private var lock: RunLock?
     /// Whether `state.safetensors` is whole, and worth being kept as the state before when it is replaced.
@@ -71,8 +70,11 @@ public final class Trainer {
         self.lock = try lock ?? folder.map { try RunLock($0) }
         self.report = report
         self.trainingExamples = trainingExamples ?? { _ in train.rows }
-        program = try run.makeTrainingProgram()
-        executable = try run.load(program.schedule, maximumBatch: run.settings.batch, for: "a training step")
+        try require(
+            trainingExamples == nil || run.settings.optimizer != .lbfgs,
+            "optimizer=lbfgs: it minimises one function, and the examples of \(run.name) are drawn anew for each epoch; take adam"
+        )
+        trainingStep = try run.makeTrainingStep()
         // Made now, so that a lack of memory is found before an epoch and not after it.
         _ = try run.loadEvaluator()
     }
@@ -84,7 +86,7 @@ public final class Trainer {
     /// The parameters that have an average; what a step moves by other means than gradients (running statistics) has none, and
     /// stands for itself.
     private var averaged: [(name: String, parameter: Parameter)] {
-        let states = Set(program.optimizerStates.map(\.name))
+        let states = Set(trainingStep.keptStates.map(\.name))
         return run.parameters.filter { states.contains("average.\($0.name)") }
     }
 
@@ -94,7 +96,7 @@ public final class Trainer {
     }
 
     /// Bytes on the device: states and everything planned for a step.
-    public var plannedBytes: Int { executable.plannedBytes + run.states.byteCount }
+    public var plannedBytes: Int { trainingStep.plannedBytes + run.states.byteCount }
 
     /// Begins at the current weights.
     public func start() throws {
@@ -112,9 +114,9 @@ public final class Trainer {
         let arrays = FormerNames(run.parameters.map(\.name)).today(stored)
         var restored = try TrainingProgress(metadata, path)
         let expected =
-            run.parameters.map { ($0.name, $0.parameter.shape) } + program.optimizerStates.map { ($0.name, $0.shape) }
+            run.parameters.map { ($0.name, $0.parameter.shape) } + trainingStep.keptStates.map { ($0.name, $0.shape) }
             + run.parameters.map { ("best.\($0.name)", $0.parameter.shape) }
-        let memories = Set(program.optimizerStates.map(\.name))
+        let memories = Set(trainingStep.keptStates.map(\.name))
         for (name, shape) in expected {
             guard let array = arrays[name], array.shape == shape, array.type == .float32 else {
                 throw FileError(
@@ -149,7 +151,8 @@ public final class Trainer {
     public func train() throws -> Outcome {
         let settings = run.settings
         var lastSave = clock.now
-        while !progress.isFinished {
+        // A run that converged in an epoch's step still validates it.
+        while !progress.isFinished || progress.stepInEpoch > 0 {
             if progress.epoch >= settings.epochs
                 || (settings.patience > 0 && progress.bestEpoch >= 0
                     && progress.epoch - progress.bestEpoch > settings.patience)
@@ -161,7 +164,7 @@ public final class Trainer {
             let examples = epochExamples(progress.epoch)
             let count = examples.shape[0]
             let order = order(count)
-            let steps = (count + settings.batch - 1) / settings.batch
+            let steps = steps(count)
             guard progress.stepInEpoch <= steps else {
                 throw FileError(
                     folder?.state ?? "the state",
@@ -171,10 +174,14 @@ public final class Trainer {
             let epochStart = clock.now
             let firstStep = progress.stepInEpoch
             while progress.stepInEpoch < steps {
-                let (loss, rows) = try step(examples, order, steps)
+                guard let (loss, rows) = try step(examples, order, steps) else {
+                    try save()
+                    return .interrupted
+                }
                 progress.lossSum += loss * Double(rows)
                 progress.stepInEpoch += 1
                 progress.step += 1
+                if trainingStep.isConverged { progress.isFinished = true }
                 let elapsed = seconds(since: epochStart)
                 let done = Double(progress.stepInEpoch - firstStep)
                 let perStep = elapsed / done
@@ -182,7 +189,7 @@ public final class Trainer {
                     ProgressReport(
                         epoch: progress.epoch, epochs: settings.epochs, step: progress.stepInEpoch,
                         stepsPerEpoch: steps,
-                        loss: loss, examplesPerSecond: Double(settings.batch) / perStep,
+                        loss: loss, examplesPerSecond: Double(rows) / perStep,
                         secondsLeft: perStep
                             * Double(steps * (settings.epochs - progress.epoch) - progress.stepInEpoch),
                         validation: nil, unit: run.model.metric.unit))
@@ -201,20 +208,30 @@ public final class Trainer {
         return .finished
     }
 
-    private func step(_ examples: HostArray, _ order: [Int], _ steps: Int) throws -> (loss: Double, rows: Int) {
-        let (feeds, batch) = try stepFeeds(examples, order, steps)
-        let loss = try executable.run(feeds, batch: batch)[0].doubles[0]
+    /// Steps of an epoch of some examples.
+    private func steps(_ count: Int) -> Int {
+        guard let batches = trainingStep.batchesPerStep else { return 1 }
+        let examples = batches * run.settings.batch
+        return (count + examples - 1) / examples
+    }
+
+    /// - Returns: `nil` where the step was left undone as the run is to stop.
+    private func step(_ examples: HostArray, _ order: [Int], _ steps: Int) throws -> (loss: Double, rows: Int)? {
+        let batches = stepBatches(examples, order, steps)
+        guard let loss = try trainingStep.run(batches) else { return nil }
         guard loss.isFinite else { throw try explainNonFinite() }
-        return (loss, batch)
+        return (loss, batches.examples)
     }
 
     /// The rows of an epoch in the order of training: each once, or as often as it weighs. Of rows that count less than once chance
     /// decides: points that lie evenly on the line of all weights fall on a row or not, and where they begin is drawn.
     private func order(_ count: Int) -> [Int] {
         let seed = run.settings.seed
-        let shuffled = HostRandom(seed: seed, stream: "shuffle").permutation(count, step: progress.epoch)
+        // What minimises one function reads the same rows in every epoch.
+        let epoch = trainingStep.batchesPerStep == nil ? 0 : progress.epoch
+        let shuffled = HostRandom(seed: seed, stream: "shuffle").permutation(count, step: epoch)
         guard let weights = trainingSet.weights else { return shuffled }
-        let start = HostRandom(seed: seed, stream: "weights").uniform(example: progress.epoch)
+        let start = HostRandom(seed: seed, stream: "weights").uniform(example: epoch)
         let spacing = weights.reduce(0) { $0 + Double($1) } / Double(count)
         var (row, end) = (0, Double(weights[0]))
         let rows = (0..<count).map { place in
@@ -243,11 +260,23 @@ public final class Trainer {
         }
     }
 
-    /// The rows of the step and everything that changes with it.
-    private func stepFeeds(_ examples: HostArray, _ order: [Int], _ steps: Int) throws -> ([String: Feed], Int) {
+    /// The batches of the step.
+    private func stepBatches(_ examples: HostArray, _ order: [Int], _ steps: Int) -> StepBatches {
+        let batch = run.settings.batch
+        let size = trainingStep.batchesPerStep.map { $0 * batch } ?? order.count
+        let start = progress.stepInEpoch * size
+        let rows = order[start..<min(order.count, start + size)]
+        return StepBatches(count: (rows.count + batch - 1) / batch, examples: rows.count) { [self] index in
+            let first = start + index * batch
+            return batchFeeds(examples, rows[first..<min(rows.endIndex, first + batch)], steps)
+        }
+    }
+
+    /// Some rows and everything that changes with the step.
+    private func batchFeeds(_ examples: HostArray, _ rows: ArraySlice<Int>, _ steps: Int) -> (
+        [String: HostArray], Int
+    ) {
         let settings = run.settings
-        let start = progress.stepInEpoch * settings.batch
-        let rows = order[start..<min(order.count, start + settings.batch)]
         let width = trainingSet.rows.shape[1]
         var values: [Float] = []
         values.reserveCapacity(rows.count * width)
@@ -271,7 +300,7 @@ public final class Trainer {
         feeds["x"] = HostArray(values, shape: [rows.count, width])
         feeds["label"] = trainingSet.labels.map { labels in HostArray(rows.map { labels[$0] }) }
         feeds["features"] = trainingFeatures?.rows(Array(rows))
-        return (feeds.known(to: executable), rows.count)
+        return (feeds, rows.count)
     }
 
     /// - Parameter trained: the examples of the epoch.
@@ -305,7 +334,7 @@ public final class Trainer {
         if let folder { try Files.append(line, to: folder.metrics) }
         progress.add(metrics: line)
         try save()
-        let steps = (trained + run.settings.batch - 1) / run.settings.batch
+        let steps = steps(trained)
         report(
             ProgressReport(
                 epoch: progress.epoch, epochs: run.settings.epochs, step: steps, stepsPerEpoch: steps,
@@ -337,7 +366,8 @@ public final class Trainer {
     private func save() throws {
         guard let folder else { return }
         let names =
-            run.parameters.map(\.name) + program.optimizerStates.map(\.name) + run.parameters.map { "best.\($0.name)" }
+            run.parameters.map(\.name) + trainingStep.keptStates.map(\.name)
+            + run.parameters.map { "best.\($0.name)" }
         let labels = stateLabels
         let arrays = try names.map { (name: $0, array: try run.states.get(labels[$0] ?? $0)!) }
         // An update may overflow where the loss before it was finite; the save before is the one to keep.
@@ -370,15 +400,16 @@ public final class Trainer {
         try restore()
         let examples = epochExamples(progress.epoch)
         let order = order(examples.shape[0])
-        let steps = (examples.shape[0] + run.settings.batch - 1) / run.settings.batch
+        let steps = steps(examples.shape[0])
+        func firstNonFinite() throws -> String? {
+            try trainingStep.firstNonFinite(stepBatches(examples, order, steps))
+        }
         while progress.step < failed {
-            let (feeds, batch) = try stepFeeds(examples, order, steps)
-            if let culprit = try firstNonFinite(feeds, batch) { return error(culprit, at: progress.step) }
+            if let culprit = try firstNonFinite() { return error(culprit, at: progress.step) }
             progress.stepInEpoch += 1
             progress.step += 1
         }
-        let (feeds, batch) = try stepFeeds(examples, order, steps)
-        let culprit = try firstNonFinite(feeds, batch)
+        let culprit = try firstNonFinite()
         return error(culprit ?? "no operation of the step alone", at: failed)
     }
 
@@ -387,27 +418,6 @@ public final class Trainer {
             description:
                 "NaN or infinity in step \(step + 1), first produced by \(culprit); the last save is whole. Lower learningRate or set clipNorm"
         )
-    }
-
-    /// The first group of a step whose results are not finite.
-    private func firstNonFinite(_ feeds: [String: Feed], _ batch: Int) throws -> String? {
-        let schedule = executable.schedule
-        for id in schedule.inputs {
-            if case .host(let array)? = feeds[schedule.values[id].label] {
-                try executable.write(array, to: id, batch: batch)
-            }
-        }
-        var written = Set<Int>()
-        for (index, group) in schedule.groups.enumerated() {
-            try executable.clearFirstWrites(of: index, written: &written, batch: batch)
-            try executable.run(group: index, batch: batch)
-            for value in group.writes where schedule.values[value].type.element.isFloatingPoint {
-                if try !executable.read(value, batch: batch).isFinite {
-                    return group.label + (group.location.map { " (\($0))" } ?? "")
-                }
-            }
-        }
-        return nil
     }
 
     private func seconds(since instant: ContinuousClock.Instant) -> Double {

@@ -3,6 +3,8 @@ import Likelihood
 /// The choices of a run that every kind of model shares: optimizer, length, what is kept.
 public struct TrainingSettings: Codable, Sendable, Equatable {
     public var batch = 100
+    /// Batches whose gradients are summed for one step, which is then that of a batch so many times as large, in the memory of one.
+    public var accumulate = 1
     public var epochs = 20
     public var learningRate = 0.001
     /// The rule that moves the parameters; `makeOptimizer()` makes it of this choice and the hyperparameters below.
@@ -18,6 +20,12 @@ public struct TrainingSettings: Codable, Sendable, Equatable {
     @Hyperparameter public var epsilon: Double? = nil
     /// What the sum of gradients keeps of itself at a step, of [0, 1): of `sgd`, `momentum` and `muon`.
     @Hyperparameter public var momentum: Double? = nil
+    /// Steps that `lbfgs` remembers, 1 to 100.
+    @Hyperparameter public var history: Double? = nil
+    /// Training by `lbfgs` ends where the gradient is no longer than this.
+    @Hyperparameter public var gradientTolerance: Double? = nil
+    /// Training by `lbfgs` ends where a step makes the objective less by no more than this share.
+    @Hyperparameter public var decreaseTolerance: Double? = nil
     public var schedule = RateSchedule.constant
     /// The factor of the learning rate at the end of the schedule.
     public var finalRate = 0.01
@@ -46,7 +54,9 @@ public struct TrainingSettings: Codable, Sendable, Equatable {
     public func validate() throws {
         try require((1...1 << 20).contains(batch), "batch: expected 1 to 1048576, found \(batch)")
         try require((0...1 << 24).contains(epochs), "epochs: expected 0 to 16777216, found \(epochs)")
+        try require((1...1 << 20).contains(accumulate), "accumulate: expected 1 to 1048576, found \(accumulate)")
         _ = try makeOptimizer()
+        _ = try makeLBFGS()
         try require(
             learningRate >= 0, "learningRate: expected a number of at least 0, found \(learningRate)")
         try require(finalRate >= 0, "finalRate: expected a number of at least 0, found \(finalRate)")

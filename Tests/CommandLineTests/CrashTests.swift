@@ -19,6 +19,8 @@ struct CrashTests {
     private static let takesAll = getenv("MARTLET_CRASH_TEST") != nil
     private let session: CommandLineSession
     private let data: [String]
+    /// What a run is given beside.
+    private var more: [String] = []
 
     init() throws {
         session = try CommandLineSession()
@@ -33,7 +35,7 @@ struct CrashTests {
         [
             "run", "made", "--runs", session.path(runs), "--name", "r", "--epochs", "2", "--device", device, "--set",
             "hidden=5", "--set", "batch=20",
-        ] + data
+        ] + data + more
     }
 
     /// Everything of a run that does not depend on the time.
@@ -154,6 +156,23 @@ struct CrashTests {
                 }
                 if Self.takesAll { print("\(device): \(fault) at each of \(points.count) calls of a run") }
             }
+        }
+    }
+
+    /// Steps of another kind: what they have to remember is in the state, whenever they are killed.
+    @Test(arguments: [
+        ["optimizer=lbfgs", "schedule=constant", "averaging=0", "dropout=0", "history=2", "patience=0"],
+        ["accumulate=2", "clipNorm=0.5"],
+    ]) func otherStepsGoOnAfterAKill(_ settings: [String]) throws {
+        var tests = self
+        // Five epochs: an iteration of L-BFGS is one.
+        tests.more = settings.flatMap { ["--set", $0] } + ["--epochs", "5"]
+        let whole = try tests.wholeRun("cpu")
+        let count = try tests.calls().count
+        for call in tests.chosen(count, "kill", sample: 9) {
+            try tests.clean("runs")
+            let done = try tests.fail(tests.arguments("cpu", runs: "runs"), "kill", at: call, below: "runs")
+            try tests.expectTheEnd(whole, "cpu", "\(settings[0]), killed at call \(call)", after: done)
         }
     }
 

@@ -24,7 +24,7 @@ import Testing
         "image-transformer": ["width=8", "heads=2", "blocks=1"],
         "glow": ["hidden=6", "steps=1"], "realnvp-image": ["hidden=6"], "planar": ["layers=2"], "radial": ["layers=2"],
         "wavenet": ["residual=4", "skip=4", "stacks=1", "layers=2"], "bytenet": ["channels=8", "sets=1"],
-        "vpn": ["channels=4", "encoderBlocks=1", "decoderBlocks=1"],
+        "vpn": ["channels=4", "encoderBlocks=1", "decoderBlocks=1"], "ar": ["lags=1"], "tabular": ["smoothing=0.5"],
     ]
 
     private func settings(_ family: String) -> [String] {
@@ -100,6 +100,7 @@ import Testing
             + images.map { ($0, ["grey.npy", "binary-images.npy", "colour.npy", "pictures"]) }
             + ["glow", "realnvp-image"].map { ($0, ["real-images.npy"]) }
             + sequences.map { ($0, ["novel.txt", "sounds", "levels.npy"]) } + [("vpn", ["video.npy"])]
+            + [("ar", ["real.npy"]), ("tabular", ["binary.npy", "levels.npy"])]
     }
 
     @Test func familiesTakeWhatTheySay() throws {
@@ -327,6 +328,10 @@ import Testing
             ("made", ["--train", path("real.npy"), "--context", path("forty.npy")], "forty.npy"),
             ("made", ["--train", path("real.npy"), "--split", "80/30/10"], "100"),
             ("made", ["--train", path("real.npy"), "--valid", path("real.npy")], "go together"),
+            ("ar", ["--train", path("binary.npy")], "take made"),
+            ("ar", ["--train", path("a.csv")], "take made"),
+            ("tabular", ["--train", path("binary-images.npy")], "expected at most 65536 (limit)"),
+            ("tabular", ["--train", path("real.npy")], "take made or maf"),
             ("made", [], "--train"),
             ("made", ["--train", path("real.npy"), "--set", "hiden=4"], "did you mean hidden?"),
             ("mad", ["--train", path("real.npy")], "did you mean made?"),

@@ -47,6 +47,9 @@ import Training
                 $0.masks = "4"
             }
         },
+        Family("linear autoregression") { try LinearAutoregression([7, 2]) { $0.lags = 2 } },
+        Family("tables") { try TabularConditionals([5]) },
+        Family("tables of categories") { try TabularConditionals([4]) { $0.levels = 3 } },
         Family("pixelcnn") {
             try PixelCNN([1, 4, 3]) {
                 $0.channels = 4

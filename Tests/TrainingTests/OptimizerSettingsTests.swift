@@ -106,7 +106,7 @@ import Testing
         let error = #expect(throws: UsageError.self) { try configuration("optimizer=best") }
         #expect(
             error?.description.contains(
-                "expected sgd, momentum, adagrad, adadelta, adam, adamw, adamax, muon, found “best”") == true)
+                "expected sgd, momentum, adagrad, adadelta, adam, adamw, adamax, muon, lbfgs, found “best”") == true)
         // A program's own loop meets the ranges too.
         let module = Scaled()
         #expect(throws: UsageError.self) {

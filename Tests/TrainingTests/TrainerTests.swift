@@ -102,8 +102,19 @@ private func settings(
                     $0.clipNorm = 1
                     $0.averaging = 0.9
                 },
+                settings({ _ in }) {
+                    $0.accumulate = 2
+                    $0.clipNorm = 1
+                    $0.averaging = 0.9
+                },
+                settings({ _ in }) {
+                    $0.optimizer = .lbfgs
+                    $0.weightDecay = 0.01
+                    $0.history = 3
+                    $0.epochs = 12
+                },
             ]
-            for configuration in device.name == "cpu" ? kinds : [kinds[0]] {
+            for configuration in device.name == "cpu" ? kinds : [kinds[0], kinds[4]] {
                 let whole = try train(configuration, on: device)
                 let parts = try train(configuration, on: device, stopAfter: device.name == "cpu" ? [3, 5, 1] : [7])
                 let (a, b) = (try arrays(whole.bytes), try arrays(parts.bytes))
@@ -131,6 +142,49 @@ private func settings(
         }
         let parts = try arrays(train(configuration, on: device, stopAfter: [3]).bytes)
         #expect(whole == parts)
+    }
+
+    /// An interruption in the middle of a line search leaves the weights where the step began, and the run ends in the same bits.
+    @Test func anInterruptedLineSearchIsDoneAgain() throws {
+        let device = try CPUDevice(threads: 1)
+        let data = try tinyData()
+        let configuration = settings({ _ in }) {
+            $0.optimizer = .lbfgs
+            $0.epochs = 6
+        }
+        func trained(interruptingBatch stop: Int?) throws -> ([[Float]], interruptions: Int) {
+            let run = try Run(configuration, examples: ExampleShape([data.variableCount]), device: device)
+            try run.initialize()
+            let step = try run.makeTrainingStep()
+            let rows = data[.train].rows
+            var (fed, interruptions) = (0, 0)
+            let batches = StepBatches(count: 5, examples: 230) { batch in
+                fed += 1
+                if fed == stop { interruptionRequested.store(true, ordering: .relaxed) }
+                let range = batch * 50..<min(230, batch * 50 + 50)
+                return (
+                    ["x": HostArray(rows.rows(range).floats, shape: [range.count, data.variableCount])], range.count
+                )
+            }
+            var (done, last) = (0, try run.parameters.map { try run.states.get($0.parameter)!.floats })
+            while done < 6 {
+                if try step.run(batches) != nil {
+                    done += 1
+                } else {
+                    interruptions += 1
+                    interruptionRequested.store(false, ordering: .relaxed)
+                    #expect(try run.parameters.map { try run.states.get($0.parameter)!.floats } == last)
+                }
+                last = try run.parameters.map { try run.states.get($0.parameter)!.floats }
+            }
+            return (last, interruptions)
+        }
+        let whole = try trained(interruptingBatch: nil)
+        // In the first evaluation of all, in one of a line search, and in a later one.
+        for stop in [2, 8, 23] {
+            let parts = try trained(interruptingBatch: stop)
+            #expect(parts.0 == whole.0 && parts.interruptions == 1, "\(stop)")
+        }
     }
 
     private func arrays(_ bytes: [UInt8]) throws -> [String: HostArray] {
