@@ -4,7 +4,8 @@ import Lab
 extension Experiment {
     /// Every experiment of the program `martlet`.
     public static let papers: [Experiment] =
-        (families + [madeGlyphs, madeMNIST, madeMNISTPaper] + madeUCI + pixelModels + sequenceModels
+        (families + [madeGlyphs, madeMNIST, madeMNISTPaper] + madeUCI + networks + rnadeUCI + autoencoders + pixelModels
+        + sequenceModels
         + [mafBSDS300, realNVPBSDS300] + flowImages + flowDensities)
         .map { $0.taking(duration(of: $0.name)) }
 
