@@ -129,12 +129,16 @@ func finish(
         difference: exact.map { Estimate(zip(figures, $0).map { $0 + $1 }) }, seconds: seconds,
         baselines: try data.baselines?(run.device) ?? [], origin: origin)
     try folder.write(result, to: folder.result)
-    let pictures = try drawPictures(run, folder)
+    let pictures = [
+        try drawPictures(run, folder), try drawReconstructions(run, folder, data.dataset[.test]),
+    ].compactMap { $0 }
     if isJSON {
         try printJSON(result)
     } else {
         if let line = earlyEnd(trainer, run.settings) { printLine(line) }
-        printReport(result, run, experiment, figures, pictures, isResumed: isResumed)
+        printReport(
+            result, run, experiment, figures, pictures.isEmpty ? nil : pictures.joined(separator: ", "),
+            isResumed: isResumed)
     }
     try requireFinite(figures, "\(Catalogue.name) evaluate \(folder.path) --per-example OUT.npy shows which rows")
     return result
@@ -210,6 +214,21 @@ private func drawPictures(_ run: Run, _ folder: RunFolder) throws -> String? {
     }
     return try PlanePictures.write(run, samples: count, seed: run.settings.seed, folder: folder.path)
         .joined(separator: ", ")
+}
+
+/// Test examples, each with its reconstruction behind it, of a model whose codes lose something.
+private func drawReconstructions(_ run: Run, _ folder: RunFolder, _ test: Examples) throws -> String? {
+    let count = min(run.settings.samples / 2, test.count)
+    guard count > 0, let suffix = Output.pictured(run.examples), run.model is any LatentModel,
+        !run.model.metric.isLogLikelihood, run.model.conditions == Conditions()
+    else { return nil }
+    let shown = test[0..<count]
+    let pairs = [shown.rows.floats, try run.decode(try run.encode(shown)).floats]
+    let width = run.examples.count
+    let both = (0..<count).flatMap { row in pairs.flatMap { $0[row * width..<(row + 1) * width] } }
+    let path = "\(folder.path)/reconstructions-1.\(suffix)"
+    try Output.write(HostArray(both, shape: [2 * count, width]), of: run, to: path)
+    return path
 }
 
 /// What a person ought to know of how training ended.

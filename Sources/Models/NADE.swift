@@ -90,7 +90,10 @@ public struct NADE: AutoregressiveModel, ConfiguredModel {
             if slices.count > 3 { activations = activations * slices[3].reshaped([Extent(block), 1, 1]) }
             var h = activation(activations)
             if dropout.rate > 0, context.mode == .train { h = h * kept }
-            return ([a + terms.sum(axes: [0])], [h.matmul(v.matrixTransposed())])
+            let outputs =
+                conditional.parameterCount == 1
+                ? (h * v).sum(axes: [2], keepingAxes: true) : h.matmul(v.matrixTransposed())
+            return ([a + terms.sum(axes: [0])], [outputs])
         }
         let parameters = outputs[0].reshaped([outputs[0].shape[0] * Extent(block), batch, outputs[0].shape[3]])
             .sliced(axis: 0, from: 0, count: variableCount).transposed([1, 2, 0])
