@@ -170,15 +170,11 @@ public struct Autoencoder: LatentModel, ConfiguredModel {
         let shape = Shape([.batch, Extent(conditional.parameterCount), Extent(variableCount)])
         let start = conditional.sample(
             Tensor.scalar(0, element).broadcast(to: shape), context.random, temperature: request.temperature)
-        let links = (1...steps).map { step in
-            let random = context.random.substream(100 * step)
-            let before = Tensor.input(Drawing.previous, x.shape, x.elementType)
-            let parameters = parameters(code(corrupted(before, random), context), context)
-            return Drawing.Stage.direct([
-                conditional.sample(parameters, random, temperature: request.temperature), parameters,
-            ])
-        }
-        return Drawing([.direct([start])] + links)
+        let before = Tensor.input(Drawing.previous, x.shape, x.elementType)
+        let random = context.random.substream(100)
+        let parameters = parameters(code(corrupted(before, random), context), context)
+        let next = conditional.sample(parameters, random, temperature: request.temperature)
+        return Drawing([.direct([start]), .repeated([next, parameters], times: steps)])
     }
 
     public func annotate(_ description: inout ModelDescription) {

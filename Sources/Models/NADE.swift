@@ -76,24 +76,25 @@ public struct NADE: AutoregressiveModel, ConfiguredModel {
     public func conditionalParameters(_ x: Tensor, _ context: Context) -> Tensor {
         let (batch, units) = (x.shape[0], hiddenBias.tensor.shape[0])
         let start = hiddenBias.tensor.broadcast(to: [batch, units])
-        // The first variable's activations, [batch, units].
-        let first = given.map { $0(start, context) } ?? start
+        // The first variable's activations.
+        let first = (given.map { $0(start, context) } ?? start).reshaped([1, batch, units])
         let inputs = conditional.encode(x).inOrder(order, axis: 2).transposed([2, 0, 1])
         let kept = dropout(Tensor.scalar(1, x.elementType).broadcast(to: [batch, units]), context)
         let (v, rho) = (output ?? weight, scale.map { [blocks($0.tensor)] } ?? [])
         let (_, outputs) = Tensor.scan([first], over: [blocks(inputs), blocks(weight.tensor), blocks(v.tensor)] + rho) {
             carries, slices in
             let (a, x, w, v) = (carries[0], slices[0], slices[1], slices[2])
-            // What each variable of the block adds, and what those before it have added: [block, batch, units].
+            // a in front of the block, then what each variable of it adds: the running sums are a in front of each, and behind the last.
             let terms = conditional.inputCount == 1 ? x * w : x.matmul(w)
-            var activations = a + terms.cumulativeSum(axis: 0, exclusive: isExclusive)
+            let sums = Tensor.concatenate([a, terms], axis: 0).cumulativeSum(axis: 0)
+            var activations = sums.sliced(axis: 0, from: isExclusive ? 0 : 1, count: block)
             if slices.count > 3 { activations = activations * slices[3].reshaped([Extent(block), 1, 1]) }
             var h = activation(activations)
             if dropout.rate > 0, context.mode == .train { h = h * kept }
             let outputs =
                 conditional.parameterCount == 1
                 ? (h * v).sum(axes: [2], keepingAxes: true) : h.matmul(v.matrixTransposed())
-            return ([a + terms.sum(axes: [0])], [outputs])
+            return ([sums.sliced(axis: 0, from: block, count: 1)], [outputs])
         }
         let parameters = outputs[0].reshaped([outputs[0].shape[0] * Extent(block), batch, outputs[0].shape[3]])
             .sliced(axis: 0, from: 0, count: variableCount).transposed([1, 2, 0])
@@ -128,7 +129,7 @@ extension NADE {
         /// The share of hidden units that a training step leaves out.
         public var dropout = 0.0
         /// Variables of a step of the scan; the model is the same, memory and time are not.
-        public var block = 16
+        public var block = 4
 
         public init() {}
 
