@@ -103,7 +103,8 @@ let package = Package(
         .testTarget(
             name: "DatasetsTests", dependencies: ["Datasets", "Distributions", "Likelihood", "fuzz-readers", "CZip"],
             exclude: ["Cases"]),
-        .testTarget(name: "TrainingTests", dependencies: ["Training", "Models", "CPU", "OpenCL"]),
+        .testTarget(
+            name: "TrainingTests", dependencies: ["Training", "Models", "CPU", "OpenCL"], exclude: ["Goldens"]),
         .testTarget(name: "CPUTests", dependencies: ["CPU", "CPUKernels", "Kernels"]),
         .testTarget(name: "OpenCLTests", dependencies: ["OpenCL", "CPU", "SanitizerOptions"]),
         .testTarget(name: "CommandLineTests", dependencies: ["martlet", "Lab", "Datasets", "Graph"]),

@@ -7,7 +7,7 @@ import Training
 extension Workload {
     /// What the project is measured on beside its peers: `torch_workloads.py` builds, feeds and times the same under the same names.
     public static let peers: [Workload] =
-        [made("made", [500, 500], batch: 100), made("made-large", [4096, 4096], batch: 256)] + flows
+        [made("made", [500, 500], batch: 100), made("made-large", [4096, 4096], batch: 256), nade] + flows
         + [pixelCNN, gatedPixelCNN, waveNet, imageTransformer] + recurrent + [
             Workload("matmul-2048", product: 2048, 2048, 2048),
             Workload("matmul-100x784x500", product: 100, 784, 500),
@@ -25,6 +25,10 @@ extension Workload {
             name, RunConfiguration(MADE.Settings { $0.hidden = hidden }) { $0.batch = batch }, [784], sampleBatch: 100,
             binary)
     }
+
+    /// 500 hidden units of each of 784 variables.
+    private static let nade = Workload(
+        "nade", RunConfiguration(NADE.Settings()) { $0.batch = 100 }, [784], sampleBatch: 100, binary)
 
     private static let pixelCNN = Workload(
         "pixelcnn", RunConfiguration(PixelCNN.Settings()) { $0.batch = 32 }, [1, 28, 28], sampleBatch: 16, binary)

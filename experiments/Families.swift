@@ -10,7 +10,7 @@ extension Experiment {
     /// Every family of models, on anybody's files: `martlet run maf --train wine.csv`. Settings that follow from the data (how many
     /// values a variable has, what a table's columns are, how often an image can be halved) are found when it is read.
     static let families: [Experiment] =
-        [made] + vectorFlows + imageModels + sequences + [recurrent, vae] + classics
+        [made, fvbn, bengio, nade, autoencoder] + vectorFlows + imageModels + sequences + [recurrent, vae] + classics
 
     static let made = Experiment(
         family: "made", summary: "masked autoencoder: any data; tables of mixed columns, with gaps",
@@ -20,6 +20,48 @@ extension Experiment {
             $0.learningRate = 0.005
             $0.averaging = 0.995
         }, leastSteps: 12_000, baselines: baselines)
+
+    // MARK: from regressions to networks
+
+    private static let fvbn = Experiment(
+        family: "fvbn", summary: "a regression for each variable on those before it: any data as a vector; convex",
+        paper: "Frey 1998",
+        configuration: tables(FVBN.Settings()) {
+            $0.learningRate = 0.003
+            $0.averaging = 0.995
+        }, baselines: baselines)
+
+    private static let bengio = Experiment(
+        family: "bengio", summary: "a hidden group for each variable: any data as a vector",
+        paper: "Bengio and Bengio 2000",
+        configuration: tables(BengioNetwork.Settings { $0.dropout = 0.3 }) {
+            $0.batch = 50
+            $0.averaging = 0.995
+        }, baselines: baselines)
+
+    private static let nade = Experiment(
+        family: "nade", summary: "hidden units that are running sums over the variables: any data as a vector",
+        paper: "Larochelle and Murray 2011; Uria et al. 2013",
+        configuration: tables(
+            NADE.Settings {
+                $0.hidden = 200
+                $0.dropout = 0.3
+            }
+        ) {
+            $0.batch = 50
+            $0.averaging = 0.995
+        }, baselines: baselines)
+
+    private static let autoencoder = Experiment(
+        family: "autoencoder",
+        summary: "codes and reconstructions, no likelihood: any data as a vector, images by convolutions too",
+        paper: "Vincent et al. 2008; Bengio et al. 2013",
+        configuration: tables(
+            Autoencoder.Settings {
+                $0.corruption = "masking:0.3"
+                $0.hidden = [128]
+            }
+        ) { $0.clipNorm = 5 })
 
     // MARK: flows of vectors
 

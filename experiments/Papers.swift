@@ -4,8 +4,8 @@ import Lab
 extension Experiment {
     /// Every experiment of the program `martlet`.
     public static let papers: [Experiment] =
-        (families + [autoregressionSunspots, madeGlyphs, madeMNIST, madeMNISTPaper] + madeUCI + pixelModels
-        + sequenceModels + recurrentModels
+        (families + [autoregressionSunspots, madeGlyphs, madeMNIST, madeMNISTPaper] + madeUCI + networks + rnadeUCI
+        + autoencoders + pixelModels + sequenceModels + recurrentModels
         + [mafBSDS300, realNVPBSDS300] + flowImages + flowDensities)
         .map { $0.taking(duration(of: $0.name)) }
 

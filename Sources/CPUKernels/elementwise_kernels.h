@@ -3,16 +3,8 @@
 
 // Ends that are not a whole vector go through a zero-padded one, so that an element's result never depends on where in a
 // block it lies.
-INLINE vf load_part(const float *p, int64_t n) {
-    vf x = splat(0);
-    memcpy(&x, p, (size_t)n * 4);
-    return x;
-}
-INLINE vi load_part_int(const int32_t *p, int64_t n) {
-    vi x = (vi)(0);
-    memcpy(&x, p, (size_t)n * 4);
-    return x;
-}
+INLINE vf load_part(const float *p, int64_t n) { return load_first(p, n); }
+INLINE vi load_part_int(const int32_t *p, int64_t n) { return as_int(load_first((const float *)(const void *)p, n)); }
 INLINE vb load_part_byte(const uint8_t *p, int64_t n) {
     vb x = (vb)(0);
     memcpy(&x, p, (size_t)n);
@@ -25,6 +17,17 @@ INLINE vb load_part_byte(const uint8_t *p, int64_t n) {
 #define STORE_F(p, i, x) (*(vf_at *)((p) + (i)) = (x))
 #define STORE_I(p, i, x) (*(vi_at *)((p) + (i)) = (x))
 #define STORE_B(p, i, x) (*(vb_at *)((p) + (i)) = (x))
+
+// The first n elements of `bytes` bytes of the vector at x.
+INLINE void store_part(void *p, int64_t n, const void *x, int64_t bytes) {
+    if (bytes == 4) {
+        vf whole;
+        memcpy(&whole, x, sizeof whole);
+        store_first(p, n, whole);
+    } else {
+        memcpy(p, x, (size_t)(n * bytes));
+    }
+}
 
 INLINE vb as_bytes(vi mask) { return __builtin_convertvector(mask, vb) & (uint8_t)1; }
 INLINE vi as_mask(vb flags) { return __builtin_convertvector(flags != (uint8_t)0, vi); }
@@ -42,7 +45,7 @@ INLINE vi as_mask(vb flags) { return __builtin_convertvector(flags != (uint8_t)0
     if (i < n) {                                                \
         const int part = 1;                                     \
         __typeof__(expression) result = expression;             \
-        memcpy(d + i, &result, (size_t)(n - i) * (bytes));      \
+        store_part(d + i, n - i, &result, bytes);               \
         (void)part;                                             \
     }
 
@@ -130,6 +133,20 @@ static void f_add_add(void *target, const void *const *source, const uint8_t *sc
 static void f_multiply_multiply(void *target, const void *const *source, const uint8_t *scalar, int64_t n) {
     OPERANDS(3)
     LOOP(STORE_F, 4, OPERAND(0) * OPERAND(1) * OPERAND(2))
+}
+
+static void multiply_add_any(void *target, const void *const *source, const uint8_t *scalar, int64_t n) {
+    OPERANDS(3)
+    LOOP(STORE_F, 4, OPERAND(0) * OPERAND(1) + OPERAND(2))
+}
+
+// One factor is mostly the same everywhere.
+static void f_multiply_add(void *target, const void *const *source, const uint8_t *scalar, int64_t n) {
+    if (scalar[0] == scalar[1] || scalar[2]) return multiply_add_any(target, source, scalar, n);
+    float *d = target;
+    const vf factor = splat(*(const float *)source[scalar[0] ? 0 : 1]);
+    const float *pa = source[scalar[0] ? 1 : 0], *pb = source[2];
+    LOOP(STORE_F, 4, factor * READ_V(F, pa, i, part, load_part) + READ_V(F, pb, i, part, load_part))
 }
 
 static void f_blend(void *target, const void *const *source, const uint8_t *scalar, int64_t n) {
@@ -278,6 +295,7 @@ static const martlet_kernel float_kernels[MARTLET_FUNCTION_COUNT] = {
     [MARTLET_SELECT] = select_32,
     [MARTLET_ADD_ADD] = f_add_add,
     [MARTLET_MULTIPLY_MULTIPLY] = f_multiply_multiply,
+    [MARTLET_MULTIPLY_ADD] = f_multiply_add,
     [MARTLET_BLEND] = f_blend,
     [MARTLET_RECTIFIED_SUM] = f_rectified_sum,
     [MARTLET_DAMPED_STEP] = f_damped_step,

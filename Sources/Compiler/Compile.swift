@@ -19,9 +19,11 @@ public func compile(
             location: update.value.location)
     }
     var simplifier = Simplifier()
+    var sums = ShortSums()
     var sections = Sections()
     let simplified = sections.split(
-        simplifier.simplify(outputs + updates.map(\.value) + updates.map(\.state) + Array(maskedStates.keys)))
+        sums.written(
+            simplifier.simplify(outputs + updates.map(\.value) + updates.map(\.state) + Array(maskedStates.keys))))
     let states = Array(simplified[outputs.count + updates.count..<outputs.count + 2 * updates.count])
     let simplifiedMaskedStates = Dictionary(
         zip(simplified.suffix(maskedStates.count), maskedStates.values), uniquingKeysWith: { a, _ in a })

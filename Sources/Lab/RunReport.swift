@@ -146,13 +146,17 @@ func finish(
         difference: exact.map { Estimate(zip(figures, $0).map { $0 + $1 }) }, seconds: seconds,
         baselines: try data.baselines?(run.device) ?? [], origin: origin)
     try folder.write(result, to: folder.result)
-    let pictures = try drawPictures(run, data, folder)
+    let pictures = [
+        try drawPictures(run, data, folder), try drawReconstructions(run, folder, data.dataset[.test]),
+    ].compactMap { $0 }
     switch form {
     case .none: break
     case .json: try printJSON(result)
     case .text:
         if let line = earlyEnd(trainer, run.settings) { printLine(line) }
-        printReport(result, run, experiment, figures, pictures, isResumed: isResumed)
+        printReport(
+            result, run, experiment, figures, pictures.isEmpty ? nil : pictures.joined(separator: ", "),
+            isResumed: isResumed)
         let findings = try (run.model as? any ReportingModel)?.findings { try run.states.get($0)?.doubles ?? [] }
         for line in findings ?? [] { printLine(line) }
     }
@@ -246,6 +250,21 @@ private func drawSamples(_ run: Run, _ folder: RunFolder) throws -> String? {
     }
     return try PlanePictures.write(run, samples: count, seed: run.settings.seed, folder: folder.path)
         .joined(separator: ", ")
+}
+
+/// Test examples, each with its reconstruction behind it, of a model whose codes lose something.
+private func drawReconstructions(_ run: Run, _ folder: RunFolder, _ test: Examples) throws -> String? {
+    let count = min(run.settings.samples / 2, test.count)
+    guard count > 0, let suffix = Output.pictured(run.examples), run.model is any LatentModel,
+        !run.model.metric.isLogLikelihood, run.model.conditions == Conditions()
+    else { return nil }
+    let shown = test[0..<count]
+    let pairs = [shown.rows.floats, try run.decode(try run.encode(shown)).floats]
+    let width = run.examples.count
+    let both = (0..<count).flatMap { row in pairs.flatMap { $0[row * width..<(row + 1) * width] } }
+    let path = "\(folder.path)/reconstructions-1.\(suffix)"
+    try Output.write(HostArray(both, shape: [2 * count, width]), of: run, to: path)
+    return path
 }
 
 /// What a person ought to know of how training ended.

@@ -26,6 +26,9 @@ public struct Drawing {
         case incremental(variable: Tensor, drawn: Tensor, order: Order, outputs: [Tensor])
         /// All at once: the result, then what is handed back beside it.
         case direct([Tensor])
+        /// The same all at once some times, a step of a Markov chain: each reads what the one before made as its input `previous`, and
+        /// random numbers of a step of their own.
+        case repeated([Tensor], times: Int)
     }
 
     public static let previous = "previous"

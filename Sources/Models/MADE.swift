@@ -137,7 +137,7 @@ extension MADE {
         /// How many masks are cycled, or "fresh" for a new one at every step.
         public var masks = "1"
         /// Masks in the ensemble that is evaluated and sampled, of a finite list at most all; 0 takes all of a list of up to 1024, or
-        /// 8 fresh ones.
+        /// 8 fresh ones. Of an orderless network the orders: that of `ordering`, then random ones; 0 takes one.
         public var ensemble = 0
         /// Connections from inputs to outputs.
         public var direct = false
@@ -171,6 +171,8 @@ extension MADE {
             try require(
                 !orderless || masks == "1" && !direct && !orderAgnostic,
                 "orderless: such a network has no masks; leave masks, direct and orderAgnostic as they are")
+            try require(
+                !orderless || ensemble <= 1024, "ensemble: expected up to 1024 orders, found \(ensemble)")
             try requireDropout(dropout)
             _ = try makeConditional(conditional, examples, leastScale: leastScale)
             _ = try requireChoice(activation, "activation") as Activation
@@ -192,17 +194,7 @@ extension MADE {
         }
 
         func makeOrdering(variables: Int) throws -> MaskSampler.Ordering {
-            switch ordering {
-            case "natural": return .natural
-            case "random": return .random
-            default:
-                let sequence = ordering.split(separator: ",").map { Int($0) }
-                guard sequence.compactMap({ $0 }).sorted() == Array(0..<variables) else {
-                    throw UsageError(
-                        "ordering: expected natural, random, or the numbers 0 to \(variables - 1) in some order")
-                }
-                return .given(sequence.compactMap { $0 })
-            }
+            try MaskSampler.Ordering(setting: ordering, variables: variables)
         }
 
         /// The masks of the ensemble.

@@ -12,13 +12,16 @@ import Likelihood
 ///
 /// Evaluation reads row t of a table of what is known: the variables before t. That costs one pass of the network for each variable,
 /// as everything of it may change from one variable to the next.
+///
+/// The mixture of several orders is better than any of them (section 5, "ensembles of orderings"): the orders are fed to one program.
 public struct OrderlessNADE: AutoregressiveModel {
     public let layers: [ConvolutionLayer]
     public let activation: Activation
     /// Of the units of each hidden layer.
     public let dropout: [Dropout]
     public let conditional: any Conditional
-    public let order: Order
+    /// Those whose mixture is evaluated and drawn from.
+    public let ensemble: [Order]
     public let examples: ExampleShape
     public let conditions: Conditions
     /// What is given, for the first layer.
@@ -28,12 +31,21 @@ public struct OrderlessNADE: AutoregressiveModel {
     /// Masks that a training step draws for each example. On adult and mushrooms 16 reach in a quarter of the steps what one does not.
     private let masks: Int
 
+    public var order: Order { ensemble[0] }
+    /// One order is part of the program, several are fed.
+    public var orders: ModelOrders? {
+        ensemble.count == 1
+            ? nil : .runtime(order: .input(Self.orderInput, [Extent(variableCount)], .int32), hidden: [])
+    }
+    private static let orderInput = "degrees.0"
+
+    /// - Parameter ensemble: the orders whose mixture is evaluated and drawn from, one or more.
     public init(
-        _ examples: ExampleShape, conditional: any Conditional, order: Order, hidden: [Int],
+        _ examples: ExampleShape, conditional: any Conditional, ensemble: [Order], hidden: [Int],
         conditions: Conditions = Conditions(), activation: Activation = .relu, dropout: Double = 0
     ) {
         self.dropout = hidden.indices.map { Dropout(dropout, stream: 300 + $0) }
-        (self.examples, self.conditional, self.order) = (examples, conditional, order)
+        (self.examples, self.conditional, self.ensemble) = (examples, conditional, ensemble)
         (self.conditions, self.activation) = (conditions, activation)
         let variables = examples.count
         let widths = [(conditional.inputCount + 1) * variables] + hidden + [conditional.parameterCount * variables]
@@ -47,9 +59,14 @@ public struct OrderlessNADE: AutoregressiveModel {
     public init(_ examples: ExampleShape, _ settings: MADE.Settings) throws {
         try settings.validate(examples)
         let ordering = try settings.makeOrdering(variables: examples.count)
+        func sampler(isOrderAgnostic: Bool) -> MaskSampler {
+            MaskSampler(
+                variables: examples.count, hidden: [], ordering: ordering, isOrderAgnostic: isOrderAgnostic)
+        }
         self.init(
             examples, conditional: try makeConditional(settings.conditional, examples, leastScale: settings.leastScale),
-            order: MaskSampler(variables: examples.count, hidden: [], ordering: ordering).order(0),
+            ensemble: [sampler(isOrderAgnostic: false).order(0)]
+                + (1..<max(1, settings.ensemble)).map { sampler(isOrderAgnostic: true).order($0) },
             hidden: settings.hidden, conditions: Conditions(of: examples),
             activation: try requireChoice(settings.activation, "activation"), dropout: settings.dropout)
     }
@@ -89,8 +106,15 @@ public struct OrderlessNADE: AutoregressiveModel {
     }
 
     /// 1 where row t may read a variable, as it comes before variable t: `[1, variables, rows]`.
-    private func earlier(_ type: ElementType) -> Tensor {
-        let index = order.index
+    private func earlier(_ context: Context, _ type: ElementType) -> Tensor {
+        let index: [Int32]
+        switch context.orders ?? orders {
+        case .runtime(let places, _):
+            let n = places.shape[0]
+            return places.reshaped([1, n, 1]).less(places.reshaped([1, 1, n])).cast(to: type)
+        case .constant(let order, _): index = order.index
+        case nil: index = order.index
+        }
         let flags = index.flatMap { own in index.map { own < $0 ? 1 : 0 } } as [Float]
         return Tensor.constant(HostArray(flags, shape: [1, index.count, index.count])).cast(to: type)
     }
@@ -104,7 +128,8 @@ public struct OrderlessNADE: AutoregressiveModel {
     public func conditionalParameters(_ x: Tensor, _ context: Context) -> Tensor {
         let (present, known) = split(x)
         let shape = Shape([x.shape[0], x.shape[1], x.shape[1]])
-        let table = present.reshaped([x.shape[0], x.shape[1], 1]).broadcast(to: shape) * earlier(x.elementType)
+        let table =
+            present.reshaped([x.shape[0], x.shape[1], 1]).broadcast(to: shape) * earlier(context, x.elementType)
         let values = spread(known, rows: x.shape[1])
         return diagonal(parameters(values * overInputs(table, like: values), known: table, context))
     }
@@ -168,12 +193,33 @@ public struct OrderlessNADE: AutoregressiveModel {
         return filled.stoppingGradient()
     }
 
+    // MARK: ensembles of orders
+
+    public var members: [[String: HostArray]] {
+        ensemble.count == 1 ? [[:]] : ensemble.map { [Self.orderInput: HostArray($0.index)] }
+    }
+
+    public func orders(for request: DrawingRequest) throws -> ModelOrders? {
+        arranged(Context(), request).orders
+    }
+
+    /// Of the first order; what is fed can be any other.
+    public func prove() throws -> String {
+        let proof = try proveAutoregressive(arranged(makeContext(), DrawingRequest()))
+        let pairs = proof.dependencies.map {
+            " (\($0.present) of \($0.allowed) allowed dependencies are present)"
+        }
+        return "proved: every conditional reads only earlier variables" + (pairs ?? "")
+            + (ensemble.count == 1 ? "" : ", of the first of \(ensemble.count) orders")
+    }
+
     // MARK: drawing
 
     /// Where the request reads what is observed, each row of the table knows all of that, whatever comes later.
     public func drawing(_ x: Tensor, _ context: Context, _ request: DrawingRequest) throws -> Drawing {
         guard request.readsObserved else {
             trap(unless: request.observed == nil, "observed variables of an orderless model are fed")
+            let (order, context) = (ensemble[request.member], arranged(context, request))
             let (drawn, parameters) = draw(x, context, temperature: request.temperature)
             return Drawing([.incremental(variable: x, drawn: drawn, order: order, outputs: [parameters])])
         }
@@ -184,7 +230,8 @@ public struct OrderlessNADE: AutoregressiveModel {
         let isObserved = observed.reshaped([x.shape[0], x.shape[1], 1]).broadcast(to: shape).greater(zero)
         // A variable of the draw is known where it comes earlier, an observed one everywhere. That is read from the input, so that no row
         // reads a later variable of the draw.
-        let before = earlier(x.elementType).broadcast(to: shape)
+        let (order, context) = (ensemble[request.member], arranged(context, request))
+        let before = earlier(context, x.elementType).broadcast(to: shape)
         let (inputs, drawnInputs) = (spread(given, rows: x.shape[1]), spread(x, rows: x.shape[1]))
         let values = Tensor.select(
             overInputs(isObserved, like: inputs), inputs, drawnInputs * overInputs(before, like: inputs))
@@ -195,9 +242,19 @@ public struct OrderlessNADE: AutoregressiveModel {
         return Drawing([.incremental(variable: x, drawn: drawn, order: order, outputs: [parameters])])
     }
 
+    /// A context in which the order of a request's member is part of the program.
+    private func arranged(_ context: Context, _ request: DrawingRequest) -> Context {
+        var context = context
+        context.orders = .constant(order: ensemble[request.member], hidden: [])
+        return context
+    }
+
     public func annotate(_ description: inout ModelDescription) {
         description.conditional = conditional.name
         description.activation = activation.rawValue
         description.inputOrdering = order.index
+        if ensemble.count > 1 {
+            description.ensemble = ensemble.map { ModelDescription.Mask(order: $0.index, hiddenDegrees: []) }
+        }
     }
 }

@@ -81,7 +81,7 @@ extension MADE.Settings {
             "masks": SettingMeaning(
                 "How many masks are cycled, or fresh for a new one at every step", "1 to 1048576, or fresh"),
             "ensemble": SettingMeaning(
-                "Masks in the ensemble that is evaluated and sampled, of a finite list at most all; 0 takes all of a list of up to 1024, or 8 fresh ones",
+                "Masks in the ensemble that is evaluated and sampled, of a finite list at most all; 0 takes all of a list of up to 1024, or 8 fresh ones. Of an orderless network its orders: that of ordering, then random ones",
                 "0 to 65536"),
             "direct": SettingMeaning("Connections from inputs to outputs", "true, false"),
             "dropout": SettingMeaning("The share of hidden units that a training step leaves out", "0 to below 1"),
@@ -242,6 +242,83 @@ extension PixelRNN.Settings {
             "layers": SettingMeaning("Layers, each with its residual connection", "1 to 64"),
             "headChannels": SettingMeaning(
                 "Feature maps of each of the two 1x1 convolutions in front of the conditionals", "1 to 65536"),
+        ]
+    }
+}
+
+/// Settings that the networks of vectors have in common.
+private func networkMeanings(_ own: [String: SettingMeaning]) -> [String: SettingMeaning] {
+    [
+        "conditional": SettingMeaning(
+            "What a variable is given those before it",
+            "bernoulli, categorical:LEVELS, mixture:COMPONENTS, logistics:COMPONENTS:LEVELS, table:COMPONENTS"),
+        "leastScale": SettingMeaning(
+            "No component of a table's mixtures is narrower, in standard deviations of its column", "between 0 and 1"),
+        "ordering": SettingMeaning("The order of the variables", "natural, random, or all their numbers"),
+    ].merging(own) { $1 }
+}
+
+extension FVBN.Settings {
+    public static var meanings: [String: SettingMeaning] {
+        networkMeanings([
+            "penalty": SettingMeaning(
+                "Half of it times the sum of squared weights is added to training's loss", "0 or more")
+        ])
+    }
+}
+
+extension BengioNetwork.Settings {
+    public static var meanings: [String: SettingMeaning] {
+        networkMeanings([
+            "hidden": SettingMeaning("Hidden units of each variable's group", "1 to 65536"),
+            "activation": SettingMeaning("The function of the hidden units", "relu, tanh, sigmoid, softplus"),
+            "direct": SettingMeaning("Connections from inputs to outputs", "true, false"),
+            "tied": SettingMeaning("Input weights that all groups share", "true, false"),
+            "dropout": SettingMeaning("The share of hidden units that a training step leaves out", "0 to below 1"),
+        ])
+    }
+}
+
+extension NADE.Settings {
+    public static var meanings: [String: SettingMeaning] {
+        networkMeanings([
+            "hidden": SettingMeaning("Hidden units of each variable", "1 to 1048576"),
+            "activation": SettingMeaning("The function of the hidden units", "relu, tanh, sigmoid, softplus"),
+            "tied": SettingMeaning(
+                "One matrix for both layers; wants conditionals of as many parameters as inputs", "true, false"),
+            "scaled": SettingMeaning("Each variable scales its activations by a number of its own", "true, false"),
+            "dropout": SettingMeaning(
+                "The share of hidden units that a training step leaves out, for all variables of an example alike",
+                "0 to below 1"),
+            "block": SettingMeaning("Variables of a step of the scan; only memory and time depend on it", "1 to 4096"),
+        ])
+    }
+}
+
+extension Autoencoder.Settings {
+    public static var meanings: [String: SettingMeaning] {
+        [
+            "code": SettingMeaning("Numbers of the code", "1 to 65536"),
+            "hidden": SettingMeaning(
+                "Units of each dense layer of the encoder, and backwards of the decoder",
+                "up to 64 layers of 1 to 65536 units"),
+            "channels": SettingMeaning(
+                "Feature maps of convolutions in front of the dense layers, each of which halves height and width; of images",
+                "up to 8 of 1 to 4096"),
+            "activation": SettingMeaning("The function between layers", "relu, tanh, sigmoid, softplus"),
+            "conditional": SettingMeaning(
+                "What a variable is given the code",
+                "bernoulli, categorical:LEVELS, mixture:COMPONENTS, logistics:COMPONENTS:LEVELS, table:COMPONENTS"),
+            "leastScale": SettingMeaning(
+                "No component of a table's mixtures is narrower, in standard deviations of its column",
+                "between 0 and 1"),
+            "corruption": SettingMeaning(
+                "What training does to what the network reads, in deviations of a column",
+                "none, masking:SHARE, saltpepper:SHARE, gaussian:DEVIATION"),
+            "sparsity": SettingMeaning(
+                "What is asked of the code: small absolute values, or units that are on at a rate",
+                "none, l1:WEIGHT, kl:RATE:WEIGHT"),
+            "steps": SettingMeaning("Steps of the Markov chain that a denoising one draws by", "1 to 1000"),
         ]
     }
 }

@@ -274,7 +274,7 @@ extension HostArray {
 public final class Sampler {
     private enum Stage {
         case sequential(any SamplingExecutable)
-        case direct(any Executable)
+        case direct(any Executable, times: Int)
     }
 
     private let run: Run
@@ -304,9 +304,16 @@ public final class Sampler {
                     .sequential(try run.device.load(program, maximumBatch: maximumBatch, states: run.states.buffers)))
                 programs.append(program)
             case .direct(let outputs):
-                stages.append(.direct(try run.load(compile(outputs), maximumBatch: maximumBatch, for: "a draw")))
+                try add(outputs, times: 1, maximumBatch)
+            case .repeated(let outputs, let times):
+                try add(outputs, times: times, maximumBatch)
             }
         }
+    }
+
+    private func add(_ outputs: [Tensor], times: Int, _ maximumBatch: Int) throws {
+        let executable = try run.load(compile(outputs), maximumBatch: maximumBatch, for: "a draw")
+        stages.append(.direct(executable, times: times))
     }
 
     /// Bytes that the sampler holds beside the weights.
@@ -314,7 +321,7 @@ public final class Sampler {
         stages.reduce(0) { total, stage in
             switch stage {
             case .sequential(let executable): total + executable.plannedBytes
-            case .direct(let executable): total + executable.plannedBytes
+            case .direct(let executable, _): total + executable.plannedBytes
             }
         }
     }
@@ -327,8 +334,12 @@ public final class Sampler {
             case .sequential(let executable):
                 let names = executable.program.inputNames
                 results = try executable.run(feeds.filter { names.contains($0.key) }, batch: batch)
-            case .direct(let executable):
-                results = try executable.run(feeds.known(to: executable), batch: batch)
+            case .direct(let executable, let times):
+                for step in 0..<times {
+                    feeds[RandomSource.stepInput] = HostArray([Int32(step)], shape: [])
+                    results = try executable.run(feeds.known(to: executable), batch: batch)
+                    feeds[Drawing.previous] = results[0]
+                }
             }
             feeds[Drawing.previous] = results[0]
         }

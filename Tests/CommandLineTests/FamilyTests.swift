@@ -9,8 +9,10 @@ import Testing
 /// Every family on files of one's own, as docs/data.md says: what it takes trains a few steps, and what it does not take is refused in
 /// one line that says what would.
 @Suite(.serialized) struct FamilyTests {
-    private static let tables = ["made", "maf", "realnvp", "spline", "spline-coupling", "naf", "vae"]
-    private static let ungiven = ["nice", "planar", "radial"]
+    private static let tables = [
+        "made", "fvbn", "bengio", "nade", "maf", "realnvp", "spline", "spline-coupling", "naf", "vae",
+    ]
+    private static let ungiven = ["nice", "planar", "radial", "autoencoder"]
     private static let images = [
         "pixelcnn", "gated-pixelcnn", "pixelcnnpp", "image-transformer", "glow", "realnvp-image",
     ]
@@ -18,7 +20,8 @@ import Testing
 
     /// Settings that make a family small.
     private static let small: [String: [String]] = [
-        "made": ["hidden=8"], "vae": ["hidden=8", "iafHidden=8", "latents=2", "draws=2"],
+        "made": ["hidden=8"], "fvbn": [], "bengio": ["hidden=3"], "nade": ["hidden=8"],
+        "autoencoder": ["hidden=8", "code=4", "steps=3"], "vae": ["hidden=8", "iafHidden=8", "latents=2", "draws=2"],
         "pixelcnn": ["channels=12", "blocks=1"], "gated-pixelcnn": ["channels=6", "blocks=1", "headChannels=6"],
         "pixelcnnpp": ["channels=6", "blocks=1", "components=2"],
         "image-transformer": ["width=8", "heads=2", "blocks=1"],
@@ -96,6 +99,7 @@ import Testing
         let vectors = tables + ungiven
         return vectors.map { ($0, ["real.npy", "binary.npy", "levels.npy", "grey.npy"]) }
             + [("made", ["mixed.csv", "novel.txt", "video.npy", "one.npy"]), ("vae", ["mixed.csv"])]
+            + ["fvbn", "bengio", "nade"].map { ($0, ["mixed.csv", "one.npy"]) } + [("autoencoder", ["mixed.csv"])]
             + ["maf", "spline", "spline-coupling", "naf", "planar", "radial", "vae"].map { ($0, ["one.npy"]) }
             + images.map { ($0, ["grey.npy", "binary-images.npy", "colour.npy", "pictures"]) }
             + ["glow", "realnvp-image"].map { ($0, ["real-images.npy"]) }
@@ -125,7 +129,7 @@ import Testing
         let session = try session()
         let given = ["--labels", session.path("classes.npy"), "--context", session.path("given.npy")]
         for (families, file) in [
-            (Self.tables, "real.npy"), (Self.sequences, "levels.npy"), (["made", "vae"], "binary.npy"),
+            (Self.tables, "real.npy"), (Self.sequences, "levels.npy"), (["made", "nade", "vae"], "binary.npy"),
         ] {
             for family in families {
                 let errors = try run(session, family, ["--train", session.path(file)] + given)
@@ -389,7 +393,7 @@ import Testing
         let session = try session()
         let listed = try session.run("list", "--json").output.split(separator: "\n")
         let families = listed.filter { $0.contains("\"isFamily\":true") }
-        #expect(families.count == 21)
+        #expect(families.count == 27)
         for line in families {
             let name = String(line.split(separator: "\"name\":\"")[1].prefix { $0 != "\"" })
             let found = try session.run("settings", name)

@@ -50,6 +50,25 @@ import Training
         Family("linear autoregression") { try LinearAutoregression([7, 2]) { $0.lags = 2 } },
         Family("tables") { try TabularConditionals([5]) },
         Family("tables of categories") { try TabularConditionals([4]) { $0.levels = 3 } },
+        Family("fvbn") { try FVBN([5]) },
+        Family("bengio") { try BengioNetwork([5]) { $0.hidden = 3 } },
+        Family("nade") {
+            try NADE([7]) {
+                $0.hidden = 6
+                $0.block = 3
+                $0.ordering = "3,0,6,1,5,2,4"
+            }
+        },
+        Family("rnade") {
+            try NADE([5]) {
+                $0.hidden = 6
+                $0.block = 2
+                $0.conditional = "mixture:2"
+                $0.activation = "softplus"
+                $0.scaled = true
+                $0.dropout = 0.2
+            }
+        },
         Family("pixelcnn") {
             try PixelCNN([1, 4, 3]) {
                 $0.channels = 4
@@ -180,6 +199,27 @@ import Training
         Family("made of a table") {
             try MADE(given([4], columns: columns)) {
                 $0.hidden = [7, 6]
+                $0.conditional = "table:2"
+            }
+        },
+        Family("fvbn of a table") { try FVBN(given([4], columns: columns)) { $0.conditional = "table:1" } },
+        Family("bengio of a table") {
+            try BengioNetwork(given([4], columns: columns)) {
+                $0.hidden = 3
+                $0.conditional = "table:2"
+            }
+        },
+        Family("bengio of shared weights and a table") {
+            try BengioNetwork(given([4], columns: columns)) {
+                $0.hidden = 3
+                $0.conditional = "table:2"
+                $0.tied = true
+            }
+        },
+        Family("nade of a table") {
+            try NADE(given([4], columns: columns)) {
+                $0.hidden = 6
+                $0.block = 3
                 $0.conditional = "table:2"
             }
         },

@@ -52,14 +52,26 @@ extension CumulativeSum: CPUOperation {
         let shape = context.inputs[0].shape
         let (input, output) = (context.inputs[0].elements(T.self), context.outputs[0].elements(T.self))
         let (n, inner) = (shape[axis], shape[(axis + 1)...].reduce(1, *))
-        context.parallelFor(input.count / max(1, n)) { line, _ in
-            let base = line / inner * n * inner + line % inner
-            var sum: T = 0
+        guard n > 0, input.count > 0, let x = input.baseAddress, let y = output.baseAddress else { return }
+        // Lines that lie side by side are added up together, as vectors.
+        let width = min(inner, 2048)
+        let parts = (inner + width - 1) / width
+        context.parallelFor(input.count / (n * inner) * parts) { part, _ in
+            let start = part / parts * n * inner + part % parts * width
+            let count = min(width, inner - part % parts * width)
+            var sum: Int?
             for step in 0..<n {
-                let e = base + (isReversed ? n - 1 - step : step) * inner
-                let next = sum + input[e]
-                output[e] = isExclusive ? sum : next
-                sum = next
+                let e = start + (isReversed ? n - 1 - step : step) * inner
+                let (target, added) = (y + e, x + (isExclusive ? sum ?? e : e))
+                if let sum {
+                    let before = y + sum
+                    for c in 0..<count { target[c] = before[c] + added[c] }
+                } else if isExclusive {
+                    target.update(repeating: 0, count: count)
+                } else {
+                    target.update(from: added, count: count)
+                }
+                sum = e
             }
         }
     }

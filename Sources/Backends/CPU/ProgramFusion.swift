@@ -9,7 +9,7 @@ extension ProgramSteps {
         joinConditions()
     }
 
-    /// Joins steps with those that make an operand for them alone: two additions or multiplications, the sum of two products, relu of a
+    /// Joins steps with those that make an operand for them alone: two additions or multiplications, the sum of products, relu of a
     /// sum, and the division at the end of an optimizer's update. The latest steps choose first.
     private mutating func joinChains() {
         let chains = Chains(self)
@@ -104,7 +104,7 @@ private struct Chains {
         switch step.function {
         case MARTLET_SUBTRACT: dampedStep(step)
         case MARTLET_RELU: rectifiedSum(step)
-        case MARTLET_ADD: blend(step) ?? twice(step, MARTLET_ADD_ADD)
+        case MARTLET_ADD: blend(step) ?? multiplyAdd(step) ?? twice(step, MARTLET_ADD_ADD)
         case MARTLET_MULTIPLY: twice(step, MARTLET_MULTIPLY_MULTIPLY)
         default: nil
         }
@@ -143,6 +143,16 @@ private struct Chains {
         let (a, b) = (step.operands[0], step.operands[1])
         guard a != b, let left = parts(a, MARTLET_MULTIPLY), let right = parts(b, MARTLET_MULTIPLY) else { return nil }
         return Joined(function: MARTLET_BLEND, operands: left + right, inner: [a, b])
+    }
+
+    /// a b + c
+    private func multiplyAdd(_ step: ProgramSteps.Step) -> Joined? {
+        for (sum, other) in [(step.operands[0], step.operands[1]), (step.operands[1], step.operands[0])] {
+            if let factors = parts(sum, MARTLET_MULTIPLY) {
+                return Joined(function: MARTLET_MULTIPLY_ADD, operands: factors + [other], inner: [sum])
+            }
+        }
+        return nil
     }
 
     /// (a + b) + c or (a b) c

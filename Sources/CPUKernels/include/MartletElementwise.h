@@ -11,9 +11,10 @@
 typedef enum {
     MARTLET_FUNCTIONS(MARTLET_ENUMERATOR)
     MARTLET_VECTOR_FUNCTIONS(MARTLET_ENUMERATOR)
-    /// Several functions in one pass, of float32 only: (a + b) + c, (a b) c, a s + b t, relu(a + b) and p - a b / (sqrt(v) r + e).
+    /// Several functions in one pass, of float32 only: (a + b) + c, (a b) c, a b + c, a s + b t, relu(a + b) and p - a b / (sqrt(v) r + e).
     MARTLET_ADD_ADD,
     MARTLET_MULTIPLY_MULTIPLY,
+    MARTLET_MULTIPLY_ADD,
     MARTLET_BLEND,
     MARTLET_RECTIFIED_SUM,
     MARTLET_DAMPED_STEP,

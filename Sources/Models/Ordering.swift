@@ -1,0 +1,47 @@
+import Graph
+import Layers
+import Likelihood
+
+// Orders of the variables as settings name them, for the families that have one order.
+
+extension MaskSampler.Ordering {
+    /// - Parameter text: natural, random, or the variables in the order of drawing, separated by commas.
+    /// - Throws: `UsageError` for anything else.
+    init(setting text: String, variables: Int) throws {
+        switch text {
+        case "natural": self = .natural
+        case "random": self = .random
+        default:
+            let sequence = text.split(separator: ",").map { Int($0) }
+            guard sequence.compactMap({ $0 }).sorted() == Array(0..<variables) else {
+                throw UsageError(
+                    "ordering: expected natural, random, or the numbers 0 to \(variables - 1) in some order")
+            }
+            self = .given(sequence.compactMap { $0 })
+        }
+    }
+
+    /// The order of a network that knows one alone.
+    /// - Parameter seed: of a random one.
+    func order(variables: Int, seed: UInt64) -> Order {
+        MaskSampler(variables: variables, hidden: [], ordering: self, seed: seed).order(0)
+    }
+}
+
+extension Order {
+    /// The variables one after another as they are drawn, each place having one.
+    var sequence: [Int] { groups.flatMap { $0 } }
+}
+
+extension Tensor {
+    /// Slices along an axis in the order of drawing, from the order of the variables.
+    func inOrder(_ order: Order, axis: Int) -> Tensor { rearranged(order.sequence, axis: axis) }
+
+    /// Slices along an axis in the order of the variables, from the order of drawing.
+    func byVariable(_ order: Order, axis: Int) -> Tensor { rearranged(order.index.map { Int($0) }, axis: axis) }
+
+    private func rearranged(_ places: [Int], axis: Int) -> Tensor {
+        places == Array(places.indices)
+            ? self : gathered(.constant(HostArray(places.map { Int32($0) })), axis: axis)
+    }
+}
