@@ -16,10 +16,16 @@ public struct Dropout: Module {
     }
 
     public func callAsFunction(_ x: Tensor, _ context: Context) -> Tensor {
-        guard rate > 0, context.mode == .train else { return x }
+        guard rate > 0, context.mode == .train, x.error == nil else { return x }
         var shape = x.shape
         if takesMaps { shape = Shape(shape.dimensions.prefix(2) + shape.dimensions.dropFirst(2).map { _ in 1 }) }
-        let kept = context.random.uniform(shape, stream: stream).greaterOrEqual(.scalar(rate).broadcast(to: shape))
+        // Random numbers are drawn example by example; of `[steps, batch, ..]` the examples are the second axis.
+        let axes = shape.dimensions.indices.sorted {
+            (shape[$0].isStatic ? 1 : 0, $0) < (shape[$1].isStatic ? 1 : 0, $1)
+        }
+        let random = context.random.uniform(Shape(axes.map { shape[$0] }), stream: stream)
+        let kept = random.transposed(axes.indices.sorted { axes[$0] < axes[$1] })
+            .greaterOrEqual(.scalar(rate).broadcast(to: shape))
         return .select(kept.broadcast(to: x.shape), x * (1 / (1 - rate)), 0)
     }
 }
