@@ -48,7 +48,7 @@ import Training
         return try #require(model as? any AutoregressiveModel)
     }
 
-    private static func run(
+    static func run(
         _ model: any AutoregressiveModel, _ device: any Device, sharpened by: Float
     ) throws -> Run {
         let run = try Run(model, device: device)
@@ -63,7 +63,7 @@ import Training
     }
 
     /// The processor, and the first of OpenCL's kernel families, which take a while to compile.
-    private func devices(_ count: Int) throws -> [any Device] { Array(try testDevices().prefix(count)) }
+    func devices(_ count: Int) throws -> [any Device] { Array(try testDevices().prefix(count)) }
 
     // MARK: distributions
 
