@@ -72,6 +72,7 @@ import Testing
             (settings.batch, settings.accumulate, settings.optimizer) = (batch, accumulate, .sgd)
             let model = try MADE([20]) { $0.hidden = [100] }
             let run = try Run(model, settings: settings, device: CPUDevice(threads: 1))
+            try run.initialize()
             return try run.makeTrainingStep().plannedBytes
         }
         let (small, summed, large) = (
