@@ -55,3 +55,52 @@ struct SamplerKind {
     var levels: [Tensor: [Int32]]
     var needed: [Tensor: [Bool]]
 }
+
+// MARK: where tensors lie
+
+extension SamplerBuilder {
+    /// The view that a tensor is of one that has memory, wherever that lies.
+    func view(_ tensor: Tensor) -> View {
+        fusion.view(tensor) { base in
+            parts.places[base]?.layout.map { View(base: .tensor(base), layout: $0) }
+        }
+    }
+
+    /// The view that is read to make the copy of a tensor.
+    func source(ofCopy copied: Tensor) -> View {
+        fusion.source(ofCopy: copied) { base in
+            parts.places[base]?.layout.map { View(base: .tensor(base), layout: $0) }
+        }
+    }
+
+    /// Where a tensor lies that has memory of its own, or that is given.
+    func place(of tensor: Tensor) -> SamplerPlace {
+        if let place = parts.places[tensor] { return place }
+        let isGiven = tensor.node.isGiven
+        if !fusion.isComputed(tensor), !tensor.node.isCounted, parts.problem == nil {
+            parts.problem = unsupported(tensor.node)
+        }
+        if let loop, !isGiven {
+            let place = loop.add(tensor)
+            parts.places[tensor] = place
+            return place
+        }
+        var storage = SamplingProgram.Value.Storage.temporary
+        if tensor == variable {
+            storage = .variable
+        } else if let placeholder = tensor.placeholder {
+            storage = placeholder.role == .input ? .input(placeholder.label) : .state(placeholder.label)
+        } else if let array = tensor.node.constant {
+            storage = .constant(array)
+        }
+        let place = SamplerPlace(
+            value: parts.add(
+                SamplingProgram.Value(
+                    count: tensor.shape.count.resolved(batch: 1), element: tensor.elementType,
+                    isShared: !tensor.shape.isBatched,
+                    storage: storage, known: tensor == variable ? nil : dependencies.knownValues(tensor),
+                    label: tensor.placeholder?.label ?? tensor.node.operation.name)))
+        parts.places[tensor] = place
+        return place
+    }
+}
