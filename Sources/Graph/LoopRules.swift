@@ -48,7 +48,7 @@ final class LoopRules {
             if stacked[result] == nil { stacked[result] = [V](repeating: none, count: values.count * loop.limit) }
             stacked[result]?.replaceSubrange(place * values.count..<(place + 1) * values.count, with: values)
         }
-        var (starts, kinds): ([[[V]?]], [[Tensor: [V]]]) = ([], [])
+        var found = KnownSteps<V>(keepsAll: recorded != nil)
         var steps: [(kind: Int, shift: V?)] = []
         for step in 0..<loop.limit {
             let place = place(step)
@@ -61,25 +61,15 @@ final class LoopRules {
             }
             var start = state + slices + captured
             let base = shift?.takeBase(&start)
-            let kind: Int
-            if let known = starts.lastIndex(of: start) {
-                kind = known
-            } else {
-                if recorded == nil, starts.count >= 4 {
-                    starts.removeFirst()
-                    kinds.removeFirst()
-                }
+            let (kind, values, _) = found.kind(of: start) {
                 let seeds = zip(placeholders, start).compactMap { tensor, values in values.map { (tensor, $0) } }
-                starts.append(start)
-                kinds.append(
-                    body.propagate(
-                        Dictionary(seeds, uniquingKeysWith: { a, _ in a }), none: none, shift: shift, combine: combine,
-                        degrees: degrees))
-                kind = starts.count - 1
+                return body.propagate(
+                    Dictionary(seeds, uniquingKeysWith: { a, _ in a }), none: none, shift: shift, combine: combine,
+                    degrees: degrees)
             }
             steps.append((kind, base))
             func result(_ tensor: Tensor) -> [V]? {
-                guard var values = kinds[kind][tensor] else { return nil }
+                guard var values = values[tensor] else { return nil }
                 if let base { shift?.add(base, &values) }
                 return values
             }
@@ -88,7 +78,7 @@ final class LoopRules {
                 stack(result(output), index, place)
             }
         }
-        recorded?(StepKinds(kinds: kinds, steps: steps))
+        recorded?(StepKinds(kinds: found.kinds, steps: steps))
         return state + stacked
     }
 
@@ -110,29 +100,21 @@ final class LoopRules {
         var state = Array(results.prefix(carryCount))
         var sequences = [[Bool]?](repeating: nil, count: loop.slices.count)
         var captured = [[Bool]?](repeating: nil, count: loop.captures.count)
-        var (starts, kinds): ([[[Bool]?]], [[Tensor: [Bool]]]) = ([], [])
+        var found = KnownSteps<Bool>(keepsAll: recorded != nil)
         var steps = [(kind: Int, shift: Bool?)](repeating: (0, nil), count: loop.limit)
         for step in (0..<loop.limit).reversed() {
             let place = place(step)
             let start = state + loop.outputs.enumerated().map { slice(carryCount + $0, place, like: $1) }
-            let kind: Int
-            if let known = starts.lastIndex(of: start) {
-                kind = known
-            } else {
-                if recorded == nil, starts.count >= 4 {
-                    starts.removeFirst()
-                    kinds.removeFirst()
-                }
+            let (kind, marks, isNew) = found.kind(of: start) {
                 let seeds = zip(loop.newCarries + loop.outputs, start).compactMap { t, marks in marks.map { (t, $0) } }
-                starts.append(start)
-                kinds.append(body.reach(Dictionary(seeds, uniquingKeysWith: { union($0, $1) ?? $0 })))
-                kind = starts.count - 1
+                return body.reach(Dictionary(seeds, uniquingKeysWith: { union($0, $1) ?? $0 }))
+            }
+            if isNew {
                 for (index, tensor) in loop.captures.enumerated() {
-                    captured[index] = union(captured[index], kinds[kind][tensor])
+                    captured[index] = union(captured[index], marks[tensor])
                 }
             }
             steps[step].kind = kind
-            let marks = kinds[kind]
             state = loop.carries.map { marks[$0] }
             if loop.keepsHistory {
                 for (index, carry) in loop.carries.enumerated() {
@@ -148,8 +130,30 @@ final class LoopRules {
                 sequences[index]?.replaceSubrange(place * own.count..<(place + 1) * own.count, with: own)
             }
         }
-        recorded?(StepKinds(kinds: kinds, steps: steps))
+        recorded?(StepKinds(kinds: found.kinds, steps: steps))
         return state + sequences + captured
+    }
+}
+
+/// What an analysis found in steps so far, by what they started from.
+private struct KnownSteps<V: Equatable> {
+    /// Whether every kind is kept, and not the latest alone.
+    let keepsAll: Bool
+    private var starts: [[[V]?]] = []
+    private(set) var kinds: [[Tensor: [V]]] = []
+
+    init(keepsAll: Bool) { self.keepsAll = keepsAll }
+
+    /// The kind of a step, what was found in its tensors, and whether `find` was asked for it.
+    mutating func kind(of start: [[V]?], _ find: () -> [Tensor: [V]]) -> (Int, [Tensor: [V]], isNew: Bool) {
+        if let known = starts.lastIndex(of: start) { return (known, kinds[known], false) }
+        if !keepsAll, starts.count >= 4 {
+            starts.removeFirst()
+            kinds.removeFirst()
+        }
+        starts.append(start)
+        kinds.append(find())
+        return (kinds.count - 1, kinds[kinds.count - 1], true)
     }
 }
 
