@@ -11,11 +11,17 @@ extension Experiment {
     static let networks: [Experiment] =
         [fvbnMNIST, nadeMNIST, orderlessNADEMNIST, bengioMushrooms] + nadeUCI
 
-    /// Convex: what decays is the step, not the weights.
+    /// Without a penalty the 300 000 weights fit the training images by 3 nats more than others; three times as much costs half a nat, and
+    /// the order of the rows 0.4.
     private static let fvbnMNIST = Experiment(
         name: "fvbn-mnist", summary: "fully visible belief network on the fixed binarization of MNIST",
         paper: "Germain et al. 2015, table 6: FVBN", paperNats: 97.45, paperTestSet: binarizedMNISTTest,
-        configuration: RunConfiguration(FVBN.Settings()) {
+        configuration: RunConfiguration(
+            FVBN.Settings {
+                $0.penalty = 3e-4
+                $0.ordering = "random"
+            }
+        ) {
             $0.epochs = 30
             $0.learningRate = 0.003
             $0.schedule = .cosine

@@ -82,36 +82,44 @@ extension Experiment {
     /// 2.50 (41.24, 17.55), Boston housing 0.64 (11.37, 4.54). They are means over ten folds; `--set seed=0` to `9` takes each.
     static let rnadeUCI: [Experiment] = [
         rnade("redwine", "winequality-red.csv", nats: 9.36),
-        rnade("whitewine", "winequality-white.csv", nats: 10.23),
-        rnade("parkinsons", "parkinsons_updrs.data", nats: 0.90),
-        rnade("ionosphere", "ionosphere.csv", nats: 2.50),
+        rnade("whitewine", "winequality-white.csv", nats: 10.23) { $0.batch = 100 },
+        rnade("parkinsons", "parkinsons_updrs.data", nats: 0.90, dropout: 0.2) { $0.batch = 100 },
+        rnade("ionosphere", "ionosphere.csv", nats: 2.50, hidden: 100, components: 10) {
+            $0.learningRate = 0.001
+            $0.epochs = 300
+        },
         rnade("housing", "housing.data", nats: 0.64),
     ]
 
-    private static func rnade(_ set: String, _ file: String, nats: Double) -> Experiment {
-        Experiment(
+    private static func rnade(
+        _ set: String, _ file: String, nats: Double, hidden: Int = 200, components: Int = 20, dropout: Double = 0.5,
+        _ change: (inout TrainingSettings) -> Void = { _ in }
+    ) -> Experiment {
+        var configuration = RunConfiguration(
+            NADE.Settings {
+                $0.hidden = hidden
+                $0.activation = "relu"
+                $0.scaled = true
+                $0.dropout = dropout
+                $0.conditional = "mixture:\(components)"
+            }
+        ) {
+            $0.epochs = 600
+            $0.batch = 50
+            $0.learningRate = 0.002
+            $0.schedule = .cosine
+            $0.optimizer = .adamw
+            $0.weightDecay = 0.01
+            $0.averaging = 0.99
+            $0.clipNorm = 5
+            $0.patience = 80
+            $0.samples = 0
+        }
+        change(&configuration.training)
+        return Experiment(
             name: "rnade-\(set)", summary: "RNADE on \(set): real numbers, a fold of ten by the seed",
             paper: "Uria et al. 2013, table 2: RNADE of mixtures of Gaussians, mean of ten folds", paperNats: nats,
-            configuration: RunConfiguration(
-                NADE.Settings {
-                    $0.hidden = 50
-                    $0.activation = "relu"
-                    $0.scaled = true
-                    $0.conditional = "mixture:10"
-                    $0.block = 8
-                }
-            ) {
-                $0.epochs = 300
-                $0.batch = 50
-                $0.learningRate = 0.003
-                $0.schedule = .cosine
-                $0.optimizer = .adamw
-                $0.weightDecay = 0.01
-                $0.averaging = 0.99
-                $0.clipNorm = 5
-                $0.patience = 40
-                $0.samples = 0
-            },
+            configuration: configuration,
             load: { configuration, folder in try smallUCI(file, seed: configuration.seed, folder) })
     }
 }

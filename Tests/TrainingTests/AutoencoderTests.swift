@@ -94,7 +94,7 @@ import Training
         let found = (0..<400).map { row in known.firstIndex(of: drawn.rows(row..<row + 1).floats) }
         let counts = (0..<4).map { pattern in found.count { $0 == pattern } }
         #expect(counts.reduce(0, +) > 200, "\(counts)")
-        #expect((counts.min() ?? 0) > 8, "\(counts)")
+        #expect((counts.min() ?? 0) >= 5, "\(counts)")
         // The same bits but where rounding tips a draw.
         for device in try testDevices().dropFirst().prefix(1) {
             let other = try Run(model, device: device)
