@@ -40,7 +40,8 @@ extension Experiment {
         "pixelcnn-glyphs": "2 min", "image-transformer-glyphs": "8 min", "pixelcnn-mnist": "15 to 20 min",
         "pixelcnn-mnist-long": "2 hours", "gated-pixelcnn-mnist": "27 min", "pixelcnnpp-cifar": "4 min",
         "vpn-moving-mnist": "5 min", "wavenet-digits": "4 min", "bytenet-shakespeare": "22 min",
-        "bytenet-reversal": "2 min", "maf-bsds300": "14 min", "realnvp-bsds300": "14 min", "nice-mnist": "4 min",
+        "bytenet-reversal": "2 min", "lstm-shakespeare": "14 min", "maf-bsds300": "14 min", "realnvp-bsds300": "14 min",
+        "nice-mnist": "4 min",
         "maf-mnist": "5 min", "realnvp-mnist": "27 min", "glow-mnist": "12 min", "glow-cifar": "3 min",
         "vae-iaf-mnist": "3 min", "vae-planar-mnist": "5 min",
     ]

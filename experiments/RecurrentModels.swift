@@ -19,13 +19,12 @@ extension Experiment {
             RecurrentModel.Settings {
                 $0.levels = 65
                 $0.units = 512
-                $0.layers = 2
-                $0.dropout = 0.3
+                $0.dropout = 0.2
             }
         ) {
-            $0.epochs = 20
-            $0.batch = 32
-            $0.learningRate = 0.002
+            $0.epochs = 14
+            $0.batch = 16
+            $0.learningRate = 0.004
             $0.schedule = .cosine
             $0.clipNorm = 5
             $0.samples = 4
