@@ -8,10 +8,12 @@ Each is written here as its paper's equations have it, variable by variable. A c
 give them (`case/weight`), inputs `case/x`, the parameters of the conditionals `case/parameters` in the order of the variables, -log p of
 each example `case/nats`, and the gradient of their mean by each weight `case/gradient/weight`.
 """
-import json, math, struct, sys
+import math, sys
 import numpy as np
 import torch
 import torch.nn.functional as F
+
+from goldens import save
 
 torch.manual_seed(11)
 torch.set_default_dtype(torch.float64)
@@ -142,11 +144,4 @@ bengio("bengio", 6, 3, [2, 0, 5, 1, 4, 3])
 bengio("bengio-tied", 6, 3, [2, 0, 5, 1, 4, 3], direct=False, tied=True)
 bengio("bengio-categorical", 4, 3, [0, 1, 2, 3], levels=3, conditional=categorical, P=3)
 
-header, data = {}, b""
-for name, value in sorted(out.items()):
-    raw = value.tobytes()
-    header[name] = {"dtype": "F64", "shape": list(value.shape), "data_offsets": [len(data), len(data) + len(raw)]}
-    data += raw
-text = json.dumps(header).encode()
-text += b" " * (-len(text) % 8)
-open(sys.argv[1], "wb").write(struct.pack("<Q", len(text)) + text + data)
+save(sys.argv[1], {name: torch.from_numpy(value) for name, value in sorted(out.items())})

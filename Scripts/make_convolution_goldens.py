@@ -5,24 +5,12 @@
 Cases are named by what they are: KIND-AXES-STRIDE-PADDING-DILATION-GROUPS-INDEX, lists joined by `x`. For each there are
 x, weight, dy and the results y, dx and dweight, computed in double precision and rounded.
 """
-import json
 import pathlib
 import random
-import struct
 
 import torch
 
-
-def save(path, tensors):
-    header, data = {}, b""
-    for name, tensor in tensors.items():
-        raw = tensor.contiguous().numpy().tobytes()
-        header[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [len(data), len(data) + len(raw)]}
-        data += raw
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+from goldens import save
 
 
 def main():
@@ -66,7 +54,6 @@ def main():
         index += 1
     path = pathlib.Path(__file__).parent.parent / "Tests/BackendTests/Goldens/convolutions.safetensors"
     save(path, tensors)
-    print(f"{path}: {path.stat().st_size} bytes")
 
 
 if __name__ == "__main__":

@@ -6,25 +6,13 @@ For each of rnn, lstm and gru, of two layers, in one direction and in both: the 
 starts from, the outputs, the last states, and the gradients of sum(outputs * dy) by x and by every weight. `packed` is an LSTM over
 sequences of unequal lengths.
 """
-import json
 import pathlib
-import struct
 
 import torch
 
+from goldens import save
+
 STEPS, BATCH, INPUTS, UNITS = 6, 3, 5, 4
-
-
-def save(path, tensors):
-    header, data = {}, b""
-    for name, tensor in tensors.items():
-        raw = tensor.detach().contiguous().numpy().tobytes()
-        header[name] = {"dtype": "F64", "shape": list(tensor.shape), "data_offsets": [len(data), len(data) + len(raw)]}
-        data += raw
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
 
 
 def main():
@@ -60,7 +48,6 @@ def main():
     tensors |= {f"packed/{key}": value for key, value in values.items()}
     path = pathlib.Path(__file__).parent.parent / "Tests/ModelsTests/Goldens/recurrent.safetensors"
     save(path, tensors)
-    print(f"{path}: {path.stat().st_size} bytes")
 
 
 if __name__ == "__main__":

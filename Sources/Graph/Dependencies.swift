@@ -34,9 +34,10 @@ public struct Dependencies {
         self.prepared = prepared
         nodes = topologicalOrder(outputs)
         knownValues = known
+        let hasLoops = nodes.contains { $0.stepwiseLoop != nil }
+        let read = hasLoops ? Set(outputs).union(nodes.flatMap(\.inputs)) : []
         for node in nodes {
             if let loop = node.stepwiseLoop {
-                let read = Set(outputs).union(nodes.flatMap(\.inputs))
                 loops[ObjectIdentifier(node)] = try LoopRules(
                     loop, inputs: node.inputs.map { knownValues[$0] },
                     isRead: node.types.indices.map { read.contains(Tensor(node, $0)) }, batch: batch)

@@ -27,7 +27,9 @@ public enum Recurrence: String, CaseIterable, Codable, Sendable {
 /// The gates lie one after the other: i, f, g, o of an LSTM, r, z, n of a GRU, `units` rows each. The inputs of all steps are multiplied
 /// at once; a step has a single product, of what is carried with the weights of all gates.
 public struct RecurrentLayer: Module {
+    /// What a step computes.
     public let recurrence: Recurrence
+    /// The numbers of its output.
     public let units: Int
     /// `[gates * units, inputs]`; `weight_ih` of PyTorch, and in files.
     public let inputWeight: Parameter
@@ -37,6 +39,8 @@ public struct RecurrentLayer: Module {
     public let inputBias: Parameter
     public let recurrentBias: Parameter
 
+    /// All weights start uniform within 1 / sqrt(units), as PyTorch's.
+    /// - Parameter inputs: numbers that each step reads.
     public init(_ recurrence: Recurrence, _ inputs: Int, _ units: Int) {
         self.recurrence = recurrence
         self.units = units
@@ -149,6 +153,7 @@ extension Tensor {
 
 /// Recurrent layers on top of one another.
 public struct RecurrentStack: Module {
+    /// From the first step to the last; each reads the outputs of the one before.
     public let layers: [RecurrentLayer]
     /// Layers that go from the last step to the first, one beside each of the others; they read the future.
     public let backwards: [RecurrentLayer]

@@ -134,12 +134,9 @@ extension BengioNetwork {
             try require(
                 examples.count * hidden <= 1 << 24,
                 "hidden: \(examples.count) groups of \(hidden) units; expected at most \(1 << 24) units together")
-            try require(
-                leastScale > 0 && leastScale < 1, "leastScale: expected a number between 0 and 1, found \(leastScale)")
+            try requireConditionals(conditional, leastScale: leastScale, ordering: ordering, examples)
             try requireDropout(dropout)
-            _ = try makeConditional(conditional, examples, leastScale: leastScale)
             _ = try requireChoice(activation, "activation") as Activation
-            _ = try MaskSampler.Ordering(setting: ordering, variables: examples.count)
         }
 
         public mutating func adapt(to data: DataSummary) throws -> [String] {

@@ -72,11 +72,8 @@ extension FVBN {
         public init() {}
 
         public func validate(_ examples: ExampleShape) throws {
-            try require(
-                leastScale > 0 && leastScale < 1, "leastScale: expected a number between 0 and 1, found \(leastScale)")
+            try requireConditionals(conditional, leastScale: leastScale, ordering: ordering, examples)
             try require(penalty >= 0 && penalty.isFinite, "penalty: expected 0 or more, found \(penalty)")
-            _ = try makeConditional(conditional, examples, leastScale: leastScale)
-            _ = try MaskSampler.Ordering(setting: ordering, variables: examples.count)
         }
 
         public mutating func adapt(to data: DataSummary) throws -> [String] {

@@ -163,8 +163,7 @@ extension MADE {
             try require(
                 !orderAgnostic || masks != "1",
                 "orderAgnostic=true needs several masks, one for each order: set masks=fresh or a count")
-            try require(
-                leastScale > 0 && leastScale < 1, "leastScale: expected a number between 0 and 1, found \(leastScale)")
+            try requireConditionals(conditional, leastScale: leastScale, ordering: ordering, examples)
             try require(
                 Conditions(of: examples).vectorCount == 0 || masks == "1",
                 "masks: a network that is given classes or features has one mask; expected masks=1, found \(masks)")
@@ -174,9 +173,7 @@ extension MADE {
             try require(
                 !orderless || ensemble <= 1024, "ensemble: expected up to 1024 orders, found \(ensemble)")
             try requireDropout(dropout)
-            _ = try makeConditional(conditional, examples, leastScale: leastScale)
             _ = try requireChoice(activation, "activation") as Activation
-            _ = try makeOrdering(variables: examples.count)
         }
 
         public mutating func adapt(to data: DataSummary) throws -> [String] {

@@ -136,16 +136,14 @@ extension NADE {
         public func validate(_ examples: ExampleShape) throws {
             try require(hidden, "hidden", in: 1...1 << 20)
             try require(block, "block", in: 1...4096)
-            try require(
-                leastScale > 0 && leastScale < 1, "leastScale: expected a number between 0 and 1, found \(leastScale)")
             try requireDropout(dropout)
-            let conditional = try makeConditional(conditional, examples, leastScale: leastScale)
+            let conditional = try requireConditionals(
+                conditional, leastScale: leastScale, ordering: ordering, examples)
             try require(
                 !tied || conditional.inputCount == conditional.parameterCount,
                 "tied: one matrix for both layers wants as many parameters of a variable as inputs; \(self.conditional) has \(conditional.parameterCount) and \(conditional.inputCount), expected bernoulli or categorical:LEVELS"
             )
             _ = try requireChoice(activation, "activation") as Activation
-            _ = try MaskSampler.Ordering(setting: ordering, variables: examples.count)
         }
 
         public mutating func adapt(to data: DataSummary) throws -> [String] {

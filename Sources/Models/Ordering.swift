@@ -1,3 +1,4 @@
+import Distributions
 import Graph
 import Layers
 import Likelihood
@@ -44,4 +45,16 @@ extension Tensor {
         places == Array(places.indices)
             ? self : gathered(.constant(HostArray(places.map { Int32($0) })), axis: axis)
     }
+}
+
+/// Refuses what networks of vectors have in common, where it cannot be run on such examples.
+/// - Returns: the conditional that the setting names.
+@discardableResult
+func requireConditionals(
+    _ conditional: String, leastScale: Double, ordering: String, _ examples: ExampleShape
+) throws -> any Conditional {
+    try require(
+        leastScale > 0 && leastScale < 1, "leastScale: expected a number between 0 and 1, found \(leastScale)")
+    _ = try MaskSampler.Ordering(setting: ordering, variables: examples.count)
+    return try makeConditional(conditional, examples, leastScale: leastScale)
 }

@@ -8,8 +8,11 @@ import Likelihood
 /// A 7x7 convolution of mask A, layers of two-dimensional LSTMs with the residual connections of figure 5, then 1x1 convolutions. With
 /// three channels the feature maps are in three groups: red reads the pixels before, green also red, blue also both (section 3.4).
 public struct PixelRNN: AutoregressiveModel, ConfiguredModel {
+    /// The 7x7 convolution of mask A, to `2 * units` feature maps.
     public let first: ConvolutionLayer
+    /// The two-dimensional LSTMs, each with its residual connection.
     public let layers: [PixelRecurrentLayer]
+    /// Three 1x1 convolutions, to the parameters of the conditionals.
     public let head: [ConvolutionLayer]
     /// What is given, added to the first feature maps; not in the paper.
     public let given: ConditionEmbedding?
@@ -125,6 +128,9 @@ public struct RowLSTM: Module {
     /// From three pixels of the row above.
     let stateToState: ConvolutionLayer
 
+    /// - Parameters:
+    ///   - inputs: feature maps that are read.
+    ///   - channelGroups: colours that the maps are divided among, one after the other; their numbers divide `inputs` and `units`.
     public init(_ inputs: Int, _ units: Int, channelGroups: Int = 1) {
         inputToState = .gates(inputs, units, kernel: [1, 3], channelGroups: channelGroups)
         stateToState = ConvolutionLayer(units, 4 * units, kernel: [3], hasBias: false)
@@ -154,7 +160,10 @@ public struct DiagonalBiLSTM: Module {
     /// reads the pixel (mask A), so that without this the last pixel of a row would not be seen from the start of the next one.
     let pixelToState: ConvolutionLayer?
 
-    /// - Parameter pixelChannels: the channels of the image, for a first layer; else 0.
+    /// - Parameters:
+    ///   - inputs: feature maps that are read.
+    ///   - channelGroups: colours that the maps are divided among, one after the other; their numbers divide `inputs` and `units`.
+    ///   - pixelChannels: the channels of the image, for a first layer; else 0.
     public init(_ inputs: Int, _ units: Int, channelGroups: Int = 1, pixelChannels: Int = 0) {
         pixelToState =
             pixelChannels > 0 ? ConvolutionLayer(pixelChannels, 4 * units, kernel: [1, 1], hasBias: false) : nil

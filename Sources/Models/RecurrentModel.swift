@@ -11,6 +11,7 @@ extension Recurrence: ChoiceSetting {}
 /// Step t reads the variable before it, and carries on what the network keeps of all earlier ones; its output gives the conditional of
 /// variable t. A draw carries the same from variable to variable.
 public struct RecurrentModel: AutoregressiveModel, ConfiguredModel {
+    /// The recurrent layers.
     public let network: RecurrentStack
     /// `[parameters, units]` and `[parameters]`.
     public let head: Dense

@@ -27,9 +27,11 @@ extension SamplingProgram {
         do {
             do {
                 self = try Self(incremental: stepwise(tensors), order)
-            } catch is SamplingError where unrolled(tensors) != tensors {
+            } catch let error as SamplingError {
                 // What cannot be drawn by a loop's iterations may be by its operations one by one.
-                self = try Self(incremental: unrolled(tensors), order)
+                let written = unrolled(tensors)
+                if written == tensors { throw error }
+                self = try Self(incremental: written, order)
             }
         } catch let error as SamplingError {
             try self.init(

@@ -57,24 +57,10 @@ public func replacing(_ replacements: [Tensor: Tensor], in outputs: [Tensor]) ->
     return outputs.map { replaced[$0] ?? $0 }
 }
 
-/// An operation that carries something from step to step, and can be written out in simpler ones, step by step, for whoever has to tell the
-/// steps apart.
-public protocol UnrolledOperation: Operation {
-    /// The results.
-    ///
-    /// - Parameter sums: whether running sums are to be written out too, one addition for each element; `nil` where only that was asked for.
-    func unrolled(_ inputs: [Tensor], sums: Bool, at location: SourceLocation?) -> [Tensor]?
-}
-
-/// The same tensors with every scan written out step by step, for whoever has to tell the steps apart: the dependency rules
-/// and the sampler.
-///
-/// - Parameter sums: whether running sums are written out too, one addition for each element.
-public func unrolled(_ outputs: [Tensor], sums: Bool = false) -> [Tensor] {
-    rewritten(outputs) { node, inputs in
-        guard node.isUnrolled, let operation = node.operation as? any UnrolledOperation else { return nil }
-        return operation.unrolled(inputs, sums: sums, at: node.location)
-    }
+/// The same tensors with every scan written out step by step: for the path of a leak, which goes through steps, and for draws that a
+/// loop's own works cannot make.
+public func unrolled(_ outputs: [Tensor]) -> [Tensor] {
+    rewritten(outputs) { node, inputs in (node.operation as? Scan)?.unrolled(inputs, at: node.location) }
 }
 
 /// The same tensors with other results in the place of some nodes'.
@@ -98,7 +84,7 @@ func rewritten(_ outputs: [Tensor], _ results: (_ node: Node, _ inputs: [Tensor]
 public func unrolledSums(_ outputs: [Tensor]) -> [Tensor] {
     rewritten(outputs) { node, inputs in
         switch node.operation {
-        case let sum as CumulativeSum: return sum.unrolled(inputs, sums: true, at: node.location)
+        case let sum as CumulativeSum: return [sum.unrolled(inputs[0], at: node.location)]
         case is Scan: return withBody(node, inputs, unrolledSums)
         default: return nil
         }
@@ -121,18 +107,9 @@ private func withBody(_ node: Node, _ inputs: [Tensor], _ change: ([Tensor]) -> 
     return new.types.indices.map { Tensor(new, $0) }
 }
 
-extension Node {
-    /// Whether it may be an `UnrolledOperation`, which is dear to ask of every node.
-    fileprivate var isUnrolled: Bool { roleKind == .loop || roleKind == .opaque || roleKind == .independent }
-}
-
-extension CumulativeSum: UnrolledOperation {
+extension CumulativeSum {
     /// Every sum from the one before it.
-    public func unrolled(_ inputs: [Tensor], sums: Bool, at location: SourceLocation?) -> [Tensor]? {
-        sums ? [unrolled(inputs[0], at: location)] : nil
-    }
-
-    private func unrolled(_ input: Tensor, at location: SourceLocation?) -> Tensor {
+    fileprivate func unrolled(_ input: Tensor, at location: SourceLocation?) -> Tensor {
         let count = input.shape[axis].coefficient
         var sums: [Tensor] = []
         var sum: Tensor?
@@ -147,10 +124,10 @@ extension CumulativeSum: UnrolledOperation {
     }
 }
 
-extension Scan: UnrolledOperation {
+extension Scan {
     /// The results, one step after another.
-    public func unrolled(_ inputs: [Tensor], sums: Bool, at location: SourceLocation?) -> [Tensor]? {
-        let body = Graph.unrolled(newCarries + outputs, sums: sums)
+    fileprivate func unrolled(_ inputs: [Tensor], at location: SourceLocation?) -> [Tensor] {
+        let body = Graph.unrolled(newCarries + outputs)
         var state = Array(inputs.prefix(carries.count))
         let sequences = inputs[carries.count..<carries.count + slices.count]
         let captured = Dictionary(
