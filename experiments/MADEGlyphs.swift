@@ -17,16 +17,19 @@ extension Experiment {
             $0.finalRate = 0.01
             $0.samples = 100
         },
-        load: { configuration, _ in
-            let glyphs = Glyphs(seed: 2015)
-            let epochSize = 20_000
-            var data = ExperimentData(
-                try Dataset(
-                    name: "glyphs", train: glyphs.draw(.train, count: epochSize),
-                    valid: glyphs.draw(.valid, count: 2_000),
-                    test: glyphs.draw(.test, count: 5_000), exampleShape: [1, Glyphs.height, Glyphs.width]))
-            data.trainingExamples = { glyphs.draw(.train, start: $0 * epochSize, count: epochSize) }
-            data.optimum = { glyphs.logProbability($0) }
-            return data
-        })
+        load: { _, _ in try glyphs() })
+
+    /// The images, with the generator's own likelihood.
+    /// - Parameter shape: how the 80 pixels of an example lie.
+    static func glyphs(of shape: [Int] = [1, Glyphs.height, Glyphs.width]) throws -> ExperimentData {
+        let glyphs = Glyphs(seed: 2015)
+        let epochSize = 20_000
+        var data = ExperimentData(
+            try Dataset(
+                name: "glyphs", train: glyphs.draw(.train, count: epochSize), valid: glyphs.draw(.valid, count: 2_000),
+                test: glyphs.draw(.test, count: 5_000), exampleShape: shape))
+        data.trainingExamples = { glyphs.draw(.train, start: $0 * epochSize, count: epochSize) }
+        data.optimum = { glyphs.logProbability($0) }
+        return data
+    }
 }

@@ -26,7 +26,7 @@ extension Experiment {
             $0.learningRate = 0.002
             $0.schedule = .cosine
             $0.samples = 100
-        }, load: { configuration, folder in try madeGlyphs.data(configuration, dataFolder: folder) })
+        }, load: { _, _ in try glyphs() })
 
     /// Attention over the same images.
     static let imageTransformerGlyphs = Experiment(
@@ -41,7 +41,7 @@ extension Experiment {
             $0.optimizer = .muon
             $0.schedule = .linear
             $0.samples = 100
-        }, load: { configuration, folder in try madeGlyphs.data(configuration, dataFolder: folder) })
+        }, load: { _, _ in try glyphs() })
 
     /// Blocks of 5x5 instead of the paper's 3x3 reach as far as a digit is high, and the network is told where a pixel is: 3 nats
     /// each after the same time. Muon is worth another after few epochs.

@@ -202,11 +202,15 @@ private struct ApplicationWalk {
         }
     }
 
-    /// The product that a sum adds up, where one factor is of examples and the other made of parameters.
+    /// The product that a sum adds up, where one factor is of examples and the other made of parameters. A running sum may begin
+    /// with what was summed before, as that of NADE does from block to block.
     private func summedProduct(_ operation: any Operation, _ inputs: [Tensor]) -> (node: Node, readsExamples: [Bool])? {
-        guard (operation as? Reduction)?.kind == .sum || operation is CumulativeSum, let node = inputs.first?.node,
-            node.elementwise == .multiply
-        else { return nil }
+        guard (operation as? Reduction)?.kind == .sum || operation is CumulativeSum, let summed = inputs.first?.node
+        else {
+            return nil
+        }
+        let terms = summed.operation is Concatenate ? summed.inputs.map { (first[$0] ?? $0).node } : [summed]
+        guard let node = terms.last(where: { $0.elementwise == .multiply }) else { return nil }
         let factors = node.inputs.map { first[$0] ?? $0 }
         let reads = factors.map { ofExamples.contains(ObjectIdentifier($0.node)) }
         guard reads[0] != reads[1],

@@ -52,17 +52,23 @@ struct CompareCommand: ParsableCommand {
             let absolute: Double
             let relative: Double
         }
-        for g in groups {
-            if json {
+        if json {
+            for g in groups {
                 try printJSON(
                     Row(group: g.index, label: g.label, absolute: g.largestDifference, relative: g.relativeDifference))
-            } else {
-                printLine(
-                    "\(g.index)\t\(g.largestDifference)\t\(g.largestValue)\t\(g.relativeDifference)\t\(g.label)"
-                        + (g.location.map { " (\($0))" } ?? ""))
             }
+        } else {
+            TextTable(
+                heading: ["group", "largest difference", "largest value", "relative", "what"],
+                rows: groups.map { g in
+                    [
+                        "\(g.index)", "\(g.largestDifference)", "\(g.largestValue)", "\(g.relativeDifference)",
+                        g.label + (g.location.map { " (\($0))" } ?? ""),
+                    ]
+                }
+            ).print()
+            printLine("end to end, the loss: relative difference \(outputs.first ?? 0)")
         }
-        if !json { printLine("end to end, the loss: relative difference \(outputs.first ?? 0)") }
         if let bad = groups.first(where: { !($0.relativeDifference <= tolerance) }) {
             errorLine(
                 "group \(bad.index), \(bad.label), differs by \(bad.relativeDifference) of its largest value, more than \(tolerance)"

@@ -24,6 +24,8 @@ public protocol Laboratory {
     static var name: String { get }
     static var abstract: String { get }
     static var experiments: [Experiment] { get }
+    /// Experiments on the same examples, whose members are experiments of the program too.
+    static var groups: [ExperimentGroup] { get }
     /// What `bench` times beside the experiments.
     static var workloads: [Workload] { get }
 }
@@ -33,11 +35,13 @@ extension Laboratory {
         String(CommandLine.arguments.first?.split(separator: "/").last ?? "lab")
     }
     public static var abstract: String { "Likelihood models that look only backwards: train, evaluate, sample, prove." }
+    public static var groups: [ExperimentGroup] { [] }
     public static var workloads: [Workload] { [] }
 
     /// Runs the verb that the arguments name, and ends the program with a status that is not 0 if it fails.
     public static func main() {
-        Catalogue.set(Catalogue(name: name, abstract: abstract, experiments: experiments, workloads: workloads))
+        Catalogue.set(
+            Catalogue(name: name, abstract: abstract, experiments: experiments, groups: groups, workloads: workloads))
         Program.main()
     }
 }
@@ -49,21 +53,39 @@ let martletVersion = "1.0.0"
 struct Catalogue: Sendable {
     var name = "lab"
     var abstract = ""
+    /// Those that stand for themselves, then members of groups that are not among them.
     var experiments: [Experiment] = []
+    var groups: [ExperimentGroup] = []
     var workloads: [Workload] = []
 
     private static let current = Mutex(Catalogue())
+
+    init() {}
+
+    init(
+        name: String, abstract: String, experiments: [Experiment], groups: [ExperimentGroup], workloads: [Workload]
+    ) {
+        (self.name, self.abstract, self.groups, self.workloads) = (name, abstract, groups, workloads)
+        let own = Set(experiments.map(\.name))
+        self.experiments = experiments + groups.flatMap(\.members).filter { !own.contains($0.name) }
+    }
 
     static func set(_ catalogue: Catalogue) { current.withLock { $0 = catalogue } }
 
     static var name: String { current.withLock { $0.name } }
     static var abstract: String { current.withLock { $0.abstract } }
     static var experiments: [Experiment] { current.withLock { $0.experiments } }
+    static var groups: [ExperimentGroup] { current.withLock { $0.groups } }
     static var workloads: [Workload] { current.withLock { $0.workloads } }
 
     /// - Throws: `UsageError` that lists what there is.
     static func experiment(_ name: String) throws -> Experiment {
         let all = experiments
+        if let group = groups.first(where: { $0.name == name }) {
+            throw UsageError(
+                "\(name) is several experiments, which \(self.name) run trains; take one of \(group.members.map(\.name).joined(separator: ", "))"
+            )
+        }
         guard let found = all.first(where: { $0.name == name }) else {
             throw UsageError(
                 "there is no experiment “\(name)”\(suggestion(for: name, among: all.map(\.name))); \(self.name) list shows \(all.map(\.name).joined(separator: ", "))"

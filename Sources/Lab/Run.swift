@@ -8,12 +8,18 @@ import Training
 struct RunCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "run",
-        abstract: "Train an experiment, or a family on your own --train, and report its test figure.")
+        abstract: "Train an experiment, a group of them, or a family on your own --train, and report test figures.")
 
     @OptionGroup var options: RunOptions
     @Option(help: "Several seeds, separated by commas: trains each and prints mean and spread.") var seeds: String?
+    @Option(help: "Of a group of experiments these alone, separated by commas.") var only: String?
 
     func run() throws {
+        if let group = Catalogue.groups.first(where: { $0.name == options.name }) {
+            try require(seeds == nil, "--seeds: \(group.name) is several experiments; take one of them, or --seed")
+            return try options.run(group, only: only?.split(separator: ",").map(String.init) ?? [])
+        }
+        try require(only == nil, "--only: \(options.name) is one experiment, not a group of several")
         var (experiment, settings) = try options.configured()
         let all = try seeds.map { text in
             try text.split(separator: ",", omittingEmptySubsequences: false).map { part -> UInt64 in
@@ -77,9 +83,9 @@ struct RunCommand: ParsableCommand {
 struct ResumeCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "resume",
-        abstract: "Go on with a run, or a sweep, that was stopped; the result is the same to the bit.")
+        abstract: "Go on with a run, a sweep or a group that was stopped; the result is the same to the bit.")
 
-    @Argument(help: "The run's folder, or the sweep's.") var folder: String
+    @Argument(help: "The run's folder, or that of a sweep or group.") var folder: String
     @OptionGroup var device: DeviceOptions
     @Option(help: "The folder of the real data sets, if it has moved.") var data: String?
     @OptionGroup var files: MovedFilesOptions
@@ -88,6 +94,9 @@ struct ResumeCommand: ParsableCommand {
     func run() throws {
         guard Files.isFolder(folder) else {
             throw FileError(folder, "is not a run folder; \(Catalogue.name) run prints the folder that it makes")
+        }
+        if GroupRun.isFolder(folder) {
+            return try GroupRun(folder).goOn(device, dataFolder: data, isJSON: json)
         }
         if Sweep.isFolder(folder) {
             return try Sweep(folder).goOn(device, dataFolder: data, files: files, isJSON: json)

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Compiler
 import Datasets
+import FoundationEssentials
 import Likelihood
 import Training
 
@@ -106,6 +107,14 @@ extension RunFolder {
             try write(named, to: split, isOnOneLine: true)
         }
     }
+
+    /// What the epochs of a run took, however often it was stopped.
+    func secondsOfTraining() throws -> Double {
+        struct Line: Decodable { let seconds: Double }
+        return try Files.read(metrics).split(separator: 10).reduce(0) {
+            $0 + (try JSONDecoder().decode(Line.self, from: Data($1)).seconds)
+        }
+    }
 }
 
 /// A run in its folder, locked, with a trainer that stands where the folder says.
@@ -154,5 +163,15 @@ struct PreparedRun {
                 "is missing, and without it the run would begin again; put it back, or start another run with --weights \(folder.model)"
             )
         }
+    }
+}
+
+/// What a folder of several runs remembers of them.
+/// - Parameter owner: whose it ought to be, for the message.
+func readRecord<Record: Decodable>(_ file: String, _ owner: String) throws -> Record {
+    do {
+        return try JSONDecoder().decode(Record.self, from: Data(try Files.read(file, limit: 1 << 24)))
+    } catch let error as DecodingError {
+        throw FileError(file, "is not \(owner): \(describe(error))")
     }
 }

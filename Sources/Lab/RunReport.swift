@@ -105,8 +105,7 @@ func train(_ trainer: Trainer, _ display: ProgressDisplay, goOnWith path: String
     let start = clock.now
     let outcome = try trainer.train()
     display.end()
-    let seconds =
-        Double((clock.now - start).components.seconds) + Double((clock.now - start).components.attoseconds) * 1e-18
+    let seconds = (clock.now - start).seconds
     // All is saved: what is left can be stopped at once, and done again by resume.
     let received = signals.end()
     // One that came in the last validation came too late for the trainer.

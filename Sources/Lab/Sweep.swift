@@ -167,11 +167,7 @@ struct Sweep {
     init(_ path: String) throws {
         self.path = path
         let file = "\(path)/sweep.json"
-        do {
-            record = try JSONDecoder().decode(Record.self, from: Data(try Files.read(file, limit: 1 << 24)))
-        } catch let error as DecodingError {
-            throw FileError(file, "is not a sweep's: \(describe(error))")
-        }
+        record = try readRecord(file, "a sweep's")
         let (keys, runs) = (record.keys, record.runs)
         guard !runs.isEmpty, runs.allSatisfy({ $0.values.count == keys.count && !$0.folder.contains("/") }) else {
             throw FileError(
@@ -207,7 +203,7 @@ struct Sweep {
             sweep.record.runs[index].valid = prepared.trainer.bestValidation
             sweep.record.runs[index].bestEpoch = prepared.trainer.bestEpoch
             sweep.record.runs[index].epochs = prepared.trainer.epochsDone
-            sweep.record.runs[index].seconds = try Self.seconds(prepared.folder)
+            sweep.record.runs[index].seconds = try prepared.folder.secondsOfTraining()
             try sweep.write()
         }
         let figures = sweep.record.runs.map(\.valid)
@@ -217,9 +213,9 @@ struct Sweep {
                 "\(path): no run has a figure; \(sweep.record.runs[0].failure ?? "none was trained")")
         }
         let row = sweep.record.runs[best]
-        try sweep.writeTable()
+        try sweep.table.write(csv: "\(path)/table.csv")
         if !isJSON {
-            sweep.printTable(best)
+            sweep.table.print(marking: [best: "best"])
             printLine("the best by validation: \(settings(row)), \(path)/\(row.folder); its test figure:")
         }
         let prepared = try prepare(row)
@@ -249,41 +245,14 @@ struct Sweep {
         value.isEmpty || value.contains(",") ? "[\(value)]" : value
     }
 
-    /// What the epochs of a run took, however often it was stopped.
-    private static func seconds(_ folder: RunFolder) throws -> Double {
-        struct Line: Decodable { let seconds: Double }
-        return try Files.read(folder.metrics).split(separator: 10).reduce(0) {
-            $0 + (try JSONDecoder().decode(Line.self, from: Data($1)).seconds)
-        }
-    }
-
-    private var table: [[String]] {
-        [record.keys + ["valid", "best epoch", "epochs", "seconds", "folder"]]
-            + record.runs.map { row in
+    private var table: TextTable {
+        TextTable(
+            heading: record.keys + ["valid", "best epoch", "epochs", "seconds", "folder"],
+            rows: record.runs.map { row in
                 row.values.map(Self.shown) + [
                     row.valid.map { fixed($0, 4) } ?? "failed", row.bestEpoch.map { "\($0)" } ?? "",
                     row.epochs.map { "\($0)" } ?? "", row.seconds.map { fixed($0, 1) } ?? "", "\(path)/\(row.folder)",
                 ]
-            }
-    }
-
-    private func printTable(_ best: Int) {
-        let table = table
-        let widths = table[0].indices.map { column in table.map { $0[column].count }.max() ?? 0 }
-        for (index, row) in table.enumerated() {
-            // The folders, which come last, are of one length or end the line.
-            let cells = zip(row.dropLast(), widths).map { $0 + String(repeating: " ", count: $1 - $0.count) }
-            printLine((cells + row.suffix(1)).joined(separator: "  ") + (index == best + 1 ? "  best" : ""))
-        }
-    }
-
-    private func writeTable() throws {
-        let lines = table.map { row in
-            row.map { cell in
-                cell.contains(where: { ",\"\n".contains($0) })
-                    ? "\"" + cell.replacing("\"", with: "\"\"") + "\"" : cell
-            }.joined(separator: ",") + "\n"
-        }
-        try Files.write(Array(lines.joined().utf8), to: "\(path)/table.csv")
+            })
     }
 }

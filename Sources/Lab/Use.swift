@@ -17,28 +17,42 @@ struct ListCommand: ParsableCommand {
             let paperNats: Double?
             let isFamily: Bool
             let duration: String?
+            /// The groups that it is a member of.
+            let groups: [String]
         }
-        let all = Catalogue.experiments
+        let (all, groups) = (Catalogue.experiments, Catalogue.groups)
         if json {
             for e in all {
                 try printJSON(
                     Row(
                         name: e.name, summary: e.summary, paper: e.paper, paperNats: e.paperNats, isFamily: e.isFamily,
-                        duration: e.duration))
+                        duration: e.duration,
+                        groups: groups.filter { $0.members.contains { $0.name == e.name } }.map(\.name)))
             }
             return
         }
+        let members = Set(groups.flatMap { $0.members.map(\.name) })
+        let alone = all.filter { !members.contains($0.name) }
         let width = 2 + (all.map(\.name.count).max() ?? 0)
+        func line(_ name: String, _ text: String, _ duration: String?) {
+            printLine(
+                "  " + name + String(repeating: " ", count: width - name.count) + text
+                    + (duration.map { "; \($0)" } ?? ""))
+        }
         for (title, part) in [
-            ("Families on your own data (--train FILE):", all.filter(\.isFamily)),
-            ("Experiments with data of their own:", all.filter { !$0.isFamily }),
+            ("Families on your own data (--train FILE):", alone.filter(\.isFamily)),
+            ("Experiments with data of their own:", alone.filter { !$0.isFamily }),
         ] where !part.isEmpty {
             printLine(title)
             for e in part {
-                printLine(
-                    "  " + e.name + String(repeating: " ", count: width - e.name.count) + e.summary
-                        + (e.paper.isEmpty ? "" : " (\(e.paper))") + (e.duration.map { "; \($0)" } ?? ""))
+                line(e.name, e.summary + (e.paper.isEmpty ? "" : " (\(e.paper))"), e.duration)
             }
+        }
+        for group in groups {
+            printLine(
+                "\(group.name), one table of several experiments: \(group.summary)\(group.duration.map { "; \($0)" } ?? "")"
+            )
+            for e in group.members { line(e.name, e.summary, e.duration) }
         }
     }
 }
@@ -83,14 +97,12 @@ struct DevicesCommand: ParsableCommand {
 
     func run() throws {
         let (devices, problems) = try Devices.found()
-        for device in devices {
-            if json {
-                try printJSON(["name": device.name, "summary": device.summary])
-            } else {
-                printLine("\(device.name)\t\(device.summary)")
-            }
+        if json {
+            for device in devices { try printJSON(["name": device.name, "summary": device.summary]) }
+            return
         }
-        if !json { for problem in problems { printLine(problem) } }
+        TextTable(heading: ["name", "device"], rows: devices.map { [$0.name, $0.summary] }).print()
+        for problem in problems { printLine(problem) }
     }
 }
 

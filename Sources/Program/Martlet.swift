@@ -5,5 +5,6 @@ import Lab
 @main struct MartletProgram: Laboratory {
     static let name = "martlet"
     static let experiments = Experiment.papers
+    static let groups = [ExperimentGroup.zooGlyphs]
     static let workloads = Workload.peers
 }

@@ -420,8 +420,9 @@ public final class Trainer {
         )
     }
 
-    private func seconds(since instant: ContinuousClock.Instant) -> Double {
-        let duration = clock.now - instant
-        return Double(duration.components.seconds) + Double(duration.components.attoseconds) * 1e-18
-    }
+    private func seconds(since instant: ContinuousClock.Instant) -> Double { (clock.now - instant).seconds }
+}
+
+extension Duration {
+    package var seconds: Double { Double(components.seconds) + Double(components.attoseconds) * 1e-18 }
 }

@@ -104,4 +104,15 @@ import Testing
         #expect(found.reduce(0) { $0 + $1.live } == program.multiplyAdds)
         #expect(listed(found) == matrices(model))
     }
+
+    /// Both products of NADE, whatever its blocks: the running sum of the first begins with that of the block before.
+    @Test(arguments: [1, 3, 8]) func nade(block: Int) throws {
+        let model = try NADE(ExampleShape([6])) {
+            $0.hidden = 5
+            $0.block = block
+        }
+        let found = contractions(of: [model.logProbability(.input("x", [.batch, 6]), Context())])
+        let variables = (6 + min(block, 6) - 1) / min(block, 6) * min(block, 6)
+        #expect(found.map(\.work.dense) == [variables * 5, variables * 5], "\(found)")
+    }
 }
