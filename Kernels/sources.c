@@ -67,3 +67,8 @@ static const char random[] = {
 #embed "include/MartletRandom.h" suffix(, 0)
 };
 EMBEDDED(random)
+
+static const char kernel_attention[] = {
+#embed "attention.cl" suffix(, 0)
+};
+EMBEDDED(kernel_attention)

@@ -85,7 +85,7 @@ extension Experiment {
         rnade("whitewine", "winequality-white.csv", nats: 10.23) { $0.batch = 100 },
         rnade("parkinsons", "parkinsons_updrs.data", nats: 0.90, dropout: 0.2) { $0.batch = 100 },
         rnade("ionosphere", "ionosphere.csv", nats: 2.50, hidden: 100, components: 10) {
-            $0.learningRate = 0.001
+            $0.learningRate = 0.01
             $0.epochs = 300
         },
         rnade("housing", "housing.data", nats: 0.64),

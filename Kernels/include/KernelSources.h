@@ -2,6 +2,7 @@
 #pragma once
 
 const char *martlet_kernel_common_text(void);
+const char *martlet_kernel_attention_text(void);
 const char *martlet_kernel_mask_text(void);
 const char *martlet_kernel_mask_end_text(void);
 const char *martlet_kernel_degrees_text(void);

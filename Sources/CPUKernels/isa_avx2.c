@@ -14,6 +14,7 @@
 #include "reduction_kernels.h"
 #include "lane_kernels.h"
 #include "convolution_kernels.h"
+#include "attention_kernels.h"
 
 const martlet_isa_functions martlet_avx2_functions = ISA_FUNCTIONS;
 #pragma clang attribute pop

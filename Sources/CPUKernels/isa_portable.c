@@ -13,5 +13,6 @@
 #include "reduction_kernels.h"
 #include "lane_kernels.h"
 #include "convolution_kernels.h"
+#include "attention_kernels.h"
 
 const martlet_isa_functions martlet_portable_functions = ISA_FUNCTIONS;

@@ -126,6 +126,10 @@ typedef struct {
         int64_t high, int64_t count, const int32_t *masks, const martlet_pair_form *forms, int64_t form_count);
     void (*pair_results)(float *target, const float *sums, int64_t between, int64_t count);
     void (*pair_columns)(float *target, const float *source, int32_t sum, int64_t pairs, int64_t height);
+    /// Blocks of attention (attention_kernels.h).
+    void (*attention_forward)(const martlet_attention *attention, int64_t pair, int64_t block, float *work);
+    void (*attention_queries)(const martlet_attention *attention, int64_t pair, int64_t block, float *work);
+    void (*attention_keys)(const martlet_attention *attention, int64_t pair, int64_t block, float *work);
 } martlet_isa_functions;
 
 extern const martlet_isa_functions martlet_portable_functions;

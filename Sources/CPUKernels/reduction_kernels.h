@@ -95,5 +95,7 @@ static void extreme_of_rows(
         .gradient_rows = gradient_rows, .convolution_sums = convolution_sums,                             \
         .convolution_gradient = convolution_gradient, .convolution_dots = convolution_dots,               \
         .copy_row = copy_row, .copy_rows = copy_rows, .add_row = add_row,                                 \
-        .pair_forms = pair_forms, .pair_results = pair_results, .pair_columns = pair_columns              \
+        .pair_forms = pair_forms, .pair_results = pair_results, .pair_columns = pair_columns,             \
+        .attention_forward = attention_forward, .attention_queries = attention_queries,                   \
+        .attention_keys = attention_keys                                                                  \
     }

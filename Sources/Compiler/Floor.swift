@@ -46,7 +46,10 @@ public struct StepWork: Hashable, Sendable, Codable {
         let applications = applications(of: simplifier.simplify(outputs + updates.map(\.value)))
         multiplyAdds = applications.reduce(0) { $0 + ($1.multiplyAdds(batch: batch)?.live ?? 0) }
         exps = applications.reduce(0) { sum, application in
-            guard let function = application.node.elementwise, case .transcendental = function.cost else { return sum }
+            let node = application.node
+            guard let function = node.elementwise, case .transcendental = function.cost else {
+                return sum + node.operation.exps(node.inputs.map(\.type), batch: batch) * application.times
+            }
             return sum + application.node.types[0].shape.count.resolved(batch: batch) * application.times
         }
         var live: [String: Int] = [:]

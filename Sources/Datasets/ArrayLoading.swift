@@ -55,8 +55,8 @@ extension Loader {
     /// What the values of all arrays are; refuses those that no model takes.
     private mutating func domain(isImage: Bool) throws -> VariableDomain {
         var range: ValueRange?
-        for (path, array) in zip(paths, arrays) {
-            let found = ValueRange(array)
+        let ranges = arrays.map { ValueRange($0) }
+        for (path, (array, found)) in zip(paths, zip(arrays, ranges)) {
             let width = array.shape[1]
             if let bad = found.firstInfinite {
                 throw FileError(
@@ -68,6 +68,12 @@ extension Loader {
                 throw FileError(
                     path,
                     "example \(bad / width), variable \(bad % width) is not known (NaN); leave such examples out, or train on what is known with --missing marginalize"
+                )
+            }
+            guard found.isWhole || !ranges[0].isWhole else {
+                throw FileError(
+                    path,
+                    "holds numbers that are not whole, while \(paths[0]) holds whole numbers alone, from \(ranges[0].least) to \(ranges[0].most); expected values of one kind in all files"
                 )
             }
             if range == nil { range = found } else { range!.merge(found) }

@@ -120,7 +120,7 @@ extension Files {
     }
 
     /// Removes a file, or a folder with all that is in it; links are removed, not followed.
-    private static func remove(_ path: String) {
+    public static func remove(_ path: String) {
         guard unlink(path) != 0, errno == EISDIR else { return }
         for name in (try? names(in: path)) ?? [] { remove("\(path)/\(name)") }
         rmdir(path)

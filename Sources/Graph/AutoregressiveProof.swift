@@ -75,9 +75,9 @@ public struct AutoregressiveProof: Sendable {
             self = try Self(reading: parameters, x, order, degrees)
         } catch let leak as DependencyLeak {
             // A scan's rule takes what is known of some step's values for unknown; and the path of a leak goes through steps. So what
-            // looks like a leak is looked at again with scans written out step by step.
+            // looks like a leak is looked at again with scans written out step by step, and composed operations too.
             let tensors = parameters.map(\.tensor)
-            let written = unrolled(tensors)
+            let written = unrolled(composed(tensors))
             guard written != tensors else { throw leak }
             let parameters = zip(parameters, written).map {
                 ConditionalParameters($0.name, $1, variables: $0.variables)

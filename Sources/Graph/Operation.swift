@@ -46,6 +46,10 @@ public protocol Operation: Sendable {
     /// movement, reductions) and where nobody knows.
     func multiplyAdds(_ inputs: [TensorType], _ outputs: [TensorType], batch: Int) -> Work?
 
+    /// How many exps (or logarithms and their like) one application to `batch` examples takes, where it is no elementwise function, whose
+    /// row says it.
+    func exps(_ inputs: [TensorType], batch: Int) -> Int
+
     /// The meaning, in double precision. `elements` limits the work to some flat output elements, for the operations
     /// that can be computed element by element; the others compute everything.
     func evaluate(_ inputs: [Values], outputs: inout [Values], elements: [Int]?, context: EvaluationContext)
@@ -59,6 +63,7 @@ extension Operation {
     public func simplifiedAsOnlyReader(_ inputs: [Tensor], at location: SourceLocation?) -> Tensor? { nil }
     public func knownValues(_ context: RelationContext) -> KnownValues? { nil }
     public func multiplyAdds(_ inputs: [TensorType], _ outputs: [TensorType], batch: Int) -> Work? { nil }
+    public func exps(_ inputs: [TensorType], batch: Int) -> Int { 0 }
 }
 
 extension Operation where Self: Hashable {

@@ -87,9 +87,10 @@ extension MaskedProduct: RowwiseOperation {
     }
 }
 
-/// The same tensors with every scan computing in its steps what stood in front of it and is made row by row.
+/// The same tensors with composed operations written out, and every scan computing in its steps what stood in front of it and is made row
+/// by row.
 public func stepwise(_ outputs: [Tensor]) -> [Tensor] {
-    rewritten(outputs) { node, inputs in (node.operation as? Scan)?.stepwise(inputs, at: node.location) }
+    rewritten(composed(outputs)) { node, inputs in (node.operation as? Scan)?.stepwise(inputs, at: node.location) }
 }
 
 extension Scan {

@@ -148,7 +148,10 @@ public struct ExperimentData: Sendable {
 extension RunConfiguration {
     /// The settings that follow from a person's data.
     /// - Returns: those that changed, and what else a person ought to know of them, a line each.
-    mutating func adapt(to data: ExperimentData, leastSteps: Int) throws -> [String] {
+    /// - Parameter override: what a person set, which stands above that.
+    mutating func adapt(
+        to data: ExperimentData, leastSteps: Int, override: (inout RunConfiguration) throws -> Void
+    ) throws -> [String] {
         guard let files = data.files else { return [] }
         let before = try fields()
         let summary = DataSummary(
@@ -162,6 +165,7 @@ extension RunConfiguration {
         if summary.hasGaps, training.validationExamples == 0 { training.validationExamples = 300 }
         // Fewer examples than variables are learned by heart in a few steps.
         if summary.count < summary.examples.count { training.learningRate /= 5 }
+        try override(&self)
         let changed = try fields().filter { before[$0.key]?.description != $0.value.description }
         let words = changed.map { "\($0.key)=\($0.value)" }.sorted().joined(separator: " ")
         return (words.isEmpty ? [] : ["set by the data: \(words)"]) + notes

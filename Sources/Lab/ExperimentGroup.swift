@@ -22,8 +22,8 @@ public struct ExperimentGroup: Sendable {
 extension RunOptions {
     /// Makes the folder of a group, a run folder below it for every member, and trains them.
     /// - Parameter names: of the members that are wanted; nothing means all.
-    func run(_ group: ExperimentGroup, only names: [String]) throws {
-        for name in names {
+    func run(_ group: ExperimentGroup, only names: [String]?) throws {
+        for name in names ?? [] {
             try require(
                 group.members.contains { $0.name == name },
                 "--only \(name): expected members of \(group.name): \(group.members.map(\.name).joined(separator: ", "))"
@@ -40,7 +40,7 @@ extension RunOptions {
                 "\(option): \(group.name) is several experiments, each with its own settings and data; run those that you mean by their names: \(group.members.map(\.name).joined(separator: ", "))"
             )
         }
-        let members = group.members.filter { names.isEmpty || names.contains($0.name) }
+        let members = group.members.filter { names?.contains($0.name) != false }
         let path = try makeFolder("") { path in
             var rows: [GroupRun.Row] = []
             for member in members {
@@ -87,7 +87,7 @@ struct GroupRun {
         var drawingSeconds: Double?
         /// Why the model cannot have such examples.
         var refusal: String?
-        /// Why there is no figure, where training left the finite numbers.
+        /// Why there is no figure, where training left the finite numbers or a model cannot be fitted.
         var failure: String?
 
         var isDone: Bool { test != nil || refusal != nil || failure != nil }
@@ -159,9 +159,9 @@ struct GroupRun {
             result = try finish(
                 prepared.trainer, in: prepared.folder, prepared.run, prepared.experiment, prepared.data,
                 prepared.display, seconds: row.seconds, as: .none)
-        } catch let error as NonFiniteError {
+        } catch where error is NonFiniteError || error is UsageError {
             // It would end so again: the others go on without it.
-            row.failure = error.description
+            row.failure = "\(error)"
             return row
         }
         row.epochs = prepared.trainer.epochsDone
@@ -194,7 +194,7 @@ struct GroupRun {
             return [(bound == true ? "<= " : "") + fixed(estimate.mean, 3), fixed(estimate.standardError, 3)]
         }
         return TextTable(
-            heading: ["experiment", "test", "±"] + (hasOptimum ? ["above the optimum", "±"] : [])
+            heading: ["experiment", "test", "±"] + (hasOptimum ? ["above the optimum", "± of that"] : [])
                 + ["unit", "parameters", "epochs", "seconds", "\(Self.draws) draws, s", "folder"],
             rows: sorted.map { row in
                 [row.experiment] + pair(row.test, bound: row.isBound)

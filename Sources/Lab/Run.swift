@@ -17,7 +17,7 @@ struct RunCommand: ParsableCommand {
     func run() throws {
         if let group = Catalogue.groups.first(where: { $0.name == options.name }) {
             try require(seeds == nil, "--seeds: \(group.name) is several experiments; take one of them, or --seed")
-            return try options.run(group, only: only?.split(separator: ",").map(String.init) ?? [])
+            return try options.run(group, only: only?.split(separator: ",", omittingEmptySubsequences: false).map(String.init))
         }
         try require(only == nil, "--only: \(options.name) is one experiment, not a group of several")
         var (experiment, settings) = try options.configured()
@@ -76,7 +76,13 @@ struct RunCommand: ParsableCommand {
             )
         }
         try trainer.start()
-        return try finish(trainer, in: folder, run, experiment, data, display, as: options.json ? .json : .text)
+        do {
+            return try finish(trainer, in: folder, run, experiment, data, display, as: options.json ? .json : .text)
+        } catch let error as UsageError where run.model is any DirectlyFittedModel && trainer.epochsDone == 0 {
+            // What cannot be fitted cannot be resumed either: there is no run.
+            Files.remove(folder.path)
+            throw error
+        }
     }
 }
 

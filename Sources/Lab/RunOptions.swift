@@ -59,8 +59,7 @@ struct RunOptions: ParsableArguments {
         var settings = settings
         var notices = data.notices
         if experiment.isFamily {
-            notices += try settings.adapt(to: data, leastSteps: experiment.leastSteps)
-            try override(&settings)
+            notices += try settings.adapt(to: data, leastSteps: experiment.leastSteps, override: override)
         }
         try settings.validate(data.examples)
         try settings.model.requireEffects()

@@ -143,7 +143,7 @@ struct Sweep {
         var epochs: Int?
         /// Of training.
         var seconds: Double?
-        /// Why there is no figure, where training left the finite numbers.
+        /// Why there is no figure, where training left the finite numbers or a model cannot be fitted.
         var failure: String?
     }
 
@@ -192,10 +192,10 @@ struct Sweep {
             let prepared = try prepare(row)
             do {
                 _ = try train(prepared.trainer, prepared.display, goOnWith: path)
-            } catch let error as NonFiniteError {
+            } catch where error is NonFiniteError || error is UsageError {
                 // It would end so again: the others go on without it.
                 errorLine("run \(index + 1): \(error)")
-                sweep.record.runs[index].failure = error.description
+                sweep.record.runs[index].failure = "\(error)"
                 try sweep.write()
                 continue
             }

@@ -178,7 +178,7 @@ extension MADE {
 
         public mutating func adapt(to data: DataSummary) throws -> [String] {
             conditional = conditionalSetting(for: data.values)
-            orderless = data.hasGaps
+            orderless = orderless || data.hasGaps
             // What did best on validation sets of the binary UCI tables and of red wine: most units left out where examples are few,
             // and a way past them for what is linear, unless there are hardly more examples than variables.
             direct = !orderless && data.count >= 2 * data.examples.count

@@ -51,7 +51,8 @@ public enum Baselines {
     /// - Returns: `nil` where that does not help, or would take more than seconds.
     public static func gaussian(_ dataset: Dataset) -> Baseline? {
         let (width, count) = (dataset.variableCount, dataset.train.shape[0])
-        guard count > 1, Double(count) * Double(width * width) <= 4e9 else { return nil }
+        // With fewer examples the covariance is none of a density.
+        guard count > width, Double(count) * Double(width * width) <= 4e9 else { return nil }
         var mean = [Double](repeating: 0, count: width)
         dataset.train.forEachBlock { values in
             for (i, value) in values.enumerated() { mean[i % width] += Double(value) / Double(count) }

@@ -119,6 +119,9 @@ public struct RunConfiguration: Sendable {
         if case .text = old {
         } else if let parsed = try? JSONDecoder().decode(JSON.self, from: Data(text.utf8)) {
             value = parsed
+        } else if let number = Double(text), number.isFinite {
+            // .2 is a number to everybody but JSON.
+            value = .number(number)
         }
         switch (old, value) {
         case (.list, .whole), (.list, .number): value = .list([value])
@@ -136,10 +139,19 @@ public struct RunConfiguration: Sendable {
             self = try replacing(fields)
         } catch {
             let reason = describe(error)
-            // A number that no JSON reader takes has no better reason.
+            // What the reader itself says names types of the program, or that a number is none of JSON's.
+            var isReaders = reason.contains("JSON") || reason.contains("Cannot initialize")
+            if case .typeMismatch? = error as? DecodingError { isReaders = true }
+            guard isReaders else { throw UsageError("--set \(assignment): \(reason)") }
+            let expected =
+                switch old {
+                case .whole: "a whole number"
+                case .number: "a number"
+                case .flag: "true or false"
+                default: "another value"
+                }
             throw UsageError(
-                "--set \(assignment): "
-                    + (reason.contains("JSON") ? "“\(text)” does not fit \(key), which is now \(old)" : reason))
+                "--set \(assignment): \(key) expects \(meanings[key]?.range ?? expected), found “\(text)”; it is now \(old)")
         }
     }
 }

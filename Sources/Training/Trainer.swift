@@ -317,7 +317,9 @@ public final class Trainer {
             )
         }
         let trainLoss = progress.lossSum / Double(trained)
-        if validation < progress.best {
+        // Where validation may not end the search for an optimum, it does not choose another point either.
+        let isSearch = run.settings.optimizer == .lbfgs && run.settings.patience == 0
+        if validation < progress.best || isSearch {
             progress.best = validation
             progress.bestEpoch = progress.epoch
             try keepBest()

@@ -169,7 +169,7 @@ import Testing
             (["run", "pixelcnn-glyphs", "--runs", session.path("runs"), "--set", "levels=0"], [], "levels"),
             (["inspect", session.folder, "--set", "hidden=3"], [], "experiment"),
             (run + data + ["--set", "hidden=5,,5"], [], "empty"),
-            (run + data + ["--set", "seed=-1"], [], "does not fit seed"),
+            (run + data + ["--set", "seed=-1"], [], "seed expects a whole number, found “-1”"),
             (run + data + ["--set", "optimizer=best"], [], "adamax"),
             (run + data + ["--set", "conditional=categorical:-3"], [], "categorical:LEVELS"),
             (run + data + ["--device", "opencl:99"], [], "opencl:99"),

@@ -69,7 +69,7 @@ import Testing
         #expect(autoencoder.isLikelihood == false && autoencoder.aboveOptimum == nil && autoencoder.test != nil)
         #expect(tabular.test == nil && tabular.refusal?.contains("tables of 80 variables") == true)
         let lines = try session.text("z/table.csv").split(separator: "\n")
-        #expect(lines.count == 5 && lines[0].hasPrefix("experiment,test,±,above the optimum,±,unit,parameters"))
+        #expect(lines.count == 5 && lines[0].hasPrefix("experiment,test,±,above the optimum,± of that,unit,parameters"))
         #expect(lines[4].hasPrefix("tabular-glyphs,,,,,refused"))
         let picture = try session.text("z/table.svg")
         #expect(picture.contains(">fvbn-glyphs<") && !picture.contains("autoencoder") && picture.hasSuffix("</svg>\n"))
@@ -105,6 +105,7 @@ import Testing
             (zoo("w", "--set", "hidden=3"), "--set: zoo-glyphs is several experiments"),
             (zoo("w", "--train", "x.npy"), "--train and the like: zoo-glyphs is several experiments"),
             (zoo("w", "--only", "nothing"), "--only nothing: expected members of zoo-glyphs: tabular-glyphs"),
+            (zoo("w", "--only", ""), "--only : expected members of zoo-glyphs: tabular-glyphs"),
             (zoo("w", "--seeds", "1,2"), "--seeds: zoo-glyphs is several experiments"),
             (["run", "fvbn-glyphs", "--only", "x"], "--only: fvbn-glyphs is one experiment"),
             (["settings", "zoo-glyphs"], "zoo-glyphs is several experiments"),

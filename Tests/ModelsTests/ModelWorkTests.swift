@@ -84,9 +84,10 @@ import Testing
             #expect(found.first { $0.weight?.placeholder?.label == name }?.work == work * 12, "\(name)")
         }
         let attention = found.filter { $0.weight == nil }
-        // Scores and sums of values: 2 heads of depth 3, 12 queries of 12 keys, in two blocks.
-        #expect(attention.map(\.work).reduce(Work(0), +) == Work(2 * 2 * 2 * 12 * 12 * 3))
-        #expect(attention.map(\.uses).reduce(0, +) == 4)
+        // Scores and sums of values: 2 heads of depth 3, 12 queries each of the keys up to its own, in two blocks.
+        let pairs = Work(dense: 12 * 12, live: 12 * 13 / 2)
+        #expect(attention.map(\.work).reduce(Work(0), +) == pairs * (2 * 2 * 2 * 3))
+        #expect(attention.map(\.uses).reduce(0, +) == 2)
     }
 
     /// What a model says it costs is what its sampler computes.

@@ -51,6 +51,7 @@ public struct CPUOperationContext {
     public let outputs: [CPUOperand]
     public let batch: Int
     let pool: OpaquePointer
+    let isa: martlet_isa
 
     /// The threads that `parallelFor` uses.
     public var threads: Int { Int(martlet_pool_threads(pool)) }

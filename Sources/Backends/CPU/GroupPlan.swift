@@ -84,7 +84,8 @@ public struct GroupRun {
                 pointer: pointer(to: value), shape: type.shape.resolved(batch: batch), element: type.element)
         }
         return CPUOperationContext(
-            inputs: inputs.map(array), outputs: outputs.map(array), batch: batch, pool: kernels.pool)
+            inputs: inputs.map(array), outputs: outputs.map(array), batch: batch, pool: kernels.pool,
+            isa: kernels.isa)
     }
 }
 

@@ -78,7 +78,7 @@ extension CumulativeSum: CPUOperation {
 }
 
 /// Small matrices are computed in double precision by their definition, and rounded once.
-private func runByDefinition(_ operation: any Operation, _ context: CPUOperationContext) {
+func runByDefinition(_ operation: any Operation, _ context: CPUOperationContext) {
     let inputs = context.inputs.map { $0.values }
     var outputs = context.outputs.map { Values(shape: $0.shape) }
     operation.evaluate(

@@ -3,6 +3,7 @@
 // Nothing here allocates while it runs: plans, programs and work space are made when a schedule is loaded.
 #pragma once
 
+#include "MartletAttention.h"
 #include "MartletConvolution.h"
 #include "MartletElementwise.h"
 #include "MartletPool.h"

@@ -29,8 +29,9 @@ extension SamplingProgram {
                 self = try Self(incremental: stepwise(tensors), order)
             } catch let error as SamplingError {
                 // What cannot be drawn by a loop's iterations may be by its operations one by one.
-                let written = unrolled(tensors)
-                if written == tensors { throw error }
+                let whole = composed(tensors)
+                let written = unrolled(whole)
+                if written == whole { throw error }
                 self = try Self(incremental: written, order)
             }
         } catch let error as SamplingError {

@@ -189,7 +189,12 @@ public struct SamplingProgram: Sendable {
     }
 
     /// About as many multiply-adds as all steps cost for one example.
-    public var cost: Int { total { work in { _ in work.cost } } }
+    public var cost: Int {
+        total { work in
+            let cost = work.cost
+            return { _ in cost }
+        }
+    }
 
     /// The sum over all works and all positions of their passes.
     /// - Parameter amount: of a position of a work; `nil` where it is nothing.

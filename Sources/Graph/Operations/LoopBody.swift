@@ -98,7 +98,7 @@ public func rewritingBodies(_ outputs: [Tensor], _ change: ([Tensor]) -> [Tensor
 }
 
 /// The results of a scan with another body; `nil` for what is no scan, and where nothing changes.
-private func withBody(_ node: Node, _ inputs: [Tensor], _ change: ([Tensor]) -> [Tensor]) -> [Tensor]? {
+func withBody(_ node: Node, _ inputs: [Tensor], _ change: ([Tensor]) -> [Tensor]) -> [Tensor]? {
     guard let scan = node.operation as? Scan else { return nil }
     let body = scan.newCarries + scan.outputs
     let changed = change(body)

@@ -34,6 +34,8 @@ public enum OpenCLArgument: Sendable {
     case output(Int)
     /// Scratch memory by its position in `OpenCLOperationPlan.scratch`.
     case scratch(Int)
+    /// Constant `int`s in the device's memory.
+    case table([Int32])
     /// An `int` that depends on nothing but the batch.
     case integer(@Sendable (_ batch: Int) -> Int)
 

@@ -21,7 +21,7 @@ extension OperationGroup: OpenCLGroup {
         let steps = plan.steps.map { step -> LoweredGroup.Step in
             switch step {
             case .launch(let kernel, let arguments, let groups, let local):
-                .launch(names[kernel] ?? kernel, arguments.map { bound($0) }, groups: groups, local: local)
+                .launch(names[kernel] ?? kernel, arguments.map { bound($0, &lowering) }, groups: groups, local: local)
             case .host(let body):
                 .host(
                     HostStep(
@@ -45,11 +45,12 @@ extension OperationGroup: OpenCLGroup {
     }
 
     /// An argument of the operation's as the schedule's values have it.
-    private func bound(_ argument: OpenCLArgument) -> LaunchArgument {
+    private func bound(_ argument: OpenCLArgument, _ lowering: inout LoweringContext) -> LaunchArgument {
         switch argument {
         case .input(let index): .value(inputs[index])
         case .output(let index): .value(outputs[index])
         case .scratch(let index): .scratch(index)
+        case .table(let table): lowering.table(table)
         case .integer(let value): .integer(value)
         }
     }
