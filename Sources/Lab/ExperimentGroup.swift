@@ -159,7 +159,7 @@ struct GroupRun {
             result = try finish(
                 prepared.trainer, in: prepared.folder, prepared.run, prepared.experiment, prepared.data,
                 prepared.display, seconds: row.seconds, as: .none)
-        } catch where error is NonFiniteError || error is UsageError {
+        } catch  where error is NonFiniteError || error is UsageError {
             // It would end so again: the others go on without it.
             row.failure = "\(error)"
             return row

@@ -17,7 +17,8 @@ struct RunCommand: ParsableCommand {
     func run() throws {
         if let group = Catalogue.groups.first(where: { $0.name == options.name }) {
             try require(seeds == nil, "--seeds: \(group.name) is several experiments; take one of them, or --seed")
-            return try options.run(group, only: only?.split(separator: ",", omittingEmptySubsequences: false).map(String.init))
+            return try options.run(
+                group, only: only?.split(separator: ",", omittingEmptySubsequences: false).map(String.init))
         }
         try require(only == nil, "--only: \(options.name) is one experiment, not a group of several")
         var (experiment, settings) = try options.configured()

@@ -192,7 +192,7 @@ struct Sweep {
             let prepared = try prepare(row)
             do {
                 _ = try train(prepared.trainer, prepared.display, goOnWith: path)
-            } catch where error is NonFiniteError || error is UsageError {
+            } catch  where error is NonFiniteError || error is UsageError {
                 // It would end so again: the others go on without it.
                 errorLine("run \(index + 1): \(error)")
                 sweep.record.runs[index].failure = "\(error)"

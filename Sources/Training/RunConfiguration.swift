@@ -151,7 +151,8 @@ public struct RunConfiguration: Sendable {
                 default: "another value"
                 }
             throw UsageError(
-                "--set \(assignment): \(key) expects \(meanings[key]?.range ?? expected), found “\(text)”; it is now \(old)")
+                "--set \(assignment): \(key) expects \(meanings[key]?.range ?? expected), found “\(text)”; it is now \(old)"
+            )
         }
     }
 }
