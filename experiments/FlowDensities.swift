@@ -5,11 +5,11 @@ import Likelihood
 import Models
 import Training
 
-/// Every two-dimensional density with four flows. The density is known, so the test figure minus the optimum is the
+/// Every two-dimensional density with six flows. The density is known, so the test figure minus the optimum is the
 /// Kullback-Leibler divergence from the truth to the model, in nats.
-private func densityFlow(_ density: PlanarDensity, _ name: String, _ paper: String, _ settings: Flow.VectorSettings)
-    -> Experiment
-{
+private func densityFlow(
+    _ density: PlanarDensity, _ name: String, _ paper: String, _ settings: any ModelSettings
+) -> Experiment {
     Experiment(
         name: "\(name)-\(density.rawValue)", summary: "\(name) on the density \(density.rawValue)", paper: paper,
         paperNats: nil,
@@ -80,6 +80,13 @@ extension Experiment {
                 Flow.VectorSettings {
                     $0.flow = "planar"
                     $0.layers = 32
+                }),
+            densityFlow(density, "ffjord", "Grathwohl et al. 2019", Flow.ContinuousSettings()),
+            densityFlow(
+                density, "flow-matching", "Lipman et al. 2023",
+                Flow.ContinuousSettings {
+                    $0.training = .matching
+                    $0.hidden = [128, 128, 128]
                 }),
         ]
     }
