@@ -81,7 +81,7 @@ import zuko
 
 flow = zuko.flows.CNF(features=3, context=2, hidden_features=(8, 8), atol=1e-10, rtol=1e-10)
 for parameter in flow.parameters():
-    parameter.data = single(parameter.data * 2)
+    parameter.data = single(parameter.data * 1.5)
 linears = [layer for layer in flow.transform.ode if hasattr(layer, "weight")]
 for i, layer in enumerate(linears):
     out[f"zuko/layers.{i}.weight"], out[f"zuko/layers.{i}.bias"] = layer.weight, layer.bias

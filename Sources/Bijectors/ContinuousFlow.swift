@@ -77,7 +77,8 @@ public struct ContinuousFlow: Bijector, LossBijector {
         for solver in [solver, training.solver] {
             switch solver {
             case .fixed(_, let steps): trap(unless: steps > 0, "a solve needs a step at least, found \(steps)")
-            case .adaptive(let tolerance): trap(unless: tolerance > 0, "expected a tolerance above 0, found \(tolerance)")
+            case .adaptive(let tolerance):
+                trap(unless: tolerance > 0, "expected a tolerance above 0, found \(tolerance)")
             }
         }
         self.field = field

@@ -179,10 +179,17 @@ public struct TimeDense: Module {
     ///   - beside: `[1 or batch, count]`.
     /// - Returns: the result `[batch, out]`, and what W h was multiplied by.
     public func callAsFunction(_ h: Tensor, _ beside: Tensor) -> (value: Tensor, factor: Tensor?) {
-        let y = linear(h)
-        let added = beside.matmul(shift.tensor.matrixTransposed())
-        guard let gate else { return (y + added, nil) }
-        let factor = gate(beside).sigmoid()
-        return (y * factor + added, factor)
+        let product = h.matmul(linear.weight.tensor.matrixTransposed())
+        let (bias, added) = (linear.bias.tensor, Self.product(beside, shift))
+        guard let gate else { return (product + (added + bias), nil) }
+        let factor = (Self.product(beside, gate.weight) + gate.bias.tensor).sigmoid()
+        // What is one row for all examples is made before it meets them.
+        return (product * factor + (factor * bias + added), factor)
+    }
+
+    /// Of the time alone, or of the time and others.
+    private static func product(_ beside: Tensor, _ weight: Parameter) -> Tensor {
+        let transposed = weight.tensor.matrixTransposed()
+        return weight.shape[1] == 1 ? beside * transposed : beside.matmul(transposed)
     }
 }

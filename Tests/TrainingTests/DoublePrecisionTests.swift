@@ -470,7 +470,9 @@ import Training
         #expect(problem.map { "\($0)".contains("float64") } == true)
     }
 
-    private static let independent = ["gated", "pixelcnn++", "wavenet", "image transformer", "logistics", "maf", "ffjord"]
+    private static let independent = [
+        "gated", "pixelcnn++", "wavenet", "image transformer", "logistics", "maf", "flow matching",
+    ]
 
     /// What an example gives does not depend on those that it is computed with, to the bit, on any device.
     @Test(
