@@ -8,14 +8,14 @@ import Training
 /// Every two-dimensional density with six flows. The density is known, so the test figure minus the optimum is the
 /// Kullback-Leibler divergence from the truth to the model, in nats.
 private func densityFlow(
-    _ density: PlanarDensity, _ name: String, _ paper: String, _ settings: any ModelSettings
+    _ density: PlanarDensity, _ name: String, _ paper: String, _ settings: any ModelSettings, epochs: Int = 40
 ) -> Experiment {
     Experiment(
         name: "\(name)-\(density.rawValue)", summary: "\(name) on the density \(density.rawValue)", paper: paper,
         paperNats: nil,
         configuration: RunConfiguration(settings) {
             $0.batch = 256
-            $0.epochs = 40
+            $0.epochs = epochs
             $0.learningRate = 0.002
             $0.schedule = .cosine
             $0.averaging = 0.995
@@ -87,7 +87,7 @@ extension Experiment {
                 Flow.ContinuousSettings {
                     $0.training = .matching
                     $0.hidden = [128, 128, 128]
-                }),
+                }, epochs: 100),
         ]
     }
 }

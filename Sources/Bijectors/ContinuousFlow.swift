@@ -114,6 +114,23 @@ public struct ContinuousFlow: Bijector, LossBijector {
             inverse: "the same equation solved the other way")
     }
 
+    /// That the velocity of each example reads this example alone: it is looked at as what is given for one more variable, behind the others.
+    public func claims(_ x: Tensor, _ context: Context) -> [OrderClaim] {
+        guard x.shape.rank == 2, x.shape[1].isStatic else {
+            return [OrderClaim("velocity", mistake: forward(x, context).value, of: x)]
+        }
+        let count = x.shape[1].coefficient
+        let own = Tensor.ownVariable([x.shape[0], Extent(count + 1)], x.elementType)
+        let t = Tensor.scalar(duration / 2, x.elementType).reshaped([1, 1])
+        let velocity = velocity(own.sliced(axis: 1, from: 0, count: count), at: t, context)
+        if velocity.error != nil { return [OrderClaim("velocity", mistake: velocity, of: own)] }
+        return [
+            OrderClaim(
+                "velocity", velocity, of: own, order: .natural(count + 1),
+                variables: [Int32](repeating: Int32(count), count: count))
+        ]
+    }
+
     /// How often the velocity is computed to map each example to its latents, `[batch]`.
     public func evaluations(of x: Tensor, _ context: Context) -> Tensor {
         solve(x, .toLatents, [.trace(trace)], context).evaluations

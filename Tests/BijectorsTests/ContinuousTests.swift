@@ -117,6 +117,22 @@ import Testing
         }
     }
 
+    /// What an example gives, and how often its velocity is computed, do not depend on those beside it, to the bit.
+    @Test func stepsAreAnExamplesOwn() throws {
+        let flow = ContinuousFlow(TimeNetwork(variables: 3, hidden: [6, 5, 4], startsAtIdentity: false))
+        let bench = try Bench(flow, .float32, scale: 4)
+        let x = Tensor.input("x", [.batch, 3])
+        let mapped = flow.forward(x, Context())
+        let outputs = [mapped.value, mapped.logDeterminant, flow.evaluations(of: x, Context())]
+        let given = rows(9, 3, .float32)
+        let together = try bench.run(outputs, ["x": given], batch: 9)
+        #expect(Set(together[2].floats).count > 1)
+        for row in 0..<9 {
+            let alone = try bench.run(outputs, ["x": given.rows(row..<row + 1)], batch: 1)
+            for (a, b) in zip(alone, together) { #expect(a.floats == b.rows(row..<row + 1).floats, "row \(row)") }
+        }
+    }
+
     // MARK: the trace
 
     /// The trace from the structure of a network against one found element by element.
@@ -242,12 +258,12 @@ import Testing
         training.solver = .adaptive(tolerance: 1e-4)
         let flow = Flow(ContinuousFlow(Pull(), training: training), base: DiagonalNormal(), exampleShape: [2])
         let x = Tensor.input("x", flow.shape)
-        let slopes = try gradients(
-            of: flow.objective(x, Context(.train)), with: flow.parameters.map(\.tensor) + [x])
+        let loss = flow.objective(x, Context(.train))
+        let slopes = try gradients(of: loss, with: flow.parameters.map(\.tensor) + [x])
         let given = HostArray(numbers(60, seed: 7).map { Float($0 * 2) }, shape: [30, 2])
         let found = try all.map { device in
             try device.load(
-                compile([flow.logProbability(x)] + slopes), maximumBatch: 30, states: try states(flow, device)
+                compile([loss] + slopes), maximumBatch: 30, states: try states(flow, device)
             ).run(["x": .host(given)], batch: 30).map(\.doubles)
         }
         for (a, b) in zip(found[0], found[1]) {
@@ -275,6 +291,16 @@ import Testing
                 #expect(error?.description.contains(text) == true, "\(error?.description ?? "")")
             }
         }
+    }
+
+    /// A velocity that reads other examples is refused; one that does not is proved.
+    @Test func examplesAreOnTheirOwn() throws {
+        let mixing = ContinuousFlow(Formula { z, _ in z - z.mean(axes: [0]).broadcast(to: z.shape) })
+        #expect(throws: DependencyLeak.self) { try mixing.proveStructure([.batch, 3]) }
+        let network = ContinuousFlow(TimeNetwork(variables: 3, hidden: [4], features: 2))
+        let features = Tensor.input("features", [.batch, 2])
+        let proof = try #require(try network.proveStructure([.batch, 3], features: features).first).proof
+        #expect(proof.dependencies?.present == 9)
     }
 
     // MARK: others' numbers

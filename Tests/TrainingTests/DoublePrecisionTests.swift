@@ -470,9 +470,7 @@ import Training
         #expect(problem.map { "\($0)".contains("float64") } == true)
     }
 
-    private static let independent = [
-        "gated", "pixelcnn++", "wavenet", "image transformer", "logistics", "maf", "flow matching",
-    ]
+    private static let independent = ["gated", "pixelcnn++", "wavenet", "image transformer", "logistics", "maf"]
 
     /// What an example gives does not depend on those that it is computed with, to the bit, on any device.
     @Test(
