@@ -1,12 +1,13 @@
 /// A value as it is, whose gradient is another graph than the one that computed it: that of an equation which the value solves, say.
 ///
-/// Operands: the value, then the tensors that its gradient goes to. The gradient was made beforehand, as a function of a placeholder that
-/// stands for the gradient of the value.
+/// Operands: the value, then the tensors that its gradient goes to. The gradient was made beforehand, as a function of placeholders that
+/// stand for the value and for its gradient.
 struct GivenGradient: Operation {
-    /// The operands as they were when the gradient was made.
-    let operands: [Tensor]
+    /// The tensors that the gradient goes to, as they were when it was made.
+    let variables: [Tensor]
+    let output: Tensor
     let outputGradient: Tensor
-    /// One for each operand behind the value.
+    /// One for each variable.
     let results: [Tensor]
 
     var name: String { "given gradient" }
@@ -14,11 +15,10 @@ struct GivenGradient: Operation {
 
     func outputTypes(for inputs: [TensorType]) throws(GraphError) -> [TensorType] {
         for tensor in results { if let error = tensor.error { throw error } }
-        let (variables, found) = (operands.dropFirst().map(\.type), results.map(\.type))
-        guard inputs == operands.map(\.type), variables == found else {
+        let (expected, found) = (variables.map(\.type), results.map(\.type))
+        guard inputs == [output.type] + expected, expected == found else {
             throw GraphError(
-                operation: name,
-                message: "expected a gradient for each of \(variables.map(\.description)), found \(found)")
+                operation: name, message: "expected a gradient for each of \(expected), found \(found)")
         }
         return [inputs[0]]
     }
@@ -34,12 +34,11 @@ struct GivenGradient: Operation {
         outputs[0] = inputs[0]
     }
 
-    /// Operands may have been replaced since, as in the body of a loop.
+    /// Variables may have been replaced since, as in the body of a loop.
     func gradients(inputs: [Tensor], outputs: [Tensor], outputGradients: [Tensor?]) -> [Tensor?] {
         guard let gradient = outputGradients[0] else { return inputs.map { _ in nil } }
-        let now = Dictionary(
-            zip(operands + [outputGradient], inputs + [gradient]).filter { $0 != $1 }, uniquingKeysWith: { $1 })
-        return [nil] + replacing(now, in: results)
+        let now = zip(variables + [output, outputGradient], inputs.dropFirst() + [outputs[0], gradient])
+        return [nil] + replacing(Dictionary(now.filter { $0 != $1 }, uniquingKeysWith: { $1 }), in: results)
     }
 }
 
@@ -48,7 +47,7 @@ extension Tensor {
     ///
     ///     let root = search(x).withGradient(by: [x]) { root, g in [g / slope(root)] }        // of the inverse of a function
     ///
-    /// The gradient itself is not differentiated any further where its graph is not.
+    /// The gradient itself is differentiated as its graph is.
     /// - Parameters:
     ///   - variables: what the value depends on.
     ///   - rule: from the value and its gradient to the gradient of each variable.
@@ -57,10 +56,9 @@ extension Tensor {
         _ rule: (_ value: Tensor, _ gradient: Tensor) -> [Tensor]
     ) -> Tensor {
         if error != nil { return self }
-        let value = stoppingGradient()
-        let gradient = loopPlaceholder(type)
+        let (value, gradient) = (loopPlaceholder(type), loopPlaceholder(type))
         let operation = GivenGradient(
-            operands: [value] + variables, outputGradient: gradient, results: rule(value, gradient))
-        return Tensor(operation, operation.operands, at: SourceLocation(file, line))
+            variables: variables, output: value, outputGradient: gradient, results: rule(value, gradient))
+        return Tensor(operation, [stoppingGradient()] + variables, at: SourceLocation(file, line))
     }
 }
