@@ -81,7 +81,13 @@ extension Experiment {
                     $0.flow = "planar"
                     $0.layers = 32
                 }),
-            densityFlow(density, "ffjord", "Grathwohl et al. 2019", Flow.ContinuousSettings()),
+            // With fewer steps and without penalties it learns what its steps make of the velocity, on a checkerboard above all.
+            densityFlow(
+                density, "ffjord", "Grathwohl et al. 2019",
+                Flow.ContinuousSettings {
+                    $0.steps = 20
+                    ($0.kinetic, $0.jacobian) = (0.01, 0.01)
+                }),
             densityFlow(
                 density, "flow-matching", "Lipman et al. 2023",
                 Flow.ContinuousSettings {
