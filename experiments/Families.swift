@@ -101,6 +101,18 @@ extension Experiment {
         },
         flow("planar", "planar flows: a few numbers", "Rezende and Mohamed 2015") { $0.layers = 32 },
         flow("radial", "radial flows: a few numbers", "Rezende and Mohamed 2015") { $0.layers = 32 },
+        Experiment(
+            family: "ffjord", summary: "a flow in continuous time: tables and vectors of numbers, given something",
+            paper: "Grathwohl et al. 2019",
+            configuration: tables(
+                Flow.ContinuousSettings {
+                    $0.hidden = [64, 64]
+                    $0.steps = 8
+                }
+            ) {
+                $0.learningRate = 0.003
+                $0.clipNorm = 5
+            }, baselines: baselines),
     ]
 
     private static func flow(

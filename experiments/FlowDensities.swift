@@ -5,17 +5,17 @@ import Likelihood
 import Models
 import Training
 
-/// Every two-dimensional density with four flows. The density is known, so the test figure minus the optimum is the
+/// Every two-dimensional density with six flows. The density is known, so the test figure minus the optimum is the
 /// Kullback-Leibler divergence from the truth to the model, in nats.
-private func densityFlow(_ density: PlanarDensity, _ name: String, _ paper: String, _ settings: Flow.VectorSettings)
-    -> Experiment
-{
+private func densityFlow(
+    _ density: PlanarDensity, _ name: String, _ paper: String, _ settings: any ModelSettings, epochs: Int = 40
+) -> Experiment {
     Experiment(
         name: "\(name)-\(density.rawValue)", summary: "\(name) on the density \(density.rawValue)", paper: paper,
         paperNats: nil,
         configuration: RunConfiguration(settings) {
             $0.batch = 256
-            $0.epochs = 40
+            $0.epochs = epochs
             $0.learningRate = 0.002
             $0.schedule = .cosine
             $0.averaging = 0.995
@@ -81,6 +81,19 @@ extension Experiment {
                     $0.flow = "planar"
                     $0.layers = 32
                 }),
+            // With fewer steps and without penalties it learns what its steps make of the velocity, on a checkerboard above all.
+            densityFlow(
+                density, "ffjord", "Grathwohl et al. 2019",
+                Flow.ContinuousSettings {
+                    $0.steps = 20
+                    ($0.kinetic, $0.jacobian) = (0.01, 0.01)
+                }),
+            densityFlow(
+                density, "flow-matching", "Lipman et al. 2023",
+                Flow.ContinuousSettings {
+                    $0.training = .matching
+                    $0.hidden = [128, 128, 128]
+                }, epochs: 100),
         ]
     }
 }

@@ -27,7 +27,10 @@ extension Experiment {
         "glow": "3 min", "realnvp-image": "14 min",
     ]
 
-    private static let onDensities = ["maf": "90 s", "spline": "2 min", "realnvp": "80 s", "planar": "1 min"]
+    private static let onDensities = [
+        "maf": "90 s", "spline": "2 min", "realnvp": "80 s", "planar": "1 min",
+        "ffjord": "15 min", "flow-matching": "6 min",
+    ]
 
     private static let durations = [
         "wavenet": "half an hour or more for 20 minutes at 8 kHz", "bytenet": "45 min for a megabyte",

@@ -1,3 +1,4 @@
+import Distributions
 import Graph
 import Layers
 
@@ -31,6 +32,13 @@ extension Bijector {
     public func outputShape(_ input: Shape, features: Tensor? = nil) -> Shape {
         forward(.input("shape", input, element), Context(features: features)).value.shape
     }
+}
+
+/// A bijector that says itself what training minimises: the likelihood and something beside it, or something else that leads to the same
+/// density.
+public protocol LossBijector: Bijector {
+    /// The loss of each example, `[batch]`, in place of -log p(x) under the base and this bijector.
+    func loss(_ x: Tensor, base: any Distribution, _ context: Context) -> Tensor
 }
 
 /// A mapped tensor and the logarithm of the absolute determinant of the map's Jacobian, `[batch]`, in nats.

@@ -158,9 +158,16 @@ func finish(
             isResumed: isResumed)
         let findings = try (run.model as? any ReportingModel)?.findings { try run.states.get($0)?.doubles ?? [] }
         for line in findings ?? [] { printLine(line) }
+        try printEffort(run, data.dataset[.test])
     }
     try requireFinite(figures, "\(Catalogue.name) evaluate \(folder.path) --per-example OUT.npy shows which rows")
     return result
+}
+
+/// How much the figures of examples took, where that depends on the examples.
+func printEffort(_ run: Run, _ examples: Examples) throws {
+    guard let (unit, count) = try run.effort(examples) else { return }
+    printLine("\(fixed(count.mean, 1)) \(unit) for each example, on the mean")
 }
 
 private func splitInWords(_ data: ExperimentData) -> String? {

@@ -174,6 +174,7 @@ struct EvaluateCommand: ParsableCommand {
             printLine(
                 "\(fixed(estimate.mean, 4)) \(metric.unit) ± \(fixed(estimate.standardError, 4))\(perVariable), \(estimate.count) examples"
             )
+            try printEffort(run, examples)
         }
     }
 }

@@ -68,7 +68,7 @@ public struct Flow: LatentModel {
     }
 
     /// What the bijector is handed: class and features in one vector.
-    private func inner(_ context: Context, beside x: Tensor) -> Context { conditions.joined(context, beside: x) }
+    func inner(_ context: Context, beside x: Tensor) -> Context { conditions.joined(context, beside: x) }
 
     private func flat(_ x: Tensor) -> Tensor {
         x.shape.rank == 2 ? x : x.reshaped([x.shape[0], Extent(variableCount)])
@@ -88,7 +88,20 @@ public struct Flow: LatentModel {
 
     public func evaluation(_ x: Tensor, _ context: Context) -> Tensor { -logProbability(x, context) }
 
-    public func objective(_ x: Tensor, _ context: Context) -> Tensor { -logProbability(x, context).mean() }
+    public func objective(_ x: Tensor, _ context: Context) -> Tensor {
+        guard let bijector = bijector as? any LossBijector else { return -logProbability(x, context).mean() }
+        let context = inner(context, beside: x)
+        let (start, logDensity) = prepared(x, context)
+        let loss = bijector.loss(start.value, base: base, context) - start.logDeterminant
+        return (logDensity.map { loss + $0 } ?? loss).mean()
+    }
+
+    /// What the bijector is handed, with the log-determinant on the way to it, and the log-density of noise.
+    /// - Parameter context: with class and features in one.
+    func prepared(_ x: Tensor, _ context: Context) -> (Mapped, logDensity: Tensor?) {
+        let noisy = dequantization?.dequantize(flat(x), context)
+        return (Chain(preprocessing).forward(shaped(noisy?.value ?? x), context), noisy?.logDensity)
+    }
 
     // MARK: inspection
 

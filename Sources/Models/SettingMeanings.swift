@@ -16,6 +16,37 @@ extension ByteNet.Settings {
     }
 }
 
+extension Flow.ContinuousSettings {
+    public static var meanings: [String: SettingMeaning] {
+        [
+            "hidden": SettingMeaning(
+                "Units of each hidden layer of the velocity's network; with one or two layers the exact trace costs a product at most",
+                "up to 64 layers of 1 to 1048576 units"),
+            "activation": SettingMeaning(
+                "The function between layers; smooth ones take fewer steps", "relu, tanh, sigmoid, softplus"),
+            "time": SettingMeaning(
+                "How layers are told the time: by factors and shifts of their units, or as an input",
+                "squash, concat"),
+            "training": SettingMeaning(
+                "What a step of training does: the likelihood through steps of a given number, the likelihood by the adjoint at the tolerance, or flow matching, which solves nothing",
+                "solve, adjoint, matching"),
+            "solver": SettingMeaning("The method of training=solve", "euler, midpoint, rk4"),
+            "steps": SettingMeaning("Its steps", "1 to 100000"),
+            "tolerance": SettingMeaning(
+                "Of each step of the adaptive solver that evaluates and draws (float32 tells no less than 2e-6); 0 takes the steps of solver for everything",
+                "0, or 1e-12 to 0.1"),
+            "trace": SettingMeaning(
+                "How training finds the trace of the velocity's Jacobian: exactly, or estimated by one product",
+                "exact, hutchinson"),
+            "evaluationTrace": SettingMeaning("How evaluation finds it", "exact, hutchinson"),
+            "kinetic": SettingMeaning(
+                "Added to the loss times the mean square of the velocity along the way", "at least 0"),
+            "jacobian": SettingMeaning(
+                "Added to the loss times an estimate of the Jacobian's mean square along the way", "at least 0"),
+        ].merging(wholeNumberMeanings) { $1 }
+    }
+}
+
 extension GatedPixelCNN.Settings {
     public static var meanings: [String: SettingMeaning] {
         [
@@ -151,6 +182,16 @@ extension VAE.Settings {
     }
 }
 
+/// Of flows of vectors that take whole numbers with noise.
+private let wholeNumberMeanings = [
+    "levels": SettingMeaning(
+        "Whole numbers 0 ..< levels as data: uniform noise is added and they are divided by levels; 0 for real data",
+        "0, or 2 to 65536"),
+    "alpha": SettingMeaning(
+        "For whole numbers: x' = alpha + (1 - 2 alpha) x goes through the logit; negative leaves them in [0, 1)",
+        "below 0.5"),
+]
+
 extension Flow.VectorSettings {
     public static var meanings: [String: SettingMeaning] {
         [
@@ -173,13 +214,7 @@ extension Flow.VectorSettings {
             "period": SettingMeaning("Once round the circle: 360 for degrees", "1e-6 to 1e6"),
             "normalization": SettingMeaning("What stands in front of every layer", "none, actNorm, batchNorm"),
             "components": SettingMeaning("Gaussians of maf-mog's base", "1 to 4096"),
-            "levels": SettingMeaning(
-                "Whole numbers 0 ..< levels as data: uniform noise is added and they are divided by levels; 0 for real data",
-                "0, or 2 to 65536"),
-            "alpha": SettingMeaning(
-                "For whole numbers: x' = alpha + (1 - 2 alpha) x goes through the logit; negative leaves them in [0, 1)",
-                "below 0.5"),
-        ]
+        ].merging(wholeNumberMeanings) { $1 }
     }
 }
 

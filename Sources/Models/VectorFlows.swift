@@ -170,6 +170,27 @@ extension Flow {
     }
 }
 
+extension Flow {
+    /// The same flow of vectors for examples in units of their own: whole numbers with noise in the unit interval, columns standardised, class
+    /// and features in one vector.
+    /// - Parameters:
+    ///   - levels, alpha: of whole numbers 0 ..< levels, as `unitInterval` has them; 0 for real numbers.
+    ///   - circular: columns that are points of a circle.
+    func forData(of examples: ExampleShape, levels: Int, alpha: Double, circular: [Int] = []) -> Flow {
+        let conditions = Conditions(of: examples)
+        guard levels == 0 else {
+            return preceded(
+                by: unitInterval(levels: levels, alpha: alpha),
+                dequantization: UniformDequantization(levels: levels), conditions: conditions)
+        }
+        var shape = ExampleShape([examples.count], columns: examples.columns)
+        // A circle keeps its period.
+        for column in circular { shape.columns?[column].kind = .real(mean: 0, deviation: 1) }
+        let (steps, noise) = standardization(shape)
+        return preceded(by: steps, dequantization: noise, conditions: conditions)
+    }
+}
+
 /// What stands in front of every layer of a flow.
 public enum FlowNormalization: String, Sendable, CaseIterable {
     case none
@@ -311,18 +332,7 @@ extension Flow {
 
         public func makeModel(_ examples: ExampleShape, seed: UInt64) throws -> any LikelihoodModel {
             try validate(examples)
-            let flow = try makeFlow(examples)
-            let conditions = Conditions(of: examples)
-            guard levels == 0 else {
-                return flow.preceded(
-                    by: unitInterval(levels: levels, alpha: alpha),
-                    dequantization: UniformDequantization(levels: levels), conditions: conditions)
-            }
-            var shape = ExampleShape([examples.count], columns: examples.columns)
-            // A circle keeps its period.
-            for column in circular { shape.columns?[column].kind = .real(mean: 0, deviation: 1) }
-            let (steps, noise) = standardization(shape)
-            return flow.preceded(by: steps, dequantization: noise, conditions: conditions)
+            return try makeFlow(examples).forData(of: examples, levels: levels, alpha: alpha, circular: circular)
         }
 
         public mutating func adapt(to data: DataSummary) throws -> [String] {

@@ -285,24 +285,38 @@ public final class Run {
 
     /// - Parameter examples: known to fit.
     func figures(_ examples: Examples) throws -> [Double] {
-        let (batch, evaluator) = (model.evaluationBatch, try loadEvaluator())
-        let (members, count) = (model.members, examples.count)
-        var total = [Double](repeating: -.infinity, count: count)
+        let (evaluator, members) = (try loadEvaluator(), model.members)
+        var total = [Double](repeating: -.infinity, count: examples.count)
         for member in members {
-            for start in stride(from: 0, to: count, by: batch) {
-                let range = start..<min(count, start + batch)
-                var feeds = member
-                feeds.merge(RandomSource.feeds(seed: settings.seed, examples: Array(range))) { a, _ in a }
-                feeds.merge(examples[range].feeds) { $1 }
-                let values = try evaluator.run(feeds.known(to: evaluator), batch: range.count)[0].doubles
-                for (i, value) in values.enumerated() {
-                    let (a, b) = (max(total[start + i], -value), min(total[start + i], -value))
-                    total[start + i] = b == -.infinity ? a : a + Math.log1p(Math.exp(b - a))
-                }
+            for (i, value) in try values(of: evaluator, examples, member).enumerated() {
+                let (a, b) = (max(total[i], -value), min(total[i], -value))
+                total[i] = b == -.infinity ? a : a + Math.log1p(Math.exp(b - a))
             }
         }
         let shift = Math.log(Double(members.count))
         return total.map { -($0 - shift) }
+    }
+
+    /// The number that a program has for each example.
+    private func values(
+        of program: any Executable, _ examples: Examples, _ member: [String: HostArray]
+    ) throws -> [Double] {
+        let batch = model.evaluationBatch
+        return try stride(from: 0, to: examples.count, by: batch).flatMap { start in
+            let range = start..<min(examples.count, start + batch)
+            var feeds = member
+            feeds.merge(RandomSource.feeds(seed: settings.seed, examples: Array(range))) { a, _ in a }
+            feeds.merge(examples[range].feeds) { $1 }
+            return try program.run(feeds.known(to: program), batch: range.count)[0].doubles
+        }
+    }
+
+    /// How much the figures of examples took to compute, on the mean, for a model that finds out as it runs.
+    /// - Parameter examples: known to fit.
+    public func effort(_ examples: Examples) throws -> (unit: String, count: Estimate)? {
+        guard let (unit, count) = (model as? any MeteredModel)?.effort(x, model.makeContext()) else { return nil }
+        let program = try load(compile([count]), maximumBatch: model.evaluationBatch, for: "a count")
+        return (unit, Estimate(try values(of: program, examples, model.members[0])))
     }
 
     // MARK: training

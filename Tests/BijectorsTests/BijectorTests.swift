@@ -93,6 +93,7 @@ let bijectorCases: [BijectorCase] = {
             })
     }
     list += circularCases
+    list += continuousCases
     list.append(
         BijectorCase(name: "composition", shape: [4], condition: 100) {
             Chain([
@@ -130,6 +131,22 @@ private let circularCases: [BijectorCase] = {
             Coupling(
                 .half(keepsSecond: true), CircularSplineTransformer(bins: 4, low: -.pi),
                 conditioner: DenseNetwork(3, hidden: [7], outputs: 2 * 13, activation: .tanh))
+        },
+    ]
+}()
+
+/// In so little time, and at such tolerances, that solvers err by rounding alone.
+private let continuousCases: [BijectorCase] = {
+    [
+        BijectorCase(name: "continuous, RK4", shape: [2], condition: 1000) {
+            ContinuousFlow(
+                TimeNetwork(variables: 2, hidden: [4, 3], startsAtIdentity: false), solver: .fixed(.rk4, steps: 12),
+                duration: 0.1)
+        },
+        BijectorCase(name: "continuous, adaptive", shape: [3], features: 2, condition: 10_000) {
+            ContinuousFlow(
+                TimeNetwork(variables: 3, hidden: [4, 3, 4], time: .concat, features: 2, startsAtIdentity: false),
+                solver: .adaptive(tolerance: 1e-11), duration: 0.2)
         },
     ]
 }()

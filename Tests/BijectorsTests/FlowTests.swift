@@ -45,6 +45,10 @@ private let flowCases: [FlowCase] = [
     },
     FlowCase(name: "planar") { .planar(variables: $0, layers: 4) },
     FlowCase(name: "radial") { .radial(variables: $0, layers: 4) },
+    FlowCase(name: "continuous") { .continuous(variables: $0, hidden: [8], startsAtIdentity: false) },
+    FlowCase(name: "continuous, RK4") {
+        .continuous(variables: $0, hidden: [8, 8], solver: .fixed(.rk4, steps: 20), startsAtIdentity: false)
+    },
 ]
 
 /// The CPU, and OpenCL where there is one.

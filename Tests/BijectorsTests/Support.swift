@@ -40,7 +40,11 @@ struct Bench {
     let values: [String: HostArray]
 
     init(_ test: BijectorCase, _ element: ElementType, scale: Double = 1, seed: UInt64 = 5) throws {
-        bijector = test.make()
+        try self.init(test.make(), element, scale: scale, seed: seed)
+    }
+
+    init(_ bijector: any Bijector, _ element: ElementType, scale: Double = 1, seed: UInt64 = 5) throws {
+        self.bijector = bijector
         self.element = element
         device = try CPUDevice(threads: 2)
         bijector.use(element)

@@ -11,6 +11,7 @@ import Testing
 @Suite(.serialized) struct FamilyTests {
     private static let tables = [
         "made", "fvbn", "bengio", "nade", "maf", "realnvp", "spline", "spline-coupling", "naf", "vae",
+        "ffjord",
     ]
     private static let ungiven = ["nice", "planar", "radial", "autoencoder"]
     private static let images = [
@@ -27,6 +28,7 @@ import Testing
         "image-transformer": ["width=8", "heads=2", "blocks=1"],
         "glow": ["hidden=6", "steps=1"], "realnvp-image": ["hidden=6"], "planar": ["layers=2"], "radial": ["layers=2"],
         "wavenet": ["residual=4", "skip=4", "stacks=1", "layers=2"], "bytenet": ["channels=8", "sets=1"],
+        "ffjord": ["hidden=4", "steps=2", "tolerance=0.001"],
         "vpn": ["channels=4", "encoderBlocks=1", "decoderBlocks=1"], "ar": ["lags=1"], "tabular": ["smoothing=0.5"],
     ]
 
@@ -100,7 +102,7 @@ import Testing
         return vectors.map { ($0, ["real.npy", "binary.npy", "levels.npy", "grey.npy"]) }
             + [("made", ["mixed.csv", "novel.txt", "video.npy", "one.npy"]), ("vae", ["mixed.csv"])]
             + ["fvbn", "bengio", "nade"].map { ($0, ["mixed.csv", "one.npy"]) } + [("autoencoder", ["mixed.csv"])]
-            + ["maf", "spline", "spline-coupling", "naf", "planar", "radial", "vae"].map { ($0, ["one.npy"]) }
+            + ["maf", "spline", "spline-coupling", "naf", "planar", "radial", "vae", "ffjord"].map { ($0, ["one.npy"]) }
             + images.map { ($0, ["grey.npy", "binary-images.npy", "colour.npy", "pictures"]) }
             + ["glow", "realnvp-image"].map { ($0, ["real-images.npy"]) }
             + sequences.map { ($0, ["novel.txt", "sounds", "levels.npy"]) } + [("vpn", ["video.npy"])]
@@ -393,7 +395,7 @@ import Testing
         let session = try session()
         let listed = try session.run("list", "--json").output.split(separator: "\n")
         let families = listed.filter { $0.contains("\"isFamily\":true") }
-        #expect(families.count == 27)
+        #expect(families.count == 28)
         for line in families {
             let name = String(line.split(separator: "\"name\":\"")[1].prefix { $0 != "\"" })
             let found = try session.run("settings", name)

@@ -19,6 +19,14 @@ struct GradientCase: CustomTestStringConvertible, Sendable {
     var testDescription: String { name }
 }
 
+/// tanh(a b), whose gradient nobody could find in how it is computed.
+private func givenProduct(_ a: Tensor, _ b: Tensor) -> Tensor {
+    (a.stoppingGradient() * b.stoppingGradient()).tanh().withGradient(by: [a, b]) { y, g in
+        let slope = (1 - y * y) * g
+        return [slope * b, slope * a]
+    }
+}
+
 private let cases: [GradientCase] = {
     var list: [GradientCase] = []
     let unary: [(ElementwiseFunction, Double)] = [
@@ -35,6 +43,12 @@ private let cases: [GradientCase] = {
     }
     list += [
         GradientCase(name: "select", shapes: [[3, 4], [3, 1]]) { .select($0[0].greater(0), $0[0] * $0[1], $0[1]) },
+        GradientCase(name: "given gradient", shapes: [[3, 4], [3, 4]]) { givenProduct($0[0], $0[1]) },
+        GradientCase(name: "given gradient in a loop", shapes: [[3, 4], [3, 4]]) { operands in
+            Tensor.scan([operands[0]], over: [], steps: 3) { carries, _ in
+                ([givenProduct(carries[0], operands[1]) * 0.5 + carries[0]], [])
+            }.carries[0]
+        },
         GradientCase(name: "broadcast", shapes: [[3, 1, 2]]) { $0[0].broadcast(to: [5, 3, 4, 2]) },
         GradientCase(name: "reshape", shapes: [[3, 4]]) { $0[0].reshaped([2, 6]) },
         GradientCase(name: "transpose", shapes: [[2, 3, 4]]) { $0[0].transposed([2, 0, 1]) },

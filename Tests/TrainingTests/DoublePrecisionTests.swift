@@ -183,6 +183,28 @@ import Training
                 $0.dequantization = "variational"
             }.makeModel([1, 4, 4], seed: 1)
         },
+        Family("ffjord") {
+            try Flow.ContinuousSettings {
+                $0.hidden = [5, 4]
+                $0.steps = 3
+                $0.trace = "hutchinson"
+                ($0.kinetic, $0.jacobian) = (0.1, 0.1)
+            }.makeModel([3], seed: 1)
+        },
+        Family("ffjord by the adjoint") {
+            try Flow.ContinuousSettings {
+                $0.hidden = [5, 4, 3]
+                $0.training = .adjoint
+                $0.tolerance = 1e-8
+            }.makeModel([3], seed: 1)
+        },
+        Family("flow matching") {
+            try Flow.ContinuousSettings {
+                $0.hidden = [5]
+                $0.training = .matching
+                $0.time = "concat"
+            }.makeModel([3], seed: 1)
+        },
     ]
     /// Columns of every kind.
     static let columns = [
@@ -243,6 +265,12 @@ import Training
             try Flow.VectorSettings {
                 $0.hidden = [6]
                 $0.layers = 2
+            }.makeModel(given([2], columns: [columns[1], columns[3]]), seed: 1)
+        },
+        Family("ffjord of a table") {
+            try Flow.ContinuousSettings {
+                $0.hidden = [6]
+                $0.steps = 2
             }.makeModel(given([2], columns: [columns[1], columns[3]]), seed: 1)
         },
         Family("pixelcnn given something") {

@@ -8,17 +8,22 @@ func loopPlaceholder(_ type: TensorType) -> Tensor {
 }
 
 /// Takes what is the same at every step out of a loop's body: each such tensor becomes an operand of the loop, and a
-/// placeholder stands for it inside. Scalars and what is counted from them stay, since they cost nothing.
+/// placeholder stands for it inside. Scalars and what is counted from them stay, since they cost nothing; of what is repeated to a shape
+/// (a bias, for every example) the numbers themselves are taken, which are fewer to read and to sum gradients of. Equal applications
+/// become one first, so that a weight that several places of the body read is one operand.
 func hoistInvariants(_ results: [Tensor], varying: [Tensor]) -> (
     results: [Tensor], placeholders: [Tensor], operands: [Tensor]
 ) {
+    let results = shared(results)
     var varies = Set(varying.map(\.node).map(ObjectIdentifier.init))
     var isCounted = Set<ObjectIdentifier>()
     var operands: [Tensor] = []
     var known = Set<Tensor>()
     func hoist(_ tensor: Tensor) {
         let id = ObjectIdentifier(tensor.node)
-        if !varies.contains(id), !isCounted.contains(id), known.insert(tensor).inserted { operands.append(tensor) }
+        if varies.contains(id) || isCounted.contains(id) { return }
+        if tensor.node.operation is Broadcast { return hoist(tensor.node.inputs[0]) }
+        if known.insert(tensor).inserted { operands.append(tensor) }
     }
     for node in topologicalOrder(results) {
         let inputs = node.inputs.map { ObjectIdentifier($0.node) }
@@ -55,6 +60,25 @@ public func replacing(_ replacements: [Tensor: Tensor], in outputs: [Tensor]) ->
         }
     }
     return outputs.map { replaced[$0] ?? $0 }
+}
+
+/// The same tensors with equal applications made one.
+private func shared(_ outputs: [Tensor]) -> [Tensor] {
+    struct Application: Hashable {
+        let operation: AnyHashable
+        let inputs: [Tensor]
+    }
+    var known: [Application: Node] = [:]
+    return rewritten(outputs) { node, inputs in
+        guard let operation = node.operation.key else { return nil }
+        let application = Application(operation: operation, inputs: inputs)
+        if let first = known[application] {
+            return first === node ? nil : node.types.indices.map { Tensor(first, $0) }
+        }
+        let only = inputs == node.inputs ? node : Node(node.operation, inputs, at: node.location)
+        known[application] = only
+        return only === node ? nil : node.types.indices.map { Tensor(only, $0) }
+    }
 }
 
 /// The same tensors with every scan written out step by step: for the path of a leak, which goes through steps, and for draws that a
