@@ -78,6 +78,7 @@ extension ExperimentGroup {
         onGlyphs("naf") { $0.epochs = 30 },
         onGlyphs("planar") { $0.epochs = 40 },
         onGlyphs("radial") { $0.epochs = 40 },
+        onGlyphs("ffjord") { $0.epochs = 8 },
         onGlyphs("glow") { $0.epochs = 8 },
         onGlyphs("realnvp-image") { $0.epochs = 3 },
         onGlyphs("vae") { $0.epochs = 60 },
