@@ -97,8 +97,8 @@ extension Flow {
             let solves = training == .solve || tolerance == 0
             let idle: [(isIdle: Bool, reason: String)] = [
                 (
-                    (steps != plain.steps || solver != plain.solver) && !solves,
-                    "solver and steps have no effect with training=\(training.rawValue), as the tolerance decides; set training=solve"
+                    solver != plain.solver && !solves,
+                    "solver=\(solver) has no effect with training=\(training.rawValue), as the tolerance decides; set training=solve"
                 ),
                 (
                     trace != plain.trace && training == .matching,
