@@ -76,8 +76,13 @@ extension Workload {
             ) { $0.batch = 512 }, [63], sampleBatch: 1000, normal),
         // A flow in continuous time on the plane: twenty steps of RK4 through three layers of 64 units, the trace exactly.
         Workload(
-            "ffjord", RunConfiguration(Flow.ContinuousSettings { $0.steps = 20 }) { $0.batch = 512 }, [2],
-            sampleBatch: 1000, normal),
+            "ffjord",
+            RunConfiguration(
+                Flow.ContinuousSettings {
+                    $0.steps = 20
+                    $0.tolerance = 0
+                }
+            ) { $0.batch = 512 }, [2], sampleBatch: 1000, normal),
         // Three scales of eight steps on 32 x 32 colour images.
         Workload(
             "glow",

@@ -2,10 +2,10 @@ import Distributions
 import Graph
 import Layers
 
-/// A flow in continuous time (Chen et al. 2018; FFJORD, Grathwohl et al. 2019): examples move by dz/dt = f(z, t, context), from the latents at
-/// the time 0 to the data at the time `duration`. The logarithm of the volume changes at the rate of the trace of df/dz (Chen et al. 2018,
-/// theorem 1), so that log p(x) = log p(z(0)) - the integral of the trace along the way. f may be any network: nothing is triangular, and
-/// the inverse is the same solve the other way round.
+/// A flow in continuous time (Chen et al. 2018; FFJORD, Grathwohl et al. 2019): examples move by dz/dt = f(z, t, context), from the latents
+/// at the time 0 to the data at the time `duration`. The logarithm of the volume changes at the rate of the trace of df/dz (Chen et al.
+/// 2018, theorem 1), so that log p(x) = log p(z(0)) - the integral of the trace along the way. f may be any network: nothing is triangular,
+/// and the inverse is the same solve the other way round.
 ///
 ///     let flow = ContinuousFlow(TimeNetwork(variables: 2))
 ///     let z = flow.forward(.input("x", [.batch, 2]), Context())
@@ -14,12 +14,12 @@ import Layers
 /// evaluated, drawn and timed as every other bijector is, on every device, without a seam of its own.
 /// - Steps of a given number (`FixedStepSolver`) are a `scan`. Gradients go through it, and it keeps every step.
 /// - Steps as long as a tolerance allows (`DormandPrince`) are an `iterate`, whose body chooses the length of the next step and whose
-///   condition asks whether some example is still under way. Gradients are the adjoint's (Chen et al. 2018, algorithm 1): z, the adjoint and
-///   the gradients of the parameters are integrated back by another `iterate`, in the memory of one step. It is given to `gradients` as the
-///   gradient of the solve (`Tensor.withGradient`), so that a training step with it is one program too.
+///   condition asks whether some example is still under way. Gradients are the adjoint's (Chen et al. 2018, algorithm 1): z, the adjoint
+///   and the gradients of the parameters are integrated back by another `iterate`, in the memory of one step. It is given to `gradients` as
+///   the gradient of the solve (`Tensor.withGradient`), so that a training step with it is one program too.
 ///
-/// Examples that are evaluated or drawn adaptively have steps of their own, so that the figure of one never depends on the others'; a training
-/// step has the same for the whole batch, which is less work.
+/// Examples that are evaluated or drawn adaptively have steps of their own, so that the figure of one never depends on the others'; a
+/// training step has the same for the whole batch, which is less work.
 ///
 /// What an adaptive solve gives is as exact as its tolerance; in both directions the numbers are those of one ordinary differential
 /// equation, so that the inverse comes back up to that. A fixed number of steps has no such promise, and a velocity that was trained with
@@ -35,8 +35,8 @@ public struct ContinuousFlow: Bijector, LossBijector {
     /// How the trace of the velocity's Jacobian is found.
     public enum Trace: String, Sendable, CaseIterable {
         case exact
-        /// transposed(e) J e with random signs e (Hutchinson 1989), the same all along a solve: its mean is the trace (Grathwohl et al. 2019,
-        /// equation 7).
+        /// transposed(e) J e with random signs e (Hutchinson 1989), the same all along a solve: its mean is the trace (Grathwohl et al.
+        /// 2019, equation 7).
         case hutchinson
     }
 
@@ -49,8 +49,8 @@ public struct ContinuousFlow: Bijector, LossBijector {
         public var isMatching = false
         /// The deviation around an example in which these lines end.
         public var leastDeviation = 1e-3
-        /// What is added for the mean of |f|^2 over the time: particles on their straight way at constant speed have the least of it (Finlay et al.
-        /// 2020, equation 6).
+        /// What is added for the mean of |f|^2 over the time: particles on their straight way at constant speed have the least of it
+        /// (Finlay et al. 2020, equation 6).
         public var kinetic = 0.0
         /// What is added for the mean of |transposed(e) J|^2 over the time, an estimate of the Jacobian's squared norm (Finlay et al. 2020,
         /// equation 7): a velocity that hardly bends takes long steps.
@@ -114,7 +114,8 @@ public struct ContinuousFlow: Bijector, LossBijector {
             inverse: "the same equation solved the other way")
     }
 
-    /// That the velocity of each example reads this example alone: it is looked at as what is given for one more variable, behind the others.
+    /// That the velocity of each example reads this example alone: it is looked at as what is given for one more variable, behind the
+    /// others.
     public func claims(_ x: Tensor, _ context: Context) -> [OrderClaim] {
         guard x.shape.rank == 2, x.shape[1].isStatic else {
             return [OrderClaim("velocity", mistake: forward(x, context).value, of: x)]
@@ -242,11 +243,12 @@ public struct ContinuousFlow: Bijector, LossBijector {
         }
     }
 
-    /// The gradients of what a solve starts from and of what its rates read (Chen et al. 2018, algorithm 1; in the signs of time that runs back).
+    /// The gradients of what a solve starts from and of what its rates read (Chen et al. 2018, algorithm 1; in the signs of time that runs
+    /// back).
     ///
-    /// With H = a f + b g, where a is the adjoint of z, g are the rates of the integrals and b their gradients, which do not change on the way:
-    /// da = dH/dz and dp = dH/dp for every parameter p. The error of the parameters' gradients is not looked at (Kidger, Chen and Lyons 2021):
-    /// they read nothing of themselves.
+    /// With H = a f + b g, where a is the adjoint of z, g are the rates of the integrals and b their gradients, which do not change on the
+    /// way: da = dH/dz and dp = dH/dp for every parameter p. The error of the parameters' gradients is not looked at (Kidger, Chen and
+    /// Lyons 2021): they read nothing of themselves.
     /// - Parameters:
     ///   - end: where the solve ended: z and the integrals, `[batch, D + integrals]`.
     ///   - gradient: of `end`.

@@ -1,17 +1,17 @@
 import Graph
 
-/// The method of Dormand and Prince (1980) of order 5, with an estimate of its error of order 4 by which it chooses its steps (Hairer, Nørsett
-/// and Wanner 1993, sections II.4 and II.5): what MATLAB calls ode45, SciPy RK45 and torchdiffeq dopri5.
+/// The method of Dormand and Prince (1980) of order 5, with an estimate of its error of order 4 by which it chooses its steps (Hairer,
+/// Nørsett and Wanner 1993, sections II.4 and II.5): what MATLAB calls ode45, SciPy RK45 and torchdiffeq dopri5.
 ///
-/// The whole solve is one `iterate` of the graph, with the control of the steps inside: a program with a solve in it runs, on any device, like
-/// every other, and nothing around it knows that its length depends on the numbers. It keeps nothing of its way, so that its memory is that
-/// of one step; no gradient flows through it but the adjoint's (`ContinuousFlow`).
+/// The whole solve is one `iterate` of the graph, with the control of the steps inside: a program with a solve in it runs, on any device,
+/// like every other, and nothing around it knows that its length depends on the numbers. It keeps nothing of its way, so that its memory is
+/// that of one step; no gradient flows through it but the adjoint's (`ContinuousFlow`).
 ///
 /// By default every example has steps of its own (Lienen and Günnemann 2022): its result is the same whatever stands beside it in a batch.
 /// The loop goes on until the last example has arrived, and those that have stay where they are.
 struct DormandPrince {
-    /// A step is taken where the root mean square of its estimated errors, each divided by tolerance (1 + |y|), is at most 1. Below 16 units in
-    /// the last place of the working type it is these, as smaller errors cannot be told from rounding.
+    /// A step is taken where the root mean square of its estimated errors, each divided by tolerance (1 + |y|), is at most 1. Below 16
+    /// units in the last place of the working type it is these, as smaller errors cannot be told from rounding.
     var tolerance: Double
     /// Else one length of step for the whole batch, by the error of all examples together: fewer steps in all, for training.
     var isPerExample = true
@@ -39,8 +39,8 @@ struct DormandPrince {
     private static let limit = 100_000
 
     /// The state after `duration`, from the time 0 on.
-    /// - Parameter controlled: how many of the state's tensors, the first ones, have their errors looked at; these are `[batch, n]`. The others
-    ///   may have any shape where the batch has one length of step.
+    /// - Parameter controlled: how many of the state's tensors, the first ones, have their errors looked at; these are `[batch, n]`. The
+    ///   others may have any shape where the batch has one length of step.
     func solve(_ initial: [Tensor], controlled: Int? = nil, duration: Double, _ rates: Rates) -> Solution {
         let (type, batch) = (initial[0].elementType, initial[0].shape[0])
         let rule = StepControl(

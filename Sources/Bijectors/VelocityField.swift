@@ -65,14 +65,14 @@ public enum TimeInput: String, Sendable, CaseIterable {
     case squash
 }
 
-/// Dense layers that are told the time, the velocity of FFJORD (Grathwohl et al. 2019, section 4 and its code). What an example is conditioned
-/// on goes in as the time does. The last layer has no factors and starts at zero, so that the flow starts as the identity.
+/// Dense layers that are told the time, the velocity of FFJORD (Grathwohl et al. 2019, section 4 and its code). What an example is
+/// conditioned on goes in as the time does. The last layer has no factors and starts at zero, so that the flow starts as the identity.
 ///
 /// The trace of its Jacobian follows from its structure. With diagonals D of the slopes of hidden units (and factors), and weights W:
 /// - one hidden layer: the sum of D1 times the diagonal of W1 W2, no product at all;
 /// - two: the sum of D2 M D1 with M = W2 * transposed(W1 W3), one product of the hidden layers, whatever the number of variables;
-/// - more: forward mode with a tangent for each variable. The first layer's tangents are columns of W1, and of the last layer only a dot product
-///   is needed, so that each variable costs the products between the hidden layers.
+/// - more: forward mode with a tangent for each variable. The first layer's tangents are columns of W1, and of the last layer only a dot
+///   product is needed, so that each variable costs the products between the hidden layers.
 public struct TimeNetwork: VelocityField {
     public let layers: [TimeDense]
     public let activation: Activation

@@ -5,8 +5,8 @@ import Layers
 import Likelihood
 
 extension Flow {
-    /// FFJORD (Grathwohl et al. 2019): examples of vectors move in continuous time, by a network that is told the time, from a standard normal
-    /// to the data. See `ContinuousFlow` for how it is solved and trained.
+    /// FFJORD (Grathwohl et al. 2019): examples of vectors move in continuous time, by a network that is told the time, from a standard
+    /// normal to the data. See `ContinuousFlow` for how it is solved and trained.
     /// - Parameters:
     ///   - solver: of evaluation and drawing.
     ///   - features: numbers that each example is conditioned on.
@@ -97,8 +97,8 @@ extension Flow {
             let solves = training == .solve || tolerance == 0
             let idle: [(isIdle: Bool, reason: String)] = [
                 (
-                    (steps != plain.steps || solver != plain.solver) && !solves,
-                    "solver and steps have no effect with training=\(training.rawValue), as the tolerance decides; set training=solve"
+                    solver != plain.solver && !solves,
+                    "solver=\(solver) has no effect with training=\(training.rawValue), as the tolerance decides; set training=solve"
                 ),
                 (
                     trace != plain.trace && training == .matching,

@@ -310,7 +310,8 @@ import Testing
         return (try? SafeTensors.read("/\(folder)/Goldens/continuous.safetensors").0) ?? [:]
     }()
 
-    /// zuko's network: frequencies of the time beside z and what it is given, exponential linear units; from the data at 0 to the latents at 1.
+    /// zuko's network: frequencies of the time beside z and what it is given, exponential linear units; from the data at 0 to the latents
+    /// at 1.
     private struct ZukoField: VelocityField {
         let layers = [Dense(11, 8), Dense(8, 8), Dense(8, 3)]
         func velocity(_ z: Tensor, at t: Tensor, _ context: Context) -> Tensor {
@@ -323,8 +324,8 @@ import Testing
         }
     }
 
-    /// The same weights as torchdiffeq's and zuko's cases (`Scripts/make-continuous-goldens.py`): log p within 1e-6 in double precision and 1e-4 in
-    /// float32.
+    /// The same weights as torchdiffeq's and zuko's cases (`Scripts/make-continuous-goldens.py`): log p within 1e-6 in double precision and
+    /// 1e-4 in float32.
     @Test(arguments: ["midpoint", "squash", "concat", "shallow", "zuko"]) func goldens(_ name: String) throws {
         for element in [ElementType.float64, .float32] {
             let tolerance = element == .float64 ? 1e-9 : 1e-6
