@@ -10,7 +10,7 @@ extension Experiment {
         .map { $0.taking(duration(of: $0.name)) }
 
     /// About how long a run takes on two cores of a busy machine, and of a family on what.
-    private static func duration(of name: String) -> String? {
+    static func duration(of name: String) -> String? {
         durations[name] ?? onTables[name].map { "\($0) for 1600 rows of 11" }
             ?? onImages[name].map { "\($0) for 1000 grey images of 28 x 28" }
             ?? onDensities.first { flow, _ in PlanarDensity.allCases.contains { name == "\(flow)-\($0.rawValue)" } }?
@@ -40,6 +40,10 @@ extension Experiment {
         "nade-adult": "90 s", "nade-connect4": "4 min", "nade-dna": "3 min", "nade-mushrooms": "2 min",
         "nade-nips": "1 min",
         "bengio-mushrooms": "15 s", "fvbn-mnist": "1 min", "rnade-housing": "10 s",
+        "fvbn-glyphs": "1 s", "bengio-glyphs": "15 s", "nade-glyphs": "4 min", "orderless-nade-glyphs": "1 min",
+        "lstm-glyphs": "8 min", "gru-glyphs": "8 min", "row-lstm-glyphs": "13 min", "diagonal-bilstm-glyphs": "9 min",
+        "gated-pixelcnn-glyphs": "5 min", "pixelcnnpp-glyphs": "5 min", "vpn-glyphs": "1 min",
+        "wavenet-glyphs": "1 min",
         "pixelcnn-glyphs": "2 min", "image-transformer-glyphs": "8 min", "pixelcnn-mnist": "15 to 20 min",
         "pixelcnn-mnist-long": "2 hours", "gated-pixelcnn-mnist": "27 min", "pixelcnnpp-cifar": "4 min",
         "vpn-moving-mnist": "5 min", "wavenet-digits": "4 min", "bytenet-shakespeare": "22 min",

@@ -10,7 +10,7 @@ extension ExperimentGroup {
     /// what is left between a figure and the optimum is the model and its training.
     public static let zooGlyphs = ExperimentGroup(
         name: "zoo-glyphs", summary: "every family on ten glyphs, beside the generator's own likelihood",
-        members: members.map { $0.taking(durations[$0.name]) })
+        duration: "an hour", members: members.map { $0.taking(Experiment.duration(of: $0.name)) })
 
     private static let members: [Experiment] = [
         onGlyphs("tabular"), onGlyphs("ar"),
@@ -115,6 +115,4 @@ extension ExperimentGroup {
                 return try Experiment.glyphs(of: shape)
             })
     }
-
-    private static let durations: [String: String] = [:]
 }

@@ -8,12 +8,16 @@ import Training
 ///
 /// Every member is an experiment like any other, for every verb.
 public struct ExperimentGroup: Sendable {
+    /// What `run` is given.
     public let name: String
+    /// In one line, for `list`.
     public let summary: String
     /// About how long all take together.
     public let duration: String?
+    /// In the order in which they are trained.
     public let members: [Experiment]
 
+    /// - Parameter members: experiments on the same examples; each has a name of its own.
     public init(name: String, summary: String, duration: String? = nil, members: [Experiment]) {
         (self.name, self.summary, self.duration, self.members) = (name, summary, duration, members)
     }
@@ -40,13 +44,18 @@ extension RunOptions {
                 "\(option): \(group.name) is several experiments, each with its own settings and data; run those that you mean by their names: \(group.members.map(\.name).joined(separator: ", "))"
             )
         }
-        let members = group.members.filter { names?.contains($0.name) != false }
+        let members = try group.members.filter { names?.contains($0.name) != false }.map { member in
+            var settings = member.configuration
+            try override(&settings)
+            if let seed { settings.seed = seed }
+            // Whatever is wrong with the command line itself is an error, and no refusal of a model's.
+            try settings.training.validate()
+            return (member, settings)
+        }
+        _ = try device.make()
         let path = try makeFolder("") { path in
             var rows: [GroupRun.Row] = []
-            for member in members {
-                var settings = member.configuration
-                try override(&settings)
-                if let seed { settings.seed = seed }
+            for (member, settings) in members {
                 var row = GroupRun.Row(experiment: member.name)
                 do {
                     let (run, data, stored, _) = try makeRun(member, settings) { _ in }
@@ -91,8 +100,6 @@ struct GroupRun {
         var failure: String?
 
         var isDone: Bool { test != nil || refusal != nil || failure != nil }
-
-        init(experiment: String) { self.experiment = experiment }
     }
 
     private struct Record: Codable {

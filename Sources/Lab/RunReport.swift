@@ -164,10 +164,11 @@ func finish(
     return result
 }
 
-/// How much the figures of examples took, where that depends on the examples.
+/// How much the figures of examples took, where that depends on the examples. The first few hundred say it as well as all, and take a
+/// second solve each.
 func printEffort(_ run: Run, _ examples: Examples) throws {
-    guard let (unit, count) = try run.effort(examples) else { return }
-    printLine("\(fixed(count.mean, 1)) \(unit) for each example, on the mean")
+    guard let (unit, count) = try run.effort(examples[0..<min(500, examples.count)]) else { return }
+    printLine("\(fixed(count.mean, 1)) \(unit) for each example, on the mean of \(count.count)")
 }
 
 private func splitInWords(_ data: ExperimentData) -> String? {

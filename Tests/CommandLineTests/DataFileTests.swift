@@ -78,6 +78,25 @@ import Testing
         }
     }
 
+    /// Whole numbers that train and real ones that test are examples of different kinds; an orderless network is asked for by its name
+    /// alone; and a number is one without a zero in front.
+    @Test func kindsAndSettings() throws {
+        let session = try CommandLineSession()
+        let data = try session.data()
+        try NumPy.write(
+            HostArray((0..<90).map { Float($0) / 7 }, shape: [10, 9]), npy: session.path("real.npy"))
+        let run = ["run", "made", "--runs", session.folder, "--device", "cpu", "--epochs", "1"]
+        let mixed = try session.run(run + data + ["--test", session.path("real.npy"), "--name", "mixed"])
+        #expect(
+            mixed.status != 0 && mixed.errors.contains("real.npy: holds numbers that are not whole"), "\(mixed.errors)")
+        #expect(!Files.exists(session.path("mixed")))
+        let free = try session.run(run + data + ["--set", "orderless=true", "--set", "dropout=.25", "--name", "free"])
+        #expect(free.status == 0, "\(free.errors)")
+        #expect(try session.text("free/config.json").contains("\"dropout\" : 0.25"))
+        let wrong = try session.run(run + data + ["--set", "dropout=much"])
+        #expect(wrong.errors.contains("dropout expects 0 to below 1, found “much”"), "\(wrong.errors)")
+    }
+
     /// More than the process may have is refused in one line before it is allocated, where it would be the end of it. The sanitizers
     /// take more than the limit for themselves.
     @Test(.enabled(if: dlsym(nil, "__tsan_init") == nil && dlsym(nil, "__asan_init") == nil, "not under sanitizers"))

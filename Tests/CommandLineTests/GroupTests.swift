@@ -106,6 +106,8 @@ import Testing
             (zoo("w", "--train", "x.npy"), "--train and the like: zoo-glyphs is several experiments"),
             (zoo("w", "--only", "nothing"), "--only nothing: expected members of zoo-glyphs: tabular-glyphs"),
             (zoo("w", "--only", ""), "--only : expected members of zoo-glyphs: tabular-glyphs"),
+            (zoo("w", "--threads", "0"), "--threads: expected 1 to 1024"),
+            (zoo("w", "--epochs", "-1"), "epochs"),
             (zoo("w", "--seeds", "1,2"), "--seeds: zoo-glyphs is several experiments"),
             (["run", "fvbn-glyphs", "--only", "x"], "--only: fvbn-glyphs is one experiment"),
             (["settings", "zoo-glyphs"], "zoo-glyphs is several experiments"),

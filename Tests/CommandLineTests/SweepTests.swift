@@ -141,6 +141,21 @@ import Testing
         #expect(none.status != 0 && none.errors.contains("no run has a figure"), "\(none.errors)")
     }
 
+    /// A series of which no fit exists leaves no run behind, and is passed over in a sweep.
+    @Test func whatCannotBeFittedLeavesNoRun() throws {
+        // Columns that are copies of one another: a step follows from the step before without an error.
+        let rows = (0..<12).flatMap { row in [Float](repeating: Float(row * row % 7) - 2.5, count: 6) }
+        try NumPy.write(HostArray(rows, shape: [12, 6]), npy: session.path("copies.npy"))
+        let files = ["train", "valid", "test"].flatMap { ["--\($0)", session.path("copies.npy")] }
+        let options = ["--runs", session.folder, "--device", "cpu", "--set", "order=all"] + files
+        let run = try session.run(["run", "ar", "--name", "alone"] + options)
+        #expect(run.status != 0 && run.errors.contains("Error: "), "\(run.errors)")
+        #expect(!Files.exists(session.path("alone")))
+        let sweep = try session.run(["sweep", "ar", "--name", "some", "--grid", "lags=2,0"] + options)
+        #expect(sweep.status == 0 && sweep.errors.contains("run 1: "), "\(sweep.errors)")
+        #expect(try session.text("some/table.csv").contains("2,failed,,,,"))
+    }
+
     @Test func mistakesAreFoundFirst() throws {
         for (arguments, says) in [
             ([], "expected --grid key=value,value"),

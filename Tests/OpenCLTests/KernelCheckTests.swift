@@ -74,6 +74,25 @@ import Testing
         try writeSource(assembled, "\(family)-convolutions-wide")
     }
 
+    /// Attention, forward and backward, over positions that no tile divides, under patterns with masks and without.
+    @Test(arguments: KernelFamily.allCases)
+    func attention(family: KernelFamily) throws {
+        let (q, k) = (Tensor.input("q", [.batch, 2, 3, 5]), Tensor.input("k", [.batch, 2, 3, 67]))
+        let v = Tensor.input("v", [.batch, 2, 2, 67])
+        let results = [AttentionPattern.all, .strictlyCausal].map { Tensor.attention(byDepth: q, k, v, $0) }
+        let loss = results.enumerated().map { ($1 * .input("d\($0)", $1.shape)).sum() }.reduce(.scalar(0), +)
+        let outputs = results + (try gradients(of: loss, with: [q, k, v]))
+        let executable = try OpenCLExecutable(
+            OpenCLDevice.named(kernels: family), compile(outputs), maximumBatch: 2, states: [:])
+        let feeds = randomFeeds(executable.schedule, batch: 2)
+        let found = try executable.run(feeds.mapValues { .host($0) }, batch: 2)
+        let expected = try Interpreter(batch: 2, feeds.mapValues { $0.values }).run(outputs)
+        for (index, (a, b)) in zip(expected, found).enumerated() {
+            expectClose(b.doubles, a.elements, tolerance: 1e-5, "\(family) attention \(index)")
+        }
+        try writeSource(executable, "\(family)-attention")
+    }
+
     private func gate(_ y: Tensor) -> Tensor {
         let half = y.shape[1].coefficient / 2
         return y.sliced(axis: 1, from: 0, count: half).tanh() * y.sliced(axis: 1, from: half, count: half).sigmoid()

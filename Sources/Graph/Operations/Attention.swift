@@ -7,9 +7,12 @@
 /// (and an output of zero) where a query reads nothing. The softmax goes along with the products (Milakov and Gimelshein 2018; Dao et
 /// al. 2022), so that no array of the size queries x keys is ever stored.
 public struct Attention: Operation, Hashable {
+    /// Which keys each query reads.
     public let pattern: AttentionPattern
+    /// What a product of a query and a key is multiplied by.
     public let scale: Double
 
+    /// - Parameter scale: a constant; rounded to the operands' type.
     public init(_ pattern: AttentionPattern, scale: Double) { (self.pattern, self.scale) = (pattern, scale) }
 
     public var name: String { "attention" }
@@ -116,7 +119,9 @@ extension EvaluationContext {
 /// The gradients of attention's queries, keys and values, from these, the logarithms of the softmax's sums, the sums over depths of output
 /// times gradient, and the output's gradient. Weights are computed again, and not stored.
 public struct AttentionGradient: Operation, Hashable {
+    /// As in `Attention`, whose gradient this is.
     public let pattern: AttentionPattern
+    /// Likewise.
     public let scale: Double
 
     public var name: String { "attentionGradient" }

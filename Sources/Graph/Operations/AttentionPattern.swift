@@ -27,6 +27,7 @@ public enum AttentionPattern: Hashable, Sendable {
         /// For each block of queries whether it reads each block of keys.
         public let reads: [[Bool]]
 
+        /// - Parameter reads: queries behind its rows, and keys behind its columns, are not read.
         public init(size: Int, reads: [[Bool]]) {
             trap(unless: size > 0, "a block of attention must hold a position")
             (self.size, self.reads) = (size, reads)
@@ -78,6 +79,7 @@ public enum AttentionPattern: Hashable, Sendable {
 
 /// The tiles of 64 rows (queries) and 64 columns (keys), or the other way around, that are read at all.
 public struct AttentionTiles: Sendable {
+    /// Rows, and columns, of a tile: one bit of a mask for each row.
     public static let size = 64
     /// The tiles of block b of rows are `starts[b]..<starts[b + 1]`.
     public private(set) var starts: [Int32] = [0]
