@@ -6,8 +6,8 @@
 // lane: the parts share each sum of products, and each runs the programs of every fourth element. Both families add in the same
 // tree, four partial sums by position in the range.
 //
-// Defined in front of this text: MARTLET_WIDTH (lanes of a work-item: 16 or 1), MARTLET_VALUES, MARTLET_REGISTERS,
-// MARTLET_POINTERS (the kernel's arguments behind the first three) and MARTLET_SET_POINTERS.
+// Defined in front of this text: MARTLET_WIDTH (lanes of a work-item: 16 or 1), MARTLET_VALUES, MARTLET_ATTENDS (whether there is
+// attention), MARTLET_REGISTERS, MARTLET_POINTERS (the kernel's arguments behind the first three) and MARTLET_SET_POINTERS.
 
 // In the order of SamplerTables.
 typedef struct {
@@ -15,6 +15,7 @@ typedef struct {
     int a, aBase, aStride, aChannelStride, aCursor, b, bBase, bStride, bChannelStride, bCursor;
     int row, rowStart, segments;
     int offsets, offsetCount;
+    int query, queryBase, queryStride, depth, scale, scores;
     int operandCount, operands, constantCount, constants, instructionCount, instructions, outputCount, outputs;
 } martlet_work;
 
@@ -35,7 +36,7 @@ typedef struct {
     int code, x[6], target;
 } martlet_work_instruction;
 
-enum { MARTLET_PLAIN, MARTLET_PRODUCT, MARTLET_SUM, MARTLET_LARGEST, MARTLET_SMALLEST };
+enum { MARTLET_PLAIN, MARTLET_PRODUCT, MARTLET_SUM, MARTLET_LARGEST, MARTLET_SMALLEST, MARTLET_ATTENTION };
 // What a value is made of: words or bytes, and a lane for every example or not.
 enum { MARTLET_SHARED_WORDS, MARTLET_LANE_WORDS, MARTLET_SHARED_BYTES, MARTLET_LANE_BYTES };
 
@@ -170,6 +171,76 @@ static inline MARTLET_FLOATS martlet_reduction(
     return result;
 }
 
+#if MARTLET_ATTENDS
+// The softmax's weights of the query at position e, left in `scores`, and their sum. A work-item makes those of every key, or of every
+// fourth, as it is one of four parts.
+static inline MARTLET_FLOATS martlet_weights(
+    __global const int *T, __global const martlet_work *w, __global const uchar *query, __global const uchar *keys,
+    __global uchar *scores, int e, int lanes, int lane, int part, int parts) {
+    const int row = T[w->row + e], q = T[w->queryBase + e], k = T[w->aBase + e];
+    const float scale = as_float(w->scale);
+    int count = 0;
+#if MARTLET_WIDTH == 1
+    // The query before this one may still be read.
+    barrier(CLK_GLOBAL_MEM_FENCE);
+#endif
+    for (int r = T[w->rowStart + row]; r < T[w->rowStart + row + 1]; r++) {
+        __global const int *segment = T + w->segments + 3 * r;
+        for (int j = 0; j < segment[2]; j++, count++) {
+            if (count % parts != part) continue;
+            const int key = k + segment[0] + j * w->aStride;
+            MARTLET_FLOATS score = 0.0f;
+            for (int d = 0; d < w->depth; d++) {
+                score = fma(
+                    MARTLET_AS_FLOATS(martlet_fetch(query, MARTLET_LANE_WORDS, q + d * w->queryStride, lanes, lane)),
+                    MARTLET_AS_FLOATS(martlet_fetch(keys, MARTLET_LANE_WORDS, key + d * w->aChannelStride, lanes, lane)), score);
+            }
+            martlet_keep(MARTLET_AS_INTS(score * scale), scores, MARTLET_LANE_WORDS, count, lanes, lane);
+        }
+    }
+#if MARTLET_WIDTH == 1
+    barrier(CLK_GLOBAL_MEM_FENCE);
+#endif
+    MARTLET_FLOATS most = -INFINITY, sum = 0.0f;
+    for (int j = 0; j < count; j++) {
+        most = MARTLET_MAXIMUM(MARTLET_AS_FLOATS(martlet_fetch(scores, MARTLET_LANE_WORDS, j, lanes, lane)), most);
+    }
+#if MARTLET_WIDTH == 1
+    barrier(CLK_GLOBAL_MEM_FENCE);
+#endif
+    for (int j = part; j < count; j += parts) {
+        const MARTLET_FLOATS score = MARTLET_AS_FLOATS(martlet_fetch(scores, MARTLET_LANE_WORDS, j, lanes, lane));
+        martlet_keep(MARTLET_AS_INTS(exp(score - most)), scores, MARTLET_LANE_WORDS, j, lanes, lane);
+    }
+#if MARTLET_WIDTH == 1
+    barrier(CLK_GLOBAL_MEM_FENCE);
+#endif
+    for (int j = 0; j < count; j++) {
+        sum += MARTLET_AS_FLOATS(martlet_fetch(scores, MARTLET_LANE_WORDS, j, lanes, lane));
+    }
+    return sum;
+}
+
+// What that query finds in channel c; nothing where it reads nothing.
+static inline MARTLET_FLOATS martlet_answer(
+    __global const int *T, __global const martlet_work *w, __global const uchar *found, __global const uchar *scores,
+    MARTLET_FLOATS sum, int e, int c, int lanes, int lane) {
+    const int row = T[w->row + e], base = T[w->bBase + e] + c * w->bChannelStride;
+    MARTLET_FLOATS result = 0.0f;
+    int count = 0;
+    for (int r = T[w->rowStart + row]; r < T[w->rowStart + row + 1]; r++) {
+        __global const int *segment = T + w->segments + 3 * r;
+        for (int j = 0; j < segment[2]; j++, count++) {
+            result = fma(
+                MARTLET_AS_FLOATS(martlet_fetch(scores, MARTLET_LANE_WORDS, count, lanes, lane)),
+                MARTLET_AS_FLOATS(martlet_fetch(found, MARTLET_LANE_WORDS, base + segment[1] + j * w->bStride, lanes, lane)),
+                result);
+        }
+    }
+    return count > 0 ? result / sum : result;
+}
+#endif
+
 // One instruction of a program: the cases are those that the model's programs are made of.
 static inline void martlet_execute(__global const martlet_work_instruction *instruction, int *registers) {
     switch (instruction->code) {
@@ -210,6 +281,8 @@ void martlet_sample(__global uchar *memory, __global const int *T, const int lan
                     __global const martlet_work *w = works + k;
                     const int first = T[w->slotStart + slot], channels = w->channels, anchor = w->anchor;
                     const int count = (T[w->slotStart + slot + 1] - first) * channels;
+                    // Of attention one query after another, of anything else all elements together.
+                    const int together = anchor == MARTLET_ATTENTION ? channels : count;
                     __global const uchar *a = values[w->a], *b = values[w->b];
                     const int aKind = kinds[w->a], bKind = kinds[w->b];
                     const int inputs = w->operandCount + (anchor != MARTLET_PLAIN);
@@ -218,63 +291,80 @@ void martlet_sample(__global uchar *memory, __global const int *T, const int lan
                             MARTLET_SET(inputs + i, (MARTLET_INTS)(T[w->constants + i]));
                         }
                     }
-                    for (int i = 0; i < count; i += PARTS) {
-#if MARTLET_WIDTH == 1
-                        for (int q = 0; q < PARTS && anchor == MARTLET_PRODUCT; q++) {
-                            if (i + q < count) {
-                                const int e = T[w->order + first + (i + q) / channels], c = (i + q) % channels;
-                                partial[64 * q + own] =
-                                    martlet_sum(T, w, a, b, aKind, bKind, e, c, iteration, lanes, lane, part);
-                            }
+                    for (int start = 0; start < count; start += together) {
+#if MARTLET_ATTENDS
+                        MARTLET_FLOATS weight = 0.0f;
+                        if (anchor == MARTLET_ATTENTION) {
+                            weight = martlet_weights(
+                                T, w, values[w->query], a, values[w->scores], T[w->order + first + start / channels], lanes, lane,
+                                part, PARTS);
                         }
-                        barrier(CLK_LOCAL_MEM_FENCE);
 #endif
-                        if (i + part < count) {
-                            const int e = T[w->order + first + (i + part) / channels], c = (i + part) % channels;
-                            if (anchor == MARTLET_PRODUCT) {
-#if MARTLET_WIDTH == 16
-                                const float16 sum =
-                                    martlet_sum(T, w, a, b, aKind, bKind, e, c, iteration, lanes, lane, part);
-#else
-                                __local const float *p = partial + 64 * part + (own & 15);
-                                const float sum = (p[0] + p[16]) + (p[32] + p[48]);
-#endif
-                                MARTLET_SET(0, MARTLET_AS_INTS(sum));
-                            } else if (anchor != MARTLET_PLAIN) {
-                                const MARTLET_FLOATS reduced =
-                                    martlet_reduction(T, w, a, aKind, e, c, iteration, lanes, lane);
-                                MARTLET_SET(0, MARTLET_AS_INTS(reduced));
-                            }
-                            for (int n = 0; n < w->operandCount; n++) {
-                                __global const martlet_work_operand *o =
-                                    (__global const martlet_work_operand *)(T + w->operands) + n;
-                                const int place =
-                                    T[o->table + e] + c * o->channelStride + martlet_moved(T, o->cursor, iteration);
-                                if (o->value < 0) {
-                                    MARTLET_SET(
-                                        inputs - w->operandCount + n,
-                                        (MARTLET_INTS)(place + o->batchStride * lane) + o->batchStride * MARTLET_LANE_NUMBERS);
-                                } else {
-                                    const MARTLET_INTS x =
-                                        martlet_fetch(values[o->value], kinds[o->value], place, lanes, lane);
-                                    MARTLET_SET(inputs - w->operandCount + n, x);
+                        const int end = start + together;
+                        for (int i = start; i < end; i += PARTS) {
+#if MARTLET_WIDTH == 1
+                            for (int q = 0; q < PARTS && anchor == MARTLET_PRODUCT; q++) {
+                                if (i + q < end) {
+                                    const int e = T[w->order + first + (i + q) / channels], c = (i + q) % channels;
+                                    partial[64 * q + own] =
+                                        martlet_sum(T, w, a, b, aKind, bKind, e, c, iteration, lanes, lane, part);
                                 }
                             }
-                            for (int n = 0; n < w->instructionCount; n++) {
-                                martlet_execute(
-                                    (__global const martlet_work_instruction *)(T + w->instructions) + n, registers);
-                            }
-                            for (int n = 0; n < w->outputCount; n++) {
-                                __global const martlet_work_output *o =
-                                    (__global const martlet_work_output *)(T + w->outputs) + n;
-                                const int place =
-                                    T[o->table + e] + c * o->channelStride + martlet_moved(T, o->cursor, iteration);
-                                martlet_keep(MARTLET_GET(o->source), values[o->value], kinds[o->value], place, lanes, lane);
-                            }
-                        }
-#if MARTLET_WIDTH == 1
-                        barrier(CLK_LOCAL_MEM_FENCE);
+                            barrier(CLK_LOCAL_MEM_FENCE);
 #endif
+                            if (i + part < end) {
+                                const int e = T[w->order + first + (i + part) / channels], c = (i + part) % channels;
+                                if (anchor == MARTLET_PRODUCT) {
+#if MARTLET_WIDTH == 16
+                                    const float16 sum =
+                                        martlet_sum(T, w, a, b, aKind, bKind, e, c, iteration, lanes, lane, part);
+#else
+                                    __local const float *p = partial + 64 * part + (own & 15);
+                                    const float sum = (p[0] + p[16]) + (p[32] + p[48]);
+#endif
+                                    MARTLET_SET(0, MARTLET_AS_INTS(sum));
+#if MARTLET_ATTENDS
+                                } else if (anchor == MARTLET_ATTENTION) {
+                                    const MARTLET_FLOATS answer =
+                                        martlet_answer(T, w, b, values[w->scores], weight, e, c, lanes, lane);
+                                    MARTLET_SET(0, MARTLET_AS_INTS(answer));
+#endif
+                                } else if (anchor != MARTLET_PLAIN) {
+                                    const MARTLET_FLOATS reduced =
+                                        martlet_reduction(T, w, a, aKind, e, c, iteration, lanes, lane);
+                                    MARTLET_SET(0, MARTLET_AS_INTS(reduced));
+                                }
+                                for (int n = 0; n < w->operandCount; n++) {
+                                    __global const martlet_work_operand *o =
+                                        (__global const martlet_work_operand *)(T + w->operands) + n;
+                                    const int place =
+                                        T[o->table + e] + c * o->channelStride + martlet_moved(T, o->cursor, iteration);
+                                    if (o->value < 0) {
+                                        MARTLET_SET(
+                                            inputs - w->operandCount + n,
+                                            (MARTLET_INTS)(place + o->batchStride * lane) + o->batchStride * MARTLET_LANE_NUMBERS);
+                                    } else {
+                                        const MARTLET_INTS x =
+                                            martlet_fetch(values[o->value], kinds[o->value], place, lanes, lane);
+                                        MARTLET_SET(inputs - w->operandCount + n, x);
+                                    }
+                                }
+                                for (int n = 0; n < w->instructionCount; n++) {
+                                    martlet_execute(
+                                        (__global const martlet_work_instruction *)(T + w->instructions) + n, registers);
+                                }
+                                for (int n = 0; n < w->outputCount; n++) {
+                                    __global const martlet_work_output *o =
+                                        (__global const martlet_work_output *)(T + w->outputs) + n;
+                                    const int place =
+                                        T[o->table + e] + c * o->channelStride + martlet_moved(T, o->cursor, iteration);
+                                    martlet_keep(MARTLET_GET(o->source), values[o->value], kinds[o->value], place, lanes, lane);
+                                }
+                            }
+#if MARTLET_WIDTH == 1
+                            barrier(CLK_LOCAL_MEM_FENCE);
+#endif
+                        }
                     }
 #if MARTLET_WIDTH == 1
                     barrier(CLK_GLOBAL_MEM_FENCE);

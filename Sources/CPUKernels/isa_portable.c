@@ -12,6 +12,7 @@
 #include "pack_kernels.h"
 #include "reduction_kernels.h"
 #include "lane_kernels.h"
+#include "lane_attention.h"
 #include "convolution_kernels.h"
 #include "attention_kernels.h"
 

@@ -23,6 +23,24 @@ static inline martlet_block martlet_block_at(
     return (martlet_block){memory + offset * martlet_element_size(operand->element), offset, row_stride, column_stride};
 }
 
+/// One query of attention in a sampler: lanes of an element lie side by side, elements `element` floats apart.
+typedef struct {
+    const float *query, *keys, *values;
+    float *result;
+    /// Floats from a depth to the next.
+    int64_t queryDepth, keyDepth, valueDepth, resultDepth;
+    /// The keys that it reads, in order, and elements from one of a segment to the next; as `a` those of keys, as `b` of values.
+    const martlet_lane_segment *segments;
+    int32_t segmentCount;
+    int64_t keyStride, valueStride, element;
+    int64_t depth, width;
+    float scale;
+    /// A power of two up to sixteen, of which `live` are written.
+    int64_t lanes, live;
+    /// `martlet_lane_attention_floats` of them.
+    float *work;
+} martlet_lane_attention;
+
 /// The widest tile of any instruction set.
 enum { maximum_tile_columns = 32 };
 
@@ -105,6 +123,8 @@ typedef struct {
         float *sums, const float *a, int64_t aStride, const float *b, int64_t bStride, int64_t count);
     void (*add_packed_products)(
         float *sums, const float *a, int64_t aStride, const float *packed, int64_t count, int64_t blocks);
+    /// One query of attention (lane_attention.h).
+    void (*lane_attention)(const martlet_lane_attention *attention);
     /// Convolutions: the largest tile of sums (rows, vectors), the widest tile of a weight gradient (vectors) and its rows,
     /// and the tiles themselves (convolution_kernels.h).
     int32_t conv_rows, conv_vectors, gradient_vectors;

@@ -90,7 +90,7 @@ static void extreme_of_rows(
         .extreme_of_line = extreme_of_line, .extreme_of_rows = extreme_of_rows,                           \
         .add_shared_products = add_shared_products, .add_lane_products = add_lane_products,               \
         .add_shared_products_of_four = add_shared_products_of_four, .add_products = add_products,         \
-        .add_packed_products = add_packed_products, .width = WIDTH,                                       \
+        .add_packed_products = add_packed_products, .lane_attention = lane_attention, .width = WIDTH,     \
         .conv_rows = CONV_ROWS, .conv_vectors = CONV_VECTORS, .gradient_vectors = GRADIENT_VECTORS,       \
         .gradient_rows = gradient_rows, .convolution_sums = convolution_sums,                             \
         .convolution_gradient = convolution_gradient, .convolution_dots = convolution_dots,               \

@@ -56,7 +56,7 @@ static void packed_sums(
 static void sums_of_products(
     const martlet_sampler *s, const martlet_lane_work *w, int32_t iteration, int64_t p, int64_t channel, int64_t rows, int64_t first,
     int64_t count, float *result) {
-    if (w->isPacked && s->lanes <= MARTLET_FEW_LANES) {
+    if (w->isPacked && s->isFew) {
         packed_sums(s, w, iteration, p, channel, rows, first, count, result);
         return;
     }
@@ -85,7 +85,7 @@ static void sums_of_products(
     const martlet_lane_segment *from = w->segments + w->rowStart[row], *to = w->segments + w->rowStart[row + 1];
     // Channels that read the same lanes go four at a time.
     const int64_t together = !isShared && otherIsShared && aNext == 0 ? 4 : 1;
-    const int64_t width = s->lanes <= MARTLET_FEW_LANES ? 1 : MARTLET_LANE_WIDTH;
+    const int64_t width = s->isFew ? 1 : MARTLET_LANE_WIDTH;
     for (int64_t r = 0; r < rows;) {
         const int64_t taken = width > 1 && rows - r >= together ? together : 1;
         for (int64_t lane = 0; lane < count; lane += width) {
@@ -187,14 +187,50 @@ static void run_rows(
     martlet_program_run(w->program, inputs, outputs, rows, count, work);
 }
 
+/// The query at a position of attention.
+static void attend(
+    const martlet_sampler *s, const martlet_lane_work *w, int64_t p, int64_t first, int64_t count, float *work) {
+    const martlet_lane_operand *result = &w->outputs[0], *query = w->queries;
+    const int32_t row = w->row[p];
+    martlet_lane_attention t = {
+        .queryDepth = query->channelStride * s->lanes,
+        .keyDepth = w->aChannelStride * s->lanes,
+        .valueDepth = w->bChannelStride * s->lanes,
+        .resultDepth = result->channelStride * s->lanes,
+        .segments = w->segments + w->rowStart[row],
+        .segmentCount = w->rowStart[row + 1] - w->rowStart[row],
+        .keyStride = w->aStride,
+        .valueStride = w->bStride,
+        .element = s->lanes,
+        .depth = w->depth,
+        .width = w->channels,
+        .scale = w->scale,
+        .lanes = s->isFew ? s->lanes : MARTLET_LANE_WIDTH,
+        .work = work,
+    };
+    for (int64_t lane = 0; lane < count; lane += t.lanes) {
+        t.query = (const float *)at(s, w->query, query->table[p], first + lane);
+        t.keys = (const float *)at(s, w->a, w->aBase[p], first + lane);
+        t.values = (const float *)at(s, w->b, w->bBase[p], first + lane);
+        t.result = (float *)at(s, result->value, result->table[p], first + lane);
+        t.live = minimum(t.lanes, count - lane);
+        martlet_isa_table(s->isa)->lane_attention(&t);
+    }
+}
+
+/// The blocks of channels that threads may share at each position.
+static int64_t block_count(const martlet_lane_work *w) {
+    return w->anchor == MARTLET_LANES_ATTENTION ? 1 : (w->channels + MARTLET_LANE_BLOCK - 1) / MARTLET_LANE_BLOCK;
+}
+
 /// The rows of one member's part of a work: from item `from` to item `to`, where an item is a block of channels of a position, or
-/// a position of a work of one channel.
+/// a position of a work of one channel or of attention.
 static void run_items(
     const martlet_sampler *s, const martlet_lane_work *w, martlet_lane_pass pass, int64_t from, int64_t to, int64_t first, int64_t count,
     char *scratch) {
     float *anchor = (float *)scratch;
     char *work = (char *)(anchor + MARTLET_LANE_CHUNK);
-    const int64_t blocks = (w->channels + MARTLET_LANE_BLOCK - 1) / MARTLET_LANE_BLOCK;
+    const int64_t blocks = block_count(w);
     // Whole blocks of channels.
     const int64_t most = MARTLET_LANE_CHUNK / count / MARTLET_LANE_BLOCK * MARTLET_LANE_BLOCK;
     int64_t before = 0;
@@ -203,6 +239,11 @@ static void run_items(
         const int64_t items = run.count * blocks;
         const int64_t end = to - before < items ? to - before : items;
         for (int64_t i = from > before ? from - before : 0; i < end;) {
+            if (w->anchor == MARTLET_LANES_ATTENTION) {
+                attend(s, w, w->order[run.first + i], first, count, anchor);
+                i++;
+                continue;
+            }
             if (w->channels == 1) {
                 const int64_t rows = end - i < most ? end - i : most;
                 run_rows(s, w, pass.iteration, first, count, w->order + run.first + i, 0, rows, anchor, work);
@@ -252,7 +293,7 @@ static void run_pass(
         const martlet_lane_work *w = &s->works[k];
         const int64_t positions = position_count(w, pass.slot);
         if (positions == 0) continue;
-        const int64_t items = positions * ((w->channels + MARTLET_LANE_BLOCK - 1) / MARTLET_LANE_BLOCK);
+        const int64_t items = positions * block_count(w);
         if (job->pool != NULL && positions * w->cost * count >= MARTLET_SHARED_WORK) {
             shared_work shared = {s, w, pass, items, martlet_pool_threads(job->pool), first, count};
             martlet_pool_run(job->pool, shared.parts, run_part, &shared);
@@ -296,7 +337,7 @@ static void pack(void *context, int64_t index, int32_t worker) {
 void martlet_sampler_run(const martlet_sampler *sampler, martlet_pool *pool, int64_t lanes) {
     martlet_pool_run(pool, sampler->packCount, pack, (void *)sampler);
     const int64_t threads = martlet_pool_threads(pool);
-    const int64_t width = sampler->lanes <= MARTLET_FEW_LANES ? lanes : MARTLET_LANE_WIDTH;
+    const int64_t width = sampler->isFew ? lanes : MARTLET_LANE_WIDTH;
     lanes = (lanes + width - 1) / width * width;
     int64_t slice = ((lanes + threads - 1) / threads + width - 1) / width * width;
     if (slice > MARTLET_LANE_SLICE) slice = MARTLET_LANE_SLICE;

@@ -269,12 +269,25 @@ extension Relation {
             for e in target.indices { combine(&target[e], lines[Int(output[e])]) }
         case .rows(let outer, let rows, let inputCount, let inner):
             for r in 0..<outer {
-                for (o, ranges) in rows.enumerated() {
-                    for c in 0..<inner {
+                for c in 0..<inner {
+                    // Where rows are prefixes of one another, as those of causal masks are, each goes on from the one before.
+                    var (sum, read) = (none, 0..<0)
+                    for (o, ranges) in rows.enumerated() {
                         let e = (r * rows.count + o) * inner + c
-                        for range in ranges {
-                            for i in range { combine(&target[e], source[(r * inputCount + i) * inner + c]) }
+                        guard ranges.count == 1, let range = ranges.first else {
+                            for range in ranges {
+                                for i in range { combine(&target[e], source[(r * inputCount + i) * inner + c]) }
+                            }
+                            continue
                         }
+                        if range.lowerBound != read.lowerBound || range.upperBound < read.upperBound {
+                            (sum, read) = (none, range.lowerBound..<range.lowerBound)
+                        }
+                        for i in read.upperBound..<range.upperBound {
+                            combine(&sum, source[(r * inputCount + i) * inner + c])
+                        }
+                        read = range
+                        combine(&target[e], sum)
                     }
                 }
             }
@@ -289,6 +302,10 @@ extension Relation {
             ).gather(source, into: &target, none: none, combine: combine)
         case .union(let relations):
             for relation in relations { relation.gather(source, into: &target, none: none, combine: combine) }
+        case .chain(let first, let count, let last):
+            var between = [V](repeating: none, count: count)
+            first.gather(source, into: &between, none: none, combine: combine)
+            last.gather(between, into: &target, none: none, combine: combine)
         }
     }
 
@@ -300,10 +317,15 @@ extension Relation {
             for e in outputs.indices where outputs[e] && table[e] >= 0 { inputs[Int(table[e])] = true }
         case .rows(let outer, let rows, let inputCount, let inner):
             for r in 0..<outer {
-                for (o, ranges) in rows.enumerated() where !ranges.isEmpty {
-                    let start = (r * rows.count + o) * inner
-                    for c in 0..<inner where outputs[start + c] {
-                        for range in ranges { for i in range { inputs[(r * inputCount + i) * inner + c] = true } }
+                for c in 0..<inner {
+                    // From the last row on: those before it are often prefixes of it, and then mark nothing more.
+                    var marked = 0..<0
+                    for (o, ranges) in rows.enumerated().reversed() where outputs[(r * rows.count + o) * inner + c] {
+                        for range in ranges
+                        where !(marked.lowerBound <= range.lowerBound && range.upperBound <= marked.upperBound) {
+                            for i in range { inputs[(r * inputCount + i) * inner + c] = true }
+                            if range.count > marked.count { marked = range }
+                        }
                     }
                 }
             }
@@ -312,6 +334,10 @@ extension Relation {
             for e in outputs.indices where outputs[e] { lines[Int(output[e])] = true }
             for i in inputs.indices where input[i] >= 0 && lines[Int(input[i])] { inputs[i] = true }
         case .window(let window): window.scatter(outputs, into: &inputs)
+        case .chain(let first, let count, let last):
+            var between = [Bool](repeating: false, count: count)
+            last.scatter(outputs, into: &between)
+            first.scatter(between, into: &inputs)
         default:
             for e in outputs.indices where outputs[e] {
                 forEachSource(of: e, inputCount: inputs.count) { inputs[$0] = true }
@@ -336,6 +362,10 @@ extension Relation {
             for i in 0..<inputs { body(element / outputs * inputs + i) }
         case .union(let relations):
             for relation in relations { relation.forEachSource(of: element, inputCount: total, body) }
+        case .chain(let first, let count, let last):
+            last.forEachSource(of: element, inputCount: count) { between in
+                first.forEachSource(of: between, inputCount: total, body)
+            }
         }
     }
 }

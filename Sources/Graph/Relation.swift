@@ -22,6 +22,9 @@ public enum Relation: Sendable {
     case degrees(input: Tensor, output: Tensor, strict: Bool)
     /// The union of several.
     indirect case union([Relation])
+    /// One behind another: output `e` reads, by the last, elements of a tensor that is not there, `count` of them, each of which reads
+    /// inputs by those before.
+    indirect case chain(Relation, count: Int, Relation)
 }
 
 /// What is known of a tensor's elements without running the program: which never vary, and their values.

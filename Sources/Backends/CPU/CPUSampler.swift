@@ -31,8 +31,14 @@ final class CPUSampler: SamplingExecutable {
         self.program = program
         self.maximumBatch = maximumBatch
         self.device = device
-        let width = maximumBatch <= Int(MARTLET_FEW_LANES) ? 1 : Int(MARTLET_LANE_WIDTH)
-        lanes = (maximumBatch + width - 1) / width * width
+        let attends = program.works.contains { if case .attention = $0.anchor { true } else { false } }
+        let few = Int(attends ? MARTLET_FEW_ATTENTION_LANES : MARTLET_FEW_LANES)
+        let isFew = maximumBatch <= few
+        let width = Int(MARTLET_LANE_WIDTH)
+        lanes =
+            if isFew {
+                attends ? [1, 2, 4, 8].first { $0 >= maximumBatch } ?? few : maximumBatch
+            } else { (maximumBatch + width - 1) / width * width }
         sampler = .allocate(capacity: 1)
         prelude =
             program.prelude.isEmpty
@@ -79,7 +85,8 @@ final class CPUSampler: SamplingExecutable {
                 slotBytes, Int(compiled.pointer.pointee.slotCount) * Int(compiled.pointer.pointee.slotBytes))
             works.append(try lower(work, compiled))
         }
-        let workBytes = Int(MARTLET_LANE_CHUNK) * 4 + (slotBytes + 63) / 64 * 64 + 64
+        let attentionBytes = 4 * (program.works.map(attentionFloats).max() ?? 0)
+        let workBytes = max(Int(MARTLET_LANE_CHUNK) * 4 + (slotBytes + 63) / 64 * 64, attentionBytes) + 64
         let scratch = try CPUBuffer(byteCount: workBytes * device.threads, purpose: "a sampler's work space")
         self.scratch = scratch
         let packed = try CPUBuffer(byteCount: max(64, packedCount * 4), purpose: "a sampler's packed weights")
@@ -100,7 +107,7 @@ final class CPUSampler: SamplingExecutable {
                 stepCount: Int32(program.stepCount),
                 variable: Int32(program.variable), drawn: Int32(program.drawn),
                 group: keep(program.groups.flatMap { $0 }),
-                groupStart: keep(groupStart), lanes: Int64(lanes),
+                groupStart: keep(groupStart), lanes: Int64(lanes), isFew: isFew ? 1 : 0,
                 stepCost: Int64(program.cost / max(1, program.stepCount)), workBytes: Int64(workBytes),
                 work: scratch.pointer.assumingMemoryBound(to: CChar.self), isa: device.instructionSet.kernels))
         places = program.results.map { $0.places.map { keep($0) } }
@@ -130,7 +137,8 @@ final class CPUSampler: SamplingExecutable {
             b: 0, aStride: 0, bStride: 0,
             aChannelStride: 0, bChannelStride: 0, aBase: nil, bBase: nil, row: nil, aCursor: nil, bCursor: nil,
             rowStart: nil, segments: nil,
-            offsets: nil, offsetCount: 0, program: UnsafePointer(compiled.pointer),
+            offsets: nil, offsetCount: 0, query: 0, depth: 0, scale: 0, queries: nil,
+            program: UnsafePointer(compiled.pointer),
             operandCount: Int32(work.operands.count), outputCount: Int32(work.outputs.count),
             operands: keep(work.operands.map(lower)),
             outputs: keep(zip(work.outputs, work.targets).map { operand(Int32($0), 0, $1) }),
@@ -173,6 +181,22 @@ final class CPUSampler: SamplingExecutable {
             (result.aBase, result.aChannelStride) = (keep(r.base.positions), Int64(r.base.channelStride))
             result.aCursor = cursor(r.base)
             (result.offsets, result.offsetCount) = (keep(r.offsets), Int32(r.offsets.count))
+        case .attention(let a):
+            guard program.values[a.query].element == .float32 else {
+                throw unsupported("attention of \(program.values[a.query].element) is sampled by the interpreter")
+            }
+            result.anchor = MARTLET_LANES_ATTENTION
+            (result.query, result.depth, result.scale) = (Int32(a.query), Int32(a.depth), Float(a.scale))
+            result.queries = keep([operand(Int32(a.query), 0, a.queryBase)])
+            (result.a, result.b, result.aStride, result.bStride) = (
+                Int32(a.keys), Int32(a.values), Int64(a.keyStride), Int64(a.valueStride)
+            )
+            (result.aBase, result.aChannelStride) = (keep(a.keyBase.positions), Int64(a.keyBase.channelStride))
+            (result.bBase, result.bChannelStride) = (keep(a.valueBase.positions), Int64(a.valueBase.channelStride))
+            result.row = keep(a.row)
+            result.rowStart = keep(a.rows.reduce(into: [Int32(0)]) { $0.append($0.last! + Int32($1.count)) })
+            result.segments = keep(
+                a.rows.joined().map { martlet_lane_segment(a: $0.a, b: $0.b, count: $0.count, packed: 0) })
         }
         var runs: [martlet_lane_run] = []
         var starts: [Int32] = [0]
@@ -198,6 +222,11 @@ final class CPUSampler: SamplingExecutable {
         }
         (result.runs, result.runStart) = (keep(runs), keep(starts))
         return result
+    }
+
+    private func attentionFloats(_ work: SamplingProgram.Work) -> Int {
+        guard case .attention(let a) = work.anchor else { return 0 }
+        return Int(martlet_lane_attention_floats(Int64(a.depth), Int64(work.channels)))
     }
 
     /// Plans packed weights for products whose channels read the same lanes: where those of each segment begin. Segments

@@ -38,7 +38,7 @@ typedef struct {
     int64_t target;
 } martlet_lane_pack;
 
-typedef enum { MARTLET_LANES_PLAIN, MARTLET_LANES_PRODUCT, MARTLET_LANES_SUM, MARTLET_LANES_MAXIMUM, MARTLET_LANES_MINIMUM } martlet_lane_anchor;
+typedef enum { MARTLET_LANES_PLAIN, MARTLET_LANES_PRODUCT, MARTLET_LANES_SUM, MARTLET_LANES_MAXIMUM, MARTLET_LANES_MINIMUM, MARTLET_LANES_ATTENTION } martlet_lane_anchor;
 
 /// Consecutive positions of a slot whose operands all advance by constant strides.
 typedef struct {
@@ -66,6 +66,11 @@ typedef struct {
     /// Reduction: over aBase + offsets[..] of value a.
     const int32_t *_Nullable offsets;
     int32_t offsetCount;
+    /// Attention: keys are a, their values b, those of a row's segments; depths lie aChannelStride and bChannelStride apart, keys aStride
+    /// and bStride. Its result is written as it is, to the first output; a channel is a depth of the values.
+    int32_t query, depth;
+    float scale;
+    const martlet_lane_operand *_Nullable queries;
 
     const martlet_program *_Nonnull program;
     int32_t operandCount, outputCount;
@@ -102,8 +107,10 @@ typedef struct {
     int32_t variable, drawn;
     /// Variables of step t: group[groupStart[t]] ..< group[groupStart[t + 1]].
     const int32_t *_Nonnull group, *_Nonnull groupStart;
-    /// Lanes of memory: at most MARTLET_FEW_LANES, or a multiple of MARTLET_LANE_WIDTH.
+    /// Lanes of memory: few, or a multiple of MARTLET_LANE_WIDTH. Of few lanes vectors hold channels, and of attention depths; they are
+    /// a power of two where there is attention.
     int64_t lanes;
+    int32_t isFew;
     /// The sum of the works' costs over all positions, for each step.
     int64_t stepCost;
     /// Bytes of work space for each thread of the pool.
@@ -114,8 +121,11 @@ typedef struct {
 
 enum {
     MARTLET_LANE_WIDTH = 16,
-    /// Up to so many lanes, vectors hold channels.
+    /// Up to so many lanes are few; where most of the work is attention, up to so many more: what it reads is kept for every lane.
     MARTLET_FEW_LANES = 4,
+    MARTLET_FEW_ATTENTION_LANES = 8,
+    /// Keys that attention takes at a time.
+    MARTLET_LANE_KEYS = 64,
     /// Channels of a block of packed weights.
     MARTLET_LANE_BLOCK = 16,
     /// The cost of a step from which on threads share its works, and that of a work that they share.
@@ -126,6 +136,11 @@ enum {
     /// Elements (positions or channels times lanes) of an anchor that are computed before its program runs.
     MARTLET_LANE_CHUNK = 4096,
 };
+
+/// Floats of work space for attention of so many depths of queries and of values.
+static inline int64_t martlet_lane_attention_floats(int64_t depth, int64_t width) {
+    return MARTLET_LANE_WIDTH * (depth + width + 2 + MARTLET_LANE_KEYS + MARTLET_LANE_KEYS * (depth > width ? depth : width));
+}
 
 /// Draws `lanes` examples (at most the sampler's).
 void martlet_sampler_run(const martlet_sampler *_Nonnull sampler, martlet_pool *_Nonnull pool, int64_t lanes);

@@ -21,10 +21,10 @@ struct Fusion {
     ///   - channelHalves: the two halves of each convolution's result that is read half by half (`Sections`).
     ///   - savesMemory: whether a reduction's group may store the tensors in front of the reduction, and every reader
     ///     of a cheap function computes it again.
-    ///   - readsViewsInLoops: whether the operands of loops may be views, instead of memory of their own.
+    ///   - readsViews: whether the operands of loops and of attention may be views, instead of memory of their own.
     init(
         _ outputs: [Tensor], channelHalves: [Tensor: [Tensor]] = [:], savesMemory: Bool = false,
-        readsViewsInLoops: Bool = false
+        readsViews: Bool = false
     ) {
         self.channelHalves = channelHalves
         let nodes = topologicalOrder(outputs)
@@ -44,7 +44,7 @@ struct Fusion {
                 for input in node.inputs.prefix(2) { storeBase(input, rank) }
                 for input in node.inputs.dropFirst(2) { store(input, rank) }
                 anchor(node, rank)
-            case .loop where readsViewsInLoops:
+            case .loop where readsViews, .opaque where readsViews && node.operation is Attention:
                 for input in node.inputs { storeBase(input, rank) }
                 anchor(node, rank)
             case .independent, .loop, .opaque:

@@ -29,9 +29,8 @@ extension SamplingProgram {
                 self = try Self(incremental: stepwise(tensors), order)
             } catch let error as SamplingError {
                 // What cannot be drawn by a loop's iterations may be by its operations one by one.
-                let whole = composed(tensors)
-                let written = unrolled(whole)
-                if written == whole { throw error }
+                let written = unrolled(composed(tensors))
+                if written == tensors { throw error }
                 self = try Self(incremental: written, order)
             }
         } catch let error as SamplingError {
@@ -89,7 +88,7 @@ struct SamplerBuilder {
         self.variable = variable
         (self.drawn, self.order, self.outputs) = (drawn, order, outputs)
         results = Set([drawn] + outputs)
-        fusion = Fusion([drawn] + outputs, readsViewsInLoops: true)
+        fusion = Fusion([drawn] + outputs, readsViews: true)
         dependencies = try Dependencies([drawn] + outputs)
         let levels = dependencies.levels(of: variable, order: order.index)
         kinds = [SamplerKind(levels: levels, needed: dependencies.reach(from: [drawn] + outputs))]
@@ -108,7 +107,7 @@ struct SamplerBuilder {
         variable = nil
         (drawn, order, outputs) = (nil, nil, [])
         self.results = Set(results)
-        fusion = Fusion(results, readsViewsInLoops: true)
+        fusion = Fusion(results, readsViews: true)
         self.dependencies = dependencies
         self.kinds = kinds
         stepCount = 0
@@ -146,7 +145,9 @@ struct SamplerBuilder {
             exampleShape: Array(variable.shape.resolved(batch: 1).dropFirst()), outputs: handedBack)
         program.sections = parts.sections(stepCount: stepCount)
         program.cursors = parts.cursors
-        if hasChannels { program.store(channelShapes, loopWorks: Set(parts.loops.flatMap { Array($0.works) })) }
+        if hasChannels || !parts.channelShapes.isEmpty {
+            program.store(channelShapes, loopWorks: Set(parts.loops.flatMap { Array($0.works) }))
+        }
         return program
     }
 
@@ -157,7 +158,7 @@ struct SamplerBuilder {
             let shape = tensor.shape.resolved(batch: 1)
             result[place.value] = (shape[1], shape[2...].reduce(1, *))
         }
-        return result
+        return result.merging(parts.channelShapes) { $1 }
     }
 
     mutating func operand(_ tensor: Tensor, _ layout: SamplerLayout) -> SamplingProgram.Operand {
@@ -212,6 +213,7 @@ struct SamplerBuilder {
             return
         }
         if let loop = anchor.stepwiseLoop { return try emit(loop, anchor, cluster) }
+        if let attention = anchor.operation as? Attention { return try emit(attention, anchor, cluster) }
         guard case .assembly(let assembly) = anchor.compilerRole else { return try emit(anchor, stored, cluster) }
         emit(assembly, anchor, cluster)
         for tensor in stored {
@@ -369,11 +371,13 @@ struct SamplerBuilder {
     ///   - target: the elements that the positions are, if not those of the layout.
     ///   - elements: the positions that the work is for, if not all.
     ///   - places: where the tensors are written, if not to their own places.
+    ///   - written: at which elements of these, if not at those of `target`.
     ///   - includesKnown: whether elements that never vary are written too.
     mutating func append(
         _ anchor: SamplingProgram.Anchor, _ operands: [SamplingProgram.Operand], _ program: Program,
         _ tensors: [Tensor], _ cluster: Cluster, _ layout: SamplerLayout, target: SamplingProgram.Table? = nil,
-        only elements: [Bool]? = nil, to places: [SamplerPlace]? = nil, includesKnown: Bool = false
+        only elements: [Bool]? = nil, to places: [SamplerPlace]? = nil,
+        at written: SamplingProgram.Table? = nil, includesKnown: Bool = false
     ) {
         let target = target ?? layout.target
         var bySlot = [[Int32]](repeating: [], count: slotBases.last!)
@@ -394,15 +398,15 @@ struct SamplerBuilder {
             }
         }
         guard bySlot.contains(where: { !$0.isEmpty }) else { return }
-        let written = places ?? tensors.map { place(of: $0) }
+        let places = places ?? tensors.map { place(of: $0) }
         let names = (cluster.anchor.map { [$0.operation.name] } ?? []) + cluster.nodes.map(\.operation.name)
         parts.works.append(
             SamplingProgram.Work(
                 label: names.prefix(8).joined(separator: "+"),
                 location: cluster.anchor?.location ?? cluster.nodes.first?.location, channels: layout.channels.count,
-                anchor: anchor, operands: operands, program: program, outputs: written.map(\.value),
-                targets: written.map { place in
-                    var target = target
+                anchor: anchor, operands: operands, program: program, outputs: places.map(\.value),
+                targets: places.map { place in
+                    var target = written ?? target
                     target.cursor = place.cursor
                     return target
                 }, order: bySlot.flatMap { $0 },

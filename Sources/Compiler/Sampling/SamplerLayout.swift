@@ -1,35 +1,41 @@
 import Graph
 
 /// The part of a tensor that one piece of work computes. Of a tensor `[batch, channels, positions..]` it may be a range
-/// of channels at every position; of any tensor it may be everything, each element being a position of its own.
+/// of channels at every position, and any axis may be that of channels; of any tensor it may be everything, each element being a
+/// position of its own.
 struct SamplerLayout {
     /// The tensor's shape for a batch of one example.
     let shape: [Int]
     let channels: Range<Int>
-    let isSplit: Bool
+    private let channelAxis: Int?
+
+    var isSplit: Bool { channelAxis != nil }
 
     /// All of a tensor, each element a position.
     init(_ shape: Shape) {
         self.shape = shape.resolved(batch: 1)
         channels = 0..<1
-        isSplit = false
+        channelAxis = nil
     }
 
-    init(_ shape: Shape, channels: Range<Int>) {
+    init(_ shape: Shape, channels: Range<Int>, axis: Int = 1) {
         self.shape = shape.resolved(batch: 1)
         self.channels = channels
-        isSplit = true
+        channelAxis = axis
     }
 
     /// Whether a shape is `[batch, channels, positions..]`.
     static func splits(_ shape: Shape) -> Bool { shape.rank >= 3 && shape[0] == .batch }
 
-    var positionAxes: Range<Int> { isSplit ? 2..<shape.count : 0..<shape.count }
+    var positionAxes: [Int] {
+        guard let channelAxis else { return Array(shape.indices) }
+        return shape.indices.dropFirst().filter { $0 != channelAxis }
+    }
     var positionCount: Int { positionAxes.reduce(1) { $0 * shape[$1] } }
 
     /// Where the layout's elements lie in memory with this offset and these strides along the shape's axes.
     func table(offset: Int, strides: [Int]) -> SamplingProgram.Table {
-        let channel = isSplit ? strides[1] : 0
+        let channel = channelAxis.map { strides[$0] } ?? 0
         return SamplingProgram.Table(
             positions: affinePositions(
                 positionAxes.map { shape[$0] }, offset: offset + channels.lowerBound * channel,

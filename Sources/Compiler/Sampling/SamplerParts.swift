@@ -17,6 +17,8 @@ final class SamplerParts {
     /// The sections of loops, in the order of their works.
     var loops: [SamplingProgram.Section] = []
     private(set) var cursors: [[Int32]] = [[]]
+    /// Channels and positions of values that are not laid out as their tensors' shapes say, `[batch, channels, positions..]`.
+    var channelShapes: [Int: (channels: Int, positions: Int)] = [:]
     /// Why there is no such sampler, if something turned out to have no place.
     var problem: SamplingError?
 

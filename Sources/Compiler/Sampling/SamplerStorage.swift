@@ -18,6 +18,9 @@ extension SamplingProgram {
         }
 
         func place(_ element: Int) -> Int { Int(place(Int32(element))) }
+
+        /// Whether positions lie one after another.
+        var isInOrder: Bool { slots.indices.allSatisfy { slots[$0] == $0 } }
     }
 
     /// - Parameters:
@@ -92,6 +95,13 @@ extension SamplingProgram {
                 visit(p.a, work, p.aBase.positions, { a[Int(p.row[$0])] }, writes: false)
                 visit(p.b, work, p.bBase.positions, { b[Int(p.row[$0])] }, writes: false)
             case .reduction(let r): visit(r.value, work, r.base.positions, { _ in r.offsets }, writes: false)
+            case .attention(let a):
+                visit(a.query, work, a.queryBase.positions, { _ in [0] }, writes: false)
+                for value in [a.keys, a.values] {
+                    guard let count = shapes[value]?.positions, let life = lives[value] else { continue }
+                    let last = work.lastReads(a, count: count, stepCount: stepCount)
+                    lives[value]?.lastUse = zip(life.lastUse, last).map { Swift.max($0, $1) }
+                }
             }
             for operand in work.operands {
                 if case .value(let id) = operand.source {
@@ -173,6 +183,10 @@ extension SamplingProgram.Work {
             result.append((p.a, stride(p.aBase) + (isLong ? [p.aStride] : [])))
             result.append((p.b, stride(p.bBase) + (isLong ? [p.bStride] : [])))
         case .reduction(let r): result.append((r.value, stride(r.base) + r.offsets.map { Int($0) }))
+        case .attention(let a):
+            result += [(a.query, a.queryBase), (a.keys, a.keyBase), (a.values, a.valueBase)].map {
+                ($0, [$1.channelStride])
+            }
         }
         for operand in operands {
             if case .value(let id) = operand.source { result.append((id, stride(operand.table))) }
@@ -203,6 +217,10 @@ extension SamplingProgram.Work {
                 r.offsets = r.offsets.map { $0 / Int32(s.positions) }
                 anchor = .reduction(r)
             }
+        case .attention(var a):
+            if let s = storage[a.query] { a.queryBase = moved(a.queryBase, s) }
+            if let keys = storage[a.keys], let values = storage[a.values] { a.move(keys, values, order) }
+            anchor = .attention(a)
         }
         for index in operands.indices {
             if case .value(let id) = operands[index].source, let s = storage[id] {

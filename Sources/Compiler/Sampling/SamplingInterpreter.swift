@@ -71,13 +71,47 @@ public struct SamplingInterpreter {
 
     private mutating func run(_ work: SamplingProgram.Work, _ pass: SamplingProgram.Section.Pass) {
         for index in work.positions(slot: Int(pass.slot)) {
+            let found = answers(work, position: Int(index))
             for channel in 0..<work.channels {
-                run(work, position: Int(index), channel: channel, iteration: Int(pass.iteration))
+                run(work, found, position: Int(index), channel: channel, iteration: Int(pass.iteration))
             }
         }
     }
 
-    private mutating func run(_ work: SamplingProgram.Work, position p: Int, channel c: Int, iteration: Int) {
+    /// What the query at a position of attention finds, for each example and channel.
+    private mutating func answers(_ work: SamplingProgram.Work, position p: Int) -> [[Double]] {
+        guard case .attention(let a) = work.anchor else { return [] }
+        func place(_ table: SamplingProgram.Table, _ depth: Int) -> Int {
+            Int(table.positions[p]) + depth * table.channelStride
+        }
+        multiplyAdds += (a.depth + work.channels) * a.keyCount(p)
+        let keys = a.rows[Int(a.row[p])].flatMap { segment in
+            (0..<Int(segment.count)).map {
+                (key: Int(segment.a) + $0 * a.keyStride, value: Int(segment.b) + $0 * a.valueStride)
+            }
+        }
+        return (0..<batch).map { b in
+            let scores = keys.map { key, _ in
+                (0..<a.depth).reduce(0.0) {
+                    $0 + read(a.query, place(a.queryBase, $1), b) * read(a.keys, place(a.keyBase, $1) + key, b)
+                } * a.scale
+            }
+            let most = scores.max() ?? 0
+            let weights = scores.map { Math.exp($0 - most) }
+            let sum = weights.reduce(0.0) { $0 + $1 }
+            return (0..<work.channels).map { c in
+                keys.isEmpty
+                    ? 0
+                    : zip(keys, weights).reduce(0.0) {
+                        $0 + read(a.values, place(a.valueBase, c) + $1.0.value, b) * $1.1
+                    } / sum
+            }
+        }
+    }
+
+    private mutating func run(
+        _ work: SamplingProgram.Work, _ found: [[Double]], position p: Int, channel c: Int, iteration: Int
+    ) {
         func place(_ table: SamplingProgram.Table) -> Int {
             Int(table.positions[p]) + c * table.channelStride + program.offset(table, iteration: iteration)
         }
@@ -107,6 +141,7 @@ public struct SamplingInterpreter {
                     case .minimum: terms.reduce(.infinity) { $0.isNaN || $1.isNaN ? .nan : min($0, $1) }
                     }
                 registers.append(reduced)
+            case .attention: registers.append(found[b][c])
             }
             for operand in work.operands {
                 switch operand.source {

@@ -27,6 +27,13 @@ public struct SamplingProgram: Sendable {
         /// Elements of a temporary that are there from the start, because they never vary; no work writes them.
         public var known: KnownValues?
         public var label: String
+
+        public init(
+            count: Int, element: ElementType, isShared: Bool, storage: Storage, known: KnownValues? = nil, label: String
+        ) {
+            (self.count, self.element, self.isShared) = (count, element, isShared)
+            (self.storage, self.known, self.label) = (storage, known, label)
+        }
     }
 
     /// Where the elements of an operation lie in a value: element (position, channel) at
@@ -80,6 +87,7 @@ public struct SamplingProgram: Sendable {
         case none
         case product(SumOfProducts)
         case reduction(Reduction)
+        case attention(Attention)
     }
 
     /// `outputs[..][targets[..](e)] = program(anchor(e), operands(e)..)` for the elements of one step after another: at each
@@ -106,9 +114,21 @@ public struct SamplingProgram: Sendable {
         public var cost: Int {
             // An elementwise function costs a few multiply-adds.
             let elementwise = channels * (2 + 4 * program.instructions.count)
-            guard case .product(let p) = anchor, !order.isEmpty else { return elementwise }
-            let rows = p.rows.map { row in row.reduce(0) { $0 + Int($1.count) } }
-            return elementwise + channels * order.reduce(0) { $0 + rows[Int(p.row[Int($1)])] } / order.count
+            guard let multiplyAdds, !order.isEmpty else { return elementwise }
+            return elementwise + order.reduce(0) { $0 + multiplyAdds($1) } / order.count
+        }
+
+        /// Multiply-adds for one example at a position.
+        var multiplyAdds: ((Int32) -> Int)? {
+            func counts(_ rows: [[Segment]], _ row: [Int32], each: Int) -> (Int32) -> Int {
+                let counts = rows.map { row in each * row.reduce(0) { $0 + Int($1.count) } }
+                return { counts[Int(row[Int($0)])] }
+            }
+            return switch anchor {
+            case .none, .reduction: nil
+            case .product(let p): counts(p.rows, p.row, each: channels)
+            case .attention(let a): counts(a.rows, a.row, each: a.depth + channels)
+            }
         }
 
         public func positions(slot: Int) -> ArraySlice<Int32> { order[Int(slotStart[slot])..<Int(slotStart[slot + 1])] }
@@ -180,13 +200,7 @@ public struct SamplingProgram: Sendable {
     }
 
     /// Multiply-adds of the works for one example.
-    public var multiplyAdds: Int {
-        total { work in
-            guard case .product(let p) = work.anchor else { return nil }
-            let rows = p.rows.map { row in row.reduce(0) { $0 + Int($1.count) } }
-            return { work.channels * rows[Int(p.row[Int($0)])] }
-        }
-    }
+    public var multiplyAdds: Int { total(\.multiplyAdds) }
 
     /// About as many multiply-adds as all steps cost for one example.
     public var cost: Int {

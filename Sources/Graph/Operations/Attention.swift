@@ -40,10 +40,29 @@ public struct Attention: Operation, Hashable {
         ]
     }
 
-    /// Those of all keys; who tells the pattern apart reads `composed`.
-    public func relations(_ context: RelationContext) -> [Relation] { Self.byPair(context) }
+    /// Of every pair of an example and a head: what a query finds is made from all of the query, all of the keys that it reads, and their
+    /// values of the same depth.
+    public func relations(_ context: RelationContext) -> [Relation] {
+        let (q, k, v) = (context.inputShapes[0], context.inputShapes[1], context.inputShapes[2])
+        let (pairs, depth, queries, keys, width) = (q[0] * q[1], q[2], q[3], k[3], v[2])
+        let read = (0..<queries).map { pattern.keys(of: $0, count: keys) }
+        // The query, or the key, that each element belongs to, of all pairs.
+        func vectors(_ depth: Int, _ count: Int) -> [Int32] {
+            (0..<pairs * depth * count).map { Int32($0 / (depth * count) * count + $0 % count) }
+        }
+        let output = vectors(context.output == 0 ? width : 1, queries)
+        let reading = Relation.chain(
+            .rows(outer: pairs, rows: read, inputCount: keys, inner: 1), count: pairs * queries, .table(output))
+        let whole = (0..<Int32(pairs * keys)).map { $0 }
+        return [
+            .lines(input: vectors(depth, queries), output: output, count: pairs * queries),
+            .chain(
+                .lines(input: vectors(depth, keys), output: whole, count: pairs * keys), count: pairs * keys, reading),
+            context.output == 0 ? .rows(outer: pairs * width, rows: read, inputCount: keys, inner: 1) : .none,
+        ]
+    }
 
-    /// Everything of a pair of an example and a head reads everything of it.
+    /// Everything of a pair of an example and a head reads everything of it; who tells the pattern apart reads `composed`.
     static func byPair(_ context: RelationContext) -> [Relation] {
         let pairs = Swift.max(1, context.inputShapes[0].prefix(2).reduce(1, *))
         func lines(_ count: Int) -> [Int32] { (0..<count).map { Int32($0 / Swift.max(1, count / pairs)) } }
@@ -177,18 +196,21 @@ public struct AttentionGradient: Operation, Hashable {
     }
 }
 
-/// An operation that is also a graph of others, which rules of elements are told by: proofs and samplers read that.
+/// An operation that is also a graph of others.
 protocol ComposedOperation: Operation {
+    /// Whether its own rules tell its elements apart as exactly as those of the others would.
+    var hasExactRules: Bool { get }
     func composed(_ inputs: [Tensor], at location: SourceLocation?) -> [Tensor]
 }
 
-/// The same tensors with every composed operation written out, inside of scans too.
-public func composed(_ outputs: [Tensor]) -> [Tensor] {
+/// The same tensors with composed operations written out, inside of scans too.
+/// - Parameter all: whether those with exact rules of their own are too.
+public func composed(_ outputs: [Tensor], all: Bool = true) -> [Tensor] {
     rewritten(outputs) { node, inputs in
-        if let operation = node.operation as? any ComposedOperation {
+        if let operation = node.operation as? any ComposedOperation, all || !operation.hasExactRules {
             return operation.composed(inputs, at: node.location)
         }
-        return withBody(node, inputs, composed)
+        return withBody(node, inputs) { composed($0, all: all) }
     }
 }
 
@@ -208,6 +230,8 @@ extension AttentionPattern {
 }
 
 extension Attention: ComposedOperation {
+    var hasExactRules: Bool { true }
+
     /// Queries that are computed together.
     private static let block = 112
 
@@ -255,6 +279,8 @@ extension Attention: ComposedOperation {
 }
 
 extension AttentionGradient: ComposedOperation {
+    var hasExactRules: Bool { false }
+
     func composed(_ inputs: [Tensor], at location: SourceLocation?) -> [Tensor] {
         let (q, k, v, logSum, offset, g) = (inputs[0], inputs[1], inputs[2], inputs[3], inputs[4], inputs[5])
         let (queries, keys) = (q.shape[3].coefficient, k.shape[3].coefficient)

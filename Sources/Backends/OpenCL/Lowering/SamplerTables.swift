@@ -6,6 +6,7 @@ import Graph
 /// The text depends on the model only through the instructions that its programs are made of, because a compiler's time
 /// grows steeply with the loops of one kernel.
 struct SamplerTables {
+    /// With one value more where there is attention, for the scores of a query.
     let program: SamplingProgram
     let family: KernelFamily
     /// All tables, one after another, behind the header.
@@ -36,6 +37,13 @@ struct SamplerTables {
         guard program.values.allSatisfy({ $0.element != .float64 }) else {
             throw OpenCLError.unsupported("a sampler in float64: use `--device cpu` for double precision")
         }
+        let scores = program.works.map(Self.scoreCount).max() ?? 0
+        var program = program
+        if scores > 0 {
+            program.values.append(
+                SamplingProgram.Value(
+                    count: scores, element: .float32, isShared: false, storage: .temporary, label: "scores"))
+        }
         self.program = program
         self.family = family
         words = [Int32](repeating: 0, count: Header.count)
@@ -58,6 +66,12 @@ struct SamplerTables {
             (.group, add(program.groups.flatMap { $0 })), (.variable, program.variable), (.drawn, program.drawn),
         ]
         for (field, value) in header { words[field.rawValue] = Int32(value) }
+    }
+
+    /// The most keys that a query of a work reads; one at least, of attention.
+    private static func scoreCount(_ work: SamplingProgram.Work) -> Int {
+        guard case .attention(let attention) = work.anchor else { return 0 }
+        return attention.row.indices.reduce(1) { max($0, attention.keyCount($1)) }
     }
 
     /// What the program writes has a lane for every example, also where all are equal.
@@ -118,10 +132,14 @@ struct SamplerTables {
         var kind = 0
         var (a, b) = (Source(), Source())
         var (row, rowStart, segments, offsets, offsetCount) = (0, 0, 0, 0, 0)
+        var (query, queryBase, queryStride, depth, scale, scores) = (0, 0, 0, 0, 0, 0)
 
         /// In the order of `martlet_work`.
         var fields: [Int32] {
-            (a.fields + b.fields + [row, rowStart, segments, offsets, offsetCount]).map { Int32($0) }
+            let tables = [row, rowStart, segments, offsets, offsetCount]
+            return (a.fields + b.fields + tables + [query, queryBase, queryStride, depth, scale, scores]).map {
+                Int32($0)
+            }
         }
     }
 
@@ -130,7 +148,25 @@ struct SamplerTables {
         case .none: Anchor()
         case .product(let product): self.anchor(product)
         case .reduction(let reduction): self.anchor(reduction)
+        case .attention(let attention): self.anchor(attention)
         }
+    }
+
+    private mutating func anchor(_ attention: SamplingProgram.Attention) -> Anchor {
+        var anchor = Anchor()
+        anchor.kind = 5
+        // Channels are depths.
+        anchor.a = reading(attention.keys, attention.keyBase, stride: attention.keyStride)
+        anchor.b = reading(attention.values, attention.valueBase, stride: attention.valueStride)
+        anchor.row = addOnce(attention.row)
+        anchor.rowStart = addOnce(attention.rows.reduce(into: [Int32(0)]) { $0.append($0.last! + Int32($1.count)) })
+        anchor.segments = addOnce(attention.rows.flatMap { $0.flatMap { [$0.a, $0.b, $0.count] } })
+        let query = reading(attention.query, attention.queryBase, stride: 0)
+        (anchor.query, anchor.queryBase, anchor.queryStride) = (query.value, query.base, query.channelStride)
+        anchor.depth = attention.depth
+        anchor.scale = Int(Int32(bitPattern: Float(attention.scale).bitPattern))
+        anchor.scores = program.values.count - 1
+        return anchor
     }
 
     private mutating func anchor(_ product: SamplingProgram.SumOfProducts) -> Anchor {
@@ -224,6 +260,7 @@ struct SamplerTables {
         return """
             #define MARTLET_WIDTH \(family == .cpu ? 16 : 1)
             #define MARTLET_VALUES \(program.values.count)
+            #define MARTLET_ATTENDS \(program.works.contains { Self.scoreCount($0) > 0 } ? 1 : 0)
             #define MARTLET_REGISTERS \(registers)
             #define MARTLET_POINTERS \(pointers)
             #define MARTLET_SET_POINTERS \(set)

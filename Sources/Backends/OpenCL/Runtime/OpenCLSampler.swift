@@ -36,7 +36,7 @@ final class OpenCLSampler: SamplingExecutable {
         lanes = (maximumBatch + group - 1) / group * group
         var tables = try SamplerTables(program, family: device.family)
         laneValues = Set(tables.laneValues)
-        memory = try SamplerMemory(device, program, &tables, lanes: lanes, states: bound)
+        memory = try SamplerMemory(device, tables.program, &tables, lanes: lanes, states: bound)
         source = try tables.programSource()
         if debugLevel >= 3 { debugLine("// \(device.name): \(device.summary)\n\(source)") }
         kernel = try CompiledProgram(device, source: source).makeKernel("martlet_sample")
