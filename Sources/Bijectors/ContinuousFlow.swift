@@ -147,14 +147,16 @@ public struct ContinuousFlow: Bijector, LossBijector {
         let (z, beside, _) = solve(
             x, .toLatents, [.trace(training.trace)] + penalties.map(\.integrand), context)
         func perExample(_ tensor: Tensor) -> Tensor { tensor.reshaped([z.shape[0]]) }
-        let nats = -(base.logProbability(z) + perExample(beside[0]))
+        let nats = -(base.logProbability(z, context) + perExample(beside[0]))
         return zip(penalties, beside.dropFirst()).reduce(nats) { $0 + perExample($1.1) * ($1.0.weight / duration) }
     }
 
     private func matchingLoss(_ x: Tensor, _ base: any Distribution, _ context: Context) -> Tensor {
         let (type, keep) = (x.elementType, 1 - training.leastDeviation)
         let share = context.random.uniform([x.shape[0], 1], stream: 61, as: type)
-        let start = base.sample(x.shape, context.random.substream(64)).cast(to: type).stoppingGradient()
+        var own = context
+        own.random = context.random.substream(64)
+        let start = base.sample(x.shape, own, temperature: 1).cast(to: type).stoppingGradient()
         let z = start * (1 - share * keep) + x * share
         let wanted = (x - start * keep) / duration
         return (velocity(z, at: share * duration, context) - wanted).squared().sum(axes: [1])

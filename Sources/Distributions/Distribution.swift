@@ -3,20 +3,32 @@ import Layers
 
 /// A distribution over examples: its density, draws, and entropy where that is known.
 ///
-/// One whose parameters are for examples of a shape takes no others: that is a mistake of the graph, thrown by
-/// `compile`.
+/// It may be conditional: then it reads the features of the context that it is handed, as a bijector does. One whose parameters are
+/// for examples of a shape takes no others: that is a mistake of the graph, thrown by `compile`.
 public protocol Distribution: Module {
     var name: String { get }
     /// log p(x) in nats, `[batch]`, of x `[batch, ..]`.
-    func logProbability(_ x: Tensor) -> Tensor
-    /// Draws of a shape `[batch, ..]`.
-    func sample(_ shape: Shape, _ random: RandomSource) -> Tensor
+    func logProbability(_ x: Tensor, _ context: Context) -> Tensor
+    /// Draws of a shape `[batch, ..]`, made of the context's random numbers.
+    /// - Parameter temperature: multiplies what a draw is away from its mean, and divides logits; 1 draws from the distribution itself.
+    func sample(_ shape: Shape, _ context: Context, temperature: Double) -> Tensor
     /// In nats for an example of a shape, a scalar; `nil` where no formula is known.
     func entropy(_ example: [Int]) -> Tensor?
+    /// The distributions that this one is made of.
+    var parts: [any Distribution] { get }
 }
 
 extension Distribution {
     public func entropy(_ example: [Int]) -> Tensor? { nil }
+    public var parts: [any Distribution] { [] }
+
+    /// log p(x) in nats, `[batch]`, where nothing is given.
+    public func logProbability(_ x: Tensor) -> Tensor { logProbability(x, Context()) }
+
+    /// Draws of a shape `[batch, ..]`, where nothing is given.
+    public func sample(_ shape: Shape, _ random: RandomSource) -> Tensor {
+        sample(shape, Context(random: random), temperature: 1)
+    }
 }
 
 /// log(2 pi) / 2
@@ -25,6 +37,9 @@ public let halfLogTwoPi = 0.9189385332046727
 extension Tensor {
     /// The sum over everything but the batch, `[batch]`.
     func overEvent() -> Tensor { shape.rank > 1 ? sum(axes: Array(1..<shape.rank)) : self }
+
+    /// The tensor itself at temperature 1, so that the usual draw is not rounded twice.
+    func heated(by temperature: Double) -> Tensor { temperature == 1 ? self : self * temperature }
 
     /// This tensor, computed from parameters for examples of a shape, or a mistake where another shape is asked for.
     fileprivate func parameters(for example: [Int], _ asked: [Int], of distribution: String) -> Tensor {
@@ -63,7 +78,7 @@ public struct DiagonalNormal: Distribution {
 
     public var name: String { mean == nil ? "standard normal" : "diagonal normal" }
 
-    public func logProbability(_ x: Tensor) -> Tensor {
+    public func logProbability(_ x: Tensor, _ context: Context) -> Tensor {
         let x = mean.map { x.examples(of: $0.shape, for: name) } ?? x
         let centred = mean.map { x - $0.tensor } ?? x
         let z = logDeviation.map { centred * (-$0.tensor).exp() } ?? centred
@@ -71,8 +86,8 @@ public struct DiagonalNormal: Distribution {
         return (logDeviation.map { terms - $0.tensor.broadcast(to: x.shape) } ?? terms).overEvent()
     }
 
-    public func sample(_ shape: Shape, _ random: RandomSource) -> Tensor {
-        let noise = random.normal(shape, stream: 3, as: element)
+    public func sample(_ shape: Shape, _ context: Context, temperature: Double) -> Tensor {
+        let noise = context.random.normal(shape, stream: 3, as: element).heated(by: temperature)
         let z = mean.map { noise.examples(of: $0.shape, for: name) } ?? noise
         let scaled = logDeviation.map { z * $0.tensor.exp() } ?? z
         return mean.map { scaled + $0.tensor } ?? scaled
@@ -110,7 +125,7 @@ public struct FullNormal: Distribution {
         )
     }
 
-    public func logProbability(_ x: Tensor) -> Tensor {
+    public func logProbability(_ x: Tensor, _ context: Context) -> Tensor {
         // One solve with a unit matrix, not one for each example.
         let eye = Tensor.iota([Extent(count), Extent(count)], axis: 0)
             .equal(.iota([Extent(count), Extent(count)], axis: 1)).cast(to: x.elementType)
@@ -119,9 +134,9 @@ public struct FullNormal: Distribution {
         return (z.squared() * -0.5 - halfLogTwoPi).overEvent() - logDiagonal.tensor.sum()
     }
 
-    public func sample(_ shape: Shape, _ random: RandomSource) -> Tensor {
-        random.normal(shape, stream: 3, as: element).examples(of: [count], for: name).matmul(factor.matrixTransposed())
-            + mean.tensor
+    public func sample(_ shape: Shape, _ context: Context, temperature: Double) -> Tensor {
+        context.random.normal(shape, stream: 3, as: element).heated(by: temperature)
+            .examples(of: [count], for: name).matmul(factor.matrixTransposed()) + mean.tensor
     }
 
     public func entropy(_ example: [Int]) -> Tensor? {
@@ -134,10 +149,12 @@ public struct Logistic: Distribution {
     public init() {}
     public var name: String { "standard logistic" }
 
-    public func logProbability(_ x: Tensor) -> Tensor { (-(x.softplus() + (-x).softplus())).overEvent() }
+    public func logProbability(_ x: Tensor, _ context: Context) -> Tensor {
+        (-(x.softplus() + (-x).softplus())).overEvent()
+    }
 
-    public func sample(_ shape: Shape, _ random: RandomSource) -> Tensor {
-        Self.draw(random.uniform(shape, stream: 3))
+    public func sample(_ shape: Shape, _ context: Context, temperature: Double) -> Tensor {
+        Self.draw(context.random.uniform(shape, stream: 3)).heated(by: temperature)
     }
 
     /// The logit of a uniform number; the largest, moved off zero like all, is rounded to 1.
@@ -149,7 +166,7 @@ public struct Logistic: Distribution {
     public func entropy(_ example: [Int]) -> Tensor? { .scalar(2 * Double(example.reduce(1, *))) }
 }
 
-/// Independent uniforms on [low, high); minus infinity outside. Draws are float32 numbers inside.
+/// Independent uniforms on [low, high); minus infinity outside. Draws are float32 numbers inside, at any temperature.
 public struct Uniform: Distribution {
     public let low: Double
     public let high: Double
@@ -174,7 +191,7 @@ public struct Uniform: Distribution {
     public var name: String { "uniform on [\(low), \(high))" }
     private var logWidth: Double { Math.log(high - low) }
 
-    public func logProbability(_ x: Tensor) -> Tensor {
+    public func logProbability(_ x: Tensor, _ context: Context) -> Tensor {
         let isInside = x.greaterOrEqual(.scalar(low, x.elementType)).and(x.less(.scalar(high, x.elementType)))
         let isOutside = x.less(.scalar(low, x.elementType)).or(x.greaterOrEqual(.scalar(high, x.elementType)))
         // What is neither is no number, and has no density.
@@ -184,10 +201,11 @@ public struct Uniform: Distribution {
         ).overEvent()
     }
 
-    public func sample(_ shape: Shape, _ random: RandomSource) -> Tensor {
+    public func sample(_ shape: Shape, _ context: Context, temperature: Double) -> Tensor {
+        let uniform = context.random.uniform(shape, stream: 3)
+        let share = temperature == 1 ? uniform : (uniform - 0.5) * temperature + 0.5
         // The sum may be rounded up to the end that is not inside.
-        (random.uniform(shape, stream: 3) * (high - low) + low).maximum(.scalar(Double(least)))
-            .minimum(.scalar(Double(greatest)))
+        return (share * (high - low) + low).maximum(.scalar(Double(least))).minimum(.scalar(Double(greatest)))
     }
 
     public func entropy(_ example: [Int]) -> Tensor? { .scalar(Double(example.reduce(1, *)) * logWidth) }
@@ -202,14 +220,14 @@ public struct Bernoulli: Distribution {
 
     public var name: String { "independent Bernoullis" }
 
-    public func logProbability(_ x: Tensor) -> Tensor {
+    public func logProbability(_ x: Tensor, _ context: Context) -> Tensor {
         x.examples(of: logits.shape, for: name)
             .onLevels(2) { $0 * logits.tensor - logits.tensor.softplus() }.overEvent()
     }
 
-    public func sample(_ shape: Shape, _ random: RandomSource) -> Tensor {
-        random.bernoulli(logits.tensor.sigmoid().broadcast(to: shape), stream: 0)
-            .examples(of: logits.shape, for: name)
+    public func sample(_ shape: Shape, _ context: Context, temperature: Double) -> Tensor {
+        let probabilities = logits.tensor.divided(by: temperature).sigmoid().broadcast(to: shape)
+        return context.random.bernoulli(probabilities, stream: 0).examples(of: logits.shape, for: name)
     }
 
     public func entropy(_ example: [Int]) -> Tensor? {
@@ -237,14 +255,15 @@ public struct Categorical: Distribution {
         return l.broadcast(to: Shape([batch] + l.shape.dimensions))
     }
 
-    public func logProbability(_ x: Tensor) -> Tensor {
+    public func logProbability(_ x: Tensor, _ context: Context) -> Tensor {
         x.examples(of: [logits.shape[0]], for: name)
             .onLevels(levels) { CategoricalConditional(levels: levels).logProbability($0, parameters($0.shape[0])) }
             .overEvent()
     }
 
-    public func sample(_ shape: Shape, _ random: RandomSource) -> Tensor {
-        let drawn = CategoricalConditional(levels: levels).sample(parameters(shape[0]), random)
+    public func sample(_ shape: Shape, _ context: Context, temperature: Double) -> Tensor {
+        let drawn = CategoricalConditional(levels: levels).sample(
+            parameters(shape[0]), context.random, temperature: temperature)
         return drawn.shape == shape
             ? drawn : .misuse(name, "expected draws of \(drawn.shape), found \(shape)", of: drawn)
     }
@@ -272,7 +291,7 @@ public struct DiscretizedLogistic: Distribution {
 
     public var name: String { "discretized logistics of \(levels) levels" }
 
-    public func logProbability(_ x: Tensor) -> Tensor {
+    public func logProbability(_ x: Tensor, _ context: Context) -> Tensor {
         x.examples(of: mean.shape, for: name).onLevels(levels, onLevel).overEvent()
     }
 
@@ -290,16 +309,16 @@ public struct DiscretizedLogistic: Distribution {
         return .select(isFirst, first, .select(isLast, -lower.softplus(), middle))
     }
 
-    public func sample(_ shape: Shape, _ random: RandomSource) -> Tensor {
-        let u = random.uniform(shape, stream: 3, as: element).examples(of: mean.shape, for: name) + 0x1p-25
-        let x = mean.tensor + (u.log() - (-u).log1p()) * logScale.tensor.exp()
+    public func sample(_ shape: Shape, _ context: Context, temperature: Double) -> Tensor {
+        let u = context.random.uniform(shape, stream: 3, as: element).examples(of: mean.shape, for: name) + 0x1p-25
+        let x = mean.tensor + (u.log() - (-u).log1p()).heated(by: temperature) * logScale.tensor.exp()
         return (x + 0.5).apply(.floor).maximum(.scalar(0, x.elementType))
             .minimum(.scalar(Double(levels - 1), x.elementType))
     }
 }
 
-/// A weighted choice between distributions of one shape. What no component can draw has log p minus infinity and
-/// gradients of zero.
+/// A weighted choice between distributions of one shape, flows among them. What no component can draw has log p minus infinity and
+/// gradients of zero. Draws are made by every component, and one is kept.
 public struct Mixture: Distribution {
     public let components: [any Distribution]
     public let logits: Parameter
@@ -311,11 +330,12 @@ public struct Mixture: Distribution {
     }
 
     public var name: String { "mixture of \(components.count)" }
+    public var parts: [any Distribution] { components }
 
-    public func logProbability(_ x: Tensor) -> Tensor {
+    public func logProbability(_ x: Tensor, _ context: Context) -> Tensor {
         let n = x.shape[0]
-        let parts = components.map { $0.logProbability(x).reshaped([n, 1]) }
-        let joined = parts.count > 1 ? Tensor.concatenate(parts, axis: 1) : parts[0]
+        let logs = components.map { $0.logProbability(x, context).reshaped([n, 1]) }
+        let joined = logs.count > 1 ? Tensor.concatenate(logs, axis: 1) : logs[0]
         let terms = joined + logits.tensor.logSoftmax(axis: 0)
         // No component is responsible for what none can draw: its gradient would be zero over zero.
         let isImpossible = terms.max(axes: [1], keepingAxes: true).equal(.scalar(-.infinity, terms.elementType))
@@ -323,13 +343,16 @@ public struct Mixture: Distribution {
         return .select(isImpossible.reshaped([n]), .scalar(-.infinity, possible.elementType), possible)
     }
 
-    public func sample(_ shape: Shape, _ random: RandomSource) -> Tensor {
+    public func sample(_ shape: Shape, _ context: Context, temperature: Double) -> Tensor {
         let flat = logits.tensor.reshaped([1, Extent(components.count), 1])
             .broadcast(to: [shape[0], Extent(components.count), 1])
-        let chosen = CategoricalConditional(levels: components.count).sample(flat, random)
+        let chosen = CategoricalConditional(levels: components.count)
+            .sample(flat, context.random, temperature: temperature)
             .reshaped(Shape([shape[0]] + shape.dimensions.dropFirst().map { _ in 1 })).broadcast(to: shape)
         // Numbers of their own: a component that chooses, too, must not choose by those that chose it.
-        let draws = components.map { $0.sample(shape, random.substream(16)) }
+        var inner = context
+        inner.random = context.random.substream(16)
+        let draws = components.map { $0.sample(shape, inner, temperature: temperature) }
         let drawn = draws.enumerated().dropFirst().reduce(draws[0]) { so, next in
             .select(chosen.equal(.scalar(Double(next.offset), chosen.elementType)), next.element, so)
         }

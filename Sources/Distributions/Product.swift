@@ -22,20 +22,25 @@ public struct ProductDistribution: Distribution {
         zip(components, counts).map { "\($0.name) in \($1) column\($1 == 1 ? "" : "s")" }.joined(separator: ", then ")
     }
 
-    public func logProbability(_ x: Tensor) -> Tensor {
+    public var parts: [any Distribution] { components }
+
+    public func logProbability(_ x: Tensor, _ context: Context) -> Tensor {
         let x = x.examples(of: [total], for: name)
         var start = 0
         let logs = zip(components, counts).map { component, count in
             defer { start += count }
-            return component.logProbability(x.sliced(axis: 1, from: start, count: count))
+            return component.logProbability(x.sliced(axis: 1, from: start, count: count), context)
         }
         return logs.dropFirst().reduce(logs[0]) { $0 + $1 }
     }
 
-    public func sample(_ shape: Shape, _ random: RandomSource) -> Tensor {
+    public func sample(_ shape: Shape, _ context: Context, temperature: Double) -> Tensor {
         // Numbers of their own: the columns of each are counted from 0. The streams lie so far apart that a mixture's stay inside.
-        let draws = components.indices.map {
-            components[$0].sample([shape[0], Extent(counts[$0])], random.substream($0 << 10)).cast(to: element)
+        let draws = components.indices.map { index in
+            var inner = context
+            inner.random = context.random.substream(index << 10)
+            return components[index].sample([shape[0], Extent(counts[index])], inner, temperature: temperature)
+                .cast(to: element)
         }
         let drawn = Tensor.concatenate(draws, axis: 1)
         return drawn.shape == shape
@@ -53,7 +58,7 @@ public struct ProductDistribution: Distribution {
 }
 
 /// Independent uniforms on the circle [low, low + period): any finite number stands for its point, and has the density 1 / period.
-/// Draws lie in [low, low + period).
+/// Draws lie in [low, low + period), everywhere alike at any temperature, as a circle has no middle.
 public struct CircularUniform: Distribution {
     public let low: Double
     public let period: Double
@@ -67,12 +72,15 @@ public struct CircularUniform: Distribution {
 
     public var name: String { "uniform on the circle of period \(period)" }
 
-    public func logProbability(_ x: Tensor) -> Tensor {
+    public func logProbability(_ x: Tensor, _ context: Context) -> Tensor {
         Tensor.select(
             x.isFinite(), .scalar(-Math.log(period), x.elementType), .scalar(.nan, x.elementType)
         ).overEvent()
     }
 
-    public func sample(_ shape: Shape, _ random: RandomSource) -> Tensor { interval.sample(shape, random) }
+    public func sample(_ shape: Shape, _ context: Context, temperature: Double) -> Tensor {
+        interval.sample(shape, context, temperature: 1)
+    }
+
     public func entropy(_ example: [Int]) -> Tensor? { interval.entropy(example) }
 }

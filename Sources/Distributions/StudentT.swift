@@ -34,7 +34,7 @@ public struct StudentT: Distribution {
 
     private func freedom(_ type: ElementType) -> Tensor { logDegrees?.tensor.exp() ?? .scalar(degrees, type) }
 
-    public func logProbability(_ x: Tensor) -> Tensor {
+    public func logProbability(_ x: Tensor, _ context: Context) -> Tensor {
         let x = logDegrees.map { x.examples(of: $0.shape, for: name) } ?? x
         let degrees = freedom(x.elementType)
         // log(1 + u^2) without the square of a large u.
@@ -64,13 +64,15 @@ public struct StudentT: Distribution {
 
     /// sqrt(n (u^(-2 / n) - 1)) cos(2 pi v) of two uniforms u and v is Student's t of n degrees of freedom, whole or not (Bailey 1994,
     /// "Polar generation of random variates with the t-distribution").
-    public func sample(_ shape: Shape, _ random: RandomSource) -> Tensor {
+    public func sample(_ shape: Shape, _ context: Context, temperature: Double) -> Tensor {
+        let random = context.random
         let noise = random.uniform(shape, stream: 3, as: element) + 0x1p-25
         let u = logDegrees.map { noise.examples(of: $0.shape, for: name) } ?? noise
         let angle = random.uniform(shape, stream: 4, as: element) * (2 * .pi)
         let degrees = freedom(element)
         // The logarithm of u^(-1 / n), which comes out of the root: its square may be too large for float32.
         let growth = -u.log() / degrees
-        return growth.exp() * ((growth * -2).apply(.expm1) * -degrees).sqrt() * angle.apply(.cos)
+        let drawn = growth.exp() * ((growth * -2).apply(.expm1) * -degrees).sqrt() * angle.apply(.cos)
+        return drawn.heated(by: temperature)
     }
 }

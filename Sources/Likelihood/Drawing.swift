@@ -1,4 +1,6 @@
+import Distributions
 import Graph
+import Layers
 
 /// What is asked of a draw.
 public struct DrawingRequest: Sendable {
@@ -39,4 +41,18 @@ public struct Drawing {
     public var stages: [Stage]
 
     public init(_ stages: [Stage]) { self.stages = stages }
+}
+
+/// A distribution that is drawn in stages: variable after variable, by a compiled incremental program.
+public protocol StagedDistribution: Distribution {
+    /// What `sample` draws, of a shape `[.batch, ..]`.
+    func stages(_ shape: Shape, _ context: Context, temperature: Double) throws -> [Drawing.Stage]
+}
+
+extension Distribution {
+    /// The stages of a draw of a shape `[.batch, ..]`: one graph, where there is no better way.
+    package func drawingStages(_ shape: Shape, _ context: Context, temperature: Double) throws -> [Drawing.Stage] {
+        try (self as? any StagedDistribution)?.stages(shape, context, temperature: temperature)
+            ?? [.direct([sample(shape, context, temperature: temperature)])]
+    }
 }

@@ -9,6 +9,9 @@ import Likelihood
 ///
 /// Examples are real, or whole numbers that a dequantization makes continuous. They may come flat, `[batch, variables]`, or in the
 /// shape that the bijector works on.
+///
+/// A flow is a distribution, too: it may be the base of another flow, a component of a mixture, or a prior. There what it is
+/// conditioned on comes as features, in one vector.
 public struct Flow: LatentModel {
     /// What comes before the bijector and is not trained: from whole numbers to the unit interval, say.
     public let preprocessing: [any Bijector]
@@ -75,15 +78,15 @@ public struct Flow: LatentModel {
     }
 
     /// log p(x) in nats, `[batch]`; of whole numbers a bound from below, with noise of the context's random numbers.
-    public func logProbability(_ x: Tensor, _ context: Context = Context()) -> Tensor {
+    public func logProbability(_ x: Tensor, _ context: Context) -> Tensor {
         let context = inner(context, beside: x)
         guard let dequantization else {
             let z = wholeBijector.forward(shaped(x), context)
-            return base.logProbability(z.value) + z.logDeterminant
+            return base.logProbability(z.value, context) + z.logDeterminant
         }
         let (value, logDensity) = dequantization.dequantize(flat(x), context)
         let z = wholeBijector.forward(shaped(value), context)
-        return base.logProbability(z.value) + z.logDeterminant - logDensity
+        return base.logProbability(z.value, context) + z.logDeterminant - logDensity
     }
 
     public func evaluation(_ x: Tensor, _ context: Context) -> Tensor { -logProbability(x, context) }
@@ -105,10 +108,16 @@ public struct Flow: LatentModel {
 
     // MARK: inspection
 
-    /// Proves what `wholeBijector.structure` says. - Throws: `DependencyLeak`.
+    /// Proves what `wholeBijector.structure` says, and the same of every flow that the base is made of. - Throws: `DependencyLeak`.
     @discardableResult public func proveStructure() throws -> [(claim: String, proof: AutoregressiveProof)] {
-        try wholeBijector.proveStructure(
-            shape, features: inner(makeContext(), beside: makeInput()).features, element: element)
+        let features = inner(makeContext(), beside: makeInput()).features
+        let own = try wholeBijector.proveStructure(shape, features: features, element: element)
+        return try own + flows(in: base).flatMap { try $0.proveStructure() }
+    }
+
+    /// The flows that a base is, or is made of.
+    private func flows(in distribution: any Distribution) -> [Flow] {
+        (distribution as? Flow).map { [$0] } ?? distribution.parts.flatMap { flows(in: $0) }
     }
 
     public func prove() throws -> String {
@@ -125,7 +134,13 @@ public struct Flow: LatentModel {
     public func describedGraph(_ x: Tensor, _ context: Context) throws -> [Tensor] { [logProbability(x, context)] }
 
     public func annotate(_ description: inout ModelDescription) {
-        description.remarks = wholeBijector.structure.lines() + ["base: \(base.name)"]
+        description.remarks = remarks
+    }
+
+    /// The steps, and the base with those of the flows that it is made of.
+    private var remarks: [String] {
+        wholeBijector.structure.lines() + ["base: \(base.name)"]
+            + flows(in: base).flatMap { flow in flow.remarks.map { "  \($0)" } }
     }
 
     // MARK: latents
@@ -140,20 +155,15 @@ public struct Flow: LatentModel {
         if request.observed != nil {
             throw UsageError("complete: a flow has no exact conditionals of arbitrary variables; draw samples instead")
         }
-        let latent = wholeBijector.outputShape(shape, features: inner(context, beside: x).features)
-        var stages: [Drawing.Stage] = []
-        if let density = base as? AutoregressiveDensity {
-            let z = Tensor.input("z", latent, element)
-            let (drawn, order) = density.draw(z, context.random, temperature: request.temperature)
-            stages.append(.incremental(variable: z, drawn: drawn, order: order, outputs: []))
-        } else {
-            let z = base.sample(latent, context.random)
-            stages.append(.direct([request.temperature == 1 ? z : z * request.temperature]))
-        }
-        return Drawing(stages + (try decodingStages(context)))
+        return Drawing(try stages(flatShape, context, temperature: request.temperature))
     }
 
-    public func decodingStages(_ context: Context) throws -> [Drawing.Stage] {
+    public func decodingStages(_ context: Context) throws -> [Drawing.Stage] { try decodingStages(flatShape, context) }
+
+    private var flatShape: Shape { [.batch, Extent(variableCount)] }
+
+    /// From latents to examples of a shape, flat or the bijector's.
+    private func decodingStages(_ result: Shape, _ context: Context) throws -> [Drawing.Stage] {
         let inverse = try wholeBijector.inverseStages(
             shape, features: inner(context, beside: makeInput()).features, input: Drawing.previous, element: element)
         var stages: [Drawing.Stage] = inverse.map {
@@ -163,13 +173,39 @@ public struct Flow: LatentModel {
                 .incremental(variable: variable, drawn: drawn, order: order, outputs: [])
             }
         }
-        let last = flat(.input(Drawing.previous, shape, element))
-        if let dequantization {
-            // Noise lies in [0, 1) above its number; a latent far out may lead outside of all.
-            stages.append(.direct([dequantization.quantize(last)]))
-        } else if shape.rank != 2 {
-            stages.append(.direct([last]))
-        }
+        let last = Tensor.input(Drawing.previous, shape, element)
+        if dequantization != nil || shape != result { stages.append(.direct([finished(last, as: result)])) }
         return stages
+    }
+
+    /// The data at the end of the inverse, in a shape.
+    private func finished(_ y: Tensor, as result: Shape) -> Tensor {
+        // Noise lies in [0, 1) above its number; a latent far out may lead outside of all.
+        let x = dequantization.map { $0.quantize(flat(y)) } ?? y
+        return x.shape == result ? x : x.reshaped(result)
+    }
+}
+
+extension Flow: StagedDistribution {
+    public var name: String { "flow, \(wholeBijector.structure.name)" }
+    public var parts: [any Distribution] { [base] }
+
+    /// In one graph, in which a sequential inverse takes as many passes as there are variables; `stages` takes about one.
+    public func sample(_ shape: Shape, _ context: Context, temperature: Double) -> Tensor {
+        let own = Shape([shape[0]] + examples.dimensions.map { Extent($0) })
+        let nothing = Tensor.scalar(0, element)
+        if shape != own, shape != [shape[0], Extent(variableCount)] {
+            return .misuse(name, "expected draws of \(own), found \(shape)", of: nothing)
+        }
+        let context = inner(context, beside: nothing)
+        let latent = wholeBijector.outputShape(own, features: context.features)
+        let z = base.sample(latent, context, temperature: temperature)
+        return finished(wholeBijector.inverse(z, context).value, as: shape)
+    }
+
+    public func stages(_ shape: Shape, _ context: Context, temperature: Double) throws -> [Drawing.Stage] {
+        let given = inner(context, beside: makeInput())
+        let latent = wholeBijector.outputShape(self.shape, features: given.features)
+        return try base.drawingStages(latent, given, temperature: temperature) + decodingStages(shape, context)
     }
 }

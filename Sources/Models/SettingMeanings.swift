@@ -171,6 +171,10 @@ extension VAE.Settings {
             "hidden": SettingMeaning(
                 "Units of each layer of the encoder, and backwards of the decoder", "1 to 65536 units each"),
             "iafHidden": SettingMeaning("Units of an IAF layer's network", "1 to 65536 units each"),
+            "prior": SettingMeaning(
+                "The distribution of the latents, the standard normal or a flow", "normal, realnvp:LAYERS, maf:LAYERS"),
+            "priorHidden": SettingMeaning(
+                "Units of each hidden layer of the prior's networks, where it is a flow", "1 to 65536 units each"),
             "draws": SettingMeaning("Draws of the importance-weighted bound that is reported", "1 to 5000"),
             "conditional": SettingMeaning(
                 "What a variable is given the latents",
@@ -209,7 +213,8 @@ extension Flow.VectorSettings {
                 "The bound of the log-scales of affine layers, |log s| < limit; 0 leaves them unbounded", "at least 0"),
             "splineBound": SettingMeaning("Half the side of the interval that a spline bends", "1e-30 to 1e30"),
             "base": SettingMeaning(
-                "The distribution of the latents; nice and maf-mog have their own", "normal, logistic, student:DEGREES"),
+                "The distribution of the latents, conditional on what examples are given or not; nice and maf-mog have their own",
+                "normal, conditional, logistic, student:DEGREES"),
             "circular": SettingMeaning("Columns, counted from 0, that are points of a circle", "numbers of columns"),
             "period": SettingMeaning("Once round the circle: 360 for degrees", "1e-6 to 1e6"),
             "normalization": SettingMeaning("What stands in front of every layer", "none, actNorm, batchNorm"),

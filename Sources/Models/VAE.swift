@@ -22,6 +22,8 @@ public struct VAE: LatentModel, ConfiguredModel {
     /// What the flow is conditioned on.
     public let context: Dense
     public let flow: Chain
+    /// Of the latents: the standard normal, or a flow (Chen et al. 2017, "Variational Lossy Autoencoder", section 3.2).
+    public let prior: any Distribution
     public let decoder: DenseNetwork
     /// Of each variable given the latents.
     public let conditional: any Conditional
@@ -74,6 +76,7 @@ public struct VAE: LatentModel, ConfiguredModel {
                 }
             }
         flow = Chain(layers)
+        prior = try settings.makePrior(features: conditions.vectorCount)
     }
 
     /// log p(x, z) - log q(z | x) for `count` draws of z for each example, `[batch, count]`.
@@ -96,12 +99,11 @@ public struct VAE: LatentModel, ConfiguredModel {
         var inner = context
         inner.features = c
         let z = flow.forward(m + s.exp() * noise, inner)
-        let normal = DiagonalNormal()
-        let logPosterior = normal.logProbability(noise) - s.sum(axes: [1]) - z.logDeterminant
+        let logPosterior = DiagonalNormal().logProbability(noise) - s.sum(axes: [1]) - z.logDeterminant
         var decoding = given
         decoding.features = given.features.map { conditions.vectorCount > 0 ? repeated($0) : $0 }
         let logLikelihood = conditional.logProbability(repeated(x), parameters(z.value, decoding)).sum(axes: [1])
-        return (logLikelihood + normal.logProbability(z.value) - logPosterior).reshaped([n, Extent(count)])
+        return (logLikelihood + prior.logProbability(z.value, decoding) - logPosterior).reshaped([n, Extent(count)])
     }
 
     /// x `[batch, variables]` as the encoder reads it.
@@ -150,9 +152,12 @@ public struct VAE: LatentModel, ConfiguredModel {
             throw UsageError(
                 "complete: an autoencoder has no exact conditionals of its variables; draw samples instead")
         }
-        let z = context.random.normal([.batch, Extent(latentCount)], stream: 5, as: element)
-        return Drawing(
-            [.direct([request.temperature == 1 ? z : z * request.temperature])] + (try decodingStages(context)))
+        var given = conditions.joined(context, beside: x)
+        // Other numbers than those that variables are drawn by.
+        given.random = context.random.substream(1 << 12)
+        let latent = Shape([.batch, Extent(latentCount)])
+        let stages = try prior.drawingStages(latent, given, temperature: request.temperature)
+        return Drawing(stages + (try decodingStages(context)))
     }
 
     public func prove() throws -> String {
@@ -168,6 +173,7 @@ public struct VAE: LatentModel, ConfiguredModel {
     public func annotate(_ description: inout ModelDescription) {
         description.remarks =
             ["posterior: a diagonal normal carried through"] + flow.structure.lines(indent: "  ")
+            + ["prior: \(prior.name)"]
             + ["figures are the importance-weighted bound of \(draws) draws (Burda et al. 2016, equation 8)"]
     }
 }
@@ -184,10 +190,14 @@ extension VAE {
         /// sylvester-triangular:LAYERS or iaf:LAYERS.
         public var posterior = "iaf:4"
         public var latents = 40
+        /// Of the latents: normal, or a flow, realnvp:LAYERS or maf:LAYERS.
+        public var prior = "normal"
         /// Units of each layer of the encoder, and backwards of the decoder.
         public var hidden = [300, 300]
         /// Units of an IAF layer's network.
         public var iafHidden = [320]
+        /// Units of each hidden layer of the prior's networks, where it is a flow.
+        public var priorHidden = [128]
         /// Draws of the importance-weighted bound that is reported.
         public var draws = 64
         /// What a variable is given the latents: bernoulli, categorical:LEVELS, mixture:COMPONENTS, logistics:COMPONENTS:LEVELS, or for
@@ -200,7 +210,7 @@ extension VAE {
 
         public func validate(_ examples: ExampleShape) throws {
             try require(
-                (hidden + iafHidden).allSatisfy { (1...1 << 16).contains($0) } && !hidden.isEmpty,
+                (hidden + iafHidden + priorHidden).allSatisfy { (1...1 << 16).contains($0) } && !hidden.isEmpty,
                 "hidden: expected layers of 1 to 65536 units, found \(hidden)")
             try require(latents, "latents", in: 2...4096)
             try require(draws, "draws", in: 1...5000)
@@ -208,6 +218,7 @@ extension VAE {
                 leastScale > 0 && leastScale < 1, "leastScale: expected a number between 0 and 1, found \(leastScale)")
             _ = try makeConditional(conditional, examples, leastScale: leastScale)
             _ = try makePosterior()
+            _ = try makePrior(features: 0)
         }
 
         public mutating func adapt(to data: DataSummary) throws -> [String] {
@@ -235,6 +246,29 @@ extension VAE {
                     "posterior: expected diagonal, planar:N, householder:N, sylvester-orthogonal:COLUMNS, sylvester-householder:N, sylvester-triangular:N or iaf:N, found “\(posterior)”"
                 )
             }
+        }
+
+        /// - Parameter features: numbers of what examples are given beside them.
+        func makePrior(features: Int) throws -> any Distribution {
+            let parts = prior.split(separator: ":", omittingEmptySubsequences: false).map(String.init)
+            let number = parts.count == 2 ? Int(parts[1]) : nil
+            switch (parts[0], number) {
+            case ("normal", nil) where parts.count == 1: return DiagonalNormal()
+            case ("realnvp", let n?) where (1...64).contains(n):
+                return Flow.realNVP(variables: latents, layers: n, hidden: priorHidden, features: features)
+            case ("maf", let n?) where (1...64).contains(n):
+                return Flow.maf(variables: latents, layers: n, hidden: priorHidden, features: features)
+            default:
+                throw UsageError(
+                    "prior: expected normal, realnvp:LAYERS or maf:LAYERS of 1 to 64 layers, found “\(prior)”")
+            }
+        }
+
+        public func requireEffects() throws {
+            try require(
+                priorHidden == Self().priorHidden || prior != "normal",
+                "priorHidden=\(priorHidden.map(String.init).joined(separator: ",")) has no effect with prior=normal; set prior=realnvp:4, say"
+            )
         }
 
         public func makeModel(_ examples: ExampleShape, seed: UInt64) throws -> any LikelihoodModel {

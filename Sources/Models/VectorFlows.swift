@@ -35,14 +35,15 @@ extension Flow {
     public static func realNVP(
         variables: Int, layers: Int = 10, hidden: [Int] = [512, 512], limit: Double? = nil,
         activation: Activation = .relu,
-        normalization: FlowNormalization = .actNorm, features: Int = 0, startsAtIdentity: Bool = true
+        normalization: FlowNormalization = .actNorm, features: Int = 0, base: (any Distribution)? = nil,
+        startsAtIdentity: Bool = true
     ) -> Flow {
         coupling(
             variables: variables, layers: layers, hidden: hidden,
             transformer: AffineTransformer(
                 .scaleThenShift, bound: .within(limit ?? depthLimit(1, layers: (layers + 1) / 2))),
-            activation: activation, normalization: normalization, features: features, startsAtIdentity: startsAtIdentity
-        )
+            activation: activation, normalization: normalization, features: features, base: base,
+            startsAtIdentity: startsAtIdentity)
     }
 
     /// Couplings with any transformer; with splines it is the neural spline flow (Durkan et al. 2019), with columns on circles the
@@ -124,12 +125,14 @@ extension Flow {
     /// MAF on top of an autoregressive mixture of Gaussians (Papamakarios et al. 2017, section 3.2, "MAF MoG").
     public static func mafMoG(
         variables: Int, layers: Int = 5, hidden: [Int] = [512, 512], components: Int = 10, limit: Double = 7,
-        normalization: FlowNormalization = .none
+        normalization: FlowNormalization = .none, features: Int = 0
     ) -> Flow {
         maf(
             variables: variables, layers: layers, hidden: hidden, limit: limit, normalization: normalization,
+            features: features,
             base: AutoregressiveDensity(
-                variables: variables, hidden: hidden, conditional: MixtureOfGaussians(components: components)),
+                variables: variables, hidden: hidden, conditional: MixtureOfGaussians(components: components),
+                features: features),
             startsAtIdentity: false)
     }
 
@@ -223,7 +226,8 @@ extension Flow {
         public var limit = 3.0
         /// Half the side of the interval that a spline bends.
         public var splineBound = 3.0
-        /// The distribution of the latents: normal, logistic or student:DEGREES; nice and maf-mog have their own.
+        /// The distribution of the latents: normal, logistic, student:DEGREES, or conditional, a normal whose means and deviations
+        /// follow from what examples are given; nice and maf-mog have their own.
         public var base = "normal"
         /// Columns, counted from 0, that are points of a circle; of coupling and autoregressive with splines and no normalization.
         public var circular: [Int] = []
@@ -263,11 +267,11 @@ extension Flow {
                 "flow: a coupling of one variable has nothing to read and would be a Gaussian; take spline or naf, or maf for a Gaussian given features"
             )
             _ = try makeTransformer()
-            _ = try makeBase()
+            _ = try makeBase(examples)
             try requireCircles(examples)
             _ = try requireChoice(activation, "activation") as Activation
             _ = try requireChoice(normalization, "normalization") as FlowNormalization
-            let unconditional = ["nice", "maf-mog", "planar", "radial"]
+            let unconditional = ["nice", "planar", "radial"]
             try require(
                 Conditions(of: examples).vectorCount == 0 || !unconditional.contains(flow),
                 "flow: \(flow) takes no classes or features; expected \(Self.flows.filter { !unconditional.contains($0) }.joined(separator: ", "))"
@@ -367,15 +371,24 @@ extension Flow {
         }
 
         /// `nil` for the flow's own.
-        private func makeBase() throws -> (any Distribution)? {
+        private func makeBase(_ examples: ExampleShape) throws -> (any Distribution)? {
             let parts = base.split(separator: ":", omittingEmptySubsequences: false).map(String.init)
             let number = parts.count == 2 ? Double(parts[1]) : nil
             switch (parts[0], number) {
             case ("normal", nil) where parts.count == 1: return nil
             case ("logistic", nil) where parts.count == 1: break
+            case ("conditional", nil) where parts.count == 1:
+                let features = Conditions(of: examples).vectorCount
+                try require(
+                    features > 0,
+                    "base: conditional reads classes or features, and the examples have none; expected normal, logistic or student:DEGREES"
+                )
+                try require(circular.isEmpty, "base: conditional goes with no columns on circles; expected normal")
+                return ConditionalNormal([examples.count], features: features)
             case ("student", let degrees?) where (0.2...1e6).contains(degrees): break
             default:
-                throw UsageError("base: expected normal, logistic or student:DEGREES from 0.2 to 1e6, found “\(base)”")
+                throw UsageError(
+                    "base: expected normal, conditional, logistic or student:DEGREES from 0.2 to 1e6, found “\(base)”")
             }
             try require(
                 !["nice", "maf-mog"].contains(flow), "base: \(flow) has its own; expected normal, found “\(base)”")
@@ -393,7 +406,7 @@ extension Flow {
             let (variables, features) = (examples.count, Conditions(of: examples).vectorCount)
             let activation: Activation = try requireChoice(activation, "activation")
             let normalization: FlowNormalization = try requireChoice(normalization, "normalization")
-            let (base, circular) = (try makeBase(), try makeCircular())
+            let (base, circular) = (try makeBase(examples), try makeCircular())
             return switch flow {
             case "nice": .nice(variables: variables, layers: layers, hidden: hidden)
             case "realnvp", "coupling":
@@ -406,7 +419,7 @@ extension Flow {
             case "maf-mog":
                 .mafMoG(
                     variables: variables, layers: layers, hidden: hidden, components: components, limit: limit,
-                    normalization: normalization)
+                    normalization: normalization, features: features)
             case "iaf":
                 .iaf(
                     variables: variables, layers: layers, hidden: hidden, limit: limit, activation: activation,

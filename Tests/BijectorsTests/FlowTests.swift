@@ -43,6 +43,21 @@ private let flowCases: [FlowCase] = [
         .autoregressive(
             variables: $0, layers: 1, hidden: [8], transformer: MixtureCDFTransformer(.gaussian, components: 2))
     },
+    FlowCase(name: "mixture of four flows") { variables in
+        Flow(
+            ElementwiseAffine([variables]),
+            base: Mixture(
+                (0..<4).map { index in
+                    index % 2 == 0
+                        ? Flow.realNVP(variables: variables, layers: 2, hidden: [6], limit: 1)
+                        : Flow.maf(variables: variables, layers: 2, hidden: [6], limit: 1)
+                }), exampleShape: [variables])
+    },
+    FlowCase(name: "flow on a flow", reach: 14) { variables in
+        .maf(
+            variables: variables, layers: 2, hidden: [8], limit: 1,
+            base: Flow.coupling(variables: variables, layers: 2, hidden: [8], transformer: SplineTransformer(bins: 4)))
+    },
     FlowCase(name: "planar") { .planar(variables: $0, layers: 4) },
     FlowCase(name: "radial") { .radial(variables: $0, layers: 4) },
     FlowCase(name: "continuous") { .continuous(variables: $0, hidden: [8], startsAtIdentity: false) },

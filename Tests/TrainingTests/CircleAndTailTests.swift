@@ -128,7 +128,10 @@ import Testing
 
     @Test func wrongSettingsAreRefused() throws {
         let wrong: [([String], String)] = [
-            (["base=cauchy"], "base: expected normal, logistic or student:DEGREES from 0.2 to 1e6, found “cauchy”"),
+            (
+                ["base=cauchy"],
+                "base: expected normal, conditional, logistic or student:DEGREES from 0.2 to 1e6, found “cauchy”"
+            ), (["base=conditional"], "base: conditional reads classes or features, and the examples have none"),
             (["base=student"], "found “student”"), (["base=student:0.1"], "found “student:0.1”"),
             (["base=student:nan"], "found “student:nan”"), (["base=normal:2"], "found “normal:2”"),
             (["flow=nice", "base=student:3"], "base: nice has its own"),

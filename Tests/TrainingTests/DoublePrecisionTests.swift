@@ -1,3 +1,4 @@
+import Bijectors
 import CPU
 import Compiler
 import Distributions
@@ -174,6 +175,20 @@ import Training
                 $0.iafHidden = [6]
             }
         },
+        Family("vae with a flow as prior") {
+            try VAE([6]) {
+                $0.latents = 3
+                $0.hidden = [5]
+                $0.posterior = "diagonal"
+                $0.prior = "maf:2"
+                $0.priorHidden = [4]
+            }
+        },
+        Family("mixture of flows") {
+            Flow(
+                ElementwiseAffine([3]),
+                base: Mixture((0..<3).map { _ in Flow.maf(variables: 3, layers: 1, hidden: [5]) }), exampleShape: [3])
+        },
         Family("glow") {
             try Flow.ImageSettings {
                 $0.scales = 1
@@ -266,6 +281,44 @@ import Training
                 $0.hidden = [6]
                 $0.layers = 2
             }.makeModel(given([2], columns: [columns[1], columns[3]]), seed: 1)
+        },
+        Family("maf with a base that is given something") {
+            try Flow.VectorSettings {
+                $0.hidden = [6]
+                $0.layers = 1
+                $0.base = "conditional"
+            }.makeModel(given([2], columns: [columns[1], columns[3]]), seed: 1)
+        },
+        Family("maf of mixtures given something") {
+            try Flow.VectorSettings {
+                $0.flow = "maf-mog"
+                $0.hidden = [6]
+                $0.layers = 1
+                $0.components = 2
+            }.makeModel(given([2], columns: [columns[1], columns[3]]), seed: 1)
+        },
+        Family("flows on flows given something") {
+            let shape = given([2])
+            let conditions = Conditions(of: shape)
+            let features = conditions.vectorCount
+            let bases: [any Distribution] = [DiagonalNormal([2]), ConditionalNormal([2], features: features)]
+            let mixture = Mixture(
+                bases.map {
+                    Flow.realNVP(
+                        variables: 2, layers: 2, hidden: [4], features: features, base: $0, startsAtIdentity: false)
+                })
+            return Flow(
+                Flow.maf(variables: 2, layers: 1, hidden: [4], features: features).bijector, base: mixture,
+                exampleShape: [2], conditions: conditions)
+        },
+        Family("vae with a prior that is given something") {
+            try VAE(given([4], columns: columns)) {
+                $0.latents = 3
+                $0.hidden = [5]
+                $0.posterior = "planar:2"
+                $0.prior = "realnvp:2"
+                $0.conditional = "table:1"
+            }
         },
         Family("ffjord of a table") {
             try Flow.ContinuousSettings {

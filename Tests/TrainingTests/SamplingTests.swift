@@ -234,6 +234,55 @@ import Testing
         }
     }
 
+    /// A flow whose base is made of flows draws alike in stages of compiled programs, by full passes, and as one graph; the temperature
+    /// reaches the base that holds the noise, and what is given reaches all of them.
+    @Test func basesMadeOfFlowsAreDrawn() throws {
+        func maf(_ base: (any Distribution)? = nil) -> Flow {
+            .maf(variables: 3, layers: 2, hidden: [6], features: 2, base: base, startsAtIdentity: false)
+        }
+        let bases: [any Distribution] = [
+            maf(), maf(ConditionalNormal([3], features: 2)),
+            maf(
+                AutoregressiveDensity(
+                    variables: 3, hidden: [5], conditional: MixtureOfGaussians(components: 2), features: 2)),
+            Mixture([maf(), maf(), maf(FullNormal(3)), maf(StudentT([3]))]),
+        ]
+        let count = 60
+        let features = HostArray((0..<2 * count).map { Float($0 % 13) / 6 - 1 }, shape: [count, 2])
+        for base in bases {
+            for device in try testDevices() {
+                let flow = maf(base)
+                let run = try Run(flow, device: device)
+                try run.initialize()
+                for (name, parameter) in run.parameters where name.contains("base") {
+                    let start = parameter.initialValue(named: name, seed: 3).floats
+                    var moved = start.enumerated().map { $1 + Float($0 % 7) / 20 - 0.15 }
+                    parameter.clearDead(&moved)
+                    try run.states.set(parameter, HostArray(moved, shape: parameter.shape))
+                }
+                for temperature in [1, 0.25] {
+                    var options = SamplingOptions(seed: 8, batch: 33, features: features, temperature: temperature)
+                    let compiled = try run.sample(count: count, options).examples.floats
+                    options.isNaive = true
+                    let naive = try run.sample(count: count, options).examples.floats
+                    let x = flow.sample(flow.shape, flow.makeContext(), temperature: temperature)
+                    var feeds = RandomSource.feeds(seed: 8, examples: Array(0..<count))
+                    feeds["features"] = features
+                    let graph = try device.load(compile([x]), maximumBatch: count, states: run.states.buffers)
+                        .run(feeds.mapValues { .host($0) }, batch: count)[0].floats
+                    for (a, (b, c)) in zip(compiled, zip(naive, graph)) {
+                        #expect(
+                            max(abs(a - b), abs(a - c)) <= 1e-4 * max(1, abs(a)),
+                            "\(flow.base.name) on \(device.name): \(a), \(b) and \(c)")
+                    }
+                    // Another example's features, another draw.
+                    options.features = HostArray(features.floats.map { $0 + 1 }, shape: [count, 2])
+                    #expect(try run.sample(count: count, options).examples.floats != naive)
+                }
+            }
+        }
+    }
+
     /// The coldest draw is of levels that there are; what is colder is refused.
     @Test func theColdestDrawIsOfLevels() throws {
         for device in try testDevices() {
