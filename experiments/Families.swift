@@ -167,6 +167,10 @@ extension Experiment {
             paper: "Chen et al. 2020", kind: .images,
             configuration: images(ImageTransformer.Settings { $0.blocks = 4 }), baselines: baselines),
         Experiment(
+            family: "pixelsnail", summary: "convolutions, and attention over all pixels before: images of whole numbers",
+            paper: "Chen et al. 2018", kind: .images, configuration: images(PixelSNAIL.Settings()),
+            baselines: baselines),
+        Experiment(
             family: "pixelrnn", summary: "two-dimensional LSTMs over rows or diagonals: small images of whole numbers",
             paper: "van den Oord et al. 2016", kind: .images,
             configuration: images(PixelRNN.Settings()), baselines: baselines),
@@ -178,6 +182,10 @@ extension Experiment {
             family: "realnvp-image", summary: "couplings with checkerboards: images",
             paper: "Dinh et al. 2017", kind: .images,
             configuration: images(Flow.ImageSettings { $0.flow = "realnvp" }), baselines: baselines),
+        Experiment(
+            family: "tarflow", summary: "an autoregressive flow of transformers over patches: images",
+            paper: "Zhai et al. 2024", kind: .images,
+            configuration: images(Flow.PatchSettings()), baselines: baselines),
         Experiment(
             family: "vpn", summary: "a PixelCNN for each frame, given the frames before: videos",
             paper: "Kalchbrenner et al. 2016", kind: .videos,

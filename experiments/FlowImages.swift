@@ -55,7 +55,7 @@ private func vector(
 }
 
 private func image(
-    _ name: String, _ summary: String, _ paper: String, epochs: Int, settings: Flow.ImageSettings,
+    _ name: String, _ summary: String, _ paper: String, epochs: Int, settings: any ModelSettings,
     load: @escaping @Sendable (String) throws -> ExperimentData
 ) -> Experiment {
     Experiment(
@@ -126,6 +126,9 @@ extension Experiment {
                 $0.steps = 6
                 $0.hidden = 64
             }, load: smallCIFAR),
+        image(
+            "tarflow-mnist", "TarFlow on grey MNIST, in patches of 4 x 4", "Zhai et al. 2024", epochs: 8,
+            settings: Flow.PatchSettings(), load: greyMNIST),
         autoencoder("vae-iaf-mnist", "iaf:4", "Kingma et al. 2016, algorithm 1"),
         autoencoder("vae-planar-mnist", "planar:16", "Rezende and Mohamed 2015, table 2"),
     ]

@@ -8,7 +8,7 @@ import Training
 extension Experiment {
     static let pixelModels: [Experiment] = [
         pixelCNNGlyphs, imageTransformerGlyphs, pixelCNNMNIST, pixelCNNMNISTLong, gatedPixelCNNMNIST,
-        pixelCNNPlusPlusCIFAR, vpnMovingMNIST,
+        pixelCNNPlusPlusCIFAR, imageTransformerMNIST, pixelSNAILMNIST, vpnMovingMNIST,
     ]
 
     /// A small PixelCNN on images whose exact likelihood is known; needs no data.
@@ -114,6 +114,47 @@ extension Experiment {
             }
             return data
         })
+
+    static let imageTransformerMNIST = Experiment(
+        name: "image-transformer-mnist",
+        summary: "a transformer over the pixels of the fixed binarization of MNIST, for half an hour of two cores",
+        paper: "Chen et al. 2020", paperNats: nil, paperTestSet: binarizedMNISTTest,
+        configuration: RunConfiguration(
+            ImageTransformer.Settings {
+                $0.width = 64
+                $0.blocks = 4
+            }
+        ) {
+            $0.epochs = 2
+            $0.batch = 16
+            $0.learningRate = 0.004
+            $0.optimizer = .muon
+            $0.schedule = .linear
+            $0.averaging = 0.999
+            $0.clipNorm = 5
+            $0.validationExamples = 2000
+        }, load: { _, folder in try binarizedMNIST(folder) })
+
+    static let pixelSNAILMNIST = Experiment(
+        name: "pixelsnail-mnist",
+        summary: "PixelSNAIL in small on the fixed binarization of MNIST, for half an hour of two cores",
+        paper: "Chen et al. 2018", paperNats: nil, paperTestSet: binarizedMNISTTest,
+        configuration: RunConfiguration(
+            PixelSNAIL.Settings {
+                $0.levels = 2
+                $0.channels = 32
+                $0.blocks = 2
+                $0.residuals = 3
+            }
+        ) {
+            $0.epochs = 3
+            $0.batch = 16
+            $0.learningRate = 0.003
+            $0.schedule = .linear
+            $0.averaging = 0.999
+            $0.clipNorm = 5
+            $0.validationExamples = 2000
+        }, load: { _, folder in try binarizedMNIST(folder) })
 
     /// The first 4000 training images of CIFAR-10: figures do not compare with the paper's.
     static let pixelCNNPlusPlusCIFAR = Experiment(

@@ -70,6 +70,14 @@ extension ExperimentGroup {
         },
         onGlyphs("bytenet", of: [80], ByteNet.Settings { $0.channels = 128 }) { $0.epochs = 5 },
         .imageTransformerGlyphs,
+        onGlyphs(
+            "pixelsnail",
+            PixelSNAIL.Settings {
+                $0.channels = 48
+                $0.blocks = 2
+                $0.residuals = 2
+            }
+        ) { $0.epochs = 4 },
         onGlyphs("nice") { $0.epochs = 40 },
         onGlyphs("realnvp") { $0.epochs = 40 },
         onGlyphs("maf") { $0.epochs = 40 },
@@ -81,6 +89,7 @@ extension ExperimentGroup {
         onGlyphs("ffjord") { $0.epochs = 8 },
         onGlyphs("glow") { $0.epochs = 8 },
         onGlyphs("realnvp-image") { $0.epochs = 3 },
+        onGlyphs("tarflow") { $0.epochs = 8 },
         onGlyphs("vae") { $0.epochs = 60 },
         onGlyphs("autoencoder") { $0.epochs = 20 },
     ]

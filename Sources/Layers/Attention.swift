@@ -7,10 +7,15 @@ public struct CausalAttention: Module {
     public let project: ConvolutionLayer
     public let combine: ConvolutionLayer
     public let heads: Int
+    /// Whether queries and keys are turned by where they are, so that a score knows their distance (Su et al. 2021, equation 34).
+    public let rotates: Bool
 
-    /// - Parameter width: a multiple of `heads`.
-    public init(_ width: Int, heads: Int) {
-        trap(unless: heads > 0 && width % heads == 0, "the width of attention must be a multiple of its heads")
+    /// - Parameter width: a multiple of `heads`; of twice as many, where they are turned.
+    public init(_ width: Int, heads: Int, rotates: Bool = false) {
+        trap(
+            unless: heads > 0 && width % (rotates ? 2 * heads : heads) == 0,
+            "the width of attention must be a multiple of its heads, an even one where they are turned")
+        self.rotates = rotates
         project = ConvolutionLayer(width, 3 * width, kernel: [1])
         combine = ConvolutionLayer(width, width, kernel: [1])
         self.heads = heads
@@ -25,12 +30,28 @@ public struct CausalAttention: Module {
                 batch, Extent(heads), Extent(depth), Extent(positions),
             ])
         }
-        let read = Tensor.attention(byDepth: part(0), part(1), part(2), .causal)
+        let turned = { (index: Int) -> Tensor in rotates ? part(index).turnedByPosition() : part(index) }
+        let read = Tensor.attention(byDepth: turned(0), turned(1), part(2), .causal)
         return combine(read.reshaped(x.shape))
     }
 }
 
 extension Tensor {
+    /// Vectors `[.., depth, positions]` whose pairs of numbers, of the first half of the depths and of the second, are turned: pair i at
+    /// position t by the angle t / 10000^(2 i / depth).
+    fileprivate func turnedByPosition() -> Tensor {
+        let (half, positions) = (shape[2].coefficient / 2, shape[3].coefficient)
+        func table(_ function: (Double) -> Double) -> Tensor {
+            let elements = (0..<half * positions).map { e in
+                function(Double(e % positions) * Math.pow(10000, -Double(e / positions) / Double(half)))
+            }
+            return .constant(HostArray(Values(shape: [1, 1, half, positions], elements: elements), as: elementType))
+        }
+        let (cosine, sine) = (table(Math.cos), table(Math.sin))
+        let (a, b) = (sliced(axis: 2, from: 0, count: half), sliced(axis: 2, from: half, count: half))
+        return .concatenate([a * cosine - b * sine, a * sine + b * cosine], axis: 2)
+    }
+
     /// `x * P(z < x)` of a normal z (Hendrycks and Gimpel 2016).
     public func gelu() -> Tensor { self * ((self * 0.5.squareRoot()).apply(.erf) * 0.5 + 0.5) }
 }

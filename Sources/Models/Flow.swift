@@ -21,6 +21,9 @@ public struct Flow: LatentModel {
     public let dequantization: (any Dequantization)?
     public let examples: ExampleShape
     public let conditions: Conditions
+    /// The standard deviation of the noise that training adds to what the flow sees, in the data's own units, so that the density is smooth
+    /// around them; draws are rid of it by a step along the gradient of their log-density (Zhai et al. 2024, sections 2.3 and 2.4).
+    public let noise: Double
     public let evaluationBatch: Int
 
     /// - Parameters:
@@ -28,11 +31,13 @@ public struct Flow: LatentModel {
     ///   - features: numbers that each example is conditioned on; 0 for none.
     ///   - conditions: in their place, classes and features together: the bijector is handed both in one vector.
     ///   - dequantization: for whole numbers as data.
+    ///   - noise: see `noise`.
     public init(
         _ bijector: any Bijector, base: any Distribution, exampleShape: [Int], features: Int = 0,
         conditions: Conditions? = nil, preprocessing: [any Bijector] = [], dequantization: (any Dequantization)? = nil,
-        evaluationBatch: Int = 500
+        noise: Double = 0, evaluationBatch: Int = 500
     ) {
+        self.noise = noise
         self.preprocessing = preprocessing
         self.bijector = bijector
         self.base = base
@@ -44,12 +49,12 @@ public struct Flow: LatentModel {
 
     /// The same flow for data that need preprocessing and noise.
     func preceded(
-        by steps: [any Bijector] = [], dequantization: (any Dequantization)? = nil, evaluationBatch: Int = 500,
-        conditions: Conditions? = nil
+        by steps: [any Bijector] = [], dequantization: (any Dequantization)? = nil, noise: Double = 0,
+        evaluationBatch: Int = 500, conditions: Conditions? = nil
     ) -> Flow {
         Flow(
             bijector, base: base, exampleShape: examples.dimensions, conditions: conditions ?? self.conditions,
-            preprocessing: steps, dequantization: dequantization, evaluationBatch: evaluationBatch)
+            preprocessing: steps, dequantization: dequantization, noise: noise, evaluationBatch: evaluationBatch)
     }
 
     /// All the way from the data to the latents.
@@ -80,13 +85,21 @@ public struct Flow: LatentModel {
     /// log p(x) in nats, `[batch]`; of whole numbers a bound from below, with noise of the context's random numbers.
     public func logProbability(_ x: Tensor, _ context: Context) -> Tensor {
         let context = inner(context, beside: x)
-        guard let dequantization else {
-            let z = wholeBijector.forward(shaped(x), context)
-            return base.logProbability(z.value, context) + z.logDeterminant
-        }
+        guard let dequantization else { return logDensity(disturbed(shaped(x), context), context) }
         let (value, logDensity) = dequantization.dequantize(flat(x), context)
-        let z = wholeBijector.forward(shaped(value), context)
-        return base.logProbability(z.value, context) + z.logDeterminant - logDensity
+        return self.logDensity(disturbed(shaped(value), context), context) - logDensity
+    }
+
+    /// log p of real numbers in the bijector's shape.
+    /// - Parameter context: with class and features in one.
+    private func logDensity(_ y: Tensor, _ context: Context) -> Tensor {
+        let z = wholeBijector.forward(y, context)
+        return base.logProbability(z.value, context) + z.logDeterminant
+    }
+
+    private func disturbed(_ y: Tensor, _ context: Context) -> Tensor {
+        guard noise > 0, context.mode == .train, y.error == nil else { return y }
+        return y + context.random.normal(y.shape, stream: 6, as: y.elementType) * noise
     }
 
     public func evaluation(_ x: Tensor, _ context: Context) -> Tensor { -logProbability(x, context) }
@@ -103,7 +116,8 @@ public struct Flow: LatentModel {
     /// - Parameter context: with class and features in one.
     func prepared(_ x: Tensor, _ context: Context) -> (Mapped, logDensity: Tensor?) {
         let noisy = dequantization?.dequantize(flat(x), context)
-        return (Chain(preprocessing).forward(shaped(noisy?.value ?? x), context), noisy?.logDensity)
+        let start = disturbed(shaped(noisy?.value ?? x), context)
+        return (Chain(preprocessing).forward(start, context), noisy?.logDensity)
     }
 
     // MARK: inspection
@@ -163,7 +177,10 @@ public struct Flow: LatentModel {
     private var flatShape: Shape { [.batch, Extent(variableCount)] }
 
     /// From latents to examples of a shape, flat or the bijector's.
-    private func decodingStages(_ result: Shape, _ context: Context) throws -> [Drawing.Stage] {
+    /// - Parameter denoises: whether they are drawn, so that what training added is taken off.
+    private func decodingStages(
+        _ result: Shape, _ context: Context, denoises: Bool = false
+    ) throws -> [Drawing.Stage] {
         let inverse = try wholeBijector.inverseStages(
             shape, features: inner(context, beside: makeInput()).features, input: Drawing.previous, element: element)
         var stages: [Drawing.Stage] = inverse.map {
@@ -174,6 +191,11 @@ public struct Flow: LatentModel {
             }
         }
         let last = Tensor.input(Drawing.previous, shape, element)
+        if denoises, noise > 0 {
+            // The mean of what a noisy example was before (Tweedie's formula).
+            let density = logDensity(last, inner(context, beside: makeInput())).sum()
+            stages.append(.direct([last + (try gradients(of: density, with: [last]))[0] * (noise * noise)]))
+        }
         if dequantization != nil || shape != result { stages.append(.direct([finished(last, as: result)])) }
         return stages
     }
@@ -206,6 +228,7 @@ extension Flow: StagedDistribution {
     public func stages(_ shape: Shape, _ context: Context, temperature: Double) throws -> [Drawing.Stage] {
         let given = inner(context, beside: makeInput())
         let latent = wholeBijector.outputShape(self.shape, features: given.features)
-        return try base.drawingStages(latent, given, temperature: temperature) + decodingStages(shape, context)
+        return try base.drawingStages(latent, given, temperature: temperature)
+            + decodingStages(shape, context, denoises: true)
     }
 }

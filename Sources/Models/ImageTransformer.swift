@@ -10,8 +10,8 @@ import Likelihood
 /// among itself and earlier positions, then what a network of two layers makes of that.
 public struct ImageTransformer: AutoregressiveModel, ConfiguredModel {
     public let embed: ConvolutionLayer
-    /// What is added at every position, `[width, variables]`.
-    public let positionEmbedding: Parameter
+    /// What is added at every position, `[width, variables]`; `nil` where queries and keys are turned by their positions.
+    public let positionEmbedding: Parameter?
     public let blocks: [AttentionBlock]
     public let head: ConvolutionLayer
     /// What is given, added at every position.
@@ -29,8 +29,14 @@ public struct ImageTransformer: AutoregressiveModel, ConfiguredModel {
         public var width = 64
         public var heads = 4
         public var blocks = 8
+        /// How a position is told where it is: by a vector that is learned, or by turning queries and keys (rotary).
+        public var positions = Positions.learned
         /// The share of numbers behind each block that a training step leaves out.
         public var dropout = 0.0
+
+        public enum Positions: String, CaseIterable, Codable, Sendable {
+            case learned, rotary
+        }
 
         public init() {}
 
@@ -41,6 +47,10 @@ public struct ImageTransformer: AutoregressiveModel, ConfiguredModel {
             try require(blocks, "blocks", in: 0...1024)
             try require(heads, "heads", in: 1...width)
             try require(width % heads == 0, "width: expected a multiple of the \(heads) heads, found \(width)")
+            try require(
+                positions == .learned || width % (2 * heads) == 0,
+                "width: rotary positions turn pairs of numbers; expected a multiple of twice the \(heads) heads, found \(width)"
+            )
             try requireDropout(dropout)
         }
 
@@ -65,9 +75,11 @@ public struct ImageTransformer: AutoregressiveModel, ConfiguredModel {
         conditions = Conditions(of: examples)
         given = conditions.embedding(width)
         embed = ConvolutionLayer(conditional.inputCount, width, kernel: [1])
-        positionEmbedding = Parameter([width, examples.count], .zeros)
+        let isLearned = settings.positions == .learned
+        positionEmbedding = isLearned ? Parameter([width, examples.count], .zeros) : nil
         blocks = (0..<settings.blocks).map {
-            AttentionBlock(width, heads: settings.heads, dropout: Dropout(settings.dropout, stream: $0))
+            AttentionBlock(
+                width, heads: settings.heads, rotates: !isLearned, dropout: Dropout(settings.dropout, stream: $0))
         }
         head = ConvolutionLayer(width, conditional.parameterCount, kernel: [1])
     }
@@ -78,7 +90,8 @@ public struct ImageTransformer: AutoregressiveModel, ConfiguredModel {
     }
 
     public func conditionalParameters(_ x: Tensor, _ context: Context) -> Tensor {
-        var h = embed(conditional.encode(x).shiftedByOne()) + positionEmbedding.tensor
+        var h = embed(conditional.encode(x).shiftedByOne())
+        if let positionEmbedding { h = h + positionEmbedding.tensor }
         if let given { h = given(h, context) }
         for block in blocks { h = block(h, context) }
         return head(h)
@@ -93,9 +106,9 @@ public struct AttentionBlock: Module {
     let reduce: ConvolutionLayer
     let dropout: Dropout
 
-    init(_ width: Int, heads: Int, dropout: Dropout) {
+    init(_ width: Int, heads: Int, rotates: Bool = false, dropout: Dropout) {
         norms = [LayerNorm(width), LayerNorm(width)]
-        attention = CausalAttention(width, heads: heads)
+        attention = CausalAttention(width, heads: heads, rotates: rotates)
         expand = ConvolutionLayer(width, 4 * width, kernel: [1])
         reduce = ConvolutionLayer(4 * width, width, kernel: [1])
         self.dropout = dropout

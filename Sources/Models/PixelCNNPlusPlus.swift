@@ -137,11 +137,12 @@ struct StreamBlock: Module {
 
     init(_ channels: Int, shortcuts: Int, dropout: Double, stream: Int, _ conditions: Conditions) {
         above = GatedResidual(
-            channels, kernel: [2, 3], extras: shortcuts, dropout: Dropout(dropout, stream: stream), conditions)
+            channels, kernel: [2, 3], extraChannels: channels * shortcuts, dropout: Dropout(dropout, stream: stream),
+            conditions)
         // The left stream also reads the one above.
         left = GatedResidual(
-            channels, kernel: [2, 2], extras: shortcuts + 1, dropout: Dropout(dropout, stream: stream + 1),
-            conditions)
+            channels, kernel: [2, 2], extraChannels: channels * (shortcuts + 1),
+            dropout: Dropout(dropout, stream: stream + 1), conditions)
     }
 
     func callAsFunction(_ u: Tensor, _ ul: Tensor, _ shortcuts: [Tensor], _ context: Context) -> (Tensor, Tensor) {
@@ -150,6 +151,7 @@ struct StreamBlock: Module {
     }
 }
 
+/// Two convolutions, the second of which is gated, beside a way past them; what else the block is told enters between them.
 struct GatedResidual: Module {
     let first: ConvolutionLayer
     let extra: ConvolutionLayer?
@@ -157,11 +159,12 @@ struct GatedResidual: Module {
     let classEmbedding: ConditionEmbedding?
     let dropout: Dropout
 
-    init(_ channels: Int, kernel: [Int], extras: Int, dropout: Dropout, _ conditions: Conditions) {
+    /// - Parameter extraChannels: of the further maps that it is told, of all of them.
+    init(_ channels: Int, kernel: [Int], extraChannels: Int, dropout: Dropout, _ conditions: Conditions) {
         first = .shifted(2 * channels, channels, kernel: kernel)
         extra =
-            extras > 0
-            ? ConvolutionLayer(2 * channels * extras, channels, kernel: [1, 1], isNormalized: true) : nil
+            extraChannels > 0
+            ? ConvolutionLayer(2 * extraChannels, channels, kernel: [1, 1], isNormalized: true) : nil
         second = .shifted(2 * channels, 2 * channels, kernel: kernel)
         classEmbedding = conditions.embedding(2 * channels)
         self.dropout = dropout

@@ -90,6 +90,9 @@ extension ImageTransformer.Settings {
             "width": SettingMeaning("The length of every position's vector, a multiple of heads", "1 to 65536"),
             "heads": SettingMeaning("Heads of attention", "1 to width"),
             "blocks": SettingMeaning("Blocks of attention and network", "0 to 1024"),
+            "positions": SettingMeaning(
+                "How a position is told where it is: by a vector that is learned, or by turning queries and keys",
+                "learned, rotary"),
             "dropout": SettingMeaning(
                 "The share of numbers behind each block that a training step leaves out", "0 to below 1"),
         ]
@@ -156,6 +159,46 @@ extension PixelCNNPlusPlus.Settings {
             "components": SettingMeaning("Logistics of each mixture", "1 to 1024"),
             "dropout": SettingMeaning(
                 "The share of feature maps within a block that a training step leaves out", "0 to below 1"),
+        ]
+    }
+}
+
+extension PixelSNAIL.Settings {
+    public static var meanings: [String: SettingMeaning] {
+        [
+            "levels": SettingMeaning(
+                "Values of a variable: 2 makes the conditionals Bernoulli, more a mixture of discretized logistics",
+                "2 to 65536"),
+            "channels": SettingMeaning("Feature maps, a multiple of twice the heads", "1 to 65536"),
+            "blocks": SettingMeaning("Blocks with attention at their ends; the paper has 12", "0 to 1024"),
+            "residuals": SettingMeaning("Residual blocks of each; the paper has 4", "0 to 1024"),
+            "heads": SettingMeaning("Heads of attention; the paper has 1", "1 to channels"),
+            "queryDepth": SettingMeaning("Numbers of a query; the paper has 16", "1 to 4096"),
+            "components": SettingMeaning("Logistics of each mixture", "1 to 1024"),
+            "dropout": SettingMeaning(
+                "The share of feature maps within a block that a training step leaves out", "0 to below 1"),
+        ]
+    }
+}
+
+extension Flow.PatchSettings {
+    public static var meanings: [String: SettingMeaning] {
+        [
+            "patch": SettingMeaning(
+                "The side of a patch, a power of two that divides height and width", "1, 2, 4, .. 64"),
+            "blocks": SettingMeaning("Autoregressive blocks, of orders that are reversed in turns", "1 to 256"),
+            "layers": SettingMeaning("Attention blocks of each", "0 to 256"),
+            "width": SettingMeaning("The length of every patch's vector, a multiple of heads", "1 to 65536"),
+            "heads": SettingMeaning("Heads of attention", "1 to width"),
+            "dropout": SettingMeaning(
+                "The share of numbers behind each attention block that a training step leaves out", "0 to below 1"),
+            "limit": SettingMeaning(
+                "Log-scales of a block lie between -limit and limit; 0 leaves them free", "at least 0"),
+            "noise": SettingMeaning(
+                "The standard deviation of what training adds to images in -1 ... 1; draws are denoised by it",
+                "at least 0"),
+            "levels": SettingMeaning("Whole numbers 0 ..< levels as data; 0 for real ones", "0, or 2 to 65536"),
+            "dequantization": SettingMeaning("The noise that makes whole numbers continuous", "uniform, variational"),
         ]
     }
 }

@@ -58,6 +58,18 @@ private let flowCases: [FlowCase] = [
             variables: variables, layers: 2, hidden: [8], limit: 1,
             base: Flow.coupling(variables: variables, layers: 2, hidden: [8], transformer: SplineTransformer(bins: 4)))
     },
+    FlowCase(name: "transformers over patches") { variables in
+        Flow(
+            Chain(
+                (0..<2).map { index in
+                    let conditioner = PatchTransformer(
+                        patch: 1, positions: variables, width: 8, heads: 2, layers: 1, parameters: 2,
+                        isReversed: index == 1, index: index)
+                    return Autoregressive(
+                        conditioner.order, AffineTransformer(.standardize, bound: .tanh(limit: 1)),
+                        conditioner: conditioner)
+                }), base: DiagonalNormal(), exampleShape: [variables])
+    },
     FlowCase(name: "planar") { .planar(variables: $0, layers: 4) },
     FlowCase(name: "radial") { .radial(variables: $0, layers: 4) },
     FlowCase(name: "continuous") { .continuous(variables: $0, hidden: [8], startsAtIdentity: false) },

@@ -15,7 +15,8 @@ import Testing
     ]
     private static let ungiven = ["nice", "planar", "radial", "autoencoder"]
     private static let images = [
-        "pixelcnn", "gated-pixelcnn", "pixelcnnpp", "image-transformer", "glow", "realnvp-image",
+        "pixelcnn", "gated-pixelcnn", "pixelcnnpp", "image-transformer", "pixelsnail", "glow", "realnvp-image",
+        "tarflow",
     ]
     private static let sequences = ["wavenet", "bytenet"]
 
@@ -26,6 +27,8 @@ import Testing
         "pixelcnn": ["channels=12", "blocks=1"], "gated-pixelcnn": ["channels=6", "blocks=1", "headChannels=6"],
         "pixelcnnpp": ["channels=6", "blocks=1", "components=2"],
         "image-transformer": ["width=8", "heads=2", "blocks=1"],
+        "pixelsnail": ["channels=4", "blocks=1", "residuals=1", "components=2"],
+        "tarflow": ["width=8", "heads=2", "blocks=2", "layers=1"],
         "glow": ["hidden=6", "steps=1"], "realnvp-image": ["hidden=6"], "planar": ["layers=2"], "radial": ["layers=2"],
         "wavenet": ["residual=4", "skip=4", "stacks=1", "layers=2"], "bytenet": ["channels=8", "sets=1"],
         "ffjord": ["hidden=4", "steps=2", "tolerance=0.001"],

@@ -107,6 +107,34 @@ private func smallModels() throws -> [SmallModel] {
                 $0.blocks = 2
             }),
         SmallModel(
+            name: "image transformer that turns by position",
+            model: try ImageTransformer([1, 3, 3]) {
+                $0.width = 8
+                $0.heads = 2
+                $0.blocks = 1
+                $0.positions = .rotary
+            }),
+        SmallModel(
+            name: "pixelsnail",
+            model: try PixelSNAIL(ExampleShape([1, 4, 3], classes: 2)) {
+                $0.levels = 2
+                $0.channels = 4
+                $0.blocks = 2
+                $0.residuals = 1
+                $0.queryDepth = 3
+            }),
+        SmallModel(
+            name: "pixelsnail of three channels",
+            model: try PixelSNAIL([3, 3, 3]) {
+                $0.levels = 5
+                $0.channels = 8
+                $0.blocks = 1
+                $0.residuals = 1
+                $0.heads = 2
+                $0.queryDepth = 2
+                $0.components = 2
+            }),
+        SmallModel(
             name: "recurrent",
             model: try RecurrentModel(ExampleShape([9], classes: 2)) {
                 $0.levels = 4

@@ -369,6 +369,21 @@ import Training
                 $0.decoderBlocks = 1
             }
         },
+        Family("tarflow") {
+            try Flow.PatchSettings {
+                ($0.patch, $0.blocks, $0.layers) = (2, 2, 1)
+                ($0.width, $0.heads) = (8, 2)
+                $0.levels = 16
+                $0.noise = 0.1
+            }.makeModel(given([1, 4, 4]), seed: 1)
+        },
+        Family("pixelsnail") {
+            try PixelSNAIL([1, 4, 3]) {
+                $0.levels = 2
+                ($0.channels, $0.blocks, $0.residuals) = (4, 1, 1)
+                $0.queryDepth = 3
+            }
+        },
         Family("glow given something") {
             try Flow.ImageSettings {
                 $0.scales = 1
