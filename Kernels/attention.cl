@@ -1,6 +1,6 @@
 // Attention whose scores are never stored (Dao et al. 2022): a work-item has LANES rows of a tile of 64, queries or keys, and walks the
 // tiles that they read. The text in front defines LANES (16 where a work-item is a thread's vector, 1 where it is a lane), DEPTH, WIDTH
-// (the depth of values) and SCALE.
+// (the depth of values), SCALE and GRADIENTS (whether it wants the kernels of the gradients, or the one of attention itself).
 //
 // A tile is its first column and a mask (-1: all is read); `masks` holds two ints, 64 bits, for each column.
 
@@ -43,6 +43,7 @@ static inline void MARTLET_NAME(KERNEL, _store)(__global float *p, int i, int co
 #endif
 }
 
+#if !GRADIENTS
 // Columns whose scores are computed before their softmax.
 #define CHUNK 8
 
@@ -101,6 +102,7 @@ __kernel void forward(
     MARTLET_NAME(KERNEL, _store)(log_sum + pair * queries, row, queries, best + log(total));
 }
 
+#else
 // The weight of a score, and the gradient of the score from that of the weight.
 #define MARTLET_WEIGH(weight, change, score, product, sum, offset, reads) \
     const V weight = martlet_select(reads, exp((score) - (sum)), (V)(0.0f)); \
@@ -179,6 +181,8 @@ __kernel void keys_gradient(
         MARTLET_NAME(KERNEL, _store)(dv + (pair * WIDTH + d) * keys, row, keys, value_sums[d]);
     }
 }
+
+#endif
 
 #undef V
 #undef MARTLET_READS

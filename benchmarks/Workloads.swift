@@ -8,7 +8,7 @@ extension Workload {
     /// What the project is measured on beside its peers: `torch_workloads.py` builds, feeds and times the same under the same names.
     public static let peers: [Workload] =
         [made("made", [500, 500], batch: 100), made("made-large", [4096, 4096], batch: 256), nade] + flows
-        + [pixelCNN, gatedPixelCNN, waveNet, imageTransformer] + recurrent + [
+        + [pixelCNN, gatedPixelCNN, waveNet, imageTransformer] + recurrent + attention + [
             Workload("matmul-2048", product: 2048, 2048, 2048),
             Workload("matmul-100x784x500", product: 100, 784, 500),
             Workload("matmul-512x1024x1024", product: 512, 1024, 1024),

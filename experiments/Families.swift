@@ -167,7 +167,8 @@ extension Experiment {
             paper: "Chen et al. 2020", kind: .images,
             configuration: images(ImageTransformer.Settings { $0.blocks = 4 }), baselines: baselines),
         Experiment(
-            family: "pixelsnail", summary: "convolutions, and attention over all pixels before: images of whole numbers",
+            family: "pixelsnail",
+            summary: "convolutions, and attention over all pixels before: images of whole numbers",
             paper: "Chen et al. 2018", kind: .images, configuration: images(PixelSNAIL.Settings()),
             baselines: baselines),
         Experiment(

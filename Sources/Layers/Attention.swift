@@ -9,13 +9,18 @@ public struct CausalAttention: Module {
     public let heads: Int
     /// Whether queries and keys are turned by where they are, so that a score knows their distance (Su et al. 2021, equation 34).
     public let rotates: Bool
+    /// Which of the earlier positions each reads.
+    public let pattern: AttentionPattern
 
-    /// - Parameter width: a multiple of `heads`; of twice as many, where they are turned.
-    public init(_ width: Int, heads: Int, rotates: Bool = false) {
+    /// - Parameters:
+    ///   - width: a multiple of `heads`; of twice as many, where queries and keys are turned.
+    ///   - pattern: one that looks only backwards.
+    public init(_ width: Int, heads: Int, rotates: Bool = false, pattern: AttentionPattern = .causal) {
         trap(
             unless: heads > 0 && width % (rotates ? 2 * heads : heads) == 0,
             "the width of attention must be a multiple of its heads, an even one where they are turned")
         self.rotates = rotates
+        self.pattern = pattern
         project = ConvolutionLayer(width, 3 * width, kernel: [1])
         combine = ConvolutionLayer(width, width, kernel: [1])
         self.heads = heads
@@ -31,7 +36,41 @@ public struct CausalAttention: Module {
             ])
         }
         let turned = { (index: Int) -> Tensor in rotates ? part(index).turnedByPosition() : part(index) }
-        let read = Tensor.attention(byDepth: turned(0), turned(1), part(2), .causal)
+        let read = Tensor.attention(byDepth: turned(0), turned(1), part(2), pattern)
+        return combine(read.reshaped(x.shape))
+    }
+}
+
+/// Attention of positions to those of something given, a source sentence say (Vaswani et al. 2017, section 3.2.3): queries are made of x
+/// `[batch, width, positions]`, keys and values of the source `[batch, source width, source positions]`, of which all are read.
+public struct CrossAttention: Module {
+    /// Queries of all heads.
+    public let ask: ConvolutionLayer
+    /// Keys and values of all heads.
+    public let project: ConvolutionLayer
+    public let combine: ConvolutionLayer
+    public let heads: Int
+
+    /// - Parameter width: a multiple of `heads`.
+    public init(_ width: Int, sourceWidth: Int, heads: Int) {
+        trap(unless: heads > 0 && width % heads == 0, "the width of attention must be a multiple of its heads")
+        ask = ConvolutionLayer(width, width, kernel: [1])
+        project = ConvolutionLayer(sourceWidth, 2 * width, kernel: [1])
+        combine = ConvolutionLayer(width, width, kernel: [1])
+        self.heads = heads
+    }
+
+    /// - Parameter counted: 1 where a position of the source counts and 0 where it is padding, `[batch, source positions]`; `nil` where all
+    ///   count.
+    public func callAsFunction(_ x: Tensor, source: Tensor, counted: Tensor? = nil) -> Tensor {
+        let width = x.shape[1].coefficient
+        let both = project(source)
+        func split(_ maps: Tensor) -> Tensor {
+            maps.reshaped([maps.shape[0], Extent(heads), Extent(width / heads), maps.shape[2]])
+        }
+        let read = Tensor.attention(
+            byDepth: split(ask(x)), split(both.sliced(axis: 1, from: 0, count: width)),
+            split(both.sliced(axis: 1, from: width, count: width)), .all, counted: counted)
         return combine(read.reshaped(x.shape))
     }
 }
@@ -53,5 +92,10 @@ extension Tensor {
     }
 
     /// `x * P(z < x)` of a normal z (Hendrycks and Gimpel 2016).
-    public func gelu() -> Tensor { self * ((self * 0.5.squareRoot()).apply(.erf) * 0.5 + 0.5) }
+    public func gelu() -> Tensor {
+        let share = (self * 0.5.squareRoot()).apply(.erf) * 0.5 + 0.5
+        // One factor, which is computed where the result is: a training step keeps the two, and neither x nor what lies between.
+        let slope = share + self * (squared() * -0.5).exp() * (0.5 / Double.pi).squareRoot()
+        return (self * share).withGradient(by: [self]) { [$1 * slope] }
+    }
 }

@@ -65,17 +65,13 @@ extension AutoregressiveModel {
 
     // MARK: drawing
 
-    /// The graph of one draw: every variable as a function of the earlier ones and of random numbers. Where `observed` is not zero the
-    /// variable is `given` instead.
+    /// The graph of one draw: every variable as a function of the earlier ones and of random numbers.
     /// - Parameter temperature: 1 draws from the model; less is nearer to its modes.
     public func draw(
-        _ x: Tensor, _ context: Context = Context(), given: (values: Tensor, observed: Tensor)? = nil,
-        temperature: Double = 1
+        _ x: Tensor, _ context: Context = Context(), temperature: Double = 1
     ) -> (drawn: Tensor, parameters: Tensor) {
         let parameters = conditionalParameters(x, context)
-        let sample = conditional.sample(parameters, context.random, temperature: temperature)
-        guard let given else { return (sample, parameters) }
-        return (.select(given.observed.greater(0), given.values, sample), parameters)
+        return (conditional.sample(parameters, context.random, temperature: temperature), parameters)
     }
 
     /// The context of a request, and the order of its draw.
@@ -88,14 +84,21 @@ extension AutoregressiveModel {
 
     public func drawing(_ x: Tensor, _ context: Context, _ request: DrawingRequest) throws -> Drawing {
         let (context, order) = try arranged(context, request)
-        var given: (values: Tensor, observed: Tensor)?
-        if let pattern = request.observed {
-            try order.requireFirst(
-                pattern, request, advice: "accept a draw that ignores later observations with --approximate")
-            given = (.input(Drawing.given, x.shape, x.elementType), Tensor.pattern(pattern).broadcast(to: x.shape))
+        guard let pattern = request.observed else {
+            let (drawn, parameters) = draw(x, context, temperature: request.temperature)
+            return Drawing([.incremental(variable: x, drawn: drawn, order: order, outputs: [parameters])])
         }
-        let (drawn, parameters) = draw(x, context, given: given, temperature: request.temperature)
-        return Drawing([.incremental(variable: x, drawn: drawn, order: order, outputs: [parameters])])
+        try order.requireFirst(
+            pattern, request, advice: "accept a draw that ignores later observations with --approximate")
+        let values = Tensor.input(Drawing.given, x.shape, x.elementType)
+        let isObserved = Tensor.pattern(pattern).broadcast(to: x.shape).greater(.scalar(0, x.elementType))
+        // What is observed is read from the input and is all there in the first step, which is one pass over it.
+        let (sample, parameters) = draw(.select(isObserved, values, x), context, temperature: request.temperature)
+        return Drawing([
+            .incremental(
+                variable: x, drawn: .select(isObserved, values, sample), order: order.beginning(with: pattern),
+                outputs: [parameters])
+        ])
     }
 
     public func observedLogProbability(_ x: Tensor, _ context: Context, _ request: DrawingRequest) throws -> Tensor? {
@@ -127,6 +130,14 @@ extension AutoregressiveModel {
 }
 
 extension Order {
+    /// The same order with some variables in front of all others, together.
+    func beginning(with observed: [Bool]) -> Order {
+        let later = Set(index.indices.filter { !observed[$0] }.map { index[$0] }).sorted()
+        let first: Int32 = observed.contains(true) ? 1 : 0
+        let places = Dictionary(uniqueKeysWithValues: later.enumerated().map { ($1, Int32($0) + first) })
+        return Order(index: index.indices.map { observed[$0] ? 0 : places[index[$0]]! })
+    }
+
     /// Refuses to complete what a fixed order cannot: observed variables that are not the first ones.
     /// - Parameter advice: what to do about it.
     public func requireFirst(_ observed: [Bool], _ request: DrawingRequest, advice: String) throws {

@@ -31,6 +31,9 @@ public struct ImageTransformer: AutoregressiveModel, ConfiguredModel {
         public var blocks = 8
         /// How a position is told where it is: by a vector that is learned, or by turning queries and keys (rotary).
         public var positions = Positions.learned
+        /// Which of the earlier variables a position reads: causal, window:N (the last N), strided:N (the last N, and every Nth; Child et
+        /// al. 2019), or axial (its row and its column, block by block in turns; Ho et al. 2019).
+        public var pattern = "causal"
         /// The share of numbers behind each block that a training step leaves out.
         public var dropout = 0.0
 
@@ -39,6 +42,19 @@ public struct ImageTransformer: AutoregressiveModel, ConfiguredModel {
         }
 
         public init() {}
+
+        /// The pattern of a block, of images of a width; `nil` for none of that name.
+        func pattern(ofBlock index: Int, width: Int) -> AttentionPattern? {
+            let parts = pattern.split(separator: ":", omittingEmptySubsequences: false)
+            switch (parts[0], parts.count == 2 ? Int(parts[1]) : nil) {
+            case ("causal", nil) where parts.count == 1: return .causal
+            case ("axial", nil) where parts.count == 1:
+                return index % 2 == 0 ? .row(width: width) : .column(width: width)
+            case ("window", let count?) where count > 0: return .window(count)
+            case ("strided", let count?) where count > 0: return .strided(count)
+            default: return nil
+            }
+        }
 
         public func validate(_ examples: ExampleShape) throws {
             _ = try requireImage(examples)
@@ -52,6 +68,9 @@ public struct ImageTransformer: AutoregressiveModel, ConfiguredModel {
                 "width: rotary positions turn pairs of numbers; expected a multiple of twice the \(heads) heads, found \(width)"
             )
             try requireDropout(dropout)
+            try require(
+                pattern(ofBlock: 0, width: 1) != nil,
+                "pattern: expected causal, axial, window:N or strided:N, found “\(pattern)”")
         }
 
         public mutating func adapt(to data: DataSummary) throws -> [String] {
@@ -79,7 +98,9 @@ public struct ImageTransformer: AutoregressiveModel, ConfiguredModel {
         positionEmbedding = isLearned ? Parameter([width, examples.count], .zeros) : nil
         blocks = (0..<settings.blocks).map {
             AttentionBlock(
-                width, heads: settings.heads, rotates: !isLearned, dropout: Dropout(settings.dropout, stream: $0))
+                width, heads: settings.heads, rotates: !isLearned,
+                pattern: settings.pattern(ofBlock: $0, width: examples.dimensions[2]) ?? .causal,
+                dropout: Dropout(settings.dropout, stream: $0))
         }
         head = ConvolutionLayer(width, conditional.parameterCount, kernel: [1])
     }
@@ -106,9 +127,11 @@ public struct AttentionBlock: Module {
     let reduce: ConvolutionLayer
     let dropout: Dropout
 
-    init(_ width: Int, heads: Int, rotates: Bool = false, dropout: Dropout) {
+    init(
+        _ width: Int, heads: Int, rotates: Bool = false, pattern: AttentionPattern = .causal, dropout: Dropout
+    ) {
         norms = [LayerNorm(width), LayerNorm(width)]
-        attention = CausalAttention(width, heads: heads, rotates: rotates)
+        attention = CausalAttention(width, heads: heads, rotates: rotates, pattern: pattern)
         expand = ConvolutionLayer(width, 4 * width, kernel: [1])
         reduce = ConvolutionLayer(4 * width, width, kernel: [1])
         self.dropout = dropout

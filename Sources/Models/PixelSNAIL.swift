@@ -138,6 +138,7 @@ struct SNAILBlock: Module {
 
     func callAsFunction(_ x: Tensor, _ image: Tensor, _ context: Context) -> Tensor {
         let h = residuals.reduce(x) { $1($0, [], context) }
+        if h.error != nil { return h }
         let places = h.places()
         let content = keysAndValues(
             content(.concatenate([image, h, places], axis: 1), [], context), context)

@@ -53,7 +53,8 @@ extension SamplerBuilder {
                         a: Int32($0.lowerBound), b: Int32($0.lowerBound), count: Int32($0.count))
                 }
             },
-            row: (0..<heads * queries).map { Int32($0 % queries) }, depth: depth, scale: attention.scale)
+            row: (0..<heads * queries).map { Int32($0 % queries) }, depth: depth,
+            scale: result.elementType == .float32 ? Double(Float(attention.scale)) : attention.scale)
         append(
             .attention(anchor), [], Program(inputs: [result.elementType], outputs: [0]), [result], cluster,
             Self.byDepth(result))

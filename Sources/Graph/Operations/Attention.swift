@@ -301,25 +301,45 @@ extension Tensor {
     ///   - keys: `[batch, heads, keys, depth]`
     ///   - values: `[batch, heads, keys, depth of values]`
     ///   - scale: the inverse square root of the depth, if not given.
+    ///   - counted: 1 where a key of an example counts and 0 where it is padding, `[batch, keys]`; `nil` where all count. A query that
+    ///     reads padding alone reads all of that.
     /// - Returns: `[batch, heads, queries, depth of values]`
     public static func attention(
         _ queries: Tensor, _ keys: Tensor, _ values: Tensor, _ pattern: AttentionPattern, scale: Double? = nil,
-        file: StaticString = #fileID, line: UInt = #line
+        counted: Tensor? = nil, file: StaticString = #fileID, line: UInt = #line
     ) -> Tensor {
         attention(
             byDepth: queries.matrixTransposed(), keys.matrixTransposed(), values.matrixTransposed(), pattern,
-            scale: scale, file: file, line: line
+            scale: scale, counted: counted, file: file, line: line
         ).matrixTransposed()
     }
 
     /// The same where positions come last, `[batch, heads, depth, positions]`, as they lie behind a convolution: nothing is moved.
     public static func attention(
         byDepth queries: Tensor, _ keys: Tensor, _ values: Tensor, _ pattern: AttentionPattern, scale: Double? = nil,
-        file: StaticString = #fileID, line: UInt = #line
+        counted: Tensor? = nil, file: StaticString = #fileID, line: UInt = #line
     ) -> Tensor {
         let depth = queries.shape.rank == 4 ? queries.shape[2].coefficient : 1
+        let scale = scale ?? 1 / Double(depth).squareRoot()
+        let location = SourceLocation(file, line)
+        guard let counted else {
+            return Tensor(Attention(pattern, scale: scale), [queries, keys, values], at: location)
+        }
+        guard queries.shape.rank == 4, keys.shape.rank == 4, scale > 0, counted.elementType == keys.elementType,
+            counted.shape == [keys.shape[0], keys.shape[3]]
+        else {
+            return .misuse(
+                "attention",
+                "expected the keys that count, [batch, keys] of \(keys.elementType), beside queries and keys of four axes and a positive scale, found \(counted.type) beside \(queries.type) and \(keys.type)",
+                of: queries)
+        }
+        // One depth more, in which every query has a one and a key nothing, or so much less that its weight is zero.
+        let one = Tensor.scalar(1, queries.elementType)
+            .broadcast(to: [queries.shape[0], queries.shape[1], 1, queries.shape[3]])
+        let penalty = ((counted - 1) * (1e9 / scale)).stoppingGradient().reshaped([keys.shape[0], 1, 1, keys.shape[3]])
+            .broadcast(to: [keys.shape[0], keys.shape[1], 1, keys.shape[3]])
         return Tensor(
-            Attention(pattern, scale: scale ?? 1 / Double(depth).squareRoot()), [queries, keys, values],
-            at: SourceLocation(file, line))
+            Attention(pattern, scale: scale),
+            [.concatenate([queries, one], axis: 2), .concatenate([keys, penalty], axis: 2), values], at: location)
     }
 }

@@ -31,11 +31,13 @@ extension OpenCLOperationContext {
 
     private var lanes: Int { family == .gpu ? 1 : 16 }
 
-    fileprivate func attentionSource(scale: Double) -> String {
+    /// - Parameter gradients: whether it is that of the gradients.
+    fileprivate func attentionSource(scale: Double, gradients: Bool) -> String {
         with(
             [
                 ("LANES", "\(lanes)"), ("DEPTH", "\(inputTypes[0].shape[2].coefficient)"),
                 ("WIDTH", "\(inputTypes[2].shape[2].coefficient)"),
+                ("GRADIENTS", gradients ? "1" : "0"),
                 ("SCALE", "as_float(0x\(String(Float(scale).bitPattern, radix: 16)))"),
             ], KernelText.attention)
     }
@@ -47,7 +49,7 @@ extension OpenCLOperationContext {
 extension Attention: OpenCLOperation {
     public func openCL(_ context: OpenCLOperationContext) throws -> OpenCLOperationPlan {
         OpenCLOperationPlan(
-            source: context.attentionSource(scale: scale),
+            source: context.attentionSource(scale: scale, gradients: false),
             steps: [
                 context.attention(
                     "forward", [.input(0), .input(1), .input(2), .output(0), .output(1)], rows: context.queries,
@@ -60,7 +62,7 @@ extension AttentionGradient: OpenCLOperation {
     public func openCL(_ context: OpenCLOperationContext) throws -> OpenCLOperationPlan {
         let inputs = (0..<6).map { OpenCLArgument.input($0) }
         return OpenCLOperationPlan(
-            source: context.attentionSource(scale: scale),
+            source: context.attentionSource(scale: scale, gradients: true),
             steps: [
                 context.attention(
                     "queries_gradient", inputs + [.output(0)], rows: context.queries,
