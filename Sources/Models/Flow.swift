@@ -21,6 +21,8 @@ public struct Flow: LatentModel {
     public let dequantization: (any Dequantization)?
     public let examples: ExampleShape
     public let conditions: Conditions
+    /// Groups of variables the first of which may be given; `nil` where nothing is known of such.
+    public let groups: LatentGroups?
     public let evaluationBatch: Int
 
     /// - Parameters:
@@ -28,15 +30,17 @@ public struct Flow: LatentModel {
     ///   - features: numbers that each example is conditioned on; 0 for none.
     ///   - conditions: in their place, classes and features together: the bijector is handed both in one vector.
     ///   - dequantization: for whole numbers as data.
+    ///   - groups: of variables and latents, where no latent reads a variable of a later group.
     public init(
         _ bijector: any Bijector, base: any Distribution, exampleShape: [Int], features: Int = 0,
         conditions: Conditions? = nil, preprocessing: [any Bijector] = [], dequantization: (any Dequantization)? = nil,
-        evaluationBatch: Int = 500
+        groups: LatentGroups? = nil, evaluationBatch: Int = 500
     ) {
         self.preprocessing = preprocessing
         self.bijector = bijector
         self.base = base
         self.dequantization = dequantization
+        self.groups = groups
         self.evaluationBatch = evaluationBatch
         examples = ExampleShape(exampleShape)
         self.conditions = conditions ?? Conditions(features: features > 0 ? [features] : [])
@@ -49,7 +53,7 @@ public struct Flow: LatentModel {
     ) -> Flow {
         Flow(
             bijector, base: base, exampleShape: examples.dimensions, conditions: conditions ?? self.conditions,
-            preprocessing: steps, dequantization: dequantization, evaluationBatch: evaluationBatch)
+            preprocessing: steps, dequantization: dequantization, groups: groups, evaluationBatch: evaluationBatch)
     }
 
     /// All the way from the data to the latents.
@@ -111,7 +115,13 @@ public struct Flow: LatentModel {
     /// Proves what `wholeBijector.structure` says, and the same of every flow that the base is made of. - Throws: `DependencyLeak`.
     @discardableResult public func proveStructure() throws -> [(claim: String, proof: AutoregressiveProof)] {
         let features = inner(makeContext(), beside: makeInput()).features
-        let own = try wholeBijector.proveStructure(shape, features: features, element: element)
+        var own = try wholeBijector.proveStructure(shape, features: features, element: element)
+        if let groups {
+            let claim = groups.claim(shape, element) {
+                flat(wholeBijector.forward($0, Context(features: features)).value)
+            }
+            own.append((claim.name, try claim.prove()))
+        }
         return try own + flows(in: base).flatMap { try $0.proveStructure() }
     }
 
@@ -152,10 +162,18 @@ public struct Flow: LatentModel {
     }
 
     public func drawing(_ x: Tensor, _ context: Context, _ request: DrawingRequest) throws -> Drawing {
-        if request.observed != nil {
+        guard let pattern = request.observed else {
+            return Drawing(try stages(flatShape, context, temperature: request.temperature))
+        }
+        guard let groups else {
             throw UsageError("complete: a flow has no exact conditionals of arbitrary variables; draw samples instead")
         }
-        return Drawing(try stages(flatShape, context, temperature: request.temperature))
+        let given = inner(context, beside: x)
+        let start = prepared(.input(Drawing.given, x.shape, x.elementType), given).0.value
+        let latents = bijector.forward(start, given).value
+        let first = groups.isFirst(try groups.observed(pattern, request), latents.shape, element)
+        let drawn = base.sample(latents.shape, given, temperature: request.temperature)
+        return Drawing([.direct([.select(first.greater(0), latents, drawn)])] + (try decodingStages(context)))
     }
 
     public func decodingStages(_ context: Context) throws -> [Drawing.Stage] { try decodingStages(flatShape, context) }
