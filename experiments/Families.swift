@@ -191,6 +191,11 @@ extension Experiment {
             family: "vpn", summary: "a PixelCNN for each frame, given the frames before: videos",
             paper: "Kalchbrenner et al. 2016", kind: .videos,
             configuration: images(VideoPixelNetwork.Settings { $0.channels = 32 }), baselines: baselines),
+        Experiment(
+            family: "videoflow",
+            summary: "a Glow of each frame, its latents given those before: videos whose sides can be halved",
+            paper: "Kumar et al. 2019", kind: .videos, configuration: images(Flow.VideoSettings()),
+            baselines: baselines),
     ]
 
     // MARK: sounds and texts

@@ -12,6 +12,11 @@ private func greyMNIST(_ folder: String) throws -> ExperimentData {
     return ExperimentData(digits)
 }
 
+/// The same with their classes, on which models are conditioned.
+private func greyMNISTClasses(_ folder: String) throws -> ExperimentData {
+    ExperimentData(try Images.mnist("\(folder)/mnist"))
+}
+
 /// The first 4000 training images of CIFAR-10: enough to show shapes and training, not to compare with the paper.
 private func smallCIFAR(_ folder: String) throws -> ExperimentData {
     let path = "\(folder)/cifar10/train_first4000.npz"
@@ -71,6 +76,28 @@ private func image(
         }, load: { _, folder in try load(folder) })
 }
 
+private func video(_ name: String, _ summary: String, contextFrames: Int) -> Experiment {
+    Experiment(
+        name: name, summary: summary, paper: "Kumar et al. 2019", paperNats: nil,
+        configuration: RunConfiguration(
+            Flow.VideoSettings {
+                $0.levels = 2
+                $0.steps = 4
+                $0.hidden = 32
+                $0.priorHidden = 48
+                $0.contextFrames = contextFrames
+            }
+        ) {
+            $0.batch = 32
+            $0.epochs = 6
+            $0.learningRate = 0.002
+            $0.schedule = .cosine
+            $0.averaging = 0.995
+            $0.clipNorm = 50
+            $0.samples = 16
+        }, load: { _, folder in try movingMNIST(folder) })
+}
+
 private func autoencoder(_ name: String, _ posterior: String, _ paper: String) -> Experiment {
     Experiment(
         name: name, summary: "variational autoencoder, posterior \(posterior), on the fixed binarization of MNIST",
@@ -119,6 +146,22 @@ extension Experiment {
                 $0.hidden = 48
             }, load: greyMNIST),
         image(
+            "glow-mnist-prior", "Glow on grey MNIST, the prior of its latents learned", "Kingma and Dhariwal 2018",
+            epochs: 2,
+            settings: Flow.ImageSettings {
+                $0.steps = 6
+                $0.hidden = 48
+                $0.learnedPrior = true
+            }, load: greyMNIST),
+        image(
+            "glow-mnist-classes", "Glow conditioned on the digit, on grey MNIST, the prior of its latents learned",
+            "Kingma and Dhariwal 2018", epochs: 2,
+            settings: Flow.ImageSettings {
+                $0.steps = 6
+                $0.hidden = 48
+                $0.learnedPrior = true
+            }, load: greyMNISTClasses),
+        image(
             "glow-cifar", "Glow on 4000 images of CIFAR-10 (a subset: its figure does not compare with the paper's)",
             "Kingma and Dhariwal 2018, table 2: 3.35 bits on the full set", epochs: 8,
             settings: Flow.ImageSettings {
@@ -129,6 +172,10 @@ extension Experiment {
         image(
             "tarflow-mnist", "TarFlow on grey MNIST, in patches of 4 x 4", "Zhai et al. 2024", epochs: 8,
             settings: Flow.PatchSettings(), load: greyMNIST),
+        video("videoflow-moving-mnist", "VideoFlow in small on a moving digit, 5 frames of 20x20", contextFrames: 3),
+        video(
+            "videoflow-moving-mnist-independent", "The same Glow of each frame, which knows of no other frame",
+            contextFrames: 0),
         autoencoder("vae-iaf-mnist", "iaf:4", "Kingma et al. 2016, algorithm 1"),
         autoencoder("vae-planar-mnist", "planar:16", "Rezende and Mohamed 2015, table 2"),
     ]

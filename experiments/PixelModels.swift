@@ -200,7 +200,6 @@ extension Experiment {
             return data
         })
 
-    /// One digit of half size that moves and bounces, drawn from MNIST.
     static let vpnMovingMNIST = Experiment(
         name: "vpn-moving-mnist", summary: "A Video Pixel Network in small on a moving digit, 5 frames of 20x20",
         paper: "Kalchbrenner et al. 2016, table 1: 87.6 nats a frame on two digits in 64x64", paperNats: nil,
@@ -216,23 +215,26 @@ extension Experiment {
             $0.schedule = .cosine
             $0.samples = 16
         },
-        load: { _, folder in
-            let mnist = try Images.mnist("\(folder)/mnist")
-            func videos(_ digits: HostArray, _ count: Int, _ stream: String) -> HostArray {
-                Images.movingDigits(digits, count: count, frames: 5, size: 20, seed: 1, stream: stream)
-            }
-            let dataset = try Dataset(
-                name: "moving MNIST", train: videos(mnist.train, 10_000, "train"),
-                valid: videos(mnist.valid, 1000, "valid"), test: videos(mnist.test, 1000, "test"),
-                exampleShape: [5, 20, 20])
-            var data = ExperimentData(dataset)
-            data.presentation = .video
-            data.baselines = { device in
-                [
-                    Baselines.independent(dataset, levels: 2),
-                    try logisticBaseline(dataset, levels: 2, epochs: 40, on: device),
-                ]
-            }
-            return data
-        })
+        load: { _, folder in try movingMNIST(folder) })
+}
+
+/// Videos `[5, 20, 20]` of one digit of half size that moves and bounces, drawn from MNIST, binary.
+func movingMNIST(_ folder: String) throws -> ExperimentData {
+    let mnist = try Images.mnist("\(folder)/mnist")
+    func videos(_ digits: HostArray, _ count: Int, _ stream: String) -> HostArray {
+        Images.movingDigits(digits, count: count, frames: 5, size: 20, seed: 1, stream: stream)
+    }
+    let dataset = try Dataset(
+        name: "moving MNIST", train: videos(mnist.train, 10_000, "train"),
+        valid: videos(mnist.valid, 1000, "valid"), test: videos(mnist.test, 1000, "test"),
+        exampleShape: [5, 20, 20])
+    var data = ExperimentData(dataset)
+    data.presentation = .video
+    data.baselines = { device in
+        [
+            Baselines.independent(dataset, levels: 2),
+            try logisticBaseline(dataset, levels: 2, epochs: 40, on: device),
+        ]
+    }
+    return data
 }

@@ -151,26 +151,33 @@ public struct Reshaped: Bijector {
 }
 
 /// Blocks of 2 x 2 pixels become channels: `[batch, c, h, w]` to `[batch, 4 c, h / 2, w / 2]`, channel `4 c + 2 i + j` holding
-/// pixel (i, j) of each block (Dinh et al. 2017, section 3.6).
+/// pixel (i, j) of each block (Dinh et al. 2017, section 3.6). Axes between the channels and the height, as the frames of a video,
+/// stay as they are.
 public struct Squeeze: Bijector {
     public init() {}
 
     public func forward(_ x: Tensor, _ context: Context) -> Mapped {
-        let (n, c, h, w) = (x.shape[0], x.shape[1], x.shape[2].coefficient, x.shape[3].coefficient)
-        if x.shape.rank != 4 || h % 2 != 0 || w % 2 != 0 {
+        let rank = x.shape.rank
+        let (h, w) = rank < 4 ? (1, 1) : (x.shape[rank - 2].coefficient, x.shape[rank - 1].coefficient)
+        if h % 2 != 0 || w % 2 != 0 {
             let problem = Tensor.misuse(
                 "squeeze", "expected [batch, channels, height, width] of even height and width, found \(x.shape)", of: x
             )
             return Mapped(problem, problem)
         }
-        let blocks = x.reshaped([n, c, Extent(h / 2), 2, Extent(w / 2), 2]).transposed([0, 1, 3, 5, 2, 4])
-        return Mapped(blocks.reshaped([n, c * 4, Extent(h / 2), Extent(w / 2)]), x.zeroPerExample())
+        let (n, c, between) = (x.shape[0], x.shape[1], Array(x.shape.dimensions[2..<rank - 2]))
+        let (rows, columns) = (Extent(h / 2), Extent(w / 2))
+        let blocks = x.reshaped(Shape([n, c] + between + [rows, 2, columns, 2]))
+            .transposed([0, 1, rank - 1, rank + 1] + Array(2..<rank - 2) + [rank - 2, rank])
+        return Mapped(blocks.reshaped(Shape([n, c * 4] + between + [rows, columns])), x.zeroPerExample())
     }
 
     public func inverse(_ z: Tensor, _ context: Context) -> Mapped {
-        let (n, c, h, w) = (z.shape[0], z.shape[1].coefficient / 4, z.shape[2], z.shape[3])
-        let pixels = z.reshaped([n, Extent(c), 2, 2, h, w]).transposed([0, 1, 4, 2, 5, 3])
-        return Mapped(pixels.reshaped([n, Extent(c), h * 2, w * 2]), z.zeroPerExample())
+        let (n, c, rank) = (z.shape[0], Extent(z.shape[1].coefficient / 4), z.shape.rank)
+        let (between, h, w) = (Array(z.shape.dimensions[2..<rank - 2]), z.shape[rank - 2], z.shape[rank - 1])
+        let pixels = z.reshaped(Shape([n, c, 2, 2] + between + [h, w]))
+            .transposed([0, 1] + Array(4..<rank) + [rank, 2, rank + 1, 3])
+        return Mapped(pixels.reshaped(Shape([n, c] + between + [h * 2, w * 2])), z.zeroPerExample())
     }
 
     public var structure: BijectorStructure {

@@ -311,8 +311,10 @@ final class ScheduleBuilder {
                 emitBox(box, of: input, anchor, cluster)
                 continue
             }
-            if parts.places[input] != nil { continue }
-            emitMove(of: input, box, into: target(box.layout(in: result.shape), in: result), name, anchor.location)
+            let layout = box.layout(in: result.shape)
+            // What lies in another assembly is read from there.
+            if parts.places[input]?.contains(where: { $0.whole == result && $0.layout == layout }) == true { continue }
+            emitMove(of: input, box, into: target(layout, in: result), name, anchor.location)
         }
     }
 

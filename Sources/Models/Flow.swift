@@ -24,6 +24,8 @@ public struct Flow: LatentModel {
     /// The standard deviation of the noise that training adds to what the flow sees, in the data's own units, so that the density is smooth
     /// around them; draws are rid of it by a step along the gradient of their log-density (Zhai et al. 2024, sections 2.3 and 2.4).
     public let noise: Double
+    /// Groups of variables the first of which may be given; `nil` where nothing is known of such.
+    public let groups: LatentGroups?
     public let evaluationBatch: Int
 
     /// - Parameters:
@@ -32,16 +34,18 @@ public struct Flow: LatentModel {
     ///   - conditions: in their place, classes and features together: the bijector is handed both in one vector.
     ///   - dequantization: for whole numbers as data.
     ///   - noise: see `noise`.
+    ///   - groups: of variables and latents, where no latent reads a variable of a later group.
     public init(
         _ bijector: any Bijector, base: any Distribution, exampleShape: [Int], features: Int = 0,
         conditions: Conditions? = nil, preprocessing: [any Bijector] = [], dequantization: (any Dequantization)? = nil,
-        noise: Double = 0, evaluationBatch: Int = 500
+        groups: LatentGroups? = nil, noise: Double = 0, evaluationBatch: Int = 500
     ) {
         self.noise = noise
         self.preprocessing = preprocessing
         self.bijector = bijector
         self.base = base
         self.dequantization = dequantization
+        self.groups = groups
         self.evaluationBatch = evaluationBatch
         examples = ExampleShape(exampleShape)
         self.conditions = conditions ?? Conditions(features: features > 0 ? [features] : [])
@@ -54,7 +58,8 @@ public struct Flow: LatentModel {
     ) -> Flow {
         Flow(
             bijector, base: base, exampleShape: examples.dimensions, conditions: conditions ?? self.conditions,
-            preprocessing: steps, dequantization: dequantization, noise: noise, evaluationBatch: evaluationBatch)
+            preprocessing: steps, dequantization: dequantization, groups: groups, noise: noise,
+            evaluationBatch: evaluationBatch)
     }
 
     /// All the way from the data to the latents.
@@ -125,7 +130,13 @@ public struct Flow: LatentModel {
     /// Proves what `wholeBijector.structure` says, and the same of every flow that the base is made of. - Throws: `DependencyLeak`.
     @discardableResult public func proveStructure() throws -> [(claim: String, proof: AutoregressiveProof)] {
         let features = inner(makeContext(), beside: makeInput()).features
-        let own = try wholeBijector.proveStructure(shape, features: features, element: element)
+        var own = try wholeBijector.proveStructure(shape, features: features, element: element)
+        if let groups {
+            let claim = groups.claim(shape, element) {
+                flat(wholeBijector.forward($0, Context(features: features)).value)
+            }
+            own.append((claim.name, try claim.prove()))
+        }
         return try own + flows(in: base).flatMap { try $0.proveStructure() }
     }
 
@@ -166,10 +177,18 @@ public struct Flow: LatentModel {
     }
 
     public func drawing(_ x: Tensor, _ context: Context, _ request: DrawingRequest) throws -> Drawing {
-        if request.observed != nil {
+        guard let pattern = request.observed else {
+            return Drawing(try stages(flatShape, context, temperature: request.temperature))
+        }
+        guard let groups else {
             throw UsageError("complete: a flow has no exact conditionals of arbitrary variables; draw samples instead")
         }
-        return Drawing(try stages(flatShape, context, temperature: request.temperature))
+        let given = inner(context, beside: x)
+        let start = prepared(.input(Drawing.given, x.shape, x.elementType), given).0.value
+        let latents = bijector.forward(start, given).value
+        let first = groups.isFirst(try groups.observed(pattern, request), latents.shape, element)
+        let drawn = base.sample(latents.shape, given, temperature: request.temperature)
+        return Drawing([.direct([.select(first.greater(0), latents, drawn)])] + (try decodingStages(context)))
     }
 
     public func decodingStages(_ context: Context) throws -> [Drawing.Stage] { try decodingStages(flatShape, context) }

@@ -4,7 +4,7 @@ import Graph
 import Layers
 import Likelihood
 
-// Flows of images, `[batch, channels, height, width]`.
+// Flows of images, `[batch, channels, height, width]`, and of videos, `[batch, channels, frames, height, width]`.
 
 /// Scales of a multi-scale flow (Dinh et al. 2017, section 3.6): each squeezes, transforms, and hands half of its channels on as
 /// latents. All latents of an image, the first scale's first, are one vector `[batch, D]`.
@@ -43,10 +43,10 @@ public struct MultiScale: Bijector {
         for (index, scale) in scales.enumerated().reversed() {
             let shape = shapes[index]
             let share = index == scales.count - 1 ? shape[0] : shape[0] - shape[0] / 2
-            let count = share * shape[1] * shape[2]
+            let count = shape.dropFirst().reduce(share, *)
             start -= count
             let own = z.sliced(axis: 1, from: start, count: count).reshaped(
-                [z.shape[0], Extent(share), Extent(shape[1]), Extent(shape[2])])
+                Shape([z.shape[0], Extent(share)] + shape.dropFirst().map { Extent($0) }))
             let next = scale.inverse(h.map { .concatenate([$0, own], axis: 1) } ?? own, context)
             (h, log) = (next.value, log + next.logDeterminant)
         }
@@ -58,17 +58,26 @@ public struct MultiScale: Bijector {
         problem.map { .misuse($0.operation, $0.message, of: x) } ?? x.examples(of: shape, for: "multi-scale")
     }
 
-    /// Channels, height and width of the data.
+    /// For each latent its index along an axis of an example's data that scales do not change, as 1 is for the frames of a video.
+    public func places(along axis: Int) -> [Int32] {
+        shapes.enumerated().flatMap { index, shape -> [Int32] in
+            let share = index == shapes.count - 1 ? shape[0] : shape[0] - shape[0] / 2
+            let inner = shape[(axis + 1)...].reduce(1, *)
+            return (0..<shape.dropFirst().reduce(share, *)).map { Int32($0 / inner % shape[axis]) }
+        }
+    }
+
+    /// Channels, height and width of the data, or channels, frames, height and width.
     private let example: [Int]
-    /// Channels, height and width of each scale's result.
+    /// The same of each scale's result.
     private let shapes: [[Int]]
     /// Why the scales do not fit the data.
     private let problem: GraphError?
 
     /// - Parameters:
-    ///   - example: channels, height and width of the data.
+    ///   - example: channels, height and width of the data, or channels, frames, height and width.
     ///   - features: numbers that each example is conditioned on.
-    ///   - scale: what a scale does behind its squeeze, given its channels, height and width.
+    ///   - scale: what a scale does, given the shape of its input.
     public init(
         _ example: [Int], scales count: Int, features: Int = 0, _ scale: (_ index: Int, _ shape: [Int]) -> Chain
     ) {
@@ -84,7 +93,7 @@ public struct MultiScale: Bijector {
             if problem != nil { break }
             let result = output.shape.resolved(batch: 1)
             shapes.append(Array(result.dropFirst()))
-            shape = [result[1] / 2, result[2], result[3]]
+            shape = [result[1] / 2] + result[2...]
         }
         self.example = example
         (self.scales, self.shapes, self.problem) = (scales, shapes, problem)
@@ -117,58 +126,120 @@ public struct MultiScale: Bijector {
 extension Flow {
     /// Glow (Kingma and Dhariwal 2018): at each scale a squeeze and `steps` of ActNorm, an invertible 1x1 convolution and an
     /// affine coupling, whose scales are sigmoids (their code; log-scales below 0).
-    /// - Parameter decomposed: the convolution's matrix is kept as P L U (equation 10) instead of whole.
+    /// - Parameters:
+    ///   - decomposed: the convolution's matrix is kept as P L U (equation 10) instead of whole.
+    ///   - network: of residual blocks; `nil` for Glow's three convolutions with `hidden` channels between them.
+    ///   - learnedPrior: whether the latents' distribution is learned, as in their code; see `multiScale`.
     public static func glow(
         channels: Int, height: Int, width: Int, scales: Int = 3, steps: Int = 32, hidden: Int = 512,
-        decomposed: Bool = false, features: Int = 0
+        decomposed: Bool = false, features: Int = 0, network: ResidualBlocks? = nil, learnedPrior: Bool = false
     ) -> Flow {
-        let bijector = MultiScale([channels, height, width], scales: scales, features: features) { _, shape in
+        var couplings = 0
+        return multiScale([channels, height, width], scales, features, learnedPrior) { _, shape in
             let c = shape[0] * 4
-            return Chain(
-                [Squeeze()]
-                    + (0..<steps).flatMap { _ -> [any Bijector] in
-                        [
-                            ActNorm(c), decomposed ? PLULinear(c) : DenseLinear(c),
-                            Coupling(
-                                .half(keepsSecond: true), AffineTransformer(.shiftThenScale, bound: .sigmoid(shift: 2)),
-                                conditioner: ConvolutionNetwork(
-                                    channels: [c - c / 2, hidden, hidden, 2 * (c / 2)], kernels: [3, 1, 3],
-                                    features: features)),
-                        ]
-                    })
+            func conditioner() -> any Conditioner {
+                couplings += 1
+                let (inputs, outputs) = (c - c / 2, 2 * (c / 2))
+                return network?.conditioner(inputs, outputs, hidden, features, couplings)
+                    ?? ConvolutionNetwork(
+                        channels: [inputs, hidden, hidden, outputs], kernels: [3, 1, 3], features: features)
+            }
+            return [Squeeze()]
+                + (0..<steps).flatMap { _ -> [any Bijector] in
+                    [
+                        ActNorm(c), decomposed ? PLULinear(c) : DenseLinear(c),
+                        Coupling(
+                            .half(keepsSecond: true), AffineTransformer(.shiftThenScale, bound: .sigmoid(shift: 2)),
+                            conditioner: conditioner()),
+                    ]
+                }
         }
-        return Flow(bijector, base: DiagonalNormal(), exampleShape: [channels, height, width], features: features)
+    }
+
+    /// Scales of which all but the last squeeze, or all, and the distribution of their latents.
+    /// - Parameter learnedPrior: whether the latents that a scale hands on are normal with means and deviations that one convolution
+    ///   computes from the other half of the channels (Kingma and Dhariwal 2018, whose code has that of a split), and those of the last
+    ///   scale normal with means and deviations of their own, given the features where there are such.
+    private static func multiScale(
+        _ shape: [Int], _ scales: Int, _ features: Int, _ learnedPrior: Bool,
+        _ steps: (_ index: Int, _ shape: [Int]) -> [any Bijector]
+    ) -> Flow {
+        let bijector = MultiScale(shape, scales: scales, features: features) { index, shape in
+            let own = steps(index, shape)
+            guard learnedPrior, index < scales - 1 else { return Chain(own) }
+            // As a coupling, that makes standard normal latents of them.
+            let c = 4 * shape[0]
+            let prior = Coupling(
+                .half(keepsSecond: false), AffineTransformer(.standardize, bound: .tanh(limit: 4)),
+                conditioner: ConvolutionNetwork(channels: [c / 2, 2 * (c - c / 2)], kernels: [3]))
+            return Chain(own + [prior])
+        }
+        return Flow(
+            bijector, base: learnedPrior ? bijector.learnedBase(features: features) : DiagonalNormal(),
+            exampleShape: shape, features: features)
     }
 
     /// RealNVP on images (Dinh et al. 2017, section 3.6): three couplings with checkerboard masks, a squeeze, three with channel
     /// masks, then the next scale on half of the channels; the last scale has four checkerboard couplings.
     public static func realNVPImage(
-        channels: Int, height: Int, width: Int, scales: Int = 2, hidden: Int = 64, blocks: Int = 2, limit: Double = 3,
-        features: Int = 0
+        channels: Int, height: Int, width: Int, scales: Int = 2, hidden: Int = 64, layers: Int = 2, limit: Double = 3,
+        features: Int = 0, network: ResidualBlocks? = nil, learnedPrior: Bool = false
     ) -> Flow {
+        var couplings = 0
         let transformer = AffineTransformer(.scaleThenShift, bound: .tanh(limit: limit))
         func coupling(_ partition: Partition, _ inputs: Int, _ outputs: Int) -> any Bijector {
-            Coupling(
+            couplings += 1
+            return Coupling(
                 partition, transformer,
-                conditioner: ConvolutionNetwork(
-                    channels: [inputs] + [Int](repeating: hidden, count: blocks + 1) + [2 * outputs],
-                    kernels: [Int](repeating: 3, count: blocks + 2), features: features))
+                conditioner: network?.conditioner(inputs, 2 * outputs, hidden, features, couplings)
+                    ?? ConvolutionNetwork(
+                        channels: [inputs] + [Int](repeating: hidden, count: layers + 1) + [2 * outputs],
+                        kernels: [Int](repeating: 3, count: layers + 2), features: features))
         }
-        let bijector = MultiScale([channels, height, width], scales: scales, features: features) { index, shape in
+        return multiScale([channels, height, width], scales, features, learnedPrior) { index, shape in
             let c = shape[0]
             let isLast = index == scales - 1
             var steps: [any Bijector] = []
             for i in 0..<(isLast ? 4 : 3) {
                 steps += [ActNorm(c), coupling(.checkerboard(keepsOdd: i % 2 == 1), c, c)]
             }
-            if isLast { return Chain(steps) }
+            if isLast { return steps }
             steps.append(Squeeze())
             for i in 0..<3 {
                 steps += [ActNorm(4 * c), coupling(.half(keepsSecond: i % 2 == 0), 2 * c, 2 * c)]
             }
-            return Chain(steps)
+            return steps
         }
-        return Flow(bijector, base: DiagonalNormal(), exampleShape: [channels, height, width], features: features)
+    }
+
+    /// What the networks of couplings of images are made of beside their hidden channels.
+    public struct ResidualBlocks: Sendable, Equatable {
+        public var count: Int
+        public var norm: ConvolutionNorm
+        /// The share of each block's inner maps that a training step leaves out.
+        public var dropout: Double
+
+        public init(_ count: Int, norm: ConvolutionNorm = .none, dropout: Double = 0) {
+            (self.count, self.norm, self.dropout) = (count, norm, dropout)
+        }
+
+        fileprivate func conditioner(
+            _ inputs: Int, _ outputs: Int, _ hidden: Int, _ features: Int, _ index: Int
+        ) -> any Conditioner {
+            ResidualNetwork(
+                inputs, hidden: hidden, blocks: count, outputs: outputs, features: features, norm: norm,
+                dropout: dropout, stream: index)
+        }
+    }
+}
+
+extension MultiScale {
+    /// The standard normal for the latents that scales hand on, a normal with means and deviations of its own for those of the last.
+    fileprivate func learnedBase(features: Int) -> any Distribution {
+        let (all, last) = (example.reduce(1, *), shapes.last?.reduce(1, *) ?? 0)
+        let top: any Distribution =
+            features > 0 ? ConditionalNormal([last], features: features) : DiagonalNormal([last])
+        return all == last ? top : ProductDistribution([(DiagonalNormal(), all - last), (top, last)])
     }
 }
 
@@ -183,6 +254,15 @@ extension Flow {
         public var steps = 8
         /// Channels between a conditioner's layers.
         public var hidden = 64
+        /// Residual blocks of a conditioner; 0 for plain convolutions.
+        public var blocks = 0
+        /// Of residual blocks: none, layer or weight.
+        public var norm = "none"
+        /// Of residual blocks: the share of their inner maps that a training step leaves out.
+        public var dropout = 0.0
+        /// Whether the latents' means and deviations are learned: of those that a scale hands on given the other half, of the last
+        /// scale's given class and features.
+        public var learnedPrior = false
         /// Glow's 1x1 convolutions by LU decomposition of any matrix, or as a product of triangular factors (plu).
         public var linear = "dense"
         /// Whole numbers 0 ..< levels as data; 0 for real ones.
@@ -197,19 +277,25 @@ extension Flow {
         public func validate(_ examples: ExampleShape) throws {
             try require(["glow", "realnvp"].contains(flow), "flow: expected glow or realnvp, found “\(flow)”")
             try require(["dense", "plu"].contains(linear), "linear: expected dense or plu, found “\(linear)”")
-            try require(
-                ["uniform", "variational"].contains(dequantization),
-                "dequantization: expected uniform or variational, found “\(dequantization)”")
+            try requireNoise(levels: levels, dequantization: dequantization, alpha: alpha)
             try require(steps, "steps", in: 1...256)
             try require(hidden, "hidden", in: 1...4096)
-            try require(
-                levels == 0 || (2...1 << 16).contains(levels), "levels: expected 0, or 2 to 65536, found \(levels)")
-            try require(alpha < 0.5, "alpha: expected a number below 0.5, found \(alpha)")
+            try require(blocks, "blocks", in: 0...64)
+            try requireDropout(dropout)
+            _ = try requireChoice(norm, "norm") as ConvolutionNorm
             let image = try imageShape(examples)
             let halvings = flow == "glow" ? scales : scales - 1
             try require(
                 (1...8).contains(scales) && image.height % (1 << halvings) == 0 && image.width % (1 << halvings) == 0,
                 "scales: \(image.height) x \(image.width) cannot be halved \(halvings) times")
+        }
+
+        public func requireEffects() throws {
+            try require(
+                norm == "none" || blocks > 0, "norm=\(norm) has no effect without residual blocks; set blocks=2, say")
+            try require(
+                dropout == 0 || blocks > 0,
+                "dropout=\(dropout) has no effect without residual blocks; set blocks=2, say")
         }
 
         private func imageShape(_ examples: ExampleShape) throws -> (channels: Int, height: Int, width: Int) {
@@ -223,14 +309,17 @@ extension Flow {
             try validate(examples)
             let (channels, height, width) = try imageShape(examples)
             let conditions = Conditions(of: examples)
+            let network =
+                blocks == 0 ? nil : ResidualBlocks(blocks, norm: try requireChoice(norm, "norm"), dropout: dropout)
             let flow: Flow =
                 self.flow == "glow"
                 ? .glow(
                     channels: channels, height: height, width: width, scales: scales, steps: steps, hidden: hidden,
-                    decomposed: linear != "dense", features: conditions.vectorCount)
+                    decomposed: linear != "dense", features: conditions.vectorCount, network: network,
+                    learnedPrior: learnedPrior)
                 : .realNVPImage(
                     channels: channels, height: height, width: width, scales: scales, hidden: hidden,
-                    features: conditions.vectorCount)
+                    features: conditions.vectorCount, network: network, learnedPrior: learnedPrior)
             guard levels > 0 else {
                 let (steps, noise) = standardization(examples)
                 return flow.preceded(by: steps, dequantization: noise, evaluationBatch: 100, conditions: conditions)
@@ -247,7 +336,7 @@ extension Flow {
         public mutating func adapt(to data: DataSummary) throws -> [String] {
             levels = try data.flowLevels(for: flow)
             let image = try data.image(for: flow == "glow" ? "glow" : "realnvp-image", other: "realnvp or maf")
-            let halvings = Self.halvings(image.height, image.width)
+            let halvings = imageHalvings(image.height, image.width)
             guard flow != "glow" || halvings > 0 else {
                 throw UsageError(
                     "glow halves the sides of images, and \(image.height)x\(image.width) cannot be halved; crop them, or take realnvp-image or pixelcnn"
@@ -256,12 +345,21 @@ extension Flow {
             scales = min(scales, flow == "glow" ? halvings : halvings + 1)
             return []
         }
-
-        /// How often both sides can be halved.
-        private static func halvings(_ height: Int, _ width: Int) -> Int {
-            min(height.trailingZeroBitCount, width.trailingZeroBitCount)
-        }
     }
+}
+
+/// How often both sides can be halved.
+func imageHalvings(_ height: Int, _ width: Int) -> Int {
+    min(height.trailingZeroBitCount, width.trailingZeroBitCount)
+}
+
+/// Refuses settings of whole numbers' noise that mean nothing.
+func requireNoise(levels: Int, dequantization: String, alpha: Double) throws {
+    try require(
+        ["uniform", "variational"].contains(dequantization),
+        "dequantization: expected uniform or variational, found “\(dequantization)”")
+    try require(levels == 0 || (2...1 << 16).contains(levels), "levels: expected 0, or 2 to 65536, found \(levels)")
+    try require(alpha < 0.5, "alpha: expected a number below 0.5, found \(alpha)")
 }
 
 extension DataSummary {

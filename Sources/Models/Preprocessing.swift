@@ -86,6 +86,12 @@ public struct VariationalDequantization: Dequantization {
         self.init(flow.bijector, levels: levels)
     }
 
+    /// With one affine map, whose convolutions read x as images: channels, height and width, or channels, frames, height and width of
+    /// videos, whose every frame has noise that depends on that frame alone.
+    public init(levels: Int, images shape: [Int], hidden: Int = 32, isVideo: Bool = false) {
+        self.init(ImageNoise(shape, hidden: hidden, isVideo: isVideo), levels: levels)
+    }
+
     public func dequantize(_ x: Tensor, _ context: Context) -> (value: Tensor, logDensity: Tensor) {
         let noise = context.random.normal(x.shape, stream: 4, as: x.elementType)
         var inner = context
@@ -96,6 +102,44 @@ public struct VariationalDequantization: Dequantization {
         let logDensity = DiagonalNormal().logProbability(noise) - mapped.logDeterminant - u.logDeterminant
         // Rounding may give u = 1, which belongs to the next level.
         return (x + u.value.minimum(.scalar(0x1.fffffep-1, x.elementType)), logDensity)
+    }
+}
+
+/// Noise `[batch, variables]` scaled and shifted by what convolutions compute from images, which come as the context's features.
+private struct ImageNoise: Bijector {
+    let shape: [Int]
+    let network: ConvolutionNetwork
+    var transformer: AffineTransformer { AffineTransformer(.scaleThenShift, bound: .tanh(limit: 3)) }
+
+    init(_ shape: [Int], hidden: Int, isVideo: Bool) {
+        self.shape = shape
+        network = ConvolutionNetwork(
+            channels: [shape[0], hidden, hidden, 2 * shape[0]], kernels: [3, 1, 3], isVideo: isVideo)
+    }
+
+    private func parameters(for noise: Tensor, _ context: Context) -> [Tensor] {
+        let images = context.features(beside: noise, shape: [shape.reduce(1, *)])
+        if images.error != nil { return [images, images] }
+        let all = network(images.reshaped(Shape([images.shape[0]] + shape.map { Extent($0) })), Context(context.mode))
+        return (0..<2).map {
+            all.sliced(axis: 1, from: $0 * shape[0], count: shape[0]).reshaped(noise.shape)
+        }
+    }
+
+    func forward(_ x: Tensor, _ context: Context) -> Mapped {
+        let (value, log) = transformer.forward(x, parameters(for: x, context))
+        return Mapped(value, log.sum(axes: [1]))
+    }
+
+    func inverse(_ z: Tensor, _ context: Context) -> Mapped {
+        let (value, log) = transformer.inverse(z, parameters(for: z, context))
+        return Mapped(value, log.sum(axes: [1]))
+    }
+
+    var structure: BijectorStructure {
+        BijectorStructure(
+            "noise of images, affine", .diagonal, determinant: "the sum of log-scales",
+            inverse: "shift and scale taken back")
     }
 }
 

@@ -71,10 +71,38 @@ extension Flow.ImageSettings {
                 "How often half of the latents are handed on; each squeezes height and width by two", "1 to 8"),
             "steps": SettingMeaning("Glow's steps at each scale", "1 to 256"),
             "hidden": SettingMeaning("Channels between a conditioner's layers", "1 to 4096"),
+            "blocks": SettingMeaning("Residual blocks of a conditioner; 0 for plain convolutions", "0 to 64"),
+            "norm": SettingMeaning("What keeps the maps of residual blocks in range", "none, layer, weight"),
+            "dropout": SettingMeaning(
+                "The share of residual blocks' inner maps that a training step leaves out", "0 to below 1"),
+            "learnedPrior": SettingMeaning(
+                "Whether the latents' means and deviations are learned, the last scale's given class and features",
+                "true, false"),
             "linear": SettingMeaning(
                 "Glow's 1x1 convolutions: whole matrices, or products of triangular factors", "dense, plu"),
             "levels": SettingMeaning("Whole numbers 0 ..< levels as data; 0 for real ones", "0, or 2 to 65536"),
             "dequantization": SettingMeaning("The noise that makes whole numbers continuous", "uniform, variational"),
+            "alpha": SettingMeaning(
+                "x' = alpha + (1 - 2 alpha) x goes through the logit; negative leaves x in [0, 1)", "below 0.5"),
+        ]
+    }
+}
+
+extension Flow.VideoSettings {
+    public static var meanings: [String: SettingMeaning] {
+        [
+            "scales": SettingMeaning("Levels of latents; each halves height and width", "1 to 8"),
+            "steps": SettingMeaning("Glow's steps at each level", "1 to 256"),
+            "hidden": SettingMeaning("Channels between a coupling's convolutions", "1 to 4096"),
+            "contextFrames": SettingMeaning(
+                "Earlier frames that the prior of a frame's latents reads; 0 makes frames independent of one another",
+                "0 to 1024"),
+            "priorHidden": SettingMeaning("Channels of the prior's residual networks", "1 to 4096"),
+            "priorBlocks": SettingMeaning("Residual blocks of the prior's networks", "0 to 64"),
+            "levels": SettingMeaning("Whole numbers 0 ..< levels as data; 0 for real ones", "0, or 2 to 65536"),
+            "dequantization": SettingMeaning(
+                "The noise that makes whole numbers continuous; variational noise is computed from its own frame",
+                "uniform, variational"),
             "alpha": SettingMeaning(
                 "x' = alpha + (1 - 2 alpha) x goes through the logit; negative leaves x in [0, 1)", "below 0.5"),
         ]

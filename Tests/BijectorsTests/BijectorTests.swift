@@ -25,6 +25,7 @@ let bijectorCases: [BijectorCase] = {
         BijectorCase(name: "reversal", shape: [5]) { Permutation.reversal(5) },
         BijectorCase(name: "reshape", shape: [2, 3]) { Reshaped(from: [2, 3], to: [6]) },
         BijectorCase(name: "squeeze", shape: [2, 4, 2]) { Squeeze() },
+        BijectorCase(name: "squeeze of frames", shape: [1, 3, 4, 2]) { Squeeze() },
         BijectorCase(name: "dense linear", shape: [4], condition: 20) { DenseLinear(4) },
         BijectorCase(name: "1x1 convolution", shape: [3, 2, 2], condition: 20) { DenseLinear(3) },
         BijectorCase(name: "PLU", shape: [3, 2, 2], condition: 20) { PLULinear(3, permutation: [1, 2, 0]) },
@@ -93,6 +94,7 @@ let bijectorCases: [BijectorCase] = {
             })
     }
     list += circularCases
+    list += imageCases
     list += continuousCases
     list.append(
         BijectorCase(name: "composition", shape: [4], condition: 100) {
@@ -132,6 +134,42 @@ private let circularCases: [BijectorCase] = {
                 .half(keepsSecond: true), CircularSplineTransformer(bins: 4, low: -.pi),
                 conditioner: DenseNetwork(3, hidden: [7], outputs: 2 * 13, activation: .tanh))
         },
+    ]
+}()
+
+/// Couplings of images whose networks are residual, of videos, and the latents of a video's frames.
+private let imageCases: [BijectorCase] = {
+    func residual(_ norm: ConvolutionNorm, features: Int = 0) -> BijectorCase {
+        BijectorCase(name: "coupling, residual, norm \(norm)", shape: [2, 3, 2], features: features, condition: 30) {
+            Coupling(
+                .checkerboard(keepsOdd: true), AffineTransformer(),
+                conditioner: ResidualNetwork(
+                    2, hidden: 3, blocks: 2, outputs: 4, features: features, norm: norm, dropout: 0.3,
+                    activation: .tanh, startsAtIdentity: false))
+        }
+    }
+    func dynamics(_ name: String, kept: Int, contextFrames: Int, features: Int = 0) -> BijectorCase {
+        BijectorCase(
+            name: "latent dynamics, \(name)", shape: [kept + 1, 3, 2, 1], features: features, condition: 1000
+        ) {
+            LatentDynamics(
+                kept: kept, channels: 1, frames: 3, contextFrames: contextFrames, hidden: 3, blocks: 1,
+                features: features, limit: 1)
+        }
+    }
+    return [
+        residual(.none), residual(.layer, features: 2), residual(.weight, features: 2),
+        BijectorCase(name: "coupling of frames", shape: [2, 2, 2, 2], features: 2, condition: 30) {
+            Coupling(
+                .half(keepsSecond: true), AffineTransformer(),
+                conditioner: ConvolutionNetwork(
+                    channels: [1, 3, 2], kernels: [3, 3], features: 2, activation: .tanh, startsAtIdentity: false,
+                    isVideo: true))
+        },
+        dynamics("two earlier frames", kept: 1, contextFrames: 2, features: 2),
+        dynamics("more than there are", kept: 2, contextFrames: 5),
+        dynamics("no level above", kept: 0, contextFrames: 1),
+        dynamics("no earlier frames", kept: 1, contextFrames: 0),
     ]
 }()
 
@@ -296,7 +334,8 @@ private let continuousCases: [BijectorCase] = {
         let bijector = test.make()
         let context = test.features > 0 ? Tensor.input("features", [.batch, Extent(test.features)]) : nil
         let proofs = try bijector.proveStructure(test.exampleShape, features: context)
-        if test.name.contains("coupling") || test.name.contains("autoregressive") { #expect(proofs.count == 1) }
+        let claiming = ["coupling", "autoregressive", "dynamics"]
+        if claiming.contains(where: test.name.contains) { #expect(proofs.count == 1) }
         #expect(!bijector.structure.description.isEmpty)
     }
 }

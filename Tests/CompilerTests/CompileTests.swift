@@ -296,6 +296,18 @@ func numbers(_ count: Int, seed: UInt64) -> [Double] {
         // Read elsewhere, handed back, or put in twice, it keeps memory of its own.
         try check([.concatenate([kept, moved], axis: 1), moved])
         try check([.concatenate([moved, moved], axis: 1)])
+        // A piece of a concatenation that is padded too is moved there from the concatenation.
+        try check([
+            .concatenate([kept, moved], axis: 1),
+            moved.padded(low: [0, 0, 1], high: [0, 1, 0]).matmul(.input("p", [3, 2])),
+        ])
+        let frames = Tensor.input("frames", [.batch, 1, 6])
+        let marked = Tensor.concatenate([frames, Tensor.scalar(1).broadcast(to: frames.shape)], axis: 1)
+        let before = marked.sliced(axis: 2, from: 0, count: 4).padded(low: [0, 0, 2], high: [0, 0, 0])
+        let halves = Tensor.input("v", [1, 2, 2]).matmul(before)
+        let mean = halves.sliced(axis: 1, from: 0, count: 1) + before.sliced(axis: 1, from: 0, count: 1)
+        let scaled = (frames - mean) * halves.sliced(axis: 1, from: 1, count: 1).exp()
+        try check(try gradients(of: scaled.squared().sum(), with: [frames]))
         try check([.concatenate([moved, kept], axis: 1), moved.matmul(moved.matrixTransposed())])
         let thirds = (0..<3).map { x.sliced(axis: 1, from: 2 * $0, count: 2) }
         let loss = (thirds[0].exp() * thirds[1] * thirds[2]).sum()

@@ -175,6 +175,27 @@ import Training
                 $0.iafHidden = [6]
             }
         },
+        Family("residual glow with a learned prior") {
+            try Flow.ImageSettings {
+                $0.scales = 2
+                $0.steps = 1
+                $0.hidden = 3
+                $0.blocks = 1
+                $0.norm = "layer"
+                $0.dropout = 0.2
+                $0.learnedPrior = true
+            }.makeModel([1, 4, 4], seed: 1)
+        },
+        Family("videoflow") {
+            try Flow.VideoSettings {
+                $0.scales = 2
+                $0.steps = 1
+                $0.hidden = 3
+                $0.priorHidden = 3
+                $0.priorBlocks = 1
+                $0.levels = 2
+            }.makeModel([3, 4, 4], seed: 1)
+        },
         Family("vae with a flow as prior") {
             try VAE([6]) {
                 $0.latents = 3
@@ -391,6 +412,27 @@ import Training
                 $0.hidden = 4
                 $0.levels = 16
             }.makeModel(given([1, 4, 4]), seed: 1)
+        },
+        Family("residual glow with a learned prior given something") {
+            try Flow.ImageSettings {
+                $0.scales = 2
+                $0.steps = 1
+                $0.hidden = 3
+                $0.blocks = 1
+                $0.norm = "weight"
+                $0.learnedPrior = true
+            }.makeModel(given([1, 4, 4]), seed: 1)
+        },
+        Family("videoflow given something") {
+            try Flow.VideoSettings {
+                $0.scales = 1
+                $0.steps = 1
+                $0.hidden = 3
+                $0.priorHidden = 3
+                $0.contextFrames = 1
+                $0.levels = 4
+                $0.dequantization = "uniform"
+            }.makeModel(given([2, 2, 4]), seed: 1)
         },
         Family("image realnvp of real numbers given something") {
             let columns = (0..<16).map { Column("", .real(mean: Double($0), deviation: 2 + Double($0))) }
