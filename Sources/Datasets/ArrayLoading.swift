@@ -85,7 +85,10 @@ extension Loader {
         let values = all.domain(isImage: isImage && arrays.allSatisfy { $0.type == .uint8 })
         switch values {
         case .binary: say("values are 0 and 1")
-        case .levels(let n): say("values are whole numbers, read as 0 to \(n - 1)")
+        case .levels(let n):
+            let own = ranges[0].most
+            let known = own < all.most ? "; \(paths[0]) has none above \(Int(own)), others up to \(Int(all.most))" : ""
+            say("values are whole numbers, read as 0 to \(n - 1)\(known)")
         case .real, .table: say("values are real numbers from \(Float(all.least)) to \(Float(all.most))")
         }
         return values

@@ -158,12 +158,12 @@ import Testing
 
     @Test func randomConfigurations() throws {
         let devices = try processors()
-        let random = numbers(60 * 6, seed: 32)
+        let random = numbers(200 * 6, seed: 32)
         func draw(_ i: Int, _ variable: Int, below count: Int) -> Int {
             Int((random[6 * i + variable] + 1) / 2 * Double(count)) % count
         }
-        for i in 0..<60 {
-            let positions = 1 + draw(i, 0, below: i % 10 == 0 ? 400 : 200)
+        for i in 0..<200 {
+            let positions = 1 + draw(i, 0, below: i % 50 == 0 ? 1000 : i % 10 == 0 ? 400 : 150)
             let patterns = Self.patterns(positions)
             let depth = 8 + draw(i, 1, below: i % 10 == 1 ? 121 : 30)
             try check(

@@ -38,6 +38,17 @@ import Testing
                 "expected the arrays train, valid and test"))
     }
 
+    /// A value that only the test set holds makes the model one of more values, which is said.
+    @Test func valuesThatTrainingDoesNotHave() throws {
+        let (few, many) = (bytes([30, 4], most: 3), HostArray((0..<120).map { UInt8($0 % 6) }, shape: [30, 4]))
+        let path = try io.write("a.npz", [("train", few), ("valid", few), ("test", many)])
+        let (loaded, notices) = try io.load(path)
+        #expect(loaded.values == .levels(6))
+        #expect(notices.contains { $0.contains("has none above 3, others up to 5") }, "\(notices)")
+        let alike = try io.load(io.write("b.npz", [("train", many), ("valid", few), ("test", few)])).1
+        #expect(!alike.contains { $0.contains("none above") }, "\(alike)")
+    }
+
     @Test func labelsAndFeaturesOfArchives() throws {
         let x = bytes([40, 3], most: 9)
         let labels = HostArray((0..<40).map { Int32($0 % 4) })

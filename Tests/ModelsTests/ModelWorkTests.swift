@@ -106,6 +106,26 @@ import Testing
         #expect(listed(found) == matrices(model))
     }
 
+    /// 4096 pixels: proved, and drawn by the multiply-adds of one pass, of all that is read and of windows.
+    @Test(arguments: ["causal", "window:64", "axial"]) func drawOfLargeImages(pattern: String) throws {
+        let model = try ImageTransformer([1, 64, 64]) {
+            $0.levels = 4
+            $0.width = 8
+            $0.heads = 2
+            $0.blocks = 2
+            $0.pattern = pattern
+        }
+        let x = model.makeInput()
+        let (drawn, parameters) = model.draw(x)
+        let program = try SamplingProgram(variable: x, drawn: drawn, order: model.order, outputs: [parameters])
+        let pass = contractions(of: [parameters]).reduce(0) { $0 + $1.live }
+        #expect(program.fullPasses == nil && program.stepCount <= 4097)
+        #expect(Double(program.multiplyAdds) <= 1.2 * Double(pass), "\(program.multiplyAdds) of \(pass)")
+        // Keys and values of what is still read, and what a step needs.
+        let kept = program.values.reduce(0) { $0 + $1.count }
+        #expect(kept <= (pattern == "window:64" ? 25 : 60) * 4096, "\(kept)")
+    }
+
     /// Both products of NADE, whatever its blocks: the running sum of the first begins with that of the block before.
     @Test(arguments: [1, 3, 8]) func nade(block: Int) throws {
         let model = try NADE(ExampleShape([6])) {

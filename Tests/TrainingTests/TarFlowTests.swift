@@ -44,7 +44,9 @@ import Testing
 
     /// Draws go back to the latents that they were made from, patch after patch, whatever was learned.
     @Test func drawsAreTheInverse() throws {
-        let run = try run(settings())
+        var settings = settings()
+        settings.limit = 0.5
+        let run = try run(settings)
         for (name, parameter) in run.parameters {
             let values = parameter.initialValue(named: name, seed: 4).floats
             let moved = HostRandom.numbers(values.count, name).map { Float($0 * 0.3) }
@@ -79,7 +81,7 @@ import Testing
         let noisy = try interpreter.run(flow.logProbability(x, Context(.train))).elements
         for (row, (a, b)) in zip(clean, noisy).enumerated() {
             let square = bindings["x"]!.elements[(24 * row)..<(24 * row + 24)].reduce(0.0) { $0 + $1 * $1 }
-            #expect(abs(a + square / 2 + 12 * Math.log(2 * .pi)) < 1e-9)
+            #expect(abs(a + square / 2 + 12 * Math.log(2 * .pi)) < 1e-5)
             #expect(abs(a - b) > 1e-3)
         }
     }
