@@ -57,6 +57,8 @@ extension ExperimentGroup {
             }
         ) { $0.epochs = 4 },
         onGlyphs("vpn", of: [2, 5, 8]) { $0.epochs = 8 },
+        // Five frames of two rows, as its sides are halved.
+        onGlyphs("videoflow", of: [5, 2, 8]) { $0.epochs = 8 },
         onGlyphs(
             "wavenet", of: [80],
             WaveNet.Settings {

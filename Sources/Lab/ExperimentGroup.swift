@@ -16,10 +16,17 @@ public struct ExperimentGroup: Sendable {
     public let duration: String?
     /// In the order in which they are trained.
     public let members: [Experiment]
+    /// The names of several data sets of points on a plane, where members are called `MODEL-NAME`: their densities become one picture.
+    public let columns: [String]
 
-    /// - Parameter members: experiments on the same examples; each has a name of its own.
-    public init(name: String, summary: String, duration: String? = nil, members: [Experiment]) {
+    /// - Parameters:
+    ///   - members: experiments on the same examples, or on those that `columns` names; each has a name of its own.
+    ///   - columns: names of data sets of points on a plane.
+    public init(
+        name: String, summary: String, duration: String? = nil, members: [Experiment], columns: [String] = []
+    ) {
         (self.name, self.summary, self.duration, self.members) = (name, summary, duration, members)
+        self.columns = columns
     }
 }
 
@@ -68,14 +75,15 @@ extension RunOptions {
                 }
                 rows.append(row)
             }
-            try GroupRun(path: path, group: group.name, rows: rows).write()
+            try GroupRun(path: path, group: group.name, rows: rows, columns: group.columns).write()
         }
         if !json { printLine("\(members.count) experiments in \(path)") }
         try GroupRun(path).goOn(device, dataFolder: nil, isJSON: json)
     }
 }
 
-/// The folder of a group: an ordinary run folder for each member, and beside them `group.json`, `table.csv` and `table.svg`.
+/// The folder of a group: an ordinary run folder for each member, and beside them `group.json`, `table.csv`, `table.svg` and, of points on
+/// a plane, `densities.svg`.
 struct GroupRun {
     /// A member, and what came of it.
     struct Row: Codable {
@@ -105,9 +113,13 @@ struct GroupRun {
     private struct Record: Codable {
         var group: String
         var rows: [Row]
+        /// Of the group; `nil` in folders from before there were such.
+        var columns: [String]?
     }
 
     static let draws = 100
+    /// In a member's folder.
+    static let smallDensity = "density-small.png"
 
     let path: String
     private var record: Record
@@ -115,9 +127,9 @@ struct GroupRun {
 
     static func isFolder(_ path: String) -> Bool { Files.exists("\(path)/group.json") }
 
-    init(path: String, group: String, rows: [Row]) {
+    init(path: String, group: String, rows: [Row], columns: [String]) {
         self.path = path
-        record = Record(group: group, rows: rows)
+        record = Record(group: group, rows: rows, columns: columns)
     }
 
     init(_ path: String) throws {
@@ -143,6 +155,10 @@ struct GroupRun {
         let sorted = group.sorted
         try group.table.write(csv: "\(path)/table.csv")
         try Files.write(Array(GroupPicture(title: record.group, sorted).svg.utf8), to: "\(path)/table.svg")
+        if let columns = record.columns, !columns.isEmpty {
+            let picture = GridPicture(title: record.group, group.rows, columns: columns, folder: path)
+            try Files.write(Array(picture.svg.utf8), to: "\(path)/densities.svg")
+        }
         if isJSON { return try printJSON(group.record) }
         group.table.print()
         if sorted.contains(where: { $0.isBound == true }) {
@@ -152,6 +168,7 @@ struct GroupRun {
             if let reason = row.refusal ?? row.failure { printLine("\(row.experiment): \(reason)") }
         }
         printLine("table and picture: \(path)/table.csv, \(path)/table.svg")
+        if record.columns?.isEmpty == false { printLine("densities: \(path)/densities.svg") }
     }
 
     /// Trains a member to its end, evaluates it and draws from it.
@@ -177,6 +194,10 @@ struct GroupRun {
         let metric = prepared.run.model.metric
         (row.unit, row.isLikelihood) = (metric.unit, metric.isLogLikelihood)
         row.isBound = metric == .boundInNats
+        if record.columns?.isEmpty == false {
+            try PlanePictures.writeDensity(
+                prepared.run, side: 160, to: "\(path)/\(row.experiment)/\(Self.smallDensity)")
+        }
         guard prepared.run.model.conditions == Conditions(), prepared.run.canDraw else { return row }
         // The first draw compiles the sampler.
         _ = try prepared.run.sample(count: Self.draws)

@@ -37,7 +37,7 @@ struct GroupPicture {
         var parts = [
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 \(fixed(width, 0)) \(fixed(height, 0))\" font-family=\"sans-serif\" font-size=\"12\">",
             "<rect width=\"100%\" height=\"100%\" fill=\"white\"/>",
-            text(title, 10, 24, "font-size=\"15\" font-weight=\"bold\""),
+            SVG.text(title, 10, 24, "font-size=\"15\" font-weight=\"bold\""),
         ]
         for (index, row) in rows.enumerated() {
             let y = place(of: index)
@@ -46,14 +46,14 @@ struct GroupPicture {
                     "<rect x=\"0\" y=\"\(fixed(y - Self.line / 2, 1))\" width=\"\(fixed(width, 0))\" height=\"\(fixed(Self.line, 0))\" fill=\"#f4f4f4\"/>"
                 )
             }
-            parts.append(text(row.experiment, 10, y + 4, ""))
+            parts.append(SVG.text(row.experiment, 10, y + 4, ""))
         }
         for (index, panel) in panels.enumerated() {
             parts += drawn(panel, left: Self.names + Self.panel * Double(index))
         }
         if rows.contains(where: { $0.isBound == true }) {
             parts.append(
-                text("○ a bound: the model's own likelihood is at least as good", 10, height - 12, "fill=\"#555\""))
+                SVG.text("○ a bound: the model's own likelihood is at least as good", 10, height - 12, "fill=\"#555\""))
         }
         return (parts + ["</svg>", ""]).joined(separator: "\n")
     }
@@ -68,7 +68,7 @@ struct GroupPicture {
         let (low, high) = (Math.log(least), Math.log(most))
         // The number stands to the right of its dot.
         let (start, end) = (left + 10, left + Self.panel - 70)
-        var parts = [text(panel.title, left + 4, Self.top - 12, "fill=\"#555\"")]
+        var parts = [SVG.text(panel.title, left + 4, Self.top - 12, "fill=\"#555\"")]
         for (index, value) in values.enumerated() {
             guard let value else { continue }
             let share = high > low && value > 0 ? (Math.log(value) - low) / (high - low) : 0
@@ -80,13 +80,8 @@ struct GroupPicture {
             parts.append(
                 "<circle cx=\"\(fixed(x, 1))\" cy=\"\(fixed(y, 1))\" r=\"4\" stroke=\"#1f5fa8\" fill=\"\(isHollow ? "white" : "#1f5fa8")\"/>"
             )
-            parts.append(text(fixed(value, panel.digits), x + 8, y + 4, "font-size=\"10\""))
+            parts.append(SVG.text(fixed(value, panel.digits), x + 8, y + 4, "font-size=\"10\""))
         }
         return parts
-    }
-
-    private func text(_ text: String, _ x: Double, _ y: Double, _ attributes: String) -> String {
-        let escaped = text.replacing("&", with: "&amp;").replacing("<", with: "&lt;").replacing(">", with: "&gt;")
-        return "<text x=\"\(fixed(x, 1))\" y=\"\(fixed(y, 1))\" \(attributes)>\(escaped)</text>"
     }
 }

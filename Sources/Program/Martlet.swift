@@ -5,6 +5,6 @@ import Lab
 @main struct MartletProgram: Laboratory {
     static let name = "martlet"
     static let experiments = Experiment.papers
-    static let groups = [ExperimentGroup.zooGlyphs]
+    static let groups = [ExperimentGroup.zooGlyphs, .flowsDensities]
     static let workloads = Workload.peers
 }

@@ -12,7 +12,7 @@ public enum PlanePictures {
     /// Writes `density.png`, `samples.png` and, for models with latents, `grid.png` into a folder; their paths.
     public static func write(_ run: Run, samples: Int, seed: UInt64, folder: String) throws -> [String] {
         var paths = ["\(folder)/density.png"]
-        try PNG.write(density(run), to: paths[0])
+        try writeDensity(run, side: side, to: paths[0])
         if samples > 0 {
             let drawn = try run.sample(count: samples, SamplingOptions(seed: seed)).examples
             paths.append("\(folder)/samples.png")
@@ -25,8 +25,13 @@ public enum PlanePictures {
         return paths
     }
 
+    /// Writes the density as a picture of `side` by `side` pixels.
+    public static func writeDensity(_ run: Run, side: Int, to path: String) throws {
+        try PNG.write(density(run, side: side), to: path)
+    }
+
     /// Dark where the density is high; the darkest is the maximum.
-    private static func density(_ run: Run) throws -> HostArray {
+    private static func density(_ run: Run, side: Int) throws -> HostArray {
         var plane: [Float] = []
         for row in 0..<side {
             for column in 0..<side {

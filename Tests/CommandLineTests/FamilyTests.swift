@@ -32,7 +32,9 @@ import Testing
         "glow": ["hidden=6", "steps=1"], "realnvp-image": ["hidden=6"], "planar": ["layers=2"], "radial": ["layers=2"],
         "wavenet": ["residual=4", "skip=4", "stacks=1", "layers=2"], "bytenet": ["channels=8", "sets=1"],
         "ffjord": ["hidden=4", "steps=2", "tolerance=0.001"],
-        "vpn": ["channels=4", "encoderBlocks=1", "decoderBlocks=1"], "ar": ["lags=1"], "tabular": ["smoothing=0.5"],
+        "vpn": ["channels=4", "encoderBlocks=1", "decoderBlocks=1"],
+        "videoflow": ["hidden=4", "steps=1", "priorHidden=4", "priorBlocks=1"], "ar": ["lags=1"],
+        "tabular": ["smoothing=0.5"],
     ]
 
     private func settings(_ family: String) -> [String] {
@@ -108,7 +110,9 @@ import Testing
             + ["maf", "spline", "spline-coupling", "naf", "planar", "radial", "vae", "ffjord"].map { ($0, ["one.npy"]) }
             + images.map { ($0, ["grey.npy", "binary-images.npy", "colour.npy", "pictures"]) }
             + ["glow", "realnvp-image"].map { ($0, ["real-images.npy"]) }
-            + sequences.map { ($0, ["novel.txt", "sounds", "levels.npy"]) } + [("vpn", ["video.npy"])]
+            + sequences.map { ($0, ["novel.txt", "sounds", "levels.npy"]) } + [
+                ("vpn", ["video.npy"]), ("videoflow", ["video.npy"]),
+            ]
             + [("ar", ["real.npy"]), ("tabular", ["binary.npy", "levels.npy"])]
     }
 
@@ -154,7 +158,9 @@ import Testing
         try NumPy.write(HostArray((0..<40).map { UInt8($0 % 3) }, shape: [40]), npy: session.path("forty.npy"))
         try NumPy.write(HostArray((0..<40).map { Float($0) }, shape: [40, 1]), npy: session.path("ages.npy"))
         let beside = ["--labels", session.path("forty.npy"), "--context", session.path("ages.npy")]
-        for (family, file) in Self.images.map({ ($0, "grey.npy") }) + [("vpn", "video.npy")] {
+        for (family, file) in Self.images.map({ ($0, "grey.npy") }) + [
+            ("vpn", "video.npy"), ("videoflow", "video.npy"),
+        ] {
             let errors = try run(session, family, ["--train", session.path(file)] + beside)
             #expect(errors == nil, "\(family): \(errors ?? "")")
         }
@@ -398,7 +404,7 @@ import Testing
         let session = try session()
         let listed = try session.run("list", "--json").output.split(separator: "\n")
         let families = listed.filter { $0.contains("\"isFamily\":true") }
-        #expect(families.count == 28)
+        #expect(families.count == 29)
         for line in families {
             let name = String(line.split(separator: "\"name\":\"")[1].prefix { $0 != "\"" })
             let found = try session.run("settings", name)

@@ -53,6 +53,24 @@ import Testing
         let rows: [Row]
     }
 
+    /// Densities on the plane stand side by side, a row for each model.
+    @Test func aGridOfDensities() throws {
+        let run = [
+            "run", "flows-densities", "--runs", session.folder, "--name", "d", "--device", "cpu", "--epochs", "1",
+            "--only", "nice-moons,nice-rings,radial-rings",
+        ]
+        let found = try session.run(run)
+        #expect(found.status == 0 && found.output.contains("densities.svg"), "\(found.errors)")
+        let picture = try session.text("d/densities.svg")
+        #expect(picture.hasSuffix("</svg>\n"))
+        for text in [">nice<", ">radial<", ">moons<", ">pinwheel<"] { #expect(picture.contains(text), "\(text)") }
+        #expect(picture.split(separator: "data:image/png;base64,iVBOR").count == 4)
+        let listed = try session.run("list", "--json").output
+        for flow in ["iaf", "maf", "naf", "planar", "ffjord", "flow-matching"] {
+            #expect(listed.contains("\"\(flow)-checkerboard\""), "\(flow)")
+        }
+    }
+
     /// One that has a likelihood, one with a bound, one without, and one that cannot have such images.
     @Test func aTableOfItsMembers() throws {
         let only = ["--only", "fvbn-glyphs,maf-glyphs,autoencoder-glyphs,tabular-glyphs"]
