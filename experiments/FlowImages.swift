@@ -88,8 +88,8 @@ private func video(_ name: String, _ summary: String, contextFrames: Int) -> Exp
                 $0.contextFrames = contextFrames
             }
         ) {
-            $0.batch = 32
-            $0.epochs = 6
+            $0.batch = 16
+            $0.epochs = 8
             $0.learningRate = 0.002
             $0.schedule = .cosine
             $0.averaging = 0.995

@@ -3,9 +3,9 @@ import Layers
 
 /// The latents of one level of a video's frames, given earlier frames and the level above (Kumar et al. 2019, "VideoFlow", section 4.2):
 ///
-///     z[t] ~ N(z[t - 1] + m, s),    (m, log s) = network(z[t - 1], .., z[t - c], h[t])
+///     z[t] ~ N(m, s),    (m, log s) = network(z[t - 1], .., z[t - c], h[t])
 ///
-/// as the bijector from z to standard normal noise, (z[t] - z[t - 1] - m) / s. Its Jacobian is triangular over the frames.
+/// as the bijector from z to standard normal noise, (z[t] - m) / s. Its Jacobian is triangular over the frames.
 ///
 /// x is `[batch, kept + channels, frames, height, width]`. The first `kept` channels are h, what goes on to the levels above; they pass
 /// unchanged. Noise depends on the frame that it is of and on earlier ones, and on no later one.
@@ -56,9 +56,7 @@ public struct LatentDynamics: Bijector {
     ) -> [Tensor] {
         let inputs = (h.map { [$0] } ?? []) + earlier
         let x = inputs.count > 1 ? Tensor.concatenate(inputs, axis: 1) : inputs[0]
-        var all = network(x, context).blocks(2, for: latents)
-        if let before = earlier.first { all[0] = all[0] + before.sliced(axis: 1, from: 0, count: channels) }
-        return all
+        return network(x, context).blocks(2, for: latents)
     }
 
     /// z with a channel of ones, by which a missing frame's zeros are told from latents.
