@@ -32,7 +32,8 @@ public struct ImageTransformer: AutoregressiveModel, ConfiguredModel {
         /// How a position is told where it is: by a vector that is learned, or by turning queries and keys (rotary).
         public var positions = Positions.learned
         /// Which of the earlier variables a position reads: causal, window:N (the last N), strided:N (the last N, and every Nth; Child et
-        /// al. 2019), or axial (its row and its column, block by block in turns; Ho et al. 2019).
+        /// al. 2019, section 4.2), or axial (block by block in turns, the last ones as far as a row is wide, and its column: two blocks
+        /// read everything).
         public var pattern = "causal"
         /// The share of numbers behind each block that a training step leaves out.
         public var dropout = 0.0
@@ -49,7 +50,7 @@ public struct ImageTransformer: AutoregressiveModel, ConfiguredModel {
             switch (parts[0], parts.count == 2 ? Int(parts[1]) : nil) {
             case ("causal", nil) where parts.count == 1: return .causal
             case ("axial", nil) where parts.count == 1:
-                return index % 2 == 0 ? .row(width: width) : .column(width: width)
+                return index % 2 == 0 ? .window(width) : .column(width: width)
             case ("window", let count?) where count > 0: return .window(count)
             case ("strided", let count?) where count > 0: return .strided(count)
             default: return nil

@@ -122,7 +122,7 @@ extension ImageTransformer.Settings {
                 "How a position is told where it is: by a vector that is learned, or by turning queries and keys",
                 "learned, rotary"),
             "pattern": SettingMeaning(
-                "Which of the earlier variables a position reads: all, the last N, these and every Nth, or its row and its column in turns",
+                "Which of the earlier variables a position reads: all, the last N, these and every Nth, or the last row's worth and its column in turns",
                 "causal, window:N, strided:N, axial"),
             "dropout": SettingMeaning(
                 "The share of numbers behind each block that a training step leaves out", "0 to below 1"),
