@@ -404,7 +404,7 @@ import Testing
         let session = try session()
         let listed = try session.run("list", "--json").output.split(separator: "\n")
         let families = listed.filter { $0.contains("\"isFamily\":true") }
-        #expect(families.count == 29)
+        #expect(families.count == 31)
         for line in families {
             let name = String(line.split(separator: "\"name\":\"")[1].prefix { $0 != "\"" })
             let found = try session.run("settings", name)
