@@ -92,8 +92,7 @@ extension AutoregressiveModel {
             pattern, request, advice: "accept a draw that ignores later observations with --approximate")
         let values = Tensor.input(Drawing.given, x.shape, x.elementType)
         let isObserved = Tensor.pattern(pattern).broadcast(to: x.shape).greater(.scalar(0, x.elementType))
-        // What is observed is read from the input and is all there in the first step, which is one pass over it.
-        let (sample, parameters) = draw(.select(isObserved, values, x), context, temperature: request.temperature)
+        let (sample, parameters) = draw(x, context, temperature: request.temperature)
         return Drawing([
             .incremental(
                 variable: x, drawn: .select(isObserved, values, sample), order: order.beginning(with: pattern),
@@ -130,12 +129,18 @@ extension AutoregressiveModel {
 }
 
 extension Order {
-    /// The same order with some variables in front of all others, together.
-    func beginning(with observed: [Bool]) -> Order {
-        let later = Set(index.indices.filter { !observed[$0] }.map { index[$0] }).sorted()
-        let first: Int32 = observed.contains(true) ? 1 : 0
-        let places = Dictionary(uniqueKeysWithValues: later.enumerated().map { ($1, Int32($0) + first) })
-        return Order(index: index.indices.map { observed[$0] ? 0 : places[index[$0]]! })
+    /// The same order with some variables in front of all others: they are known, so that many of its steps are one. Not all of them, as a
+    /// sampler holds at a time what its steps compute: of a sound, a few of these and not the whole.
+    /// - Parameter together: how many steps are one.
+    func beginning(with observed: [Bool], together: Int = 64) -> Order {
+        func steps(_ isObserved: Bool) -> [Int32] {
+            Set(index.indices.filter { observed[$0] == isObserved }.map { index[$0] }).sorted()
+        }
+        let (first, later) = (steps(true), steps(false))
+        let start = (first.count + together - 1) / together
+        let known = Dictionary(uniqueKeysWithValues: first.enumerated().map { ($1, Int32($0 / together)) })
+        let drawn = Dictionary(uniqueKeysWithValues: later.enumerated().map { ($1, Int32(start + $0)) })
+        return Order(index: index.indices.map { (observed[$0] ? known[index[$0]] : drawn[index[$0]])! })
     }
 
     /// Refuses to complete what a fixed order cannot: observed variables that are not the first ones.

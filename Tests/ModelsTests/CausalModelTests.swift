@@ -261,7 +261,7 @@ private func bindings(_ small: SmallModel, batch: Int) -> [String: Values] {
         }
     }
 
-    /// What is observed is there in the first step, whatever the model; what is drawn behind it is what a draw of all variables in turn
+    /// Up to 64 observed variables are one step, whatever the model; what is drawn behind them is what a draw of all variables in turn
     /// gives that finds the same in front.
     @Test func whatIsObservedTakesOneStep() throws {
         let batch = 2
@@ -296,6 +296,36 @@ private func bindings(_ small: SmallModel, batch: Int) -> [String: Values] {
                 zip(results[1].elements, again[1].elements).allSatisfy { abs($0 - $1) <= 1e-12 * max(1, abs($1)) },
                 "\(small.name)")
         }
+    }
+
+    /// More of them are a step for every 64, and a sound's sampler holds no more than its steps read.
+    @Test func longBeginningsTakeFewSteps() throws {
+        let model = try WaveNet([1000]) {
+            $0.levels = 4
+            $0.residual = 4
+            $0.skip = 4
+            $0.stacks = 1
+            $0.layers = 3
+        }
+        var request = DrawingRequest()
+        request.observed = (0..<1000).map { $0 < 700 }
+        guard
+            case .incremental(let x, let drawn, let order, let outputs)? =
+                try model.drawing(model.makeInput(), Context(), request).stages.first
+        else {
+            Issue.record("a draw that is not incremental")
+            return
+        }
+        #expect(order.groupCount == 11 + 300)
+        let program = try SamplingProgram(variable: x, drawn: drawn, order: order, outputs: outputs)
+        let plain = try SamplingProgram(variable: x, drawn: model.draw(x).drawn, order: model.order)
+        func kept(_ program: SamplingProgram) -> Int {
+            program.values.reduce(0) { sum, value in
+                if case .temporary = value.storage { sum + value.count } else { sum }
+            }
+        }
+        // Beside what is handed back, a few hundred steps of every layer at most.
+        #expect(kept(program) - kept(plain) <= 200 * 64 + 5 * 4 * 1000, "\(kept(program)) beside \(kept(plain))")
     }
 
     /// Without its classes or features a conditioned model would be another one, and nobody would notice.
