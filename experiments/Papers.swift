@@ -41,7 +41,7 @@ extension Experiment {
         "nade-nips": "1 min",
         "bengio-mushrooms": "15 s", "fvbn-mnist": "1 min", "rnade-housing": "10 s",
         "fvbn-glyphs": "1 s", "bengio-glyphs": "15 s", "nade-glyphs": "4 min", "orderless-nade-glyphs": "1 min",
-        "row-lstm-mnist": "20 min", "diagonal-bilstm-mnist": "20 min",
+        "row-lstm-mnist": "40 min", "diagonal-bilstm-mnist": "20 min",
         "lstm-glyphs": "8 min", "gru-glyphs": "8 min", "row-lstm-glyphs": "13 min", "diagonal-bilstm-glyphs": "9 min",
         "gated-pixelcnn-glyphs": "5 min", "pixelcnnpp-glyphs": "5 min", "vpn-glyphs": "1 min",
         "wavenet-glyphs": "1 min",

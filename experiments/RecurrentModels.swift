@@ -62,7 +62,7 @@ extension Experiment {
             }, load: { _, folder in try binarizedMNIST(folder) })
     }
 
-    static let rowLSTMMNIST = pixelRNN("row-lstm-mnist", .rowLSTM, "Row LSTM", nats: 80.54, epochs: 3)
+    static let rowLSTMMNIST = pixelRNN("row-lstm-mnist", .rowLSTM, "Row LSTM", nats: 80.54, epochs: 6)
     static let diagonalBiLSTMMNIST = pixelRNN(
         "diagonal-bilstm-mnist", .diagonalBiLSTM, "Diagonal BiLSTM (1 layer)", nats: 80.75, epochs: 3)
 }
