@@ -163,7 +163,6 @@ extension ExperimentGroup {
     /// from the truth to the model.
     public static let flowsDensities = ExperimentGroup(
         name: "flows-densities", summary: "every flow on six densities on the plane, with the divergence of each",
-        duration: "five hours",
         members: (more + presets).flatMap { flow in
             PlanarDensity.allCases.map { density in
                 densityFlow(density, flow.name, flow.paper, flow.settings, flow.epochs)

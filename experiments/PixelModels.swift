@@ -117,8 +117,8 @@ extension Experiment {
 
     static let imageTransformerMNIST = Experiment(
         name: "image-transformer-mnist",
-        summary: "a transformer over the pixels of the fixed binarization of MNIST, for half an hour of two cores",
-        paper: "Chen et al. 2020", paperNats: nil, paperTestSet: binarizedMNISTTest,
+        summary: "a transformer over the pixels of the fixed binarization of MNIST",
+        paper: "Chen et al. 2020", paperNats: nil,
         configuration: RunConfiguration(
             ImageTransformer.Settings {
                 $0.width = 64
@@ -137,8 +137,8 @@ extension Experiment {
 
     static let pixelSNAILMNIST = Experiment(
         name: "pixelsnail-mnist",
-        summary: "PixelSNAIL in small on the fixed binarization of MNIST, for half an hour of two cores",
-        paper: "Chen et al. 2018", paperNats: nil, paperTestSet: binarizedMNISTTest,
+        summary: "PixelSNAIL in small on the fixed binarization of MNIST",
+        paper: "Chen et al. 2018", paperNats: nil,
         configuration: RunConfiguration(
             PixelSNAIL.Settings {
                 $0.levels = 2

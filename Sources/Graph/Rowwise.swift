@@ -87,8 +87,8 @@ extension MaskedProduct: RowwiseOperation {
     }
 }
 
-/// The same tensors with composed operations written out that have no rules of their own, and every scan computing in its steps what stood in front of it and is made row
-/// by row.
+/// The same tensors with those composed operations written out that have no rules of their own, and every scan computing in its steps
+/// what stood in front of it and is made row by row.
 public func stepwise(_ outputs: [Tensor]) -> [Tensor] {
     rewritten(composed(outputs, all: false)) { node, inputs in
         (node.operation as? Scan)?.stepwise(inputs, at: node.location)

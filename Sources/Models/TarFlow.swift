@@ -4,9 +4,9 @@ import Graph
 import Layers
 import Likelihood
 
-/// The causal transformer of a TarFlow's block (Zhai et al. 2024, "Normalizing Flows are Capable Generative Models", section 2.2): of each patch
-/// of an image, the parameters that belong to its numbers, from the patches before it. x `[batch, patch * positions]`, a patch's numbers
-/// `positions` apart.
+/// The causal transformer of a TarFlow's block (Zhai et al. 2024, "Normalizing Flows are Capable Generative Models", section 2.2): for each
+/// patch of an image the parameters that its numbers are transformed by, computed from the patches before it. x `[batch, patch *
+/// positions]`, a patch's numbers `positions` apart.
 public struct PatchTransformer: Conditioner {
     public let embed: ConvolutionLayer
     /// What is added at every position, `[width, positions]`.

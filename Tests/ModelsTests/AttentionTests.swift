@@ -59,4 +59,35 @@ import Testing
             for s in 0..<positions { #expect(relation[t, s] == (s <= t)) }
         }
     }
+
+    /// What stands in padded positions of a source changes nothing: the result is that of the source without them.
+    @Test func paddedSourcesAreNotRead() throws {
+        let (batch, width, sourceWidth, positions) = (2, 8, 6, 5)
+        let attention = CrossAttention(width, sourceWidth: sourceWidth, heads: 2)
+        func numbers(_ count: Int, _ step: Int) -> [Double] { (0..<count).map { Double($0 * step % 23) / 7 - 1.5 } }
+        func run(_ length: Int, counted: Bool, _ source: (_ channel: Int, _ position: Int) -> Double) throws -> [Double]
+        {
+            var bound: [String: Values] = [:]
+            for (name, parameter) in attention.namedParameters() {
+                bound[parameter.label] = parameter.initialValue(named: name, seed: 5).values
+            }
+            bound["x"] = Values(shape: [batch, width, positions], elements: numbers(batch * width * positions, 37))
+            bound["source"] = Values(
+                shape: [batch, sourceWidth, length],
+                elements: (0..<batch * sourceWidth * length).map { source($0 / length, $0 % length) })
+            bound["counted"] = Values(
+                shape: [batch, length], elements: (0..<batch * length).map { $0 % length < 4 ? 1 : 0 })
+            let result = attention(
+                .input("x", [.batch, Extent(width), Extent(positions)]),
+                source: .input("source", [.batch, Extent(sourceWidth), Extent(length)]),
+                counted: counted ? .input("counted", [.batch, Extent(length)]) : nil)
+            return try Interpreter(batch: batch, bound).run(result).elements
+        }
+        func source(_ channel: Int, _ position: Int) -> Double { Double((channel * 5 + position) * 11 % 17) / 5 - 1 }
+        let short = try run(4, counted: false, source)
+        let padded = try run(7, counted: true) { $1 < 4 ? source($0, $1) : 9 }
+        #expect(zip(short, padded).allSatisfy { abs($0 - $1) < 1e-12 })
+        let unpadded = try run(7, counted: false) { $1 < 4 ? source($0, $1) : 9 }
+        #expect(zip(short, unpadded).contains { abs($0 - $1) > 1e-3 })
+    }
 }

@@ -31,7 +31,7 @@ final class CPUSampler: SamplingExecutable {
         self.program = program
         self.maximumBatch = maximumBatch
         self.device = device
-        let attends = program.works.contains { if case .attention = $0.anchor { true } else { false } }
+        let attends = program.attends
         let few = Int(attends ? MARTLET_FEW_ATTENTION_LANES : MARTLET_FEW_LANES)
         let isFew = maximumBatch <= few
         let width = Int(MARTLET_LANE_WIDTH)
@@ -160,7 +160,7 @@ final class CPUSampler: SamplingExecutable {
             (result.bBase, result.bChannelStride) = (keep(p.bBase.positions), Int64(p.bBase.channelStride))
             (result.aCursor, result.bCursor) = (cursor(p.aBase), cursor(p.bBase))
             result.row = keep(p.row)
-            result.rowStart = keep(p.rows.reduce(into: [Int32(0)]) { $0.append($0.last! + Int32($1.count)) })
+            result.rowStart = keep(SamplingProgram.starts(p.rows))
             let places = pack(p, work)
             result.isPacked = places == nil ? 0 : 1
             result.segments = keep(
@@ -194,7 +194,7 @@ final class CPUSampler: SamplingExecutable {
             (result.aBase, result.aChannelStride) = (keep(a.keyBase.positions), Int64(a.keyBase.channelStride))
             (result.bBase, result.bChannelStride) = (keep(a.valueBase.positions), Int64(a.valueBase.channelStride))
             result.row = keep(a.row)
-            result.rowStart = keep(a.rows.reduce(into: [Int32(0)]) { $0.append($0.last! + Int32($1.count)) })
+            result.rowStart = keep(SamplingProgram.starts(a.rows))
             result.segments = keep(
                 a.rows.joined().map { martlet_lane_segment(a: $0.a, b: $0.b, count: $0.count, packed: 0) })
         }

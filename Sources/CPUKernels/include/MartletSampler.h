@@ -121,7 +121,8 @@ typedef struct {
 
 enum {
     MARTLET_LANE_WIDTH = 16,
-    /// Up to so many lanes are few; where most of the work is attention, up to so many more: what it reads is kept for every lane.
+    /// Up to so many lanes are few; and up to so many where there is attention, as keys and values of sixteen lanes, half of them unused,
+    /// would take twice the memory.
     MARTLET_FEW_LANES = 4,
     MARTLET_FEW_ATTENTION_LANES = 8,
     /// Keys that attention takes at a time.

@@ -30,6 +30,16 @@ extension SamplingProgram {
     }
 }
 
+extension SamplingProgram {
+    /// Whether there is attention among the works.
+    public var attends: Bool { works.contains { if case .attention = $0.anchor { true } else { false } } }
+
+    /// Where each row of segments begins among those of all rows, and behind the last their number.
+    public static func starts(_ rows: [[Segment]]) -> [Int32] {
+        rows.reduce(into: [0]) { $0.append($0.last! + Int32($1.count)) }
+    }
+}
+
 extension SamplerBuilder {
     /// Adds the works of attention: what keeps keys and values, and what answers queries.
     mutating func emit(_ attention: Attention, _ node: Node, _ cluster: Cluster) throws {

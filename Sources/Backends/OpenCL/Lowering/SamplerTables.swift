@@ -159,7 +159,7 @@ struct SamplerTables {
         anchor.a = reading(attention.keys, attention.keyBase, stride: attention.keyStride)
         anchor.b = reading(attention.values, attention.valueBase, stride: attention.valueStride)
         anchor.row = addOnce(attention.row)
-        anchor.rowStart = addOnce(attention.rows.reduce(into: [Int32(0)]) { $0.append($0.last! + Int32($1.count)) })
+        anchor.rowStart = addOnce(SamplingProgram.starts(attention.rows))
         anchor.segments = addOnce(attention.rows.flatMap { $0.flatMap { [$0.a, $0.b, $0.count] } })
         let query = reading(attention.query, attention.queryBase, stride: 0)
         (anchor.query, anchor.queryBase, anchor.queryStride) = (query.value, query.base, query.channelStride)
@@ -178,7 +178,7 @@ struct SamplerTables {
         let isSwapped = !isLane(product.a) && isLane(product.b)
         if isSwapped { (anchor.a, anchor.b) = (anchor.b, anchor.a) }
         anchor.row = addOnce(product.row)
-        anchor.rowStart = addOnce(product.rows.reduce(into: [Int32(0)]) { $0.append($0.last! + Int32($1.count)) })
+        anchor.rowStart = addOnce(SamplingProgram.starts(product.rows))
         anchor.segments = addOnce(
             product.rows.flatMap { $0.flatMap { isSwapped ? [$0.b, $0.a, $0.count] : [$0.a, $0.b, $0.count] } })
         return anchor
@@ -260,7 +260,7 @@ struct SamplerTables {
         return """
             #define MARTLET_WIDTH \(family == .cpu ? 16 : 1)
             #define MARTLET_VALUES \(program.values.count)
-            #define MARTLET_ATTENDS \(program.works.contains { Self.scoreCount($0) > 0 } ? 1 : 0)
+            #define MARTLET_ATTENDS \(program.attends ? 1 : 0)
             #define MARTLET_REGISTERS \(registers)
             #define MARTLET_POINTERS \(pointers)
             #define MARTLET_SET_POINTERS \(set)
