@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .PHONY: all run test crash-test walkthrough random-graphs sanitize fuzz bench docs format lint bundle check-kernels packages clean
 
-PACKAGES := ocl-icd-opencl-dev opencl-headers pocl-opencl-icd libpng-dev libzip-dev zlib1g-dev liblzma-dev pkg-config
+PACKAGES := ocl-icd-libopencl1 opencl-headers pocl-opencl-icd libpng-dev libzip-dev zlib1g-dev liblzma-dev pkg-config
 BUILD := swift build -c release
 BIN = $(shell $(BUILD) --show-bin-path)/martlet
 ARGS ?=

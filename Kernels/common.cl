@@ -79,3 +79,18 @@ static inline int16 martlet_divide_16(int16 a, int16 b) {
     const int16 safe = martlet_select((b == 0) | (b == -1), (int16)(1), b);
     return martlet_select(b == 0, (int16)(0), martlet_select(b == -1, -a, a / safe));
 }
+
+// A tile on a GPU: of 16 by 16 work-items each has SIDE by SIDE elements, runs of up to four neighbours with the other work-items' runs in
+// between. Row (or column) i of those that work-item `own` of sixteen has:
+#define MARTLET_RUN(side) ((side) < 4 ? (side) : 4)
+#define MARTLET_TILE_AT(side, i, own) \
+    ((i) / MARTLET_RUN(side) * 16 * MARTLET_RUN(side) + (own) * MARTLET_RUN(side) + (i) % MARTLET_RUN(side))
+// All of them out of a row of a tile in local memory.
+#define MARTLET_TILE_TAKE(side, u, row, own) \
+    _Pragma("unroll") for (int i = 0; i < (side); i += MARTLET_RUN(side)) { \
+        if ((side) >= 4) { \
+            vstore4(vload4(0, (row) + (i * 16 + (own) * 4)), 0, u + i); \
+        } else { \
+            _Pragma("unroll") for (int q = 0; q < MARTLET_RUN(side); q++) u[i + q] = (row)[MARTLET_TILE_AT(side, i + q, own)]; \
+        } \
+    }

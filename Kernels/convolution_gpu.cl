@@ -1,5 +1,5 @@
-// Convolutions on a GPU as implicit products: a work-group of 16 by 16 makes a tile of TILE by TILE elements, TILE = 64 or
-// 128, each work-item a block of TILE/16 by TILE/16 in registers. Slices of DEPTH terms pass through local memory; while one
+// Convolutions on a GPU as implicit products: a work-group of 16 by 16 makes a tile of TILE by TILE elements, TILE = 16, 32,
+// 64 or 128, each work-item a block of TILE/16 by TILE/16 in registers. Slices of DEPTH terms pass through local memory; while one
 // is multiplied, the next is on its way into registers. What would be a matrix of patches is read from the planes
 // themselves, and the tables of steps name live (plane, tap) pairs only.
 //
@@ -7,7 +7,7 @@
 // GRADIENT: rows are channels of the gradient, columns steps, terms pixels of one part of all images; the sums go to
 // `partial`, and FINISH adds up the parts in order.
 //
-// With HALVES, a tile holds TILE / 2 channels of each half of the result, so that the work-item that has a channel has its like:
+// With HALVES (TILE = 64 or 128), a tile holds TILE / 2 channels of each half of the result, so that the work-item that has a channel has its like:
 // row r of a tile is one of four that lie together, two of the first half and the two that belong to them.
 //
 // Tables: `blocks`, five integers a tile of rows (first row, rows, first step, steps, first row of the weight);
@@ -34,10 +34,8 @@
 #define MULTIPLY \
     _Pragma("unroll") for (int d = 0; d < DEPTH; d++) { \
         float u[SIDE], v[SIDE]; \
-        _Pragma("unroll") for (int i = 0; i < SIDE; i += 4) { \
-            vstore4(vload4(0, sliceA + (d * PITCH + i * 16 + y * 4)), 0, u + i); \
-            vstore4(vload4(0, sliceB + (d * PITCH + i * 16 + x * 4)), 0, v + i); \
-        } \
+        MARTLET_TILE_TAKE(SIDE, u, sliceA + d * PITCH, y) \
+        MARTLET_TILE_TAKE(SIDE, v, sliceB + d * PITCH, x) \
         _Pragma("unroll") for (int i = 0; i < SIDE; i++) { \
             _Pragma("unroll") for (int j = 0; j < SIDE; j++) sum[i][j] = u[i] * v[j] + sum[i][j]; \
         } \
@@ -119,7 +117,7 @@ void KERNEL(
         barrier(CLK_LOCAL_MEM_FENCE);
     }
     _Pragma("unroll") for (int j = 0; j < SIDE; j++) {
-        const int n = p0 + (j / 4) * 64 + x * 4 + j % 4;
+        const int n = p0 + MARTLET_TILE_AT(SIDE, j, x);
         if (n < pixels) {
             const int z = n / count, e = n % count;
             const int q0 = e / (c1 * c2) * resultStep0 + phase0, q1 = e / c2 % c1 * resultStep1 + phase1;
@@ -127,7 +125,7 @@ void KERNEL(
             const int position = (q0 * result1 + q1) * result2 + q2;
 #ifdef HALVES
             _Pragma("unroll") for (int i = 0; i < SIDE; i++) {
-                const int channel = CHANNEL((i / 4) * 64 + y * 4 + i % 4);
+                const int channel = CHANNEL(MARTLET_TILE_AT(SIDE, i, y));
                 if (i % 4 < 2 && channel < rows) {
                     MARTLET_NAME(KERNEL, _epilogue1)
                     (z, firstRow + channel, position, sum[i][j], sum[i | 2][j] EPILOGUE_ARGUMENTS);
@@ -135,7 +133,7 @@ void KERNEL(
             }
 #else
             _Pragma("unroll") for (int i = 0; i < SIDE; i++) {
-                const int r = (i / 4) * 64 + y * 4 + i % 4;
+                const int r = MARTLET_TILE_AT(SIDE, i, y);
                 if (r < rows) {
                     MARTLET_NAME(KERNEL, _epilogue1)(z, firstRow + r, position, sum[i][j] EPILOGUE_ARGUMENTS);
                 }
@@ -210,10 +208,10 @@ void KERNEL(
         barrier(CLK_LOCAL_MEM_FENCE);
     }
     _Pragma("unroll") for (int i = 0; i < SIDE; i++) {
-        const int r = (i / 4) * 64 + y * 4 + i % 4;
+        const int r = MARTLET_TILE_AT(SIDE, i, y);
         if (r < rows) {
             _Pragma("unroll") for (int j = 0; j < SIDE; j++) {
-                const int n = n0 + (j / 4) * 64 + x * 4 + j % 4;
+                const int n = n0 + MARTLET_TILE_AT(SIDE, j, x);
                 if (n < columns) partial[(part * allRows + firstRow + r) * width + n] = sum[i][j];
             }
         }

@@ -1,6 +1,6 @@
-// The product on a GPU: a work-group of 16 by 16 makes a tile of TILE by TILE elements, TILE = 64 or 128, each work-item
+// The product on a GPU: a work-group of 16 by 16 makes a tile of TILE by TILE elements, TILE = 16, 32, 64 or 128, each work-item
 // a block of TILE/16 by TILE/16 in registers. Slices of DEPTH rows of k pass through local memory; while one is
-// multiplied, the next is on its way into registers. Sums run over k in order.
+// multiplied, the next is on its way into registers. Sums run over k in order, whatever the size of tiles.
 //
 // Macros: MASK, ROLE and orders as in mask.cl; TILE, DEPTH; UNIT_A where A's elements are neighbours along k (else its
 // loads run along m); UNIT_B where B's are neighbours along k (else its loads run along n); DEAD_STAY_ZERO;
@@ -98,10 +98,8 @@ void KERNEL(
             if (k + DEPTH < end) { FETCH(k + DEPTH) }
             _Pragma("unroll") for (int d = 0; d < DEPTH; d++) {
                 float u[SIDE], v[SIDE];
-                _Pragma("unroll") for (int i = 0; i < SIDE; i += 4) {
-                    vstore4(vload4(0, sliceA + (d * PITCH + i * 16 + y * 4)), 0, u + i);
-                    vstore4(vload4(0, sliceB + (d * PITCH + i * 16 + x * 4)), 0, v + i);
-                }
+                MARTLET_TILE_TAKE(SIDE, u, sliceA + d * PITCH, y)
+                MARTLET_TILE_TAKE(SIDE, v, sliceB + d * PITCH, x)
                 _Pragma("unroll") for (int i = 0; i < SIDE; i++) {
                     _Pragma("unroll") for (int j = 0; j < SIDE; j++) sum[i][j] = u[i] * v[j] + sum[i][j];
                 }
@@ -110,10 +108,10 @@ void KERNEL(
         }
     }
     _Pragma("unroll") for (int i = 0; i < SIDE; i++) {
-        const int m = m0 + (i / 4) * 64 + y * 4 + i % 4;
+        const int m = m0 + MARTLET_TILE_AT(SIDE, i, y);
         if (m < M) {
             _Pragma("unroll") for (int j = 0; j < SIDE; j++) {
-                const int n = n0 + (j / 4) * 64 + x * 4 + j % 4;
+                const int n = n0 + MARTLET_TILE_AT(SIDE, j, x);
                 if (n < N) {
 #if ROLE == 2
                     const float product = LIVE(m, n) ? sum[i][j] : 0.0f;

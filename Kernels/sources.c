@@ -63,6 +63,16 @@ static const char kernel_sampler[] = {
 };
 EMBEDDED(kernel_sampler)
 
+static const char kernel_sampler_cpu[] = {
+#embed "sampler_cpu.cl" suffix(, 0)
+};
+EMBEDDED(kernel_sampler_cpu)
+
+static const char kernel_sampler_gpu[] = {
+#embed "sampler_gpu.cl" suffix(, 0)
+};
+EMBEDDED(kernel_sampler_gpu)
+
 static const char random[] = {
 #embed "include/MartletRandom.h" suffix(, 0)
 };

@@ -14,5 +14,7 @@ const char *martlet_kernel_product_gpu_text(void);
 const char *martlet_kernel_convolution_cpu_text(void);
 const char *martlet_kernel_convolution_gpu_text(void);
 const char *martlet_kernel_sampler_text(void);
+const char *martlet_kernel_sampler_cpu_text(void);
+const char *martlet_kernel_sampler_gpu_text(void);
 /// The text of MartletRandom.h.
 const char *martlet_random_text(void);

@@ -97,6 +97,8 @@ final class CommandLineSession {
     func remove(_ name: String) throws { try shell("/bin/rm", "-rf", path(name)) }
     func copy(_ name: String, to other: String) throws { try shell("/bin/cp", "-a", path(name), path(other)) }
 
+    func copy(absolute file: String, to name: String) throws { try shell("/bin/cp", file, path(name)) }
+
     private func shell(_ program: String, _ arguments: String...) throws {
         let process = try Self.start(program, arguments, output: path("shell"), errors: path("shell"))
         try #require(process.wait() == 0, "\(program) \(arguments)")

@@ -30,9 +30,14 @@ extension SamplingProgram {
     }
 }
 
+extension SamplingProgram.Work {
+    /// Whether it answers queries.
+    public var attends: Bool { if case .attention = anchor { true } else { false } }
+}
+
 extension SamplingProgram {
     /// Whether there is attention among the works.
-    public var attends: Bool { works.contains { if case .attention = $0.anchor { true } else { false } } }
+    public var attends: Bool { works.contains(where: \.attends) }
 
     /// Where each row of segments begins among those of all rows, and behind the last their number.
     public static func starts(_ rows: [[Segment]]) -> [Int32] {

@@ -109,6 +109,19 @@ public struct SamplingProgram: Sendable {
         public var order: [Int32]
         public var slotStart: [Int32]
 
+        /// What one element adds up or compares, at most: the terms of a sum, the keys of a query. One where there is no anchor.
+        public var mostTerms: Int {
+            func longest(_ rows: [[Segment]]) -> Int {
+                rows.reduce(1) { most, row in max(most, row.reduce(0) { $0 + Int($1.count) }) }
+            }
+            return switch anchor {
+            case .none: 1
+            case .product(let product): longest(product.rows)
+            case .reduction(let reduction): max(1, reduction.offsets.count)
+            case .attention(let attention): longest(attention.rows)
+            }
+        }
+
         /// An estimate of the multiply-adds for one example at a position; backends tell long works from short ones by
         /// it.
         public var cost: Int {

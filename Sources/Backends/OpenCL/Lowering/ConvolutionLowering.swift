@@ -149,12 +149,13 @@ struct ConvolutionLowering {
         let epilogue = epilogueParameters
         for pass in walk.passes where pass.counts.allSatisfy({ $0 > 0 }) {
             let pixels = group.batch * Extent(pass.counts.reduce(1, *))
-            let tile = tileSize(columns: pixels, lowering)
+            let tile = tile(columns: pixels, lowering)
+            let size = tile.size
             let tables = ConvolutionTables(
-                walk, pass, tile: tile, weightStrides: strides, holdsBothHalves: group.sections == 2)
+                walk, pass, tile: size, weightStrides: strides, holdsBothHalves: group.sections == 2)
             var own =
                 macros + epilogueMacros(epilogue) + [
-                    ("SUMS", "1"), ("TILE", "\(tile)"), ("DEPTH", tile == 128 ? "8" : "16"),
+                    ("SUMS", "1"), ("TILE", "\(size)"), ("DEPTH", "\(tile.depth)"),
                     ("WEIGHT_ROW", walk.isTransposed ? "a_s1" : "a_s0"),
                     ("LIVE_PARAMETER", walk.hasChannelMask ? ", __global const uint* live" : ""),
                 ]
@@ -174,18 +175,18 @@ struct ConvolutionLowering {
                 .launch(
                     lowering.kernel(text, prefix: "convolution"),
                     arguments + operands.arguments + epilogue.arguments,
-                    groups: { [(pixels.resolved(batch: $0) + tile - 1) / tile, blocks] }, local: [16, 16, 1]))
+                    groups: { [(pixels.resolved(batch: $0) + size - 1) / size, blocks] }, local: [16, 16, 1]))
         }
         return lowered
     }
 
-    /// Small problems would leave most of the device, or of each tile, idle with large tiles.
-    private func tileSize(columns: Extent, _ lowering: LoweringContext) -> Int {
-        let large =
-            (columns.resolved(batch: lowering.maximumBatch) + 127) / 128
-            * ((walk.rowsPerGroup + 127) / 128 * group.geometry.groups)
-        let fills = large >= lowering.computeUnits && walk.rowsPerGroup > 64
-        return fills && !walk.hasChannelMask ? 128 : 64
+    /// A mask of channels keeps 64 bits for the rows of a tile; halves of a result that belong together lie in runs of four rows.
+    private func tile(columns: Extent, _ lowering: LoweringContext) -> GPUTile {
+        let columns = columns.resolved(batch: lowering.maximumBatch)
+        let sizes = [128, 64, 32, 16].filter { !(walk.hasChannelMask && $0 > 64) && !(group.sections == 2 && $0 < 64) }
+        return .best(units: lowering.computeUnits, sizes: sizes) { size in
+            (columns + size - 1) / size * ((walk.rowsPerGroup + size - 1) / size * group.geometry.groups)
+        }
     }
 
     /// Pixels of one part of a weight gradient: a function of the shapes and the batch alone.
@@ -197,19 +198,25 @@ struct ConvolutionLowering {
         _ lowering: inout LoweringContext
     ) throws {
         let pass = walk.passes[0]
-        let tile = 64
-        let tables = ConvolutionTables(walk, pass, tile: tile, weightStrides: try weightStrides())
         let count = pass.counts.reduce(1, *)
         let pixels = group.batch * Extent(count)
         let parts: @Sendable (Int) -> Int = {
             max(1, min(Self.mostParts, (pixels.resolved(batch: $0) + Self.partPixels - 1) / Self.partPixels))
         }
         let length: @Sendable (Int) -> Int = { (pixels.resolved(batch: $0) + parts($0) - 1) / parts($0) }
+        let columns = walk.planesPerGroup * group.geometry.tapCount
+        let tile = GPUTile.best(units: lowering.computeUnits) { size in
+            (columns + size - 1) / size * ((walk.rowsPerGroup + size - 1) / size * group.geometry.groups)
+                * parts(lowering.maximumBatch)
+        }
+        let size = tile.size
+        let tables = ConvolutionTables(walk, pass, tile: size, weightStrides: try weightStrides())
         let (rows, width, blocks) = (walk.rows, max(1, tables.longest), tables.blockCount)
         lowered.scratch = [parts(lowering.maximumBatch) * rows * width * 4]
         if tables.longest > 0 {
             let text = with(
-                macros + [("GRADIENT", "1"), ("TILE", "\(tile)"), ("DEPTH", "16")], KernelText.convolutionGPU)
+                macros + [("GRADIENT", "1"), ("TILE", "\(size)"), ("DEPTH", "\(tile.depth)")], KernelText.convolutionGPU
+            )
             let arguments: [LaunchArgument] =
                 pixelArguments(pass) + [
                     .integer(length), .extent(Extent(rows)), .extent(Extent(width)),
@@ -219,19 +226,19 @@ struct ConvolutionLowering {
             lowered.steps.append(
                 .launch(
                     lowering.kernel(text, prefix: "convolution"), arguments + operands,
-                    groups: { [(width + tile - 1) / tile, blocks, parts($0)] }, local: [16, 16, 1]))
+                    groups: { [(width + size - 1) / size, blocks, parts($0)] }, local: [16, 16, 1]))
         }
         let epilogue = epilogueParameters
-        let rowLength = walk.planesPerGroup * group.geometry.tapCount
+        let rowLength = columns
         let finish = with(
             epilogueMacros(epilogue) + [("FINISH", "1"), ("TILE", "64"), ("DEPTH", "16")],
             try epilogueText(.gpu) + KernelText.convolutionGPU)
         let fixed = [rows * rowLength, rowLength, rows, width].map { LaunchArgument.extent(Extent($0)) }
-        let columns = lowering.table(tables.columns(walk, pass))
+        let columnOf = lowering.table(tables.columns(walk, pass))
         lowered.steps.append(
             .launch(
                 lowering.kernel(finish, prefix: "finish"),
-                fixed + [.integer(parts), columns, .scratch(0)] + epilogue.arguments,
+                fixed + [.integer(parts), columnOf, .scratch(0)] + epilogue.arguments,
                 groups: { _ in [(rows * rowLength + 63) / 64] }, local: [64]))
     }
 }

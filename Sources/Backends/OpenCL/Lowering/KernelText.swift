@@ -15,9 +15,10 @@ enum KernelText {
     static let mask = text(martlet_kernel_mask_text())
     static let maskEnd = text(martlet_kernel_mask_end_text())
 
-    /// The sampler's interpreter with its cases.
-    static func sampler(cases: String) -> String {
-        including(cases, "cases", in: text(martlet_kernel_sampler_text()))
+    /// The sampler's interpreter with its cases, and a family's kernels.
+    static func sampler(_ family: KernelFamily, cases: String) -> String {
+        let kernels = family == .cpu ? martlet_kernel_sampler_cpu_text() : martlet_kernel_sampler_gpu_text()
+        return including(cases, "cases", in: text(martlet_kernel_sampler_text())) + text(kernels!)
     }
 
     private static let packB = text(martlet_kernel_pack_b_text())

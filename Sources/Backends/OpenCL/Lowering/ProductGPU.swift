@@ -5,27 +5,25 @@ import Graph
 struct ProductGPU {
     let product: ProductLowering
     let mask: ProductMask
-    /// Rows and columns that a work-group makes.
-    let tile: Int
+    /// What a work-group makes.
+    let tile: GPUTile
 
     init(_ product: ProductLowering, _ lowering: inout LoweringContext) throws {
         self.product = product
         tile = Self.tile(product, lowering)
-        mask = try ProductMask(product.group, tile: (tile, tile), label: product.label, lowering: &lowering)
+        mask = try ProductMask(product.group, tile: (tile.size, tile.size), label: product.label, lowering: &lowering)
     }
 
-    /// Small problems would leave most of the device, or of each tile, idle with large tiles.
-    private static func tile(_ product: ProductLowering, _ lowering: LoweringContext) -> Int {
+    private static func tile(_ product: ProductLowering, _ lowering: LoweringContext) -> GPUTile {
         let resolved = { (extent: Extent) in extent.resolved(batch: lowering.maximumBatch) }
         let (m, n, z) = (resolved(product.group.m), resolved(product.group.n), resolved(product.nest.count))
-        let largeTiles = (m + 127) / 128 * ((n + 127) / 128) * z
-        return largeTiles >= lowering.computeUnits && min(m, n) > 64 ? 128 : 64
+        return .best(units: lowering.computeUnits) { (m + $0 - 1) / $0 * ((n + $0 - 1) / $0) * z }
     }
 
     func lower(_ lowering: inout LoweringContext) throws -> LoweredGroup {
-        let counter = lowering.tileCounter(dense: product.denseSteps(rows: tile, columns: tile))
+        let counter = lowering.tileCounter(dense: product.denseSteps(rows: tile.size, columns: tile.size))
         let name = lowering.kernel(try text(countsTiles: counter != nil), prefix: "product")
-        let (m, n, z, tile) = (product.group.m, product.group.n, product.nest.count, tile)
+        let (m, n, z, tile) = (product.group.m, product.group.n, product.nest.count, tile.size)
         var lowered = LoweredGroup(steps: mask.preparation)
         lowered.tileCounter = counter
         lowered.steps.append(
@@ -64,7 +62,7 @@ struct ProductGPU {
     private var operandMacros: Macros {
         let (a, b, first, second) = (product.a, product.b, product.mAxis, product.nAxis)
         return [
-            ("TILE", "\(tile)"), ("DEPTH", tile == 128 ? "8" : "16"),
+            ("TILE", "\(tile.size)"), ("DEPTH", "\(tile.depth)"),
             ("A_PARAMETERS", product.parameters(of: a).further), ("B_PARAMETERS", product.parameters(of: b).further),
             ("A_BASE(z)", product.base(a)), ("B_BASE(z)", product.base(b)), ("A_STRIDE_M", a.stride(first)),
             ("A_STRIDE_K", a.stride(second)), ("B_STRIDE_K", b.stride(first)), ("B_STRIDE_N", b.stride(second)),

@@ -206,12 +206,7 @@ extension BitMatrix {
                 for row in tile { for word in 0..<wordsPerRow { union[word] |= words[row * wordsPerRow + word] } }
                 for position in 0..<k { live[position] = union[position >> 6] >> UInt64(position & 63) & 1 == 1 }
             } else {
-                // Tiles are whole words wide.
-                for row in 0..<k {
-                    live[row] = (first / 64..<(tile.upperBound + 63) / 64).contains {
-                        words[row * wordsPerRow + $0] != 0
-                    }
-                }
+                for row in 0..<k { live[row] = hasAny(row, tile) }
             }
             let opening = bounds.count
             for position in 0..<k where live[position] {
@@ -231,11 +226,19 @@ extension BitMatrix {
         let across = (columns + width - 1) / width
         var result = [Int32](repeating: 0, count: (rows + height - 1) / height * across)
         for row in 0..<rows {
-            for word in 0..<wordsPerRow where words[row * wordsPerRow + word] != 0 {
-                // A tile is a whole number of words wide.
-                result[row / height * across + word * 64 / width] = 1
+            for tile in 0..<across where hasAny(row, tile * width..<min(columns, (tile + 1) * width)) {
+                result[row / height * across + tile] = 1
             }
         }
         return result
+    }
+
+    /// Whether a row has a bit among some columns.
+    private func hasAny(_ row: Int, _ columns: Range<Int>) -> Bool {
+        (columns.lowerBound / 64..<(columns.upperBound + 63) / 64).contains { word in
+            let bits = words[row * wordsPerRow + word]
+            let low = max(columns.lowerBound - word * 64, 0), high = min(columns.upperBound - word * 64, 64)
+            return (bits >> UInt64(low)) << UInt64(64 - high + low) != 0
+        }
     }
 }

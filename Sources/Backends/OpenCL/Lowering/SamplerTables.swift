@@ -6,14 +6,17 @@ import Graph
 /// The text depends on the model only through the instructions that its programs are made of, because a compiler's time
 /// grows steeply with the loops of one kernel.
 struct SamplerTables {
-    /// With one value more where there is attention, for the scores of a query.
+    /// With one value more where there is attention, for the scores of queries.
     let program: SamplingProgram
     let family: KernelFamily
     /// All tables, one after another, behind the header.
     private(set) var words: [Int32]
-    /// Shared values in the order of the kernel's pointers, and values with a lane for every example.
-    private(set) var pointers: [Int] = []
-    private(set) var laneValues: [Int] = []
+    /// How a GPU splits the sums of each work: into 2^`partShifts[w]` parts.
+    private(set) var partShifts: [Int] = []
+    /// Queries whose scores have room at a time.
+    let scoreRows: Int
+    /// Keys of a query, at most.
+    private let scoreKeys: Int
     private var registerCount = 1
     private var codes: [Code] = []
     /// Programs' constants and instructions that are already there.
@@ -28,29 +31,38 @@ struct SamplerTables {
         let result: ElementType
     }
 
+    /// The fields of `martlet_header`.
     private enum Header: Int {
-        case works, sections, sectionCount, steps, kinds, places, placeCount, groupStart, group, variable, drawn
-        static let count = 11
+        case works, sections, sectionCount, values, groupStart, group, variable, drawn
+        static let count = 8
     }
 
-    init(_ program: SamplingProgram, family: KernelFamily) throws {
+    /// - Parameter partials: floats of local memory that a group of a GPU has for parts of sums.
+    init(_ program: SamplingProgram, family: KernelFamily, partials: Int) throws {
         guard program.values.allSatisfy({ $0.element != .float64 }) else {
             throw OpenCLError.unsupported("a sampler in float64: use `--device cpu` for double precision")
         }
-        let scores = program.works.map(Self.scoreCount).max() ?? 0
+        if family == .gpu, let deepest = program.works.filter(\.attends).map(\.channels).max(), deepest + 2 > partials {
+            throw OpenCLError.unsupported(
+                "attention of depth \(deepest) wants \(4 * (deepest + 2)) bytes of local memory for a draw, and the device has "
+                    + "\(4 * partials) for it: use `--device cpu`")
+        }
+        scoreKeys = program.works.map(Self.scoreCount).max() ?? 0
+        // A GPU answers many queries at a time: the heads of a position, or all of a step in which many are known.
+        scoreRows =
+            scoreKeys == 0 ? 0 : family == .cpu ? 1 : min(64, max(1, program.works.map(Self.mostQueries).max() ?? 1))
         var program = program
-        if scores > 0 {
+        if scoreKeys > 0 {
             program.values.append(
                 SamplingProgram.Value(
-                    count: scores, element: .float32, isShared: false, storage: .temporary, label: "scores"))
+                    count: scoreKeys * scoreRows, element: .float32, isShared: false, storage: .temporary,
+                    label: "scores"))
         }
         self.program = program
         self.family = family
         words = [Int32](repeating: 0, count: Header.count)
-        for id in program.values.indices {
-            if isLane(id) { laneValues.append(id) } else { pointers.append(id) }
-        }
-        let works = program.works.flatMap { work($0) }
+        partShifts = program.works.map { Self.partShift($0, partials: partials) }
+        let works = program.works.indices.flatMap { work($0) }
         let sections = program.sections.flatMap { section -> [Int32] in
             let passes = addOnce(section.passes.flatMap { [$0.iteration, $0.slot] })
             return [section.works.lowerBound, section.works.upperBound, addOnce(section.passStart), passes].map {
@@ -59,9 +71,7 @@ struct SamplerTables {
         }
         let header: [(Header, Int)] = [
             (.works, add(works)), (.sections, add(sections)), (.sectionCount, program.sections.count),
-            (.steps, program.stepCount),
-            (.kinds, add(program.values.indices.map { kind($0) })),
-            (.places, add(laneValues.flatMap { [Int32($0), 0] })), (.placeCount, laneValues.count),
+            (.values, add(program.values.indices.flatMap { [kind($0), 0] })),
             (.groupStart, add(program.groups.reduce(into: [Int32(0)]) { $0.append($0.last! + Int32($1.count)) })),
             (.group, add(program.groups.flatMap { $0 })), (.variable, program.variable), (.drawn, program.drawn),
         ]
@@ -74,8 +84,23 @@ struct SamplerTables {
         return attention.row.indices.reduce(1) { max($0, attention.keyCount($1)) }
     }
 
+    /// The most queries that a work of attention answers in one step.
+    private static func mostQueries(_ work: SamplingProgram.Work) -> Int {
+        guard case .attention = work.anchor else { return 0 }
+        return work.slotStart.indices.dropLast().reduce(0) { max($0, work.positions(slot: $1).count) }
+    }
+
+    /// Of a work's longest sum, one part for eight terms, up to 32; of attention up to 64, as long as a query's parts have room. It follows
+    /// from the sum and the device: the tree of a sum depends on no batch.
+    private static func partShift(_ work: SamplingProgram.Work, partials: Int) -> Int {
+        var most = 32
+        if case .attention = work.anchor { most = min(64, partials / (2 + work.channels)) }
+        let parts = min(most, work.mostTerms / 8)
+        return parts < 2 ? 0 : parts.bitWidth - 1 - parts.leadingZeroBitCount
+    }
+
     /// What the program writes has a lane for every example, also where all are equal.
-    private func isLane(_ id: Int) -> Bool {
+    func isLane(_ id: Int) -> Bool {
         switch program.values[id].storage {
         case .temporary, .variable: true
         case .input: !program.values[id].isShared
@@ -87,9 +112,9 @@ struct SamplerTables {
         (program.values[id].element.byteCount == 1 ? 2 : 0) + (isLane(id) ? 1 : 0)
     }
 
-    /// Says where the lane value at `place` in `laneValues` lies, in units of 64 bytes.
-    mutating func setPlace(_ place: Int, _ unit: Int) {
-        words[Int(words[Header.places.rawValue]) + 2 * place + 1] = Int32(unit)
+    /// Says where a value lies in its buffer, in units of 64 bytes.
+    mutating func setPlace(of value: Int, _ unit: Int) {
+        words[Int(words[Header.values.rawValue]) + 2 * value + 1] = Int32(unit)
     }
 
     private mutating func add(_ table: [Int32]) -> Int {
@@ -105,8 +130,10 @@ struct SamplerTables {
     }
 
     /// A `martlet_work`, in the order of its fields.
-    private mutating func work(_ work: SamplingProgram.Work) -> [Int32] {
-        let anchor = anchor(work.anchor)
+    private mutating func work(_ index: Int) -> [Int32] {
+        let work = program.works[index]
+        var anchor = anchor(work.anchor)
+        anchor.partShift = partShifts[index]
         let constants = work.program.constants.map { ProgramText.bits($0) }
         let inputs = work.program.inputs.count + constants.count
         registerCount = max(registerCount, inputs + work.program.instructions.count)
@@ -131,15 +158,16 @@ struct SamplerTables {
 
         var kind = 0
         var (a, b) = (Source(), Source())
+        var partShift = 0
         var (row, rowStart, segments, offsets, offsetCount) = (0, 0, 0, 0, 0)
-        var (query, queryBase, queryStride, depth, scale, scores) = (0, 0, 0, 0, 0, 0)
+        var (query, queryBase, queryStride, depth, scale) = (0, 0, 0, 0, 0)
+        var (scores, scoreKeys, scoreRows) = (0, 0, 0)
 
         /// In the order of `martlet_work`.
         var fields: [Int32] {
-            let tables = [row, rowStart, segments, offsets, offsetCount]
-            return (a.fields + b.fields + tables + [query, queryBase, queryStride, depth, scale, scores]).map {
-                Int32($0)
-            }
+            let sums = [partShift, row, rowStart, segments, offsets, offsetCount]
+            let attention = [query, queryBase, queryStride, depth, scale, scores, scoreKeys, scoreRows]
+            return (a.fields + b.fields + sums + attention).map { Int32($0) }
         }
     }
 
@@ -165,7 +193,7 @@ struct SamplerTables {
         (anchor.query, anchor.queryBase, anchor.queryStride) = (query.value, query.base, query.channelStride)
         anchor.depth = attention.depth
         anchor.scale = Int(Int32(bitPattern: Float(attention.scale).bitPattern))
-        anchor.scores = program.values.count - 1
+        (anchor.scores, anchor.scoreKeys, anchor.scoreRows) = (program.values.count - 1, scoreKeys, scoreRows)
         return anchor
     }
 
@@ -244,28 +272,26 @@ struct SamplerTables {
     }
 
     /// The whole program.
-    func programSource() throws -> String {
+    /// - Parameter shape: of a GPU's groups.
+    func programSource(_ shape: SamplerPlan.Shape?) throws -> String {
         var library = KernelLibrary()
         for work in program.works { library.use(work.program) }
-        library.addOnce(try source())
+        library.addOnce(try source(shape))
         return library.source
     }
 
-    /// The kernel: definitions, then Kernels/sampler.cl with the cases of the interpreter.
-    private func source() throws -> String {
-        let pointers = pointers.map { ", __global uchar* v\($0)" }.joined()
-        let set = self.pointers.map { "values[\($0)] = v\($0);" }.joined(separator: " ")
+    /// The kernels: definitions, then Kernels/sampler.cl with the cases of the interpreter.
+    private func source(_ shape: SamplerPlan.Shape?) throws -> String {
         // Rounded, so that models of one kind share a text.
         let registers = (registerCount + 31) / 32 * 32
+        let group =
+            shape.map { "#define MARTLET_GROUP \($0.group)\n#define MARTLET_PARTIALS \($0.partials)\n" } ?? ""
         return """
             #define MARTLET_WIDTH \(family == .cpu ? 16 : 1)
-            #define MARTLET_VALUES \(program.values.count)
             #define MARTLET_ATTENDS \(program.attends ? 1 : 0)
             #define MARTLET_REGISTERS \(registers)
-            #define MARTLET_POINTERS \(pointers)
-            #define MARTLET_SET_POINTERS \(set)
-
-            """ + KernelText.sampler(cases: try codes.indices.map { try text($0) }.joined())
+            \(group)
+            """ + KernelText.sampler(family, cases: try codes.indices.map { try text($0) }.joined())
     }
 
     /// Sixteen lanes at once where the function allows it; random numbers are drawn one by one.

@@ -2,27 +2,31 @@ import COpenCL
 import Compiler
 import Graph
 
-/// A sampler on an OpenCL device: one kernel that draws every variable in one launch.
+/// A sampler on an OpenCL device. On processors one launch draws every variable, a work-item for sixteen examples; on GPUs a
+/// `SamplerPlan` says what is launched.
 final class OpenCLSampler: SamplingExecutable {
     let program: SamplingProgram
     let maximumBatch: Int
     /// The generated program.
     let source: String
+    /// Of GPUs.
+    let plan: SamplerPlan?
     private let device: OpenCLDevice
     private let binding: ProgramBinding
-    /// A whole number of groups, at least as many as examples.
+    private let tables: SamplerTables
+    /// At least as many as examples, and whole groups of sixteen.
     private let lanes: Int
     private let memory: SamplerMemory
-    /// The values with a lane for every example.
-    private let laneValues: Set<Int>
-    private let kernel: cl_kernel
+    private let kernels: Kernels
     /// Computes what all examples and steps share, before a draw.
     private let prelude: (any Executable)?
 
     var plannedBytes: Int { memory.plannedBytes }
 
+    /// - Parameter plan: how a GPU draws, if not as the model of the device says.
     init(
-        _ device: OpenCLDevice, _ program: SamplingProgram, maximumBatch: Int, states: [String: any DeviceBuffer]
+        _ device: OpenCLDevice, _ program: SamplingProgram, maximumBatch: Int, states: [String: any DeviceBuffer],
+        plan: ((SamplerTables) -> SamplerPlan)? = nil
     ) throws {
         binding = try ProgramBinding(program, maximumBatch: maximumBatch)
         let bound = try binding.bind(states: states, device: device.name, own: device.own)
@@ -32,47 +36,56 @@ final class OpenCLSampler: SamplingExecutable {
         prelude =
             program.prelude.isEmpty
             ? nil : try device.load(compile(program.prelude.map(\.tensor)), maximumBatch: 1, states: states)
-        let group = SamplerTables.lanesPerGroup
-        lanes = (maximumBatch + group - 1) / group * group
-        var tables = try SamplerTables(program, family: device.family)
-        laneValues = Set(tables.laneValues)
+        lanes = (maximumBatch + 15) / 16 * 16
+        var tables = try SamplerTables(
+            program, family: device.family, partials: device.description.samplerLimits.partials)
         memory = try SamplerMemory(device, tables.program, &tables, lanes: lanes, states: bound)
-        source = try tables.programSource()
+        self.tables = tables
+        let make = plan ?? { SamplerPlan($0, device.description.samplerLimits, batch: maximumBatch) }
+        self.plan = device.family == .cpu ? nil : make(tables)
+        source = try tables.programSource(self.plan?.shape)
         if debugLevel >= 3 { debugLine("// \(device.name): \(device.summary)\n\(source)") }
-        kernel = try CompiledProgram(device, source: source).makeKernel("martlet_sample")
-        try setArguments(pointers: tables.pointers)
+        if debugLevel >= 1, let plan = self.plan {
+            debugLine("\(device.name): a draw of \(maximumBatch): \(plan.description)")
+        }
+        if debugLevel >= 2, let plan = self.plan { for line in plan.lines { debugLine("\(device.name): \(line)") } }
+        kernels = try Kernels(
+            device, source: source,
+            names: ["martlet_sample"] + (self.plan == nil ? [] : ["martlet_one_work", "martlet_draw_step"]))
+        for kernel in kernels.all {
+            try kernels.set(kernel, 0, memory.block.memory as cl_mem?)
+            try kernels.set(kernel, 1, memory.shared.memory as cl_mem?)
+            try kernels.set(kernel, 2, memory.tables.memory as cl_mem?)
+            try kernels.set(kernel, 3, cl_int(lanes))
+            if let plan = self.plan { try kernels.set(kernel, 4, cl_int(plan.shape.laneShift)) }
+        }
         try device.finish()
     }
-
-    /// In the order of the kernel's parameters: the block, the tables, the lanes, and the shared values.
-    private func setArguments(pointers: [Int]) throws {
-        var index: cl_uint = 0
-        func set<T: BitwiseCopyable>(_ argument: T) throws {
-            var argument = argument
-            try device.check(clSetKernelArg(kernel, index, MemoryLayout<T>.size, &argument), "clSetKernelArg")
-            index += 1
-        }
-        try set(memory.block.memory as cl_mem?)
-        try set(memory.tables.memory as cl_mem?)
-        try set(cl_int(lanes))
-        for id in pointers { try set(memory.values[id].memory as cl_mem?) }
-    }
-
-    deinit { clReleaseKernel(kernel) }
 
     func run(_ feeds: [String: HostArray], batch: Int) throws -> [HostArray] {
         try binding.check(batch: batch)
         let feeds = try program.preluded(feeds, by: prelude).mapValues { Feed.host($0) }
         let bound = try binding.bind(feeds, batch: batch, device: device.name, own: device.own)
+        try memory.takeStates(device.queue)
         for case (let id, .host(let array)) in bound {
             let value = program.values[id]
-            let given =
-                laneValues.contains(id) ? array.intoLanes(lanes, count: value.count, batch: batch) : array
+            let given = tables.isLane(id) ? array.intoLanes(lanes, count: value.count, batch: batch) : array
             try device.queue.upload(given, to: memory.values[id])
         }
-        let groups = (batch + SamplerTables.lanesPerGroup - 1) / SamplerTables.lanesPerGroup
-        let local = device.family == .cpu ? 1 : 64
-        try device.queue.launch(kernel, "martlet_sample", global: [groups * local], local: [local])
+        if let plan {
+            for launch in plan.launches {
+                if launch.isWide {
+                    try draw(step: launch.steps.lowerBound, plan, batch: batch)
+                } else {
+                    try draw(
+                        launch.steps, groups: (batch + plan.shape.lanes - 1) / plan.shape.lanes, plan.shape.group, 5)
+                    // A device whose watchdog counts until the host hears of a launch gets them one by one.
+                    try device.queue.flush()
+                }
+            }
+        } else {
+            try draw(0..<program.stepCount, groups: (batch + 15) / 16, 1, 4)
+        }
         return try program.results.map { output in
             let value = program.values[output.value]
             let buffer = memory.values[output.value]
@@ -81,5 +94,68 @@ final class OpenCLSampler: SamplingExecutable {
                 rows: value.count, columns: lanes, keeping: batch, shape: [batch] + output.exampleShape,
                 places: output.places)
         }
+    }
+
+    /// Steps in one launch.
+    /// - Parameter argument: the number of the kernel's argument that is the first step.
+    private func draw(_ steps: Range<Int>, groups: Int, _ group: Int, _ argument: cl_uint) throws {
+        let kernel = kernels.all[0]
+        try kernels.set(kernel, argument, cl_int(steps.lowerBound))
+        try kernels.set(kernel, argument + 1, cl_int(steps.upperBound))
+        try device.queue.launch(kernel, "martlet_sample", global: [groups * group], local: [group])
+    }
+
+    /// A step over the whole device.
+    private func draw(step: Int, _ plan: SamplerPlan, batch: Int) throws {
+        let (work, keep) = (kernels.all[1], kernels.all[2])
+        let (group, groups) = (plan.shape.group, (batch + plan.shape.lanes - 1) / plan.shape.lanes)
+        for section in program.sections {
+            for pass in section.passes(step: step) {
+                for index in section.works {
+                    let positions = program.works[index].positions(slot: Int(pass.slot)).count
+                    guard positions > 0 else { continue }
+                    let chunks = plan.chunks(work: index, positions: positions)
+                    try kernels.set(work, 5, cl_int(index))
+                    try kernels.set(work, 6, cl_int(pass.iteration))
+                    try kernels.set(work, 7, cl_int(pass.slot))
+                    try device.queue.launch(
+                        work, "martlet_one_work", global: [groups * group, chunks], local: [group, 1])
+                }
+            }
+        }
+        try kernels.set(keep, 5, cl_int(step))
+        try device.queue.launch(keep, "martlet_draw_step", global: [groups * group], local: [group])
+    }
+
+    /// The kernels of a program.
+    private final class Kernels {
+        let all: [cl_kernel]
+        private let device: OpenCLDevice
+
+        init(_ device: OpenCLDevice, source: String, names: [String]) throws {
+            self.device = device
+            let program = try CompiledProgram(device, source: source)
+            var made: [cl_kernel] = []
+            do {
+                for name in names { made.append(try program.makeKernel(name)) }
+            } catch {
+                for kernel in made { clReleaseKernel(kernel) }
+                throw error
+            }
+            all = made
+        }
+
+        deinit { for kernel in all { clReleaseKernel(kernel) } }
+
+        func set<T: BitwiseCopyable>(_ kernel: cl_kernel, _ index: cl_uint, _ argument: T) throws {
+            var argument = argument
+            try device.check(clSetKernelArg(kernel, index, MemoryLayout<T>.size, &argument), "clSetKernelArg")
+        }
+    }
+}
+
+extension DeviceDescription {
+    var samplerLimits: SamplerPlan.Limits {
+        SamplerPlan.Limits(units: computeUnits, workGroup: maximumWorkGroup, localBytes: localBytes)
     }
 }

@@ -11,7 +11,7 @@ struct DeviceDescription: @unchecked Sendable {
     let driver: String
     let isGPU: Bool
     let isCPU: Bool
-    let computeUnits: Int
+    var computeUnits: Int
     let maximumWorkGroup: Int
     let localBytes: Int
     let globalBytes: Int

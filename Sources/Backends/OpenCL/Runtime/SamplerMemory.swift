@@ -1,82 +1,75 @@
 import Compiler
 import Graph
 
-/// The memory of a sampler: the values that its kernel reads and writes, and the tables that it interprets.
+/// The memory of a sampler: the values that its kernels read and write, and the tables that they interpret.
 struct SamplerMemory {
     /// Values with a lane for every example, one behind another.
     let block: OpenCLBuffer
+    /// Values that all examples share, one behind another: kernels have one argument for all weights, as some devices take no more than
+    /// 1024 bytes of arguments.
+    let shared: OpenCLBuffer
     let tables: OpenCLBuffer
-    /// By value; of a lane value, its part of the block.
+    /// By value, its part of one of the two.
     let values: [OpenCLBuffer]
+    /// The states, which lie elsewhere, and their places among the shared values.
+    private let states: [(source: OpenCLBuffer, offset: Int)]
     /// Bytes beside the states.
-    let plannedBytes: Int
+    var plannedBytes: Int { block.byteCount + shared.byteCount + tables.byteCount }
 
-    /// - Parameter layout: of the program; it is told where the lane values lie.
+    /// - Parameter layout: of the program; it is told where the values lie.
     init(
         _ device: OpenCLDevice, _ program: SamplingProgram, _ layout: inout SamplerTables, lanes: Int,
         states: [Int: OpenCLBuffer]
     ) throws {
-        let (offsets, total) = Self.place(
-            program, &layout, lanes: lanes, alignment: max(256, device.description.baseAlignment))
-        guard total / 64 < 1 << 31 else {
-            throw OpenCLError.unsupported("a sampler of \(total) bytes for \(lanes) examples: draw smaller batches")
+        let alignment = max(256, device.description.baseAlignment)
+        let bytes = program.values.indices.map { id in
+            program.values[id].count * program.values[id].element.byteCount * (layout.isLane(id) ? lanes : 1)
         }
-        let block = try OpenCLBuffer(device, byteCount: max(total, 64), zeroed: true)
-        var planned = total
-        values = try program.values.enumerated().map { id, value in
-            if let offset = offsets[id] { return try Self.lanes(of: value, lanes, in: block, offset: offset) }
-            let (buffer, isOwn) = try Self.shared(value, device, state: states[id])
-            if isOwn { planned += buffer.byteCount }
-            return buffer
+        var offsets: [Int] = []
+        var (laneBytes, sharedBytes) = (0, 0)
+        for id in program.values.indices {
+            let size = (max(bytes[id], 16) + alignment - 1) / alignment * alignment
+            if layout.isLane(id) {
+                offsets.append(laneBytes)
+                laneBytes += size
+            } else {
+                offsets.append(sharedBytes)
+                sharedBytes += size
+            }
+            layout.setPlace(of: id, offsets[id] / 64)
         }
-        self.block = block
+        guard max(laneBytes, sharedBytes) / 64 < 1 << 31 else {
+            throw OpenCLError.unsupported("a sampler of \(laneBytes) bytes for \(lanes) examples: draw smaller batches")
+        }
+        let block = try OpenCLBuffer(device, byteCount: laneBytes, zeroed: true)
+        let shared = try OpenCLBuffer(device, byteCount: sharedBytes, zeroed: true)
+        values = try program.values.indices.map { id in
+            let part = try OpenCLBuffer(
+                layout.isLane(id) ? block : shared, offset: offsets[id], byteCount: bytes[id])
+            try Self.fill(part, with: program.values[id], lanes: layout.isLane(id) ? lanes : 1)
+            return part
+        }
+        self.states = states.map { ($0.value, offsets[$0.key]) }
+        (self.block, self.shared) = (block, shared)
         tables = try OpenCLBuffer(device, byteCount: layout.words.count * 4, zeroed: false)
         try layout.words.withUnsafeBytes { [tables] in try tables.write($0) }
-        plannedBytes = planned + tables.byteCount
     }
 
-    /// Lays the lane values one behind another.
-    private static func place(
-        _ program: SamplingProgram, _ layout: inout SamplerTables, lanes: Int, alignment: Int
-    ) -> (offsets: [Int: Int], total: Int) {
-        var offsets: [Int: Int] = [:]
-        var total = 0
-        for (place, id) in layout.laneValues.enumerated() {
-            offsets[id] = total
-            layout.setPlace(place, total / 64)
-            let bytes = program.values[id].count * lanes * program.values[id].element.byteCount
-            total += (bytes + alignment - 1) / alignment * alignment
-        }
-        return (offsets, total)
+    /// Brings the states as they are now to the shared values.
+    func takeStates(_ queue: CommandQueue) throws {
+        for (source, offset) in states { try queue.copy(source, 0, to: shared, offset, byteCount: source.byteCount) }
     }
 
-    /// A part of the block, with what is known of the value in every lane.
-    private static func lanes(
-        of value: SamplingProgram.Value, _ lanes: Int, in block: OpenCLBuffer, offset: Int
-    ) throws -> OpenCLBuffer {
-        let part = try OpenCLBuffer(block, offset: offset, byteCount: value.count * value.element.byteCount * lanes)
-        guard let known = value.known else { return part }
-        let elements = (0..<value.count).flatMap {
-            [Double](repeating: known.isKnown[$0] ? known.values[$0] : 0, count: lanes)
-        }
-        let whole = Values(shape: [value.count, lanes], elements: elements)
-        try HostArray(whole, as: value.element).withUnsafeBytes { try part.write($0) }
-        return part
-    }
-
-    /// The memory of a value that all examples share, and whether it is the sampler's own.
-    private static func shared(
-        _ value: SamplingProgram.Value, _ device: OpenCLDevice, state: OpenCLBuffer?
-    ) throws -> (OpenCLBuffer, isOwn: Bool) {
-        if let state { return (state, false) }
-        let bytes = value.count * value.element.byteCount
-        switch value.storage {
-        case .constant(let array):
-            let buffer = try OpenCLBuffer(device, byteCount: array.bytes.count, zeroed: false)
-            try array.withUnsafeBytes { try buffer.write($0) }
-            return (buffer, true)
-        case .state, .input, .temporary, .variable:
-            return (try OpenCLBuffer(device, byteCount: bytes, zeroed: true), true)
+    /// Writes what is known of a value from the start.
+    private static func fill(_ part: OpenCLBuffer, with value: SamplingProgram.Value, lanes: Int) throws {
+        if case .constant(let array) = value.storage {
+            try array.withUnsafeBytes { try part.write($0) }
+        } else if let known = value.known {
+            let elements = (0..<value.count).flatMap {
+                [Double](repeating: known.isKnown[$0] ? known.values[$0] : 0, count: lanes)
+            }
+            let whole = Values(shape: [value.count, lanes], elements: elements)
+            try HostArray(whole, as: value.element).withUnsafeBytes { try part.write($0) }
         }
     }
 }
