@@ -100,6 +100,15 @@ static inline MARTLET_INTS martlet_fetch(const martlet_value v, int element, int
     }
 }
 
+// The same where it is known to be words with a lane for every example.
+static inline MARTLET_FLOATS martlet_word(const martlet_value v, int element, int lanes, int lane) {
+    return MARTLET_AS_FLOATS(MARTLET_LOAD(int, v.p, (size_t)element * (size_t)lanes + (size_t)lane));
+}
+
+static inline void martlet_keep_word(MARTLET_FLOATS x, const martlet_value v, int element, int lanes, int lane) {
+    MARTLET_STORE(MARTLET_AS_INTS(x), v.p, (size_t)element * (size_t)lanes + (size_t)lane);
+}
+
 static inline void martlet_keep(MARTLET_INTS x, const martlet_value v, int element, int lanes, int lane) {
     const size_t i = (size_t)element * (size_t)lanes + (size_t)lane;
     if (v.kind == MARTLET_LANE_WORDS) {

@@ -72,17 +72,17 @@ static inline float16 martlet_weights(
             float16 score = 0.0f;
             for (int d = 0; d < w->depth; d++) {
                 score = fma(
-                    as_float16(martlet_fetch(query, q + d * w->queryStride, lanes, lane)),
-                    as_float16(martlet_fetch(keys, key + d * w->aChannelStride, lanes, lane)), score);
+                    martlet_word(query, q + d * w->queryStride, lanes, lane),
+                    martlet_word(keys, key + d * w->aChannelStride, lanes, lane), score);
             }
             score = score * scale;
             most = MARTLET_MAXIMUM(score, most);
-            martlet_keep(as_int16(score), scores, count, lanes, lane);
+            martlet_keep_word(score, scores, count, lanes, lane);
         }
     }
     for (int j = 0; j < count; j++) {
-        const float16 weight = exp(as_float16(martlet_fetch(scores, j, lanes, lane)) - most);
-        martlet_keep(as_int16(weight), scores, j, lanes, lane);
+        const float16 weight = exp(martlet_word(scores, j, lanes, lane) - most);
+        martlet_keep_word(weight, scores, j, lanes, lane);
         sum += weight;
     }
     return sum;
@@ -100,8 +100,8 @@ static inline float16 martlet_answer(
         __global const int *segment = T + w->segments + 3 * r;
         for (int j = 0; j < segment[2]; j++, count++) {
             result = fma(
-                as_float16(martlet_fetch(scores, count, s.lanes, lane)),
-                as_float16(martlet_fetch(found, base + segment[1] + j * w->bStride, s.lanes, lane)), result);
+                martlet_word(scores, count, s.lanes, lane),
+                martlet_word(found, base + segment[1] + j * w->bStride, s.lanes, lane), result);
         }
     }
     return count > 0 ? result / sum : result;

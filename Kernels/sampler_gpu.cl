@@ -103,18 +103,18 @@ static inline void martlet_query_part(
             float score = 0.0f;
             for (int d = 0; d < w->depth; d++) {
                 score = fma(
-                    as_float(martlet_fetch(query, q + d * w->queryStride, lanes, lane)),
-                    as_float(martlet_fetch(keys, key + d * w->aChannelStride, lanes, lane)), score);
+                    martlet_word(query, q + d * w->queryStride, lanes, lane),
+                    martlet_word(keys, key + d * w->aChannelStride, lanes, lane), score);
             }
             score *= as_float(w->scale);
             largest = MARTLET_MAXIMUM(score, largest);
-            martlet_keep(as_int(score), scores, base + before + j, lanes, lane);
+            martlet_keep_word(score, scores, base + before + j, lanes, lane);
         }
         before += segment[2];
     }
     for (int j = part; j < before; j += parts) {
-        const float weight = exp(as_float(martlet_fetch(scores, base + j, lanes, lane)) - largest);
-        martlet_keep(as_int(weight), scores, base + j, lanes, lane);
+        const float weight = exp(martlet_word(scores, base + j, lanes, lane) - largest);
+        martlet_keep_word(weight, scores, base + j, lanes, lane);
         total += weight;
     }
     found[0] = largest;
@@ -127,8 +127,8 @@ static inline void martlet_query_part(
             for (int j = (part - before) & (parts - 1); j < segment[2]; j += parts) {
                 const int value = v + segment[1] + j * w->bStride + c * w->bChannelStride;
                 sum = fma(
-                    as_float(martlet_fetch(scores, base + before + j, lanes, lane)),
-                    as_float(martlet_fetch(values, value, lanes, lane)), sum);
+                    martlet_word(scores, base + before + j, lanes, lane),
+                    martlet_word(values, value, lanes, lane), sum);
             }
             before += segment[2];
         }

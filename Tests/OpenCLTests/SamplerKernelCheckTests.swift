@@ -47,8 +47,28 @@ import Testing
         for (a, b) in zip(oracle.run(), found) {
             #expect(zip(a.elements, b.doubles).allSatisfy { abs($0 - $1) <= 1e-5 * max(1, abs($0)) }, "\(family)")
         }
+        try write(sampler.source, "\(family)-sampler")
+    }
+
+    /// Sums in parts and attention, by one group for many steps and spread over several groups.
+    @Test(arguments: [false, true]) func parts(isWide: Bool) throws {
+        let program = try SamplerPlanTests.program(20)
+        let device = try OpenCLDevice.named(kernels: .gpu)
+        let shape = SamplerPlan.Shape(group: 64, laneShift: 1, partials: 1024)
+        let sampler = try OpenCLSampler(device, program, maximumBatch: 3, states: [:]) {
+            SamplerPlan($0, SamplerPlan.Limits(units: 4, workGroup: 64, localBytes: 16384), batch: 3, shapes: [shape], isWide: isWide)
+        }
+        var dice = Dice(9)
+        let noise = HostArray(dice.floats(3 * 20), shape: [3, 20])
+        let found = try sampler.run(["noise": noise], batch: 3)
+        var oracle = try SamplingInterpreter(program, batch: 3, ["noise": noise.values])
+        for (a, b) in zip(oracle.run(), found) { expectClose(b.doubles, a.elements, tolerance: 1e-5) }
+        try write(sampler.source, "gpu-attention-sampler")
+    }
+
+    private func write(_ source: String, _ name: String) throws {
         if let folder = ProcessInfo.processInfo.environment["MARTLET_KERNEL_SOURCES"] {
-            try sampler.source.write(toFile: "\(folder)/\(family)-sampler.cl", atomically: true, encoding: .utf8)
+            try source.write(toFile: "\(folder)/\(name).cl", atomically: true, encoding: .utf8)
         }
     }
 }

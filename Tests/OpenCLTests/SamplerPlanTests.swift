@@ -6,9 +6,9 @@ import Testing
 
 /// A draw on a GPU is the same to the bit, however its work is spread over groups.
 @Suite(.serialized) struct SamplerPlanTests {
-    /// Three heads of attention over 40 positions, sums of 40 and 24 terms, a largest number of 24.
-    private func program() throws -> SamplingProgram {
-        let (count, positions) = (40, Extent(40))
+    /// Three heads of attention, sums of as many terms as variables and of 24, a largest number of 24. The first five variables are one step.
+    static func program(_ count: Int) throws -> SamplingProgram {
+        let positions = Extent(count)
         let x = Tensor.input("x", [.batch, positions])
         func weights(_ shape: [Int], _ seed: UInt64) -> Tensor {
             var dice = Dice(seed)
@@ -27,7 +27,7 @@ import Testing
             weights([count, count], 6), mask: .degrees(input: degrees, output: degrees, strict: false))
         return try SamplingProgram(
             variable: x, drawn: (mixed + dense).tanh() + .input("noise", x.shape),
-            order: Order(index: (0..<40).map { Int32(max(0, $0 - 4)) }), outputs: [mixed])
+            order: Order(index: (0..<count).map { Int32(max(0, $0 - 4)) }), outputs: [mixed])
     }
 
     private func draw(
@@ -42,7 +42,7 @@ import Testing
     }
 
     @Test func drawsAreEqualToTheBit() throws {
-        let program = try program()
+        let program = try Self.program(40)
         #expect(program.fullPasses == nil)
         var dice = Dice(9)
         let noise = HostArray(dice.floats(5 * 40), shape: [5, 40])
