@@ -73,6 +73,11 @@ static const char kernel_sampler_gpu[] = {
 };
 EMBEDDED(kernel_sampler_gpu)
 
+static const char kernel_matrices[] = {
+#embed "matrices.cl" suffix(, 0)
+};
+EMBEDDED(kernel_matrices)
+
 static const char random[] = {
 #embed "include/MartletRandom.h" suffix(, 0)
 };

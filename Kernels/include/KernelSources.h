@@ -3,6 +3,7 @@
 
 const char *martlet_kernel_common_text(void);
 const char *martlet_kernel_attention_text(void);
+const char *martlet_kernel_matrices_text(void);
 const char *martlet_kernel_mask_text(void);
 const char *martlet_kernel_mask_end_text(void);
 const char *martlet_kernel_degrees_text(void);

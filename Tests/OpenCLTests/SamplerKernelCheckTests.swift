@@ -56,7 +56,9 @@ import Testing
         let device = try OpenCLDevice.named(kernels: .gpu)
         let shape = SamplerPlan.Shape(group: 64, laneShift: 1, partials: 1024)
         let sampler = try OpenCLSampler(device, program, maximumBatch: 3, states: [:]) {
-            SamplerPlan($0, SamplerPlan.Limits(units: 4, workGroup: 64, localBytes: 16384), batch: 3, shapes: [shape], isWide: isWide)
+            SamplerPlan(
+                $0, SamplerPlan.Limits(units: 4, workGroup: 64, localBytes: 16384), batch: 3, shapes: [shape],
+                isWide: isWide)
         }
         var dice = Dice(9)
         let noise = HostArray(dice.floats(3 * 20), shape: [3, 20])

@@ -83,3 +83,46 @@ import Testing
         }
     }
 }
+
+/// Small matrices on a GPU, in numbers of two floats, against double precision.
+@Suite(.serialized) struct MatrixKernelTests {
+    @Test(arguments: [1, 2, 5, 48, 97]) func matrices(n: Int) throws {
+        let (size, count) = (Extent(n), 3)
+        let a = Tensor.input("a", [.batch, size, size])
+        let b = Tensor.input("b", [.batch, size, 2])
+        let c = Tensor.input("c", [.batch, size, size])
+        let outputs = [
+            c.inverse(), c.logAbsoluteDeterminant(), c.lu().packed, c.lu().order.cast(to: .float32),
+            a.triangularSolve(b, isLower: true), a.triangularSolve(b, isLower: true, isTransposed: true),
+            a.triangularSolve(b, isLower: false),
+        ]
+        let schedule = try compile(outputs)
+        var feeds = randomFeeds(schedule, batch: count)
+        // Triangles alone can be solved with where the diagonal is not small; of the other matrices pivots lie anywhere.
+        let scale = 1 / Float(n).squareRoot()
+        var elements = try #require(feeds["a"]).floats.map { (x: Float) -> Float in x * scale }
+        for i in 0..<n {
+            for matrix in 0..<count { elements[(matrix * n + i) * n + i] += 2 }
+        }
+        feeds["a"] = HostArray(elements, shape: [count, n, n])
+        let executable = try Devices.of(.gpu).load(schedule, maximumBatch: count, states: [:])
+        let found = try executable.run(feeds.mapValues { .host($0) }, batch: count).map(\.doubles)
+        let expected = try Interpreter(batch: count, feeds.mapValues(\.values)).run(outputs)
+        for (index, (result, value)) in zip(found, expected).enumerated() {
+            expectClose(result, value.elements, tolerance: 2e-7, "\(n), output \(index)")
+        }
+    }
+
+    /// Hilbert's matrix of six rows has a condition of 1.5e7: an inverse in floats alone would have no correct digit.
+    @Test func illConditioned() throws {
+        let a = Tensor.input("a", [6, 6])
+        let outputs = [a.inverse(), a.logAbsoluteDeterminant(), (a * 0).logAbsoluteDeterminant()]
+        let elements = (0..<36).map { (e: Int) -> Float in 1 / Float(e / 6 + e % 6 + 1) }
+        let hilbert = HostArray(elements, shape: [6, 6])
+        let executable = try Devices.of(.gpu).load(compile(outputs), maximumBatch: 1, states: [:])
+        let found = try executable.run(["a": .host(hilbert)], batch: 1).map(\.doubles)
+        let expected = try Interpreter(batch: 1, ["a": hilbert.values]).run(outputs)
+        for (result, value) in zip(found, expected) { expectClose(result, value.elements, tolerance: 1e-6) }
+        #expect(found[2] == [-.infinity])
+    }
+}

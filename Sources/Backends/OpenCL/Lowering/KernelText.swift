@@ -12,6 +12,7 @@ enum KernelText {
     static let convolutionCPU = text(martlet_kernel_convolution_cpu_text())
     static let convolutionGPU = text(martlet_kernel_convolution_gpu_text())
     static let attention = text(martlet_kernel_attention_text())
+    static let matrices = text(martlet_kernel_matrices_text())
     static let mask = text(martlet_kernel_mask_text())
     static let maskEnd = text(martlet_kernel_mask_end_text())
 

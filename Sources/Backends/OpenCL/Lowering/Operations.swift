@@ -87,7 +87,9 @@ extension CumulativeSum: OpenCLOperation {
     }
 }
 
-/// Small matrices run on the host, in double precision by their definition, as on the CPU backend.
+// Small matrices: on a GPU by Kernels/matrices.cl, so that a step waits for nothing.
+
+/// On an OpenCL processor by their definition, in double precision as on the CPU backend: its memory is the host's.
 private func planByDefinition(_ operation: any Operation, _ context: OpenCLOperationContext) -> OpenCLOperationPlan {
     let (inputTypes, outputTypes) = (context.inputTypes, context.outputTypes)
     return OpenCLOperationPlan(steps: [
@@ -105,14 +107,53 @@ private func planByDefinition(_ operation: any Operation, _ context: OpenCLOpera
 }
 
 extension MatrixOperation: OpenCLOperation {
+    /// A work-group for each matrix.
     public func openCL(_ context: OpenCLOperationContext) throws -> OpenCLOperationPlan {
-        planByDefinition(self, context)
+        guard context.family == .gpu, context.inputTypes[0].element == .float32 else {
+            return planByDefinition(self, context)
+        }
+        let shape = context.inputTypes[0].shape
+        let matrices = Shape(Array(shape.dimensions.dropLast(2))).count
+        let n = shape[-1].coefficient
+        let count = matrices.resolved(batch: context.maximumBatch)
+        // Numbers of two floats; an order of rows.
+        let (work, order) = (count * n * n * 8, count * n * 4)
+        let (kernel, operands, scratch): (String, [OpenCLArgument], [Int]) =
+            switch function {
+            case .lu: ("matrix_lu", [.output(0), .output(1), .scratch(0)], [work])
+            case .logAbsoluteDeterminant:
+                ("matrix_determinant", [.output(0), .scratch(0), .scratch(1)], [work, order])
+            case .inverse:
+                ("matrix_inverse", [.output(0), .scratch(0), .scratch(1), .scratch(2)], [work, work, order])
+            }
+        return OpenCLOperationPlan(
+            source: KernelText.matrices, scratch: scratch,
+            steps: [
+                .launch(
+                    kernel, [.input(0)] + operands + [.constant(n)], groups: { [matrices.resolved(batch: $0)] },
+                    local: [64])
+            ])
     }
 }
 
 extension TriangularSolve: OpenCLOperation {
+    /// A work-item for each column of the right-hand sides.
     public func openCL(_ context: OpenCLOperationContext) throws -> OpenCLOperationPlan {
-        planByDefinition(self, context)
+        guard context.family == .gpu, context.inputTypes[0].element == .float32 else {
+            return planByDefinition(self, context)
+        }
+        let (n, shape) = (context.inputTypes[0].shape[-1].coefficient, context.inputTypes[1].shape)
+        let columns = shape.removing(axes: [shape.rank - 2]).count
+        return OpenCLOperationPlan(
+            source: KernelText.matrices, scratch: [shape.count.resolved(batch: context.maximumBatch) * 8],
+            steps: [
+                launch(
+                    "triangular_solve",
+                    [
+                        .input(0), .input(1), .output(0), .scratch(0), .constant(n), .extent(shape[-1]),
+                        .constant(isLower != isTransposed ? 1 : 0), .constant(isTransposed ? 1 : 0),
+                    ], count: columns)
+            ])
     }
 }
 
