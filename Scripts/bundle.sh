@@ -18,6 +18,10 @@ ldd bundle/martlet | awk '$3 ~ /^\// {print $3}' | while read -r library; do
     *) cp -L "$library" bundle/ ;;
     esac
 done
+# The program opens the OpenCL loader itself.
+loader=$(ldconfig -p | awk '$1 == "libOpenCL.so.1" && /x86-64/ {print $NF; exit}')
+[ -n "$loader" ] || { echo "bundle: no libOpenCL.so.1 on this machine; install ocl-icd-libopencl1" >&2; exit 1; }
+cp -L "$loader" bundle/
 cat > bundle/martlet.sh <<'EOF'
 #!/bin/sh
 # Runs the program with the libraries beside it.

@@ -35,7 +35,7 @@ extension Experiment {
         paper: "Larochelle and Murray 2011, table 1: NADE, fixed order", paperNats: 88.33,
         paperTestSet: binarizedMNISTTest,
         configuration: RunConfiguration(NADE.Settings { $0.hidden = 500 }) {
-            $0.epochs = 100
+            $0.epochs = 60
             $0.learningRate = 0.001
             $0.schedule = .cosine
             $0.averaging = 0.995

@@ -18,9 +18,19 @@ public struct MemoryPlan: Sendable {
     /// come, in time that grows as their number.
     private static let mostSorted = 1 << 14
 
-    public init(_ schedule: Schedule, batch: Int, alignment: Int = 256) {
+    /// - Parameter blockBytes: of one allocation at most, a multiple of the alignment: no temporary lies across a multiple of it, but one
+    ///   that is larger itself.
+    public init(_ schedule: Schedule, batch: Int, alignment: Int = 256, blockBytes: Int = .max) {
         let lives = Self.lives(schedule, batch: batch, alignment: alignment)
-        (offsets, byteCount) = lives.count <= Self.mostSorted ? Self.placeLargestFirst(lives) : Self.placeInTurn(lives)
+        (offsets, byteCount) =
+            lives.count <= Self.mostSorted
+            ? Self.placeLargestFirst(lives, blockBytes) : Self.placeInTurn(lives, blockBytes)
+    }
+
+    /// The first place from `start` on at which `size` bytes lie in one block.
+    private static func place(_ start: Int, _ size: Int, _ blockBytes: Int) -> Int {
+        let left = blockBytes - start % blockBytes
+        return size <= left || size > blockBytes ? start : start + left
     }
 
     private static func lives(_ schedule: Schedule, batch: Int, alignment: Int) -> [Life] {
@@ -43,7 +53,9 @@ public struct MemoryPlan: Sendable {
     }
 
     /// Each at the lowest place that is free for the whole of its life.
-    private static func placeLargestFirst(_ lives: [Life]) -> (offsets: [Int: Int], byteCount: Int) {
+    private static func placeLargestFirst(
+        _ lives: [Life], _ blockBytes: Int
+    ) -> (offsets: [Int: Int], byteCount: Int) {
         var offsets: [Int: Int] = [:]
         var total = 0
         // Sorted by `start`.
@@ -52,7 +64,7 @@ public struct MemoryPlan: Sendable {
             var place = 0
             for other in placed where other.first <= life.last && life.first <= other.last {
                 if place + life.size <= other.start { break }
-                place = max(place, other.end)
+                place = Self.place(max(place, other.end), life.size, blockBytes)
             }
             offsets[life.value] = place
             total = max(total, place + life.size)
@@ -63,26 +75,33 @@ public struct MemoryPlan: Sendable {
     }
 
     /// Each, when its life begins, in the smallest gap that holds it; gaps open as lives end.
-    private static func placeInTurn(_ lives: [Life]) -> (offsets: [Int: Int], byteCount: Int) {
+    private static func placeInTurn(
+        _ lives: [Life], _ blockBytes: Int
+    ) -> (offsets: [Int: Int], byteCount: Int) {
         var offsets: [Int: Int] = [:]
         var total = 0
         // Sorted by `start`; no two touch.
         var gaps: [(start: Int, end: Int)] = []
         func place(_ life: Life) {
+            func start(_ gap: (start: Int, end: Int)) -> Int { Self.place(gap.start, life.size, blockBytes) }
             var best: Int?
-            for (index, gap) in gaps.enumerated() where gap.end - gap.start >= life.size {
+            for (index, gap) in gaps.enumerated() where gap.end - start(gap) >= life.size {
                 if best.map({ gap.end - gap.start < gaps[$0].end - gaps[$0].start }) ?? true { best = index }
             }
             guard let best else {
                 // At the end, from where the last gap begins if it reaches there.
-                let start = gaps.last?.end == total ? gaps.removeLast().start : total
-                offsets[life.value] = start
-                total = start + life.size
+                let begin = gaps.last?.end == total ? gaps.removeLast().start : total
+                let place = start((begin, .max))
+                if place > begin { gaps.append((begin, place)) }
+                offsets[life.value] = place
+                total = place + life.size
                 return
             }
-            offsets[life.value] = gaps[best].start
-            gaps[best].start += life.size
-            if gaps[best].start == gaps[best].end { gaps.remove(at: best) }
+            // What is left of the gap, in front and behind.
+            let (gap, place) = (gaps[best], start(gaps[best]))
+            offsets[life.value] = place
+            let left = [(gap.start, place), (place + life.size, gap.end)].filter { $0.0 < $0.1 }
+            gaps.replaceSubrange(best...best, with: left)
         }
         func free(_ life: Life) {
             let start = offsets[life.value]!

@@ -11,7 +11,10 @@ import Training
 
 /// Where a program runs.
 struct DeviceOptions: ParsableArguments {
-    @Option(help: "auto, cpu, opencl or opencl:N; auto takes a GPU, else the CPU. MARTLET_DEVICE is the default.")
+    @Option(
+        help:
+            "auto, cpu, opencl or opencl:N; auto takes a GPU that is faster than the processor, else the CPU. MARTLET_DEVICE is the default."
+    )
     var device: String?
 
     @Option(parsing: .unconditional, help: "Threads of the CPU backend; all cores if not given.")
@@ -22,7 +25,10 @@ struct DeviceOptions: ParsableArguments {
         if let threads, !(1...1024).contains(threads) {
             throw UsageError("--threads: expected 1 to 1024, found \(threads)")
         }
-        return try Devices.named(name, threads: threads)
+        guard name == "auto" else { return try Devices.named(name, threads: threads) }
+        let (device, passedOver) = try Devices.choice(threads: threads)
+        for line in passedOver { errorLine("note: \(line)") }
+        return device
     }
 }
 

@@ -20,14 +20,29 @@ public enum Devices {
         return (devices, problems)
     }
 
-    /// The first GPU that opens, or else the CPU: a machine without OpenCL still has one.
+    /// What `auto` takes: the first GPU that opens and multiplies faster than the processor, by what is known of both, or else the CPU. A
+    /// machine without OpenCL still has one; an emulator that calls itself a GPU is not taken for one.
     /// - Parameter threads: of the CPU backend; all cores if not given.
-    public static func best(threads: Int? = nil) throws -> any Device {
-        for (_, isGPU, device) in OpenCLDevice.attempts() where isGPU {
-            if case .success(let gpu) = device { return gpu }
+    /// - Returns: the device, and why GPUs before it were passed over.
+    public static func choice(threads: Int? = nil) throws -> (device: any Device, passedOver: [String]) {
+        let processor = try CPUDevice(threads: threads)
+        var passedOver: [String] = []
+        for (name, isGPU, device) in OpenCLDevice.attempts() where isGPU {
+            switch device {
+            case .failure(let error): passedOver.append("\(name) cannot be used: \(error)")
+            case .success(let gpu) where gpu.multiplyAddsPerSecond > processor.multiplyAddsPerSecond:
+                return (gpu, passedOver)
+            case .success(let gpu):
+                passedOver.append(
+                    "\(name) (\(gpu.hardware)) calls itself a GPU, but this processor should be faster; `--device \(name)` takes it"
+                )
+            }
         }
-        return try CPUDevice(threads: threads)
+        return (processor, passedOver)
     }
+
+    /// The device that `choice` takes.
+    public static func best(threads: Int? = nil) throws -> any Device { try choice(threads: threads).device }
 
     /// - Parameter name: auto (the best), cpu, opencl or opencl:N.
     public static func named(_ name: String, threads: Int? = nil) throws -> any Device {

@@ -38,7 +38,7 @@ import Testing
         return Array(step.first == ["wait", "read", "4"] ? step.dropFirst() : step)
     }
 
-    @Test(arguments: [("made", 14), ("realnvp", 132), ("pixelcnn", 161), ("glow", 904)])
+    @Test(arguments: [("made", 14), ("realnvp", 132), ("pixelcnn", 161), ("glow", 952)])
     func trainingSteps(workload: String, launches: Int) throws {
         let step = try step(bench(workload, "train").log)
         let launched = step.filter { $0[0] == "launch" }
@@ -76,10 +76,28 @@ import Testing
         #expect(steps > 0 && launches > 0)
     }
 
-    /// Of a device with small groups and little local memory, no kernel of a draw asks for more.
-    @Test func smallDevice() throws {
-        let (log, _) = try bench("pixelcnn", "sample", limits: ["MOCK_WORK_GROUP=64", "MOCK_LOCAL=16384"])
-        #expect(log.filter { $0[0] == "launch" && $0[1] == "martlet_sample" }.allSatisfy { number($0[3]) <= 64 })
+    /// Of a device with small groups, little local memory or small allocations, nothing asks for more; the library refuses what does.
+    @Test(arguments: [64, 256], ["train", "sample"]) func smallDevice(group: Int, what: String) throws {
+        let limits = ["MOCK_WORK_GROUP=\(group)", "MOCK_LOCAL=16384", "MOCK_ALLOCATION=\(256 << 20)"]
+        for workload in ["made", "pixelcnn", "image-transformer"] {
+            let (log, _) = try bench(workload, what, limits: limits)
+            #expect(log.contains { $0[0] == "launch" }, "\(workload)")
+            #expect(log.filter { $0[0] == "launch" }.allSatisfy { number($0[3]) <= group }, "\(workload)")
+        }
+    }
+
+    /// A GPU is taken where it should be faster than the processor; an emulator that calls itself one is not, and that is said.
+    @Test func whatAutoTakes() throws {
+        func run(_ name: String) throws -> CommandLineSession.Result {
+            try session.run(
+                ["run", "made-glyphs", "--epochs", "0", "--runs", session.path("runs")],
+                environment: ["LD_LIBRARY_PATH=\(session.folder)", "MOCK_NAME=\(name)", "MARTLET_CACHE=/dev/null"])
+        }
+        let emulated = try run("llvmpipe (LLVM 15)")
+        #expect(emulated.status == 0 && emulated.errors.contains("--device opencl:0"), "\(emulated.errors)")
+        #expect(emulated.output.contains("vectors"), "\(emulated.output)")
+        let real = try run("Large GPU")
+        #expect(real.output.contains("Large GPU") && !real.errors.contains("calls itself"), "\(real)")
     }
 
     /// Without a loader of OpenCL everything runs on the processor, and a device of OpenCL is said not to be there.

@@ -52,8 +52,9 @@ import Testing
         #expect(found.map { $0 < 20000 } == true)
     }
 
-    /// So many temporaries that they are placed in turn: those that are alive together never share memory, and what ends is used again.
-    @Test func veryManyTemporaries() {
+    /// Few temporaries, and so many that they are placed in turn, in one block and in blocks of a device's largest allocation: those that are
+    /// alive together never share memory, none lies across blocks, and what ends is used again.
+    @Test(arguments: [2000, 20_000], [Int.max, 1 << 14]) func manyTemporaries(steps: Int, blockBytes: Int) {
         var schedule = Schedule()
         func add(_ count: Int, _ storage: Value.Storage) -> Int {
             schedule.values.append(Value(TensorType(Shape([count])), storage, label: "v"))
@@ -62,7 +63,7 @@ import Testing
         var last = add(100, .input("x"))
         // Every tenth value lives on for a thousand groups.
         var kept: [Int] = []
-        for step in 0..<20_000 {
+        for step in 0..<steps {
             let next = add(64 + step * 37 % 500, .temporary)
             var read = [last]
             if step % 10 == 0 { kept.append(next) }
@@ -74,7 +75,7 @@ import Testing
             last = next
         }
         schedule.outputs = [last]
-        let plan = MemoryPlan(schedule, batch: 1)
+        let plan = MemoryPlan(schedule, batch: 1, blockBytes: blockBytes)
         var (first, final) = ([Int: Int](), [Int: Int]())
         for (index, group) in schedule.groups.enumerated() {
             for value in group.reads + group.writes where plan.offsets[value] != nil {
@@ -82,7 +83,11 @@ import Testing
                 final[value] = index
             }
         }
-        #expect(plan.offsets.count == 20_000)
+        #expect(plan.offsets.count == steps)
+        for (value, offset) in plan.offsets {
+            let end = offset + schedule.values[value].type.byteCount(batch: 1) - 1
+            if offset / blockBytes != end / blockBytes { Issue.record("\(offset) to \(end) lies across blocks") }
+        }
         // At every group, the values that are alive, in the order of their places.
         var alive: [Int] = []
         var most = 0

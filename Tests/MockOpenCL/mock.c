@@ -3,7 +3,7 @@
 //
 // MOCK_LOG names the file of its log. MOCK_UNITS, MOCK_WORK_GROUP, MOCK_LOCAL and MOCK_ALLOCATION are the device's compute units, work-items
 // of a group, bytes of local memory and bytes of one allocation; without them it is as large as a GPU of a data centre. What is beyond
-// these limits fails as it would on a device.
+// these limits fails as it would on a device. MOCK_NAME is what it calls itself.
 #define CL_TARGET_OPENCL_VERSION 120
 #define CL_USE_DEPRECATED_OPENCL_1_2_APIS
 #include <CL/cl.h>
@@ -76,7 +76,7 @@ cl_int clGetDeviceInfo(cl_device_id d, cl_device_info key, size_t room, void *va
         case CL_DEVICE_AVAILABLE:
         case CL_DEVICE_COMPILER_AVAILABLE: ANSWER(cl_bool, CL_TRUE);
         case CL_DEVICE_VERSION: ANSWER_TEXT("OpenCL 1.2 mock");
-        case CL_DEVICE_NAME: ANSWER_TEXT("a device that runs nothing");
+        case CL_DEVICE_NAME: ANSWER_TEXT(getenv("MOCK_NAME") ? getenv("MOCK_NAME") : "a device that runs nothing");
         case CL_DEVICE_VENDOR: ANSWER_TEXT("Martlet");
         case CL_DRIVER_VERSION: ANSWER_TEXT("1");
         case CL_DEVICE_TYPE: ANSWER(cl_device_type, CL_DEVICE_TYPE_GPU);

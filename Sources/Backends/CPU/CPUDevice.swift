@@ -60,6 +60,17 @@ public final class CPUDevice: Device, @unchecked Sendable {
         return "\(processorName()), \(vectors) vectors, \(threads) thread\(threads == 1 ? "" : "s")"
     }
 
+    /// About as many as its cores do at most: two vectors in each cycle, at the clock of a server under load.
+    public var multiplyAddsPerSecond: Double {
+        let lanes =
+            switch instructionSet {
+            case .portable: 4.0
+            case .avx2: 8.0
+            case .avx512: 16.0
+            }
+        return Double(threads) * lanes * 2 * 2.5e9
+    }
+
     /// - Parameters:
     ///   - threads: as many as there are cores if absent.
     ///   - instructionSet: the widest of the processor if absent, or the one that `MARTLET_VECTOR` names; in place of

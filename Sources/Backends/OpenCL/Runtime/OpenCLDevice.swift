@@ -33,6 +33,12 @@ public final class OpenCLDevice: Device, @unchecked Sendable {
     /// Whether the hardware is a GPU, whichever kernels run on it.
     public var isGPU: Bool { description.isGPU }
 
+    /// What the device calls itself.
+    public var hardware: String { description.name }
+
+    /// About as many as it does at most, by its vendor's units: none of an emulator that calls itself a GPU.
+    public var multiplyAddsPerSecond: Double { description.multiplyAddsPerSecond }
+
     /// Every OpenCL 1.2 device of the machine: GPUs first, then processors. Empty where there is none.
     /// - Throws: `OpenCLError` of the first device that does not open.
     public static func all(kernels: KernelFamily? = nil) throws -> [OpenCLDevice] {
@@ -71,7 +77,7 @@ public final class OpenCLDevice: Device, @unchecked Sendable {
         self.description = description
         self.countsTiles = countsTiles
         name = "opencl:\(number)"
-        let suited: KernelFamily = description.isCPU ? .cpu : .gpu
+        let suited: KernelFamily = description.takesGPUKernels ? .gpu : .cpu
         family = try kernels ?? KernelFamily.forced() ?? suited
         var status: cl_int = 0
         var id: cl_device_id? = description.id

@@ -204,8 +204,12 @@ public final class OpenCLExecutable: Executable {
         planned: inout Int
     ) throws -> [Int: OpenCLBuffer] {
         let alignment = max(256, device.description.baseAlignment)
-        let plan = MemoryPlan(schedule, batch: maximumBatch, alignment: alignment)
-        let arena = try OpenCLBuffer(device, byteCount: plan.byteCount, zeroed: false)
+        // As many blocks as a device's largest allocation makes necessary.
+        let blockBytes = max(alignment, device.description.maximumBufferBytes / alignment * alignment)
+        let plan = MemoryPlan(schedule, batch: maximumBatch, alignment: alignment, blockBytes: blockBytes)
+        let arena = try stride(from: 0, to: max(1, plan.byteCount), by: blockBytes).map {
+            try OpenCLBuffer(device, byteCount: min(blockBytes, plan.byteCount - $0), zeroed: false)
+        }
         planned += plan.byteCount
         var memory: [Int: OpenCLBuffer] = [:]
         for (id, value) in schedule.values.enumerated() {
@@ -213,7 +217,12 @@ public final class OpenCLExecutable: Executable {
             switch value.storage {
             case .temporary:
                 guard let offset = plan.offsets[id] else { continue }
-                memory[id] = try OpenCLBuffer(arena, offset: offset, byteCount: bytes)
+                guard bytes <= blockBytes else {
+                    throw OpenCLError.mismatch(
+                        "\(value.label) has \(bytes) bytes, more than \(device.name) allocates at once (\(blockBytes)): use a smaller "
+                            + "batch or model, or `--device cpu`")
+                }
+                memory[id] = try OpenCLBuffer(arena[offset / blockBytes], offset: offset % blockBytes, byteCount: bytes)
             case .input:
                 memory[id] = try OpenCLBuffer(device, byteCount: bytes, zeroed: false)
                 planned += bytes

@@ -19,6 +19,24 @@ struct DeviceDescription: @unchecked Sendable {
     /// Bytes.
     let baseAlignment: Int
 
+    /// MHz; zero where the device does not say it.
+    let clock: Int
+
+    /// About as many as the device does at most.
+    var multiplyAddsPerSecond: Double {
+        let names = (name + " " + platform).lowercased()
+        if ["llvmpipe", "softpipe", "swiftshader", "oclgrind"].contains(where: names.contains) { return 0 }
+        // Lanes of what a vendor calls a unit.
+        let maker = vendor.lowercased()
+        let known = [("nvidia", 128), ("advanced micro", 64), ("amd", 64), ("intel", 8)]
+        let lanes = known.first { maker.contains($0.0) }?.1 ?? 32
+        return Double(computeUnits * lanes) * Double(clock == 0 ? 1000 : clock) * 1e6
+    }
+
+    /// Kernels for GPUs want groups of 256 work-items and 12 KiB of local memory; smaller devices get those for processors, whose groups are
+    /// single work-items.
+    var takesGPUKernels: Bool { !isCPU && maximumWorkGroup >= 256 && localBytes >= 12 << 10 }
+
     /// Devices of every platform: GPUs and accelerators first, then processors, each in the platforms' order. Asked for
     /// once: drivers are started by the first question, and two at a time have been seen to find nothing.
     static let all = findAll()
@@ -57,6 +75,7 @@ struct DeviceDescription: @unchecked Sendable {
         isCPU = type & cl_device_type(CL_DEVICE_TYPE_CPU) != 0
         isGPU = type & cl_device_type(CL_DEVICE_TYPE_GPU) != 0
         computeUnits = max(1, Int(Self.integer(id, CL_DEVICE_MAX_COMPUTE_UNITS, cl_uint.self)))
+        clock = Int(Self.integer(id, CL_DEVICE_MAX_CLOCK_FREQUENCY, cl_uint.self))
         maximumWorkGroup = Self.integer(id, CL_DEVICE_MAX_WORK_GROUP_SIZE, Int.self)
         localBytes = Int(Self.integer(id, CL_DEVICE_LOCAL_MEM_SIZE, cl_ulong.self))
         globalBytes = Int(clamping: Self.integer(id, CL_DEVICE_GLOBAL_MEM_SIZE, cl_ulong.self))
