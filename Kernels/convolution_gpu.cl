@@ -7,8 +7,8 @@
 // GRADIENT: rows are channels of the gradient, columns steps, terms pixels of one part of all images; the sums go to
 // `partial`, and FINISH adds up the parts in order.
 //
-// With HALVES (TILE = 64 or 128), a tile holds TILE / 2 channels of each half of the result, so that the work-item that has a channel has its like:
-// row r of a tile is one of four that lie together, two of the first half and the two that belong to them.
+// With HALVES (TILE = 64 or 128), a tile holds TILE / 2 channels of each half of the result, so that the work-item that has a channel has
+// its like: row r of a tile is one of four that lie together, two of the first half and the two that belong to them.
 //
 // Tables: `blocks`, five integers a tile of rows (first row, rows, first step, steps, first row of the weight);
 // `steps`, (reach along three axes, plane); `weights`, where a step's weight lies; `live` (CHANNELS), which of a tile's rows
@@ -32,7 +32,7 @@
         const int sourceStep2, const int source0, const int source1, const int source2
 
 #define MULTIPLY \
-    _Pragma("unroll") for (int d = 0; d < DEPTH; d++) { \
+    _Pragma("unroll 16") for (int d = 0; d < DEPTH; d++) { \
         float u[SIDE], v[SIDE]; \
         MARTLET_TILE_TAKE(SIDE, u, sliceA + d * PITCH, y) \
         MARTLET_TILE_TAKE(SIDE, v, sliceB + d * PITCH, x) \

@@ -96,7 +96,7 @@ void KERNEL(
             }
             barrier(CLK_LOCAL_MEM_FENCE);
             if (k + DEPTH < end) { FETCH(k + DEPTH) }
-            _Pragma("unroll") for (int d = 0; d < DEPTH; d++) {
+            _Pragma("unroll 16") for (int d = 0; d < DEPTH; d++) {
                 float u[SIDE], v[SIDE];
                 MARTLET_TILE_TAKE(SIDE, u, sliceA + d * PITCH, y)
                 MARTLET_TILE_TAKE(SIDE, v, sliceB + d * PITCH, x)

@@ -1,7 +1,8 @@
 #!/bin/bash
 # Checks every OpenCL kernel, in both families, without a GPU: under the oclgrind simulator (races, memory that was never
-# written, accesses out of bounds, divergent barriers), and by assembling the GPU family for NVIDIA sm_90. For each product
-# and convolution kernel of the GPU family it prints registers, shared memory, spills and multiply-adds for each byte of global memory.
+# written, accesses out of bounds, divergent barriers), and by assembling the GPU family for NVIDIA sm_90 and AMD gfx90a and gfx1100. For
+# each product and convolution kernel of the GPU family it prints registers, shared memory, spills and multiply-adds for each byte of
+# global memory.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -64,3 +65,27 @@ for source in "$work"/sources/gpu-*.cl; do
 done
 [ "$failed" = 0 ] || { echo "error: a program does not assemble" >&2; exit 1; }
 python3 Scripts/report_kernels.py "$work"/sources/gpu-*.cl
+
+# For AMD: the most registers and local memory of a kernel of each program.
+library=$(find /usr/lib/clc /usr/share/clc -name 'amdgcn--amdhsa.bc' 2>/dev/null | head -1 || true)
+[ -n "$library" ] || { echo "error: libclc-16 has no amdgcn--amdhsa.bc" >&2; exit 1; }
+for target in gfx90a gfx1100; do
+    echo "== $target"
+    for source in "$work"/sources/gpu-*.cl; do
+        name=$(basename "$source" .cl)
+        assembly="$work/$name.$target.s"
+        if ! clang-16 -target amdgcn-amd-amdhsa -mcpu="$target" -x cl -cl-std=CL1.2 -O3 -nogpulib \
+            -Xclang -finclude-default-header -Xclang -mlink-builtin-bitcode -Xclang "$library" -S -o "$assembly" "$source" \
+            2>"$work/$name.log"; then
+            cat "$work/$name.log"
+            echo "error: $name does not assemble for $target" >&2
+            exit 1
+        fi
+        awk -v name="$name" '
+            /\.vgpr_count:/ && $2 > registers { registers = $2 }
+            /\.vgpr_spill_count:/ { spills += $2 }
+            /\.group_segment_fixed_size:/ && $2 > memory { memory = $2 }
+            END { printf "%-28s %4d registers %6d bytes of local memory %4d spills\n", name, registers, memory, spills }
+        ' "$assembly"
+    done
+done

@@ -1,5 +1,5 @@
-// An OpenCL library that poses as a GPU, runs nothing and writes down what it is asked for, so that tests can count what a device would have
-// to do. What it reads back are zeros.
+// An OpenCL library that poses as a GPU, runs nothing and writes down what it is asked for, so that tests can count what a device would
+// have to do. What it reads back are zeros.
 //
 // MOCK_LOG names the file of its log. MOCK_UNITS, MOCK_WORK_GROUP, MOCK_LOCAL and MOCK_ALLOCATION are the device's compute units, work-items
 // of a group, bytes of local memory and bytes of one allocation; without them it is as large as a GPU of a data centre. What is beyond

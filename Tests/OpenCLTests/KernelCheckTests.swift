@@ -31,6 +31,18 @@ import Testing
         }
     }
 
+    /// Products in tiles of every size, which are assembled and not run: shapes are large for devices of few units.
+    @Test(arguments: [1, 16]) func tiles(units: Int) throws {
+        for role in ProductGroup.Role.all {
+            var s = Schedule()
+            for kind in [MaskKind.none, .sorted, .permuted, .matrix, .runtime] {
+                addProduct(to: &s, "\(kind)", role: role, mask: kind, inputs: 200, outputs: 200)
+            }
+            let executable = try OpenCLExecutable(Devices.gpu(units: units), s, maximumBatch: 200, states: [:])
+            try writeSource(executable, "gpu-\(role)-\(units)")
+        }
+    }
+
     /// Convolutions on tiny shapes: padded and not, strided, grouped, masked by taps and by channels, all three roles.
     @Test(arguments: KernelFamily.allCases)
     func convolutions(family: KernelFamily) throws {

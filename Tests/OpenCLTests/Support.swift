@@ -10,6 +10,13 @@ enum Devices {
     private static let cpu = Result { try OpenCLDevice.named(kernels: .cpu, countsTiles: true) }
 
     static func of(_ family: KernelFamily) throws -> OpenCLDevice { try (family == .gpu ? gpu : cpu).get() }
+
+    /// With kernels for GPUs, which are written for a device of so many units.
+    static func gpu(units: Int) throws -> OpenCLDevice {
+        var description = try #require(DeviceDescription.all.first)
+        description.computeUnits = units
+        return try OpenCLDevice(description, number: 0, kernels: .gpu)
+    }
 }
 
 /// A deterministic source of test data.

@@ -7,12 +7,6 @@ import Testing
 
 /// The GPU family chooses its tiles by how many units a device has: whatever it chooses, the numbers are the same to the bit.
 @Suite(.serialized) struct TileTests {
-    private func device(units: Int) throws -> OpenCLDevice {
-        var description = try #require(DeviceDescription.all.first)
-        description.computeUnits = units
-        return try OpenCLDevice(description, number: 0, kernels: .gpu)
-    }
-
     @Test func aSmallerTileUsesMoreUnits() {
         func size(_ m: Int, _ n: Int) -> Int {
             GPUTile.best(units: 132) { (m + $0 - 1) / $0 * ((n + $0 - 1) / $0) }.size
@@ -37,7 +31,7 @@ import Testing
         var first: [[Double]]?
         // Tiles of 128, 64, 32 and 16.
         for units in [1, 6, 24, 10_000] {
-            let executable = try device(units: units).load(s, maximumBatch: 37, states: [:])
+            let executable = try Devices.gpu(units: units).load(s, maximumBatch: 37, states: [:])
             let found = try executable.run(feeds.mapValues { .host($0) }, batch: 37).map(\.doubles)
             for (index, (value, result)) in zip(s.outputs, found).enumerated() {
                 expectClose(result, reference.arrays[value]!, tolerance: 1e-5, "product \(index), \(units) units")
@@ -75,7 +69,7 @@ import Testing
         let expected = try run(CPUDevice(threads: 2))
         var first: [[Double]]?
         for units in [1, 6, 24, 10_000] {
-            let found = try run(device(units: units))
+            let found = try run(Devices.gpu(units: units))
             for (a, b) in zip(found, expected) { expectClose(a, b, tolerance: 1e-5, "\(units) units") }
             let isEqual = found == first ?? found
             #expect(isEqual, "\(units) units")

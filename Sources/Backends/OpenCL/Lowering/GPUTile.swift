@@ -1,5 +1,5 @@
-/// The tile that a work-group of 256 makes of a product or a convolution on a GPU. Sums run over k in order, whatever the tile, so results do
-/// not depend on it.
+/// The tile that a work-group of 256 makes of a product or a convolution on a GPU. Sums run over k in order, whatever the tile, so
+/// results do not depend on it.
 struct GPUTile: Equatable {
     /// Rows and columns.
     let size: Int

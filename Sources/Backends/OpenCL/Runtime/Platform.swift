@@ -33,8 +33,8 @@ struct DeviceDescription: @unchecked Sendable {
         return Double(computeUnits * lanes) * Double(clock == 0 ? 1000 : clock) * 1e6
     }
 
-    /// Kernels for GPUs want groups of 256 work-items and 12 KiB of local memory; smaller devices get those for processors, whose groups are
-    /// single work-items.
+    /// Kernels for GPUs want groups of 256 work-items and 12 KiB of local memory; smaller devices get those for processors, whose groups
+    /// are single work-items.
     var takesGPUKernels: Bool { !isCPU && maximumWorkGroup >= 256 && localBytes >= 12 << 10 }
 
     /// Devices of every platform: GPUs and accelerators first, then processors, each in the platforms' order. Asked for
