@@ -1,4 +1,4 @@
-// The sampler of GPUs. A group of MARTLET_GROUP work-items draws 2^laneShift examples. The elements that a work has in a step, their lanes
+// The sampler of GPUs. A group of MARTLET_GROUP work-items draws MARTLET_LANES examples, a power of two. The elements that a work has in a step, their lanes
 // and the parts of their sums are tasks that all work-items share, so that a group is busy also with one example.
 //
 // How a sum is split into parts follows from its length alone, and parts are put together in their order, whoever makes them: what an
@@ -9,7 +9,7 @@
 
 // What the functions need beside the sampler.
 typedef struct {
-    int firstLane, laneShift;
+    int firstLane;
     // This group takes part `chunk` of `chunks` of each work's elements.
     int chunk, chunks;
     __local float *partials;
@@ -53,26 +53,25 @@ static inline void martlet_elements(
     const martlet_sampler s, const martlet_group g, __global const martlet_work *w, int iteration, int positions, int first,
     int end) {
     __global const int *T = s.T;
-    const int anchor = w->anchor, channels = w->channels, partShift = w->partShift, laneShift = g.laneShift;
-    const int lanesMask = (1 << laneShift) - 1, own = (int)get_local_id(0);
+    const int anchor = w->anchor, channels = w->channels, partShift = w->partShift, own = (int)get_local_id(0);
     const martlet_value a = martlet_find(s, w->a), b = martlet_find(s, w->b);
     // Where a sum's parts have no room, there are elements enough for every work-item to make all parts of its own.
-    const bool shared = partShift > 0 && end - first <= MARTLET_PARTIALS >> (laneShift + partShift);
+    const bool shared = partShift > 0 && end - first <= (MARTLET_PARTIALS / MARTLET_LANES) >> partShift;
     if (shared) {
-        for (int t = own; t < (end - first) << (laneShift + partShift); t += MARTLET_GROUP) {
-            const int i = first + (t >> (laneShift + partShift)), part = (t >> laneShift) & ((1 << partShift) - 1);
+        for (int t = own; t < ((end - first) << partShift) * MARTLET_LANES; t += MARTLET_GROUP) {
+            const int i = first + (t / MARTLET_LANES >> partShift), part = t / MARTLET_LANES & ((1 << partShift) - 1);
             g.partials[t] = martlet_part(
-                s, w, a, b, T[positions + i / channels], i % channels, iteration, g.firstLane + (t & lanesMask), part);
+                s, w, a, b, T[positions + i / channels], i % channels, iteration, g.firstLane + t % MARTLET_LANES, part);
         }
         barrier(CLK_LOCAL_MEM_FENCE);
     }
-    for (int t = own; t < (end - first) << laneShift; t += MARTLET_GROUP) {
-        const int i = first + (t >> laneShift), lane = g.firstLane + (t & lanesMask);
+    for (int t = own; t < (end - first) * MARTLET_LANES; t += MARTLET_GROUP) {
+        const int i = first + t / MARTLET_LANES, lane = g.firstLane + t % MARTLET_LANES;
         const int e = T[positions + i / channels], c = i % channels;
         if (anchor != MARTLET_PLAIN) {
             float result = martlet_nothing(anchor);
             for (int part = 0; part < 1 << partShift; part++) {
-                const float y = shared ? g.partials[((((i - first) << partShift) + part) << laneShift) + (t & lanesMask)]
+                const float y = shared ? g.partials[(((i - first) << partShift) + part) * MARTLET_LANES + t % MARTLET_LANES]
                                        : martlet_part(s, w, a, b, e, c, iteration, lane, part);
                 result = part == 0 ? y : martlet_reduced(anchor, y, result);
             }
@@ -84,12 +83,11 @@ static inline void martlet_elements(
 
 #if MARTLET_ATTENDS
 // Part `part` of what the query at position e finds: of every 2^partShift-th key from `part` on, the largest score, the sum of the weights
-// beside it, and in each channel the weighted sum of the values. They are left in `found`, `stride` floats apart; the weights are left in
+// beside it, and in each channel the weighted sum of the values. They are left in `found`, MARTLET_LANES floats apart; the weights are left in
 // `scores` from `base` on.
 static inline void martlet_query_part(
     const martlet_sampler s, __global const martlet_work *w, const martlet_value query, const martlet_value keys,
-    const martlet_value values, const martlet_value scores, int base, int e, int lane, int part, __local float *found,
-    int stride) {
+    const martlet_value values, const martlet_value scores, int base, int e, int lane, int part, __local float *found) {
     __global const int *T = s.T;
     const int parts = 1 << w->partShift, lanes = s.lanes, row = T[w->row + e];
     const int firstRun = T[w->rowStart + row], endRun = T[w->rowStart + row + 1];
@@ -118,7 +116,7 @@ static inline void martlet_query_part(
         total += weight;
     }
     found[0] = largest;
-    found[stride] = total;
+    found[MARTLET_LANES] = total;
     for (int c = 0; c < w->channels; c++) {
         float sum = 0.0f;
         before = 0;
@@ -132,23 +130,23 @@ static inline void martlet_query_part(
             }
             before += segment[2];
         }
-        found[(2 + c) * stride] = sum;
+        found[(2 + c) * MARTLET_LANES] = sum;
     }
 }
 
 // The parts of a query put together in channel c; nothing where it reads nothing. A part without a key has a sum of zero.
-static inline float martlet_answer(__local const float *found, int parts, int channels, int c, int stride) {
+static inline float martlet_answer(__local const float *found, int parts, int channels, int c) {
     float most = -INFINITY, result = 0.0f, total = 0.0f;
     for (int part = 0; part < parts; part++) {
-        const float largest = found[part * (2 + channels) * stride];
+        const float largest = found[part * (2 + channels) * MARTLET_LANES];
         most = MARTLET_MAXIMUM(largest, most);
     }
     for (int part = 0; part < parts; part++) {
-        __local const float *p = found + part * (2 + channels) * stride;
-        if (p[stride] == 0.0f) continue;
+        __local const float *p = found + part * (2 + channels) * MARTLET_LANES;
+        if (p[MARTLET_LANES] == 0.0f) continue;
         const float factor = exp(p[0] - most);
-        result = fma(p[(2 + c) * stride], factor, result);
-        total = fma(p[stride], factor, total);
+        result = fma(p[(2 + c) * MARTLET_LANES], factor, result);
+        total = fma(p[MARTLET_LANES], factor, total);
     }
     return total == 0.0f ? 0.0f : result / total;
 }
@@ -157,24 +155,24 @@ static inline float martlet_answer(__local const float *found, int parts, int ch
 static inline void martlet_attention(
     const martlet_sampler s, const martlet_group g, __global const martlet_work *w, int iteration, int positions, int count) {
     __global const int *T = s.T;
-    const int channels = w->channels, partShift = w->partShift, laneShift = g.laneShift, stride = 1 << laneShift;
-    const int own = (int)get_local_id(0), size = (2 + channels) << (partShift + laneShift);
+    const int channels = w->channels, partShift = w->partShift, own = (int)get_local_id(0);
+    const int size = ((2 + channels) << partShift) * MARTLET_LANES;
     const martlet_value query = martlet_find(s, w->query), scores = martlet_find(s, w->scores);
     const martlet_value keys = martlet_find(s, w->a), values = martlet_find(s, w->b);
     const int room = min(MARTLET_PARTIALS / size, w->scoreRows / g.chunks), ownRow = g.chunk * room;
     for (int q = ownRow; q < count; q += room * g.chunks) {
         const int here = min(room, count - q);
-        for (int t = own; t < here << (laneShift + partShift); t += MARTLET_GROUP) {
-            const int i = t >> (laneShift + partShift), part = (t >> laneShift) & ((1 << partShift) - 1);
-            const int lane = t & (stride - 1);
+        for (int t = own; t < (here << partShift) * MARTLET_LANES; t += MARTLET_GROUP) {
+            const int i = t / MARTLET_LANES >> partShift, part = t / MARTLET_LANES & ((1 << partShift) - 1);
+            const int lane = t % MARTLET_LANES;
             martlet_query_part(
                 s, w, query, keys, values, scores, (ownRow + i) * w->scoreKeys, T[positions + q + i], g.firstLane + lane, part,
-                g.partials + i * size + part * (2 + channels) * stride + lane, stride);
+                g.partials + i * size + part * (2 + channels) * MARTLET_LANES + lane);
         }
         barrier(CLK_LOCAL_MEM_FENCE);
-        for (int t = own; t < (here * channels) << laneShift; t += MARTLET_GROUP) {
-            const int i = (t >> laneShift) / channels, c = (t >> laneShift) % channels, lane = t & (stride - 1);
-            const float answer = martlet_answer(g.partials + i * size + lane, 1 << partShift, channels, c, stride);
+        for (int t = own; t < here * channels * MARTLET_LANES; t += MARTLET_GROUP) {
+            const int i = t / MARTLET_LANES / channels, c = t / MARTLET_LANES % channels, lane = t % MARTLET_LANES;
+            const float answer = martlet_answer(g.partials + i * size + lane, 1 << partShift, channels, c);
             g.registers[0] = as_int(answer);
             martlet_finish(s, w, T[positions + q + i], c, iteration, g.firstLane + lane, g.registers);
         }
@@ -206,12 +204,11 @@ static inline void martlet_run(
 
 // Steps `first` to `end` for the examples of a group.
 MARTLET_KERNEL void martlet_sample(
-    __global uchar *memory, __global uchar *shared, __global const int *T, const int lanes, const int laneShift, const int first,
-    const int end) {
+    __global uchar *memory, __global uchar *shared, __global const int *T, const int lanes, const int first, const int end) {
     __local float partials[MARTLET_PARTIALS];
     int registers[MARTLET_REGISTERS];
     const martlet_sampler s = {memory, shared, T, lanes};
-    const martlet_group g = {(int)get_group_id(0) << laneShift, laneShift, 0, 1, partials, registers};
+    const martlet_group g = {(int)get_group_id(0) * MARTLET_LANES, 0, 1, partials, registers};
     __global const martlet_header *header = (__global const martlet_header *)T;
     const int own = (int)get_local_id(0);
     for (int step = first; step < end; step++) {
@@ -228,28 +225,28 @@ MARTLET_KERNEL void martlet_sample(
                 }
             }
         }
-        martlet_draw(s, step, own >> laneShift, MARTLET_GROUP >> laneShift, g.firstLane + (own & ((1 << laneShift) - 1)));
+        martlet_draw(s, step, own / MARTLET_LANES, MARTLET_GROUP / MARTLET_LANES, g.firstLane + own % MARTLET_LANES);
         barrier(CLK_GLOBAL_MEM_FENCE);
     }
 }
 
 // One work in one pass, by get_num_groups(1) groups for the same examples.
 MARTLET_KERNEL void martlet_one_work(
-    __global uchar *memory, __global uchar *shared, __global const int *T, const int lanes, const int laneShift, const int work,
-    const int iteration, const int slot) {
+    __global uchar *memory, __global uchar *shared, __global const int *T, const int lanes, const int work, const int iteration,
+    const int slot) {
     __local float partials[MARTLET_PARTIALS];
     int registers[MARTLET_REGISTERS];
     const martlet_sampler s = {memory, shared, T, lanes};
     const martlet_group g = {
-        (int)get_group_id(0) << laneShift, laneShift, (int)get_group_id(1), (int)get_num_groups(1), partials, registers};
+        (int)get_group_id(0) * MARTLET_LANES, (int)get_group_id(1), (int)get_num_groups(1), partials, registers};
     __global const martlet_header *header = (__global const martlet_header *)T;
     martlet_run(s, g, (__global const martlet_work *)(T + header->works) + work, iteration, slot);
 }
 
 // What was drawn in a step.
 MARTLET_KERNEL void martlet_draw_step(
-    __global uchar *memory, __global uchar *shared, __global const int *T, const int lanes, const int laneShift, const int step) {
+    __global uchar *memory, __global uchar *shared, __global const int *T, const int lanes, const int step) {
     const martlet_sampler s = {memory, shared, T, lanes};
-    const int own = (int)get_local_id(0), lane = ((int)get_group_id(0) << laneShift) + (own & ((1 << laneShift) - 1));
-    martlet_draw(s, step, own >> laneShift, MARTLET_GROUP >> laneShift, lane);
+    const int own = (int)get_local_id(0), lane = (int)get_group_id(0) * MARTLET_LANES + own % MARTLET_LANES;
+    martlet_draw(s, step, own / MARTLET_LANES, MARTLET_GROUP / MARTLET_LANES, lane);
 }

@@ -85,7 +85,10 @@ for target in gfx90a gfx1100; do
             /\.vgpr_count:/ && $2 > registers { registers = $2 }
             /\.vgpr_spill_count:/ { spills += $2 }
             /\.group_segment_fixed_size:/ && $2 > memory { memory = $2 }
-            END { printf "%-28s %4d registers %6d bytes of local memory %4d spills\n", name, registers, memory, spills }
-        ' "$assembly"
+            END {
+                printf "%-28s %4d registers %6d bytes of local memory %4d spills\n", name, registers, memory, spills
+                exit spills > 0
+            }
+        ' "$assembly" || { echo "error: $name spills registers on $target" >&2; exit 1; }
     done
 done

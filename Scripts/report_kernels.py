@@ -37,6 +37,9 @@ for path in map(pathlib.Path, sys.argv[1:]):
         if spills:
             bad.append(f"{path.stem} {name} spills {spills} bytes of registers")
         sizes.add(tile)
+        # Two groups of 256 work-items share the 65536 registers of a unit.
+        if int(registers) > 128:
+            bad.append(f"{path.stem} {name} takes {registers} registers, more than 128")
     if tiles:
         bad.append(f"{path.stem}: ptxas says nothing of {', '.join(sorted(tiles))}")
 if sizes != {16, 32, 64, 128}:

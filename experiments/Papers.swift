@@ -40,7 +40,7 @@ extension Experiment {
         "nade-adult": "90 s", "nade-connect4": "4 min", "nade-dna": "3 min", "nade-mushrooms": "2 min",
         "nade-nips": "1 min",
         "bengio-mushrooms": "15 s", "fvbn-mnist": "1 min", "rnade-housing": "10 s",
-        "rnade-parkinsons": "1 min", "rnade-whitewine": "90 s", "nade-mnist": "45 min",
+        "rnade-parkinsons": "1 min", "rnade-whitewine": "90 s", "nade-mnist": "40 min or more",
         "fvbn-glyphs": "1 s", "bengio-glyphs": "15 s", "nade-glyphs": "4 min", "orderless-nade-glyphs": "1 min",
         "row-lstm-mnist": "40 min", "diagonal-bilstm-mnist": "20 min",
         "lstm-glyphs": "8 min", "gru-glyphs": "8 min", "row-lstm-glyphs": "13 min", "diagonal-bilstm-glyphs": "9 min",

@@ -54,7 +54,7 @@ import Testing
     @Test(arguments: [false, true]) func parts(isWide: Bool) throws {
         let program = try SamplerPlanTests.program(20)
         let device = try OpenCLDevice.named(kernels: .gpu)
-        let shape = SamplerPlan.Shape(group: 64, laneShift: 1, partials: 1024)
+        let shape = SamplerPlan.Shape(group: 64, lanes: 2, partials: 1024)
         let sampler = try OpenCLSampler(device, program, maximumBatch: 3, states: [:]) {
             SamplerPlan(
                 $0, SamplerPlan.Limits(units: 4, workGroup: 64, localBytes: 16384), batch: 3, shapes: [shape],

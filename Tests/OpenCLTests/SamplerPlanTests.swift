@@ -47,18 +47,18 @@ import Testing
         var dice = Dice(9)
         let noise = HostArray(dice.floats(5 * 40), shape: [5, 40])
         let first = try draw(
-            program, noise, batch: 5, SamplerPlan.Shape(group: 64, laneShift: 0, partials: 2048), isWide: false)
+            program, noise, batch: 5, SamplerPlan.Shape(group: 64, lanes: 1, partials: 2048), isWide: false)
         var oracle = try SamplingInterpreter(program, batch: 5, ["noise": noise.values])
         for (a, b) in zip(oracle.run(), first) { expectClose(b, a.elements, tolerance: 1e-5) }
         // 512 floats leave no room for all parts of a sum.
-        for (group, laneShift, partials) in [(256, 4, 2048), (64, 2, 512), (128, 1, 8192)] {
+        for (group, lanes, partials) in [(256, 16, 2048), (64, 4, 512), (128, 2, 8192)] {
             for isWide in [false, true] {
-                let shape = SamplerPlan.Shape(group: group, laneShift: laneShift, partials: partials)
+                let shape = SamplerPlan.Shape(group: group, lanes: lanes, partials: partials)
                 #expect(try draw(program, noise, batch: 5, shape, isWide: isWide) == first, "\(shape), \(isWide)")
             }
         }
         let alone = try draw(
-            program, noise, batch: 1, SamplerPlan.Shape(group: 256, laneShift: 0, partials: 8192), isWide: true)
+            program, noise, batch: 1, SamplerPlan.Shape(group: 256, lanes: 1, partials: 8192), isWide: true)
         #expect(zip(alone, first).allSatisfy { $0 == Array($1.prefix($0.count)) })
     }
 }

@@ -9,7 +9,7 @@ import Testing
 @Suite(.serialized) struct TileTests {
     @Test func aSmallerTileUsesMoreUnits() {
         func size(_ m: Int, _ n: Int) -> Int {
-            GPUTile.best(units: 132) { (m + $0 - 1) / $0 * ((n + $0 - 1) / $0) }.size
+            GPUTile.best(rows: m, columns: n, count: 1, units: 132).size
         }
         #expect(size(2048, 2048) == 128)
         #expect(size(512, 512) == 32)

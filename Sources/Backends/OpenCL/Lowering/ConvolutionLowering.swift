@@ -182,11 +182,10 @@ struct ConvolutionLowering {
 
     /// A mask of channels keeps 64 bits for the rows of a tile; halves of a result that belong together lie in runs of four rows.
     private func tile(columns: Extent, _ lowering: LoweringContext) -> GPUTile {
-        let columns = columns.resolved(batch: lowering.maximumBatch)
-        let sizes = [128, 64, 32, 16].filter { !(walk.hasChannelMask && $0 > 64) && !(group.sections == 2 && $0 < 64) }
-        return .best(units: lowering.computeUnits, sizes: sizes) { size in
-            (columns + size - 1) / size * ((walk.rowsPerGroup + size - 1) / size * group.geometry.groups)
-        }
+        .best(
+            rows: walk.rowsPerGroup, columns: columns.resolved(batch: lowering.maximumBatch),
+            count: group.geometry.groups, units: lowering.computeUnits
+        ) { !(walk.hasChannelMask && $0.size > 64) && !(group.sections == 2 && $0.size < 64) }
     }
 
     /// Pixels of one part of a weight gradient: a function of the shapes and the batch alone.
@@ -204,11 +203,10 @@ struct ConvolutionLowering {
             max(1, min(Self.mostParts, (pixels.resolved(batch: $0) + Self.partPixels - 1) / Self.partPixels))
         }
         let length: @Sendable (Int) -> Int = { (pixels.resolved(batch: $0) + parts($0) - 1) / parts($0) }
-        let columns = walk.planesPerGroup * group.geometry.tapCount
-        let tile = GPUTile.best(units: lowering.computeUnits) { size in
-            (columns + size - 1) / size * ((walk.rowsPerGroup + size - 1) / size * group.geometry.groups)
-                * parts(lowering.maximumBatch)
-        }
+        let rowLength = walk.planesPerGroup * group.geometry.tapCount
+        let tile = GPUTile.best(
+            rows: walk.rowsPerGroup, columns: rowLength, count: group.geometry.groups * parts(lowering.maximumBatch),
+            units: lowering.computeUnits)
         let size = tile.size
         let tables = ConvolutionTables(walk, pass, tile: size, weightStrides: try weightStrides())
         let (rows, width, blocks) = (walk.rows, max(1, tables.longest), tables.blockCount)
@@ -229,7 +227,6 @@ struct ConvolutionLowering {
                     groups: { [(width + size - 1) / size, blocks, parts($0)] }, local: [16, 16, 1]))
         }
         let epilogue = epilogueParameters
-        let rowLength = columns
         let finish = with(
             epilogueMacros(epilogue) + [("FINISH", "1"), ("TILE", "64"), ("DEPTH", "16")],
             try epilogueText(.gpu) + KernelText.convolutionGPU)

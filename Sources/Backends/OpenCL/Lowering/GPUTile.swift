@@ -29,13 +29,15 @@ struct GPUTile: Equatable {
         max(700 / Double(depth), Double((groups + units - 1) / units) * instructions * 2)
     }
 
-    /// The tile that takes least time.
-    /// - Parameters:
-    ///   - groups: work-groups for a tile of some rows and columns.
-    ///   - sizes: those that the kernel can be written for.
-    static func best(units: Int, sizes: [Int] = [128, 64, 32, 16], groups: (Int) -> Int) -> GPUTile {
-        all.filter { sizes.contains($0.size) }.min {
-            $0.cycles(groups: groups($0.size), units: units) < $1.cycles(groups: groups($1.size), units: units)
-        }!
+    /// The tile that takes least time for some matrices of the same size.
+    /// - Parameter fits: whether the kernel can be written for it.
+    static func best(
+        rows: Int, columns: Int, count: Int, units: Int, fits: (GPUTile) -> Bool = { _ in true }
+    ) -> GPUTile {
+        func cycles(_ tile: GPUTile) -> Double {
+            let groups = ((rows + tile.size - 1) / tile.size) * ((columns + tile.size - 1) / tile.size) * count
+            return tile.cycles(groups: groups, units: units)
+        }
+        return all.filter(fits).min { cycles($0) < cycles($1) }!
     }
 }

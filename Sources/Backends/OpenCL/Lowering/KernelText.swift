@@ -18,10 +18,11 @@ enum KernelText {
 
     /// The sampler's interpreter with its cases, and a family's kernels.
     static func sampler(_ family: KernelFamily, cases: String) -> String {
-        let kernels = family == .cpu ? martlet_kernel_sampler_cpu_text() : martlet_kernel_sampler_gpu_text()
-        return including(cases, "cases", in: text(martlet_kernel_sampler_text())) + text(kernels!)
+        including(cases, "cases", in: text(martlet_kernel_sampler_text())) + (family == .cpu ? samplerCPU : samplerGPU)
     }
 
+    private static let samplerCPU = text(martlet_kernel_sampler_cpu_text())
+    private static let samplerGPU = text(martlet_kernel_sampler_gpu_text())
     private static let packB = text(martlet_kernel_pack_b_text())
 
     /// Programs are one text without files, so a file that two kernels share is put where they name it.

@@ -17,7 +17,7 @@ struct ProductGPU {
     private static func tile(_ product: ProductLowering, _ lowering: LoweringContext) -> GPUTile {
         let resolved = { (extent: Extent) in extent.resolved(batch: lowering.maximumBatch) }
         let (m, n, z) = (resolved(product.group.m), resolved(product.group.n), resolved(product.nest.count))
-        return .best(units: lowering.computeUnits) { (m + $0 - 1) / $0 * ((n + $0 - 1) / $0) * z }
+        return .best(rows: m, columns: n, count: z, units: lowering.computeUnits)
     }
 
     func lower(_ lowering: inout LoweringContext) throws -> LoweredGroup {

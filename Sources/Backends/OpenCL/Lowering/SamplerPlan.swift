@@ -10,12 +10,10 @@ struct SamplerPlan {
     struct Shape: Equatable {
         /// Work-items.
         var group: Int
-        /// A group draws 2^`laneShift` examples.
-        var laneShift: Int
+        /// Examples that a group draws, a power of two.
+        var lanes: Int
         /// Floats of local memory for parts of sums.
         var partials: Int
-
-        var lanes: Int { 1 << laneShift }
     }
 
     /// What a device has.
@@ -96,9 +94,8 @@ struct SamplerPlan {
     /// The shapes that are tried.
     private static func shapes(_ limits: Limits) -> [Shape] {
         let largest = powerOfTwo(min(1024, limits.workGroup))
-        let partials = limits.partials
         return [largest / 4, largest / 2, largest].filter { $0 >= min(256, largest) }.flatMap { group in
-            (0...4).filter { 1 << $0 <= group }.map { Shape(group: group, laneShift: $0, partials: partials) }
+            [1, 2, 4, 8, 16].filter { $0 <= group }.map { Shape(group: group, lanes: $0, partials: limits.partials) }
         }
     }
 

@@ -285,7 +285,14 @@ struct SamplerTables {
         // Rounded, so that models of one kind share a text.
         let registers = (registerCount + 31) / 32 * 32
         let group =
-            shape.map { "#define MARTLET_GROUP \($0.group)\n#define MARTLET_PARTIALS \($0.partials)\n" } ?? ""
+            shape.map {
+                """
+                #define MARTLET_GROUP \($0.group)
+                #define MARTLET_LANES \($0.lanes)
+                #define MARTLET_PARTIALS \($0.partials)
+
+                """
+            } ?? ""
         return """
             #define MARTLET_WIDTH \(family == .cpu ? 16 : 1)
             #define MARTLET_ATTENDS \(program.attends ? 1 : 0)

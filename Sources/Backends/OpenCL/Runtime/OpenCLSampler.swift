@@ -57,7 +57,6 @@ final class OpenCLSampler: SamplingExecutable {
             try kernels.set(kernel, 1, memory.shared.memory as cl_mem?)
             try kernels.set(kernel, 2, memory.tables.memory as cl_mem?)
             try kernels.set(kernel, 3, cl_int(lanes))
-            if let plan = self.plan { try kernels.set(kernel, 4, cl_int(plan.shape.laneShift)) }
         }
         try device.finish()
     }
@@ -73,18 +72,18 @@ final class OpenCLSampler: SamplingExecutable {
             try device.queue.upload(given, to: memory.values[id])
         }
         if let plan {
+            let groups = (batch + plan.shape.lanes - 1) / plan.shape.lanes
             for launch in plan.launches {
                 if launch.isWide {
-                    try draw(step: launch.steps.lowerBound, plan, batch: batch)
+                    try draw(step: launch.steps.lowerBound, plan, groups: groups)
                 } else {
-                    try draw(
-                        launch.steps, groups: (batch + plan.shape.lanes - 1) / plan.shape.lanes, plan.shape.group, 5)
+                    try draw(launch.steps, groups: groups, of: plan.shape.group)
                     // A device whose watchdog counts until the host hears of a launch gets them one by one.
                     try device.queue.flush()
                 }
             }
         } else {
-            try draw(0..<program.stepCount, groups: (batch + 15) / 16, 1, 4)
+            try draw(0..<program.stepCount, groups: (batch + 15) / 16, of: 1)
         }
         return try program.results.map { output in
             let value = program.values[output.value]
@@ -97,34 +96,32 @@ final class OpenCLSampler: SamplingExecutable {
     }
 
     /// Steps in one launch.
-    /// - Parameter argument: the number of the kernel's argument that is the first step.
-    private func draw(_ steps: Range<Int>, groups: Int, _ group: Int, _ argument: cl_uint) throws {
+    private func draw(_ steps: Range<Int>, groups: Int, of items: Int) throws {
         let kernel = kernels.all[0]
-        try kernels.set(kernel, argument, cl_int(steps.lowerBound))
-        try kernels.set(kernel, argument + 1, cl_int(steps.upperBound))
-        try device.queue.launch(kernel, "martlet_sample", global: [groups * group], local: [group])
+        try kernels.set(kernel, 4, cl_int(steps.lowerBound))
+        try kernels.set(kernel, 5, cl_int(steps.upperBound))
+        try device.queue.launch(kernel, "martlet_sample", global: [groups * items], local: [items])
     }
 
     /// A step over the whole device.
-    private func draw(step: Int, _ plan: SamplerPlan, batch: Int) throws {
-        let (work, keep) = (kernels.all[1], kernels.all[2])
-        let (group, groups) = (plan.shape.group, (batch + plan.shape.lanes - 1) / plan.shape.lanes)
+    private func draw(step: Int, _ plan: SamplerPlan, groups: Int) throws {
+        let (work, keep, items) = (kernels.all[1], kernels.all[2], plan.shape.group)
         for section in program.sections {
             for pass in section.passes(step: step) {
                 for index in section.works {
                     let positions = program.works[index].positions(slot: Int(pass.slot)).count
                     guard positions > 0 else { continue }
                     let chunks = plan.chunks(work: index, positions: positions)
-                    try kernels.set(work, 5, cl_int(index))
-                    try kernels.set(work, 6, cl_int(pass.iteration))
-                    try kernels.set(work, 7, cl_int(pass.slot))
+                    try kernels.set(work, 4, cl_int(index))
+                    try kernels.set(work, 5, cl_int(pass.iteration))
+                    try kernels.set(work, 6, cl_int(pass.slot))
                     try device.queue.launch(
-                        work, "martlet_one_work", global: [groups * group, chunks], local: [group, 1])
+                        work, "martlet_one_work", global: [groups * items, chunks], local: [items, 1])
                 }
             }
         }
-        try kernels.set(keep, 5, cl_int(step))
-        try device.queue.launch(keep, "martlet_draw_step", global: [groups * group], local: [group])
+        try kernels.set(keep, 4, cl_int(step))
+        try device.queue.launch(keep, "martlet_draw_step", global: [groups * items], local: [items])
     }
 
     /// The kernels of a program.
