@@ -4,8 +4,8 @@
 // Values that vary with the example lie [element, lane] in one buffer, those that all examples share in another.
 //
 // Defined in front of this text: MARTLET_WIDTH (lanes that a work-item takes at once: 16 or 1), MARTLET_ATTENDS (whether there is
-// attention), MARTLET_REGISTERS, and for GPUs MARTLET_GROUP (work-items of a group), MARTLET_LANES (examples of a group) and MARTLET_PARTIALS (floats
-// of local memory).
+// attention), MARTLET_REGISTERS, and for GPUs MARTLET_GROUP (work-items of a group), MARTLET_LANES (examples of a group) and
+// MARTLET_PARTIALS (floats of local memory).
 
 // In the order of SamplerTables.
 typedef struct {

@@ -1,11 +1,11 @@
-// The sampler of GPUs. A group of MARTLET_GROUP work-items draws MARTLET_LANES examples, a power of two. The elements that a work has in a step, their lanes
-// and the parts of their sums are tasks that all work-items share, so that a group is busy also with one example.
+// The sampler of GPUs. A group of MARTLET_GROUP work-items draws MARTLET_LANES examples, a power of two. The elements that a work has in a
+// step, their lanes and the parts of their sums are tasks that all work-items share, so that a group is busy also with one example.
 //
 // How a sum is split into parts follows from its length alone, and parts are put together in their order, whoever makes them: what an
 // example gives depends neither on the other examples nor on the size of groups.
 //
-// Two kernels do the same: martlet_sample has the loop over steps inside, one group for its examples; martlet_work is one work of one step
-// by as many groups as it fills, for steps that are wide enough for the whole device.
+// Two kernels do the same: martlet_sample has the loop over steps inside, one group for its examples; martlet_one_work is one work of one
+// step by as many groups as it fills, for steps that are wide enough for the whole device.
 
 // What the functions need beside the sampler.
 typedef struct {
@@ -83,8 +83,8 @@ static inline void martlet_elements(
 
 #if MARTLET_ATTENDS
 // Part `part` of what the query at position e finds: of every 2^partShift-th key from `part` on, the largest score, the sum of the weights
-// beside it, and in each channel the weighted sum of the values. They are left in `found`, MARTLET_LANES floats apart; the weights are left in
-// `scores` from `base` on.
+// beside it, and in each channel the weighted sum of the values. They are left in `found`, MARTLET_LANES floats apart; the weights are
+// left in `scores` from `base` on.
 static inline void martlet_query_part(
     const martlet_sampler s, __global const martlet_work *w, const martlet_value query, const martlet_value keys,
     const martlet_value values, const martlet_value scores, int base, int e, int lane, int part, __local float *found) {

@@ -1,9 +1,9 @@
 // An OpenCL library that poses as a GPU, runs nothing and writes down what it is asked for, so that tests can count what a device would
 // have to do. What it reads back are zeros.
 //
-// MOCK_LOG names the file of its log. MOCK_UNITS, MOCK_WORK_GROUP, MOCK_LOCAL and MOCK_ALLOCATION are the device's compute units, work-items
-// of a group, bytes of local memory and bytes of one allocation; without them it is as large as a GPU of a data centre. What is beyond
-// these limits fails as it would on a device. MOCK_NAME is what it calls itself.
+// MOCK_LOG names the file of its log. MOCK_UNITS, MOCK_WORK_GROUP, MOCK_LOCAL and MOCK_ALLOCATION are the device's compute units,
+// work-items of a group, bytes of local memory and bytes of one allocation; without them it is as large as a GPU of a data centre. What is
+// beyond these limits fails as it would on a device. MOCK_NAME is what it calls itself.
 #define CL_TARGET_OPENCL_VERSION 120
 #define CL_USE_DEPRECATED_OPENCL_1_2_APIS
 #include <CL/cl.h>

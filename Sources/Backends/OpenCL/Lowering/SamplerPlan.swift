@@ -4,7 +4,7 @@ import Compiler
 /// every group goes on by itself with examples of its own, or is spread over the whole device, a launch for each work.
 ///
 /// What is drawn does not depend on the plan, to the bit; only the time does. Times come from a model of a GPU whose numbers are
-/// rounded figures of current devices, and are good to a factor of two or so: enough to tell the ways apart that differ by ten.
+/// rounded figures of current devices. None has confirmed it yet: it is meant to tell apart ways that differ by ten.
 struct SamplerPlan {
     /// Of groups, which the kernels are compiled for.
     struct Shape: Equatable {
