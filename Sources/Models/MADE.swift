@@ -171,6 +171,9 @@ extension MADE {
                 !orderless || masks == "1" && !direct && !orderAgnostic,
                 "orderless: such a network has no masks; leave masks, direct and orderAgnostic as they are")
             try require(
+                !orderless || !hidden.isEmpty,
+                "orderless: such a network has hidden layers; expected hidden=500, say, found none")
+            try require(
                 !orderless || ensemble <= 1024, "ensemble: expected up to 1024 orders, found \(ensemble)")
             try requireDropout(dropout)
             _ = try requireChoice(activation, "activation") as Activation

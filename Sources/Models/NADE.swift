@@ -64,15 +64,6 @@ public struct NADE: AutoregressiveModel, ConfiguredModel {
 
     public init(_ examples: ExampleShape, _ settings: Settings) throws { try self.init(examples, settings, seed: 1) }
 
-    /// `[variables, ..]` as `[blocks, block, ..]`; zeros fill the last block, behind all variables.
-    private func blocks(_ t: Tensor) -> Tensor {
-        let rest = Array(t.shape.dimensions.dropFirst())
-        let count = (variableCount + block - 1) / block
-        let none = t.shape.dimensions.map { _ in 0 }
-        let filled = t.padded(low: none, high: [count * block - variableCount] + none.dropFirst())
-        return filled.reshaped(Shape([Extent(count), Extent(block)] + rest))
-    }
-
     public func conditionalParameters(_ x: Tensor, _ context: Context) -> Tensor {
         let (batch, units) = (x.shape[0], hiddenBias.tensor.shape[0])
         let start = hiddenBias.tensor.broadcast(to: [batch, units])
@@ -80,8 +71,10 @@ public struct NADE: AutoregressiveModel, ConfiguredModel {
         let first = (given.map { $0(start, context) } ?? start).reshaped([1, batch, units])
         let inputs = conditional.encode(x).inOrder(order, axis: 2).transposed([2, 0, 1])
         let kept = dropout(Tensor.scalar(1, x.elementType).broadcast(to: [batch, units]), context)
-        let (v, rho) = (output ?? weight, scale.map { [blocks($0.tensor)] } ?? [])
-        let (_, outputs) = Tensor.scan([first], over: [blocks(inputs), blocks(weight.tensor), blocks(v.tensor)] + rho) {
+        let (v, rho) = (output ?? weight, scale.map { [$0.tensor.inBlocks(of: block)] } ?? [])
+        let (_, outputs) = Tensor.scan(
+            [first], over: [inputs, weight.tensor, v.tensor].map { $0.inBlocks(of: block) } + rho
+        ) {
             carries, slices in
             let (a, x, w, v) = (carries[0], slices[0], slices[1], slices[2])
             // a in front of the block, then what each variable of it adds: the running sums are a in front of each, and behind the last.

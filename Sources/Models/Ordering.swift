@@ -41,6 +41,15 @@ extension Tensor {
     /// Slices along an axis in the order of the variables, from the order of drawing.
     func byVariable(_ order: Order, axis: Int) -> Tensor { rearranged(order.index.map { Int($0) }, axis: axis) }
 
+    /// `[variables, ..]` as `[blocks, block, ..]`; zeros fill the last block, behind all variables.
+    func inBlocks(of block: Int) -> Tensor {
+        let (variables, rest) = (shape[0].coefficient, Array(shape.dimensions.dropFirst()))
+        let count = (variables + block - 1) / block
+        let none = shape.dimensions.map { _ in 0 }
+        return padded(low: none, high: [count * block - variables] + none.dropFirst())
+            .reshaped(Shape([Extent(count), Extent(block)] + rest))
+    }
+
     private func rearranged(_ places: [Int], axis: Int) -> Tensor {
         places == Array(places.indices)
             ? self : gathered(.constant(HostArray(places.map { Int32($0) })), axis: axis)

@@ -10,8 +10,8 @@ import Likelihood
 /// remains is exactly the marginal of the others under an order that puts them first. Training hides a random part of every example
 /// and scores what it hid (equation 12).
 ///
-/// Evaluation reads row t of a table of what is known: the variables before t. That costs one pass of the network for each variable,
-/// as everything of it may change from one variable to the next.
+/// Evaluation asks for the conditional of one variable after another. The first layer's sums grow by one term for each, and of the last
+/// layer one variable's outputs are wanted; the layers between are computed for each variable anew, as all of them may change.
 ///
 /// The mixture of several orders is better than any of them (section 5, "ensembles of orderings"): the orders are fed to one program.
 public struct OrderlessNADE: AutoregressiveModel {
@@ -38,6 +38,8 @@ public struct OrderlessNADE: AutoregressiveModel {
             ? nil : .runtime(order: .input(Self.orderInput, [Extent(variableCount)], .int32), hidden: [])
     }
     private static let orderInput = "degrees.0"
+    /// Variables of a step of evaluation.
+    private static let block = 8
 
     /// - Parameter ensemble: the orders whose mixture is evaluated and drawn from, one or more.
     public init(
@@ -51,9 +53,8 @@ public struct OrderlessNADE: AutoregressiveModel {
         let widths = [(conditional.inputCount + 1) * variables] + hidden + [conditional.parameterCount * variables]
         layers = (1..<widths.count).map { ConvolutionLayer(widths[$0 - 1], widths[$0], kernel: [1]) }
         given = conditions.embedding(widths[1])
-        // A row of the table for each variable, and the widest layer at each of them.
         masks = max(1, min(16, (1 << 19) / (widths.max() ?? 1)))
-        evaluationBatch = max(1, min(500, (1 << 25) / (variables * (widths.max() ?? 1))))
+        evaluationBatch = max(1, min(500, (1 << 25) / (Self.block * (widths.max() ?? 1))))
     }
 
     public init(_ examples: ExampleShape, _ settings: MADE.Settings) throws {
@@ -71,52 +72,43 @@ public struct OrderlessNADE: AutoregressiveModel {
             activation: try requireChoice(settings.activation, "activation"), dropout: settings.dropout)
     }
 
-    /// Parameters `[batch, parameterCount, variables, rows]` of all variables, given what each row of a table knows.
-    /// - Parameters:
-    ///   - values: as networks read them, 0 where they are not known, `[batch, inputCount, variables, rows]`.
-    ///   - known: 1 where a variable is known, else 0, `[batch, variables, rows]`.
-    private func parameters(_ values: Tensor, known: Tensor, _ context: Context) -> Tensor {
-        let (batch, variables, rows) = (values.shape[0], Extent(variableCount), values.shape[3])
-        let inputs = Extent(conditional.inputCount * variableCount)
-        var h = Tensor.concatenate([values.reshaped([batch, inputs, rows]), known], axis: 1)
-        for (index, layer) in layers.enumerated() {
-            h = layer(h)
-            if index == 0, let given { h = given(h, context) }
-            if index < layers.count - 1 { h = dropout[index](activation(h), context) }
+    /// Parameters `[batch * rows, parameterCount, variables]` of all variables, given what each row of a table knows.
+    /// - Parameter known: 1 where a variable is known, else 0, `[batch, rows, variables]`.
+    private func parameters(_ x: Tensor, known: Tensor, _ context: Context) -> Tensor {
+        let (batch, rows, variables) = (known.shape[0], known.shape[1], known.shape[2])
+        let read = read(x, where: known)
+        var h = read.reshaped([batch * rows, read.shape[2] * variables])
+        for (index, layer) in layers.map(matrixAndBias).enumerated() {
+            h = h.matmul(layer.matrix.matrixTransposed()) + layer.bias
+            if index == layers.count - 1 { break }
+            let (units, width) = (Shape([batch, rows, h.shape[1]]), h.shape[1])
+            if index == 0, let given {
+                let vector = given(Tensor.scalar(0, x.elementType).broadcast(to: [batch, width]), context)
+                h = (h.reshaped(units) + vector.reshaped([batch, 1, width])).reshaped([batch * rows, width])
+            }
+            h = dropout[index](activation(h).reshaped(units), context).reshaped([batch * rows, width])
         }
-        return h.reshaped([batch, Extent(conditional.parameterCount), variables, rows])
+        return h.reshaped([batch * rows, Extent(conditional.parameterCount), variables])
     }
 
-    /// x `[batch, variables]` as networks read it, for each of some rows: `[batch, inputCount, variables, rows]`.
-    private func spread(_ x: Tensor, rows: Extent) -> Tensor {
+    /// x as the first layer reads it, and which of it is known, for each row of a table: `[batch, rows, inputCount + 1, variables]`, zero
+    /// where it is not known.
+    /// - Parameter known: `[batch, rows, variables]`.
+    private func read(_ x: Tensor, where known: Tensor) -> Tensor {
+        let (batch, rows, variables) = (known.shape[0], known.shape[1], known.shape[2])
         let inputs = Extent(conditional.inputCount)
-        return conditional.encode(x).reshaped([x.shape[0], inputs, x.shape[1], 1])
-            .broadcast(to: [x.shape[0], inputs, x.shape[1], rows])
+        let flags = known.reshaped([batch, rows, 1, variables])
+        let values = conditional.encode(x).reshaped([batch, 1, inputs, variables])
+            .broadcast(to: [batch, rows, inputs, variables])
+        let none = Tensor.scalar(0, x.elementType)
+        return .concatenate([.select(flags.broadcast(to: values.shape).greater(none), values, none), flags], axis: 2)
     }
 
-    /// A table `[batch, variables, rows]` repeated for every input of a variable, of the shape of what networks read.
-    private func overInputs(_ table: Tensor, like values: Tensor) -> Tensor {
-        table.reshaped([table.shape[0], 1, table.shape[1], table.shape[2]]).broadcast(to: values.shape)
-    }
-
-    /// The parameters of variable t from row t.
-    private func diagonal(_ all: Tensor) -> Tensor {
-        let (variable, row) = (Tensor.iota(all.shape, axis: 2), Tensor.iota(all.shape, axis: 3))
-        return Tensor.select(variable.equal(row), all, 0).sum(axes: [3])
-    }
-
-    /// 1 where row t may read a variable, as it comes before variable t: `[1, variables, rows]`.
-    private func earlier(_ context: Context, _ type: ElementType) -> Tensor {
-        let index: [Int32]
-        switch context.orders ?? orders {
-        case .runtime(let places, _):
-            let n = places.shape[0]
-            return places.reshaped([1, n, 1]).less(places.reshaped([1, 1, n])).cast(to: type)
-        case .constant(let order, _): index = order.index
-        case nil: index = order.index
-        }
-        let flags = index.flatMap { own in index.map { own < $0 ? 1 : 0 } } as [Float]
-        return Tensor.constant(HostArray(flags, shape: [1, index.count, index.count])).cast(to: type)
+    /// What a layer multiplies rows of features with, `[outputs, inputs]`, and what it adds.
+    private func matrixAndBias(_ layer: ConvolutionLayer) -> (matrix: Tensor, bias: Tensor) {
+        let weight = layer.weight.tensor
+        let bias = layer.bias?.tensor ?? .scalar(0, weight.elementType).broadcast(to: [weight.shape[0]])
+        return (weight.reshaped([weight.shape[0], weight.shape[1]]), bias)
     }
 
     /// Where a variable is there, as 1, and the variables with 0 for those that are not.
@@ -125,13 +117,64 @@ public struct OrderlessNADE: AutoregressiveModel {
         return (isPresent.cast(to: x.elementType), .select(isPresent, x, 0))
     }
 
+    /// Parameters `[batch, parameterCount, variables]` of every variable, given those before it in the order. The variables come one
+    /// after another: what the first layer makes of those before grows by one term for each, as NADE's does, so that only the layers
+    /// behind it are computed for each variable anew.
+    /// - Parameters:
+    ///   - read: what the first layer reads of each variable once it is known, `[batch, 1, inputCount + 1, variables]`.
+    ///   - start: the first layer's outputs where none is known, `[batch, units]`.
+    private func parameters(inTurn read: Tensor, from start: Tensor, _ context: Context) -> Tensor {
+        let (variables, units, inputs) = (variableCount, layers[0].weight.shape[0], conditional.inputCount + 1)
+        let (batch, outputs, block) = (read.shape[0], conditional.parameterCount, min(Self.block, variables))
+        let (inOrder, byVariable) = rearranging(context)
+        func blocks(_ t: Tensor) -> Tensor { inOrder(t).inBlocks(of: block) }
+        let dense = layers.map(matrixAndBias)
+        let (first, last) = (dense[0], dense[dense.count - 1])
+        let added = first.matrix.reshaped([Extent(units), Extent(inputs), Extent(variables)])
+        let own = last.matrix.reshaped([Extent(outputs), Extent(variables), last.matrix.shape[1]])
+        let (_, results) = Tensor.scan(
+            [start.reshaped([1, batch, Extent(units)])],
+            over: [
+                blocks(read.reshaped([batch, Extent(inputs), Extent(variables)]).transposed([2, 0, 1])),
+                blocks(added.transposed([2, 1, 0])), blocks(own.transposed([1, 2, 0])),
+            ]
+        ) { carries, slices in
+            let terms = slices[0].matmul(slices[1])
+            let sums = Tensor.concatenate([carries[0], terms], axis: 0).cumulativeSum(axis: 0)
+            var h = activation(sums.sliced(axis: 0, from: 0, count: block))
+            for layer in dense[1..<dense.count - 1] {
+                let rows = h.reshaped([Extent(block) * batch, h.shape[2]])
+                h = activation(rows.matmul(layer.matrix.matrixTransposed()) + layer.bias)
+                    .reshaped([Extent(block), batch, layer.matrix.shape[0]])
+            }
+            return ([sums.sliced(axis: 0, from: block, count: 1)], [h.matmul(slices[2])])
+        }
+        let inTurn = results[0].reshaped([results[0].shape[0] * Extent(block), batch, Extent(outputs)])
+            .sliced(axis: 0, from: 0, count: variables)
+        return byVariable(inTurn).transposed([1, 2, 0]) + last.bias.reshaped([Extent(outputs), Extent(variables)])
+    }
+
+    /// Slices along the first axis, from the order of the variables to that of the context and back.
+    private func rearranging(_ context: Context) -> (inOrder: (Tensor) -> Tensor, byVariable: (Tensor) -> Tensor) {
+        switch context.orders ?? orders {
+        case .runtime(let places, _):
+            let square = Shape([places.shape[0], places.shape[0]])
+            let isThere = places.broadcast(to: square).equal(.iota(square, axis: 0))
+            let sequence = Tensor.select(isThere, Tensor.iota(square, axis: 1).cast(to: .float32), 0)
+                .sum(axes: [1]).cast(to: .int32)
+            return ({ $0.gathered(sequence, axis: 0) }, { $0.gathered(places, axis: 0) })
+        case .constant(let order, _): return ({ $0.inOrder(order, axis: 0) }, { $0.byVariable(order, axis: 0) })
+        case nil: return ({ $0.inOrder(order, axis: 0) }, { $0.byVariable(order, axis: 0) })
+        }
+    }
+
     public func conditionalParameters(_ x: Tensor, _ context: Context) -> Tensor {
         let (present, known) = split(x)
-        let shape = Shape([x.shape[0], x.shape[1], x.shape[1]])
-        let table =
-            present.reshaped([x.shape[0], x.shape[1], 1]).broadcast(to: shape) * earlier(context, x.elementType)
-        let values = spread(known, rows: x.shape[1])
-        return diagonal(parameters(values * overInputs(table, like: values), known: table, context))
+        let bias = matrixAndBias(layers[0]).bias
+        let start = bias.broadcast(to: [x.shape[0], bias.shape[0]])
+        return parameters(
+            inTurn: read(known, where: present.reshaped([x.shape[0], 1, x.shape[1]])),
+            from: given.map { $0(start, context) } ?? start, context)
     }
 
     public func logProbability(_ x: Tensor, _ context: Context) -> Tensor {
@@ -149,23 +192,19 @@ public struct OrderlessNADE: AutoregressiveModel {
     public func objective(_ x: Tensor, _ context: Context) -> Tensor {
         let (present, values) = split(x)
         let (type, batch, variables, rows) = (x.elementType, x.shape[0], x.shape[1], Extent(masks))
-        let shape = Shape([batch, variables, rows])
+        let shape = Shape([batch, rows, variables])
         // Of the numbers from 0 to 1 each row takes the shares of one stretch: all sizes occur in every step.
-        let place = Tensor.iota([1, 1, rows], axis: 2).cast(to: type)
-        let share = (context.random.uniform([batch, 1, rows], stream: 20, as: type) + place) / Double(masks)
+        let place = Tensor.iota([1, rows, 1], axis: 1).cast(to: type)
+        let share = (context.random.uniform([batch, rows, 1], stream: 20, as: type) + place) / Double(masks)
         let isKnown = context.random.uniform(shape, stream: 21, as: type).less(share.broadcast(to: shape))
         let table = isKnown.cast(to: type)
-        let read = spread(imputed(values, present, context), rows: rows)
-        let all = parameters(read * overInputs(table, like: read), known: table, context)
-        // Every row as an example of its own.
-        let parameters = all.transposed([0, 3, 1, 2])
-            .reshaped([batch * rows, Extent(conditional.parameterCount), variables])
+        let parameters = parameters(imputed(values, present, context), known: table, context)
         let repeated = { (t: Tensor) in
             t.reshaped([batch, 1, variables]).broadcast(to: [batch, rows, variables]).reshaped([
                 batch * rows, variables,
             ])
         }
-        let hidden = repeated(present) * (1 - table.transposed([0, 2, 1]).reshaped([batch * rows, variables]))
+        let hidden = repeated(present) * (1 - table.reshaped([batch * rows, variables]))
         let terms = (conditional.logProbability(repeated(values), parameters) * hidden).sum(axes: [1])
         let weight = (repeated(present).sum(axes: [1]) + 1) / hidden.sum(axes: [1]).maximum(.scalar(1, type))
         return -(terms * weight).mean()
@@ -175,17 +214,14 @@ public struct OrderlessNADE: AutoregressiveModel {
     /// what was drawn before.
     private func imputed(_ values: Tensor, _ present: Tensor, _ context: Context) -> Tensor {
         let (type, rounds) = (values.elementType, 4)
-        let row = Shape([values.shape[0], values.shape[1], 1])
+        let row = Shape([values.shape[0], 1, values.shape[1]])
         // As the network is, without dropout.
         let asItIs = Context(.evaluate, label: context.label, features: context.features, random: context.random)
         let turn = context.random.uniform(values.shape, stream: 22, as: type)
         var (filled, known) = (values, present)
         for round in 1...rounds {
-            let table = known.reshaped(row)
-            let read = spread(filled, rows: 1)
-            let all = parameters(read * overInputs(table, like: read), known: table, asItIs)
-                .reshaped([values.shape[0], Extent(conditional.parameterCount), values.shape[1]])
-            let drawn = conditional.sample(all, context.random.substream(1000 * round))
+            let parameters = parameters(filled, known: known.reshaped(row), asItIs)
+            let drawn = conditional.sample(parameters, context.random.substream(1000 * round))
             let isNew = turn.less(.scalar(Double(round) / Double(rounds), type)).and(known.equal(.scalar(0, type)))
             filled = .select(isNew, drawn, filled)
             known = .select(isNew, .scalar(1, type), known)
@@ -225,20 +261,20 @@ public struct OrderlessNADE: AutoregressiveModel {
         }
         let given = Tensor.input(Drawing.given, x.shape, x.elementType)
         let observed = Tensor.input(Drawing.observed, x.shape, x.elementType)
-        let zero = Tensor.scalar(0, x.elementType)
-        let shape = Shape([x.shape[0], x.shape[1], x.shape[1]])
-        let isObserved = observed.reshaped([x.shape[0], x.shape[1], 1]).broadcast(to: shape).greater(zero)
-        // A variable of the draw is known where it comes earlier, an observed one everywhere. That is read from the input, so that no row
-        // reads a later variable of the draw.
         let (order, context) = (ensemble[request.member], arranged(context, request))
-        let before = earlier(context, x.elementType).broadcast(to: shape)
-        let (inputs, drawnInputs) = (spread(given, rows: x.shape[1]), spread(x, rows: x.shape[1]))
-        let values = Tensor.select(
-            overInputs(isObserved, like: inputs), inputs, drawnInputs * overInputs(before, like: inputs))
-        let table = Tensor.select(isObserved, .scalar(1, x.elementType), before)
-        let parameters = diagonal(parameters(values, known: table, context))
+        // What is observed is read from the input and from the beginning on, and of the draw only what is not: so no conditional reads a
+        // later variable of the draw.
+        let row = Shape([x.shape[0], 1, x.shape[1]])
+        let known = read(given, where: observed.reshaped(row))
+        let first = matrixAndBias(layers[0])
+        let start =
+            known.reshaped([x.shape[0], first.matrix.shape[1]])
+            .matmul(first.matrix.matrixTransposed()) + first.bias
+        let parameters = parameters(
+            inTurn: read(x, where: (1 - observed).reshaped(row)), from: self.given.map { $0(start, context) } ?? start,
+            context)
         let sample = conditional.sample(parameters, context.random, temperature: request.temperature)
-        let drawn = Tensor.select(observed.greater(zero), given, sample)
+        let drawn = Tensor.select(observed.greater(.scalar(0, x.elementType)), given, sample)
         return Drawing([.incremental(variable: x, drawn: drawn, order: order, outputs: [parameters])])
     }
 
