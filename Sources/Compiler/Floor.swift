@@ -45,13 +45,7 @@ public struct StepWork: Hashable, Sendable, Codable {
         var simplifier = Simplifier()
         let applications = applications(of: simplifier.simplify(outputs + updates.map(\.value)))
         multiplyAdds = applications.reduce(0) { $0 + ($1.multiplyAdds(batch: batch)?.live ?? 0) }
-        exps = applications.reduce(0) { sum, application in
-            let node = application.node
-            guard let function = node.elementwise, case .transcendental = function.cost else {
-                return sum + node.operation.exps(node.inputs.map(\.type), batch: batch) * application.times
-            }
-            return sum + application.node.types[0].shape.count.resolved(batch: batch) * application.times
-        }
+        exps = applications.reduce(0) { $0 + $1.exps(batch: batch) }
         var live: [String: Int] = [:]
         for (state, mask) in maskedStates {
             if let label = state.placeholder?.label {
@@ -59,6 +53,10 @@ public struct StepWork: Hashable, Sendable, Codable {
             }
         }
         bytes = schedule.bytesBeyond(cache: cacheBytes, batch: batch, live: live)
+    }
+
+    public static func + (a: StepWork, b: StepWork) -> StepWork {
+        StepWork(multiplyAdds: a.multiplyAdds + b.multiplyAdds, exps: a.exps + b.exps, bytes: a.bytes + b.bytes)
     }
 
     /// The sum of the three times, as if none went on beside another.
@@ -99,7 +97,7 @@ extension Schedule {
 
 extension Group {
     /// The values that a group reads and writes, each once, and how many elements of each: of a view, those in it.
-    fileprivate func touched(batch: Int) -> (
+    func touched(batch: Int) -> (
         reads: [(value: Int, elements: Int)], writes: [(value: Int, elements: Int)]
     ) {
         func elements(_ walks: [Walk], _ whole: [Int]) -> [(value: Int, elements: Int)] {

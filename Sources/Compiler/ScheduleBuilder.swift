@@ -181,13 +181,17 @@ final class ScheduleBuilder {
         return operation
     }
 
-    private func append(_ kind: any GroupKind, _ cluster: Cluster) {
+    /// - Parameter box: the part of the cluster's elements that the group is for; all of them if not given.
+    private func append(_ kind: any GroupKind, _ cluster: Cluster, over box: AssemblyBox? = nil) {
         let nodes = cluster.prologue + (cluster.anchor.map { [$0] } ?? []) + cluster.nodes
         let names = nodes.prefix(8).map(\.operation.name)
         let label =
             nodes.count > 8
             ? names.prefix(7).joined(separator: "+") + "+\(nodes.count - 7) more" : names.joined(separator: "+")
-        schedule.groups.append(Group(kind, label: label, location: cluster.anchor?.location ?? nodes.first?.location))
+        schedule.groups.append(
+            Group(
+                kind, label: label, location: cluster.anchor?.location ?? nodes.first?.location,
+                applied: nodes.map { AppliedOperation($0, over: box?.counts) }))
     }
 
     /// Adds elementwise nodes to a program. Returns the tensors that have to be stored.
@@ -345,7 +349,7 @@ final class ScheduleBuilder {
         append(
             ElementwiseGroup(
                 iteration: box.counts, inputs: builder.operands, program: builder.program(tensors),
-                outputs: outputs.map { $0.part(from: box.targets, steps: box.steps) }), cluster)
+                outputs: outputs.map { $0.part(from: box.targets, steps: box.steps) }), cluster, over: box)
     }
 }
 

@@ -110,6 +110,11 @@ package struct Application {
         node.operation.multiplyAdds(node.inputs.map(\.type), node.types, batch: batch).map { $0 * times }
     }
 
+    /// Elements of exp, log, tanh and their like, of all times it is carried out.
+    package func exps(batch: Int) -> Int {
+        node.operation.allExps(node.inputs.map(\.type), node.types, batch: batch) * times
+    }
+
     /// The multiply-adds of a sum of products.
     fileprivate func summedProducts(batch: Int) -> Work? {
         product.map { Work($0.node.types[0].shape.count.resolved(batch: batch)) * times }
@@ -141,6 +146,16 @@ package struct Application {
             result.degrees = Contraction.Degrees(input: input, output: output, isStrict: strict)
         }
         return result
+    }
+}
+
+extension Operation {
+    /// The exps of an application, of elementwise functions too.
+    package func allExps(_ inputs: [TensorType], _ outputs: [TensorType], batch: Int) -> Int {
+        guard case .elementwise(let function) = compilerRole, case .transcendental = function.cost else {
+            return exps(inputs, batch: batch)
+        }
+        return outputs[0].shape.count.resolved(batch: batch)
     }
 }
 

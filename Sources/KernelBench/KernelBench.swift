@@ -35,7 +35,6 @@ struct UnknownCase: Error, CustomStringConvertible {
         case "convolutions": try convolutions(device, only: only)
         case "couplings": try couplings(device)
         case "elementwise": try elementwise(device)
-        case "floor": try floor(device)
         default: throw UnknownCase(name: what)
         }
     }
@@ -71,14 +70,6 @@ struct UnknownCase: Error, CustomStringConvertible {
     }
 
     /// The rates that a training step's floor is made of.
-    static func floor(_ device: any Device) throws {
-        let rates = try FloorRates.measure(on: device)
-        print(
-            "product: \(milliseconds(2 * rates.multiplyAdds / 1e12)) GFLOP/s, exp: \(milliseconds(rates.exps / 1e12)) G/s, "
-                + "triad: \(milliseconds(rates.bytes / 1e12)) GB/s, "
-                + "shared cache: \(FloorRates.sharedCacheBytes.map { "\($0) bytes" } ?? "unknown")")
-    }
-
     static func time(_ seconds: Double, _ body: () throws -> Void) rethrows -> (minimum: Double, median: Double) {
         try body()
         var times: [Double] = []

@@ -127,38 +127,67 @@ public enum Bench {
                 _ = try sampler.run(feeds, batch: sampleBatch)
             }
         }
-        let batch = configuration.batch
-        let program = try run.makeTrainingProgram()
-        let executable = try device.load(program.schedule, maximumBatch: batch, states: run.states.buffers)
-        var arrays = run.stepFeeds(step: 0, rate: 1e-4, examples: Array(0..<batch))
-        arrays.merge(workload.batch(batch).feeds) { $1 }
-        var feeds: [String: Feed] = [:]
-        var bytes = 0
-        let names = Set(program.inputs)
-        for (name, array) in arrays where names.contains(name) {
-            let buffer = try device.makeBuffer(byteCount: array.bytes.count)
-            try array.withUnsafeBytes { try buffer.write($0) }
-            feeds[name] = .device(buffer)
-            bytes += buffer.byteCount
-        }
+        let step = try TrainingStepOnce(run, workload, device)
         var row = try time(
-            name, what, device, batch: batch, parameters: parameterCount, seconds, least: 3,
-            bytes: executable.plannedBytes + run.states.byteCount + bytes
-        ) { _ = try executable.run(feeds, batch: batch) }
-        if withFloor { try addFloor(to: &row, program, batch, device) }
+            name, what, device, batch: step.batch, parameters: parameterCount, seconds, least: 3,
+            bytes: step.executable.plannedBytes + run.states.byteCount + step.fedBytes
+        ) { _ = try step.executable.run(step.feeds, batch: step.batch) }
+        if withFloor { try addFloor(to: &row, step, device) }
         return row
     }
 
+    /// The training step of a workload with some settings changed.
+    static func trainingStep(
+        of workload: Workload, settings: [String], device: any Device
+    ) throws -> TrainingStepOnce {
+        guard case .model(let make) = workload.kind else {
+            throw UsageError("profile: \(workload.name) is a product and no model; bench times it")
+        }
+        var model = try make()
+        for setting in settings { try model.configuration.set(setting) }
+        let run = try Run(model.configuration, examples: model.examples, device: device)
+        try run.initialize()
+        return try TrainingStepOnce(run, model, device)
+    }
+
     /// Measures the rates right behind the step, as a shared machine is another one a minute later.
-    private static func addFloor(to row: inout Row, _ program: TrainingProgram, _ batch: Int, _ device: any Device)
-        throws
-    {
+    private static func addFloor(to row: inout Row, _ step: TrainingStepOnce, _ device: any Device) throws {
         let rates = try FloorRates.measure(on: device)
-        let work = program.work(batch: batch, cacheBytes: FloorRates.sharedCacheBytes ?? 32 << 20)
+        let work = step.work
         let floor = work.seconds(at: rates) * 1e3
         row.floor_ms = (floor * 1000).rounded() / 1000
         row.over_floor = (row.median_ms / floor * 1000).rounded() / 1000
         (row.work, row.rates) = (work, rates)
+    }
+
+    /// A model's training step, ready to run on one batch that lies on the device.
+    struct TrainingStepOnce {
+        let batch: Int
+        let program: TrainingProgram
+        let executable: any Executable
+        let feeds: [String: Feed]
+        let fedBytes: Int
+
+        init(_ run: Run, _ workload: Workload.Model, _ device: any Device) throws {
+            batch = workload.configuration.batch
+            program = try run.makeTrainingProgram()
+            executable = try device.load(program.schedule, maximumBatch: batch, states: run.states.buffers)
+            var arrays = run.stepFeeds(step: 0, rate: 1e-4, examples: Array(0..<batch))
+            arrays.merge(workload.batch(batch).feeds) { $1 }
+            var feeds: [String: Feed] = [:]
+            var bytes = 0
+            let names = Set(program.inputs)
+            for (name, array) in arrays where names.contains(name) {
+                let buffer = try device.makeBuffer(byteCount: array.bytes.count)
+                try array.withUnsafeBytes { try buffer.write($0) }
+                feeds[name] = .device(buffer)
+                bytes += buffer.byteCount
+            }
+            (self.feeds, fedBytes) = (feeds, bytes)
+        }
+
+        /// The numerators of the step's floor.
+        var work: StepWork { program.work(batch: batch, cacheBytes: FloorRates.sharedCacheBytes ?? 32 << 20) }
     }
 
     /// A plain float32 product `m x k x n`; the second operand counts as the parameters.

@@ -64,16 +64,25 @@ struct BenchCommand: ParsableCommand {
 
     /// The named workloads and experiments; all workloads, or where there are none all experiments, if none is named.
     private func workloads() throws -> [Workload] {
-        let (known, folder) = (Catalogue.workloads, data.folder)
-        let experiments = Catalogue.experiments.map { Workload($0, dataFolder: folder) }
-        guard let only else { return known.isEmpty ? experiments : known }
-        return try only.split(separator: ",", omittingEmptySubsequences: false).map { name in
-            guard let workload = (known + experiments).first(where: { $0.name == name }) else {
-                throw UsageError(
-                    "bench: there is no workload “\(name)” and no such experiment; there are \((known.isEmpty ? experiments : known).map(\.name).joined(separator: ", "))"
-                )
-            }
-            return workload
+        guard let only else {
+            return Catalogue.workloads.isEmpty
+                ? Catalogue.experiments.map { Workload($0, dataFolder: data.folder) } : Catalogue.workloads
         }
+        return try only.split(separator: ",", omittingEmptySubsequences: false).map {
+            try Workload(named: String($0), verb: "bench", dataFolder: data.folder)
+        }
+    }
+}
+
+extension Workload {
+    /// A workload, or an experiment's model.
+    init(named name: String, verb: String, dataFolder: String) throws {
+        let known = Catalogue.workloads + Catalogue.experiments.map { Workload($0, dataFolder: dataFolder) }
+        guard let workload = known.first(where: { $0.name == name }) else {
+            throw UsageError(
+                "\(verb): there is no workload “\(name)” and no such experiment; there are \((Catalogue.workloads.isEmpty ? known : Catalogue.workloads).map(\.name).joined(separator: ", "))"
+            )
+        }
+        self = workload
     }
 }

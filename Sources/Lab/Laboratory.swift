@@ -103,7 +103,8 @@ struct Program: ParsableCommand {
                 ListCommand.self, RunCommand.self, ResumeCommand.self, SweepCommand.self, EvaluateCommand.self,
                 SampleCommand.self,
                 CompleteCommand.self, EncodeCommand.self, DecodeCommand.self, InterpolateCommand.self,
-                InspectCommand.self, SettingsCommand.self, CompareCommand.self, BenchCommand.self, DevicesCommand.self,
+                InspectCommand.self, SettingsCommand.self, CompareCommand.self, BenchCommand.self,
+                ProfileCommand.self, DevicesCommand.self,
                 NewCommand.self,
             ])
     }

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Compiler
 import Datasets
 import Graph
 import Likelihood
@@ -93,15 +94,37 @@ struct SettingsCommand: ParsableCommand {
 struct DevicesCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "devices", abstract: "The devices that --device can name.")
+    @Flag(
+        help:
+            "Measure each: multiply-adds of a large product, exps of numbers in a cache and bytes of a triad, in billions a second."
+    )
+    var measure = false
     @Flag(help: "Print JSON.") var json = false
+
+    private struct Row: Encodable {
+        let name: String
+        let summary: String
+        var rates: FloorRates?
+    }
 
     func run() throws {
         let (devices, problems) = try Devices.found()
+        let rows = try devices.map { device in
+            Row(
+                name: device.name, summary: device.summary,
+                rates: measure ? try FloorRates.measure(on: device) : nil)
+        }
         if json {
-            for device in devices { try printJSON(["name": device.name, "summary": device.summary]) }
+            for row in rows { try printJSON(row) }
             return
         }
-        TextTable(heading: ["name", "device"], rows: devices.map { [$0.name, $0.summary] }).print()
+        TextTable(
+            heading: ["name"] + (measure ? ["multiply-adds", "exps", "bytes"] : []) + ["device"],
+            rows: rows.map { row in
+                let rates = row.rates.map { [$0.multiplyAdds, $0.exps, $0.bytes].map { fixed($0 / 1e9, 1) } } ?? []
+                return [row.name] + rates + [row.summary]
+            }
+        ).print()
         for problem in problems { printLine(problem) }
     }
 }

@@ -156,6 +156,30 @@ import Testing
         }
     }
 
+    /// What the groups have to do is what the step has to do, however it is cut: products, the functions behind them, functions behind an
+    /// assembly in each of its boxes, and a loop.
+    @Test func groupsShareTheWork() throws {
+        let (w, v) = (Tensor.state("w", [4, 6]), Tensor.state("v", [4, 4]))
+        let mask = MaskStructure.degrees(input: [1, 2, 3, 4, 5, 6], output: [1, 3, 5, 2], strict: false)
+        let h = x.maskedDense(w, mask: mask).apply(.tanh)
+        let (_, steps) = Tensor.scan([h], over: [Tensor.constant(HostArray([1, 2, 3] as [Float], shape: [3, 1]))]) {
+            carries, slices in
+            let next = (carries[0] * slices[0]).matmul(v).apply(.tanh)
+            return ([next], [next])
+        }
+        let loss = Tensor.concatenate([h, h * 2, steps[0].sum(axes: [0])], axis: 1).exp().sum()
+        let updates = zip([w, v], try gradients(of: loss, with: [w, v])).map { StateUpdate($0, $0 - $1) }
+        for updates in [[], updates] {
+            let schedule = try compile([loss], updates: updates)
+            let groups = schedule.groups.indices.map { schedule.work(ofGroup: $0, batch: 10) }
+            let whole = try work([loss], updates)
+            #expect(groups.reduce(0) { $0 + $1.multiplyAdds } == whole.multiplyAdds)
+            #expect(groups.reduce(0) { $0 + $1.exps } == whole.exps)
+        }
+        let whole = try work([loss])
+        #expect(whole.multiplyAdds == 10 * (11 + 3 * 16) && whole.exps == 10 * (4 + 3 * 4 + 12))
+    }
+
     @Test func seconds() {
         let rates = FloorRates(multiplyAdds: 100, exps: 10, bytes: 1000)
         #expect(StepWork(multiplyAdds: 50, exps: 20, bytes: 250).seconds(at: rates) == 0.5 + 2 + 0.25)

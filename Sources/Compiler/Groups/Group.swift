@@ -6,11 +6,16 @@ public struct Group: Sendable {
     /// The operations in it, for listings: `maskedDense+add+relu`.
     public var label: String
     public var location: SourceLocation?
+    /// What it carries out, as far as that counts as work; nothing for copies.
+    public var applied: [AppliedOperation]
 
-    public init(_ kind: any GroupKind, label: String, location: SourceLocation?) {
+    public init(
+        _ kind: any GroupKind, label: String, location: SourceLocation?, applied: [AppliedOperation] = []
+    ) {
         self.kind = kind
         self.label = label
         self.location = location
+        self.applied = applied
     }
 }
 

@@ -50,4 +50,11 @@ extension LoopOperation {
         }
         return works.isEmpty ? nil : works.reduce(Work(0), +) * repetitions
     }
+
+    public func exps(_ inputs: [TensorType], batch: Int) -> Int {
+        let operands = inputs.map { loopPlaceholder($0) }
+        let results = loop.carries.count + loop.outputs.count
+        return applications(of: body(operands, isRead: (0..<results).map { _ in true }))
+            .reduce(0) { $0 + $1.exps(batch: batch) } * repetitions
+    }
 }
