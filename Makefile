@@ -1,7 +1,7 @@
 # `make run` and `make test` each work as the first command on a fresh Debian or Ubuntu with Swift 6.3 or later.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
-.PHONY: all run test crash-test walkthrough random-graphs sanitize fuzz bench docs format lint bundle check-kernels packages clean
+.PHONY: all run test test-rusticl test-intel test-oclgrind crash-test walkthrough random-graphs sanitize fuzz bench docs format lint bundle check-kernels packages clean
 
 PACKAGES := ocl-icd-libopencl1 opencl-headers pocl-opencl-icd libpng-dev libzip-dev zlib1g-dev liblzma-dev pkg-config
 BUILD := swift build -c release
@@ -18,6 +18,14 @@ run: all
 test: packages
 	swift build --build-tests -c release -Xswiftc -enable-testing
 	swift test --skip-build -c release -Xswiftc -enable-testing --no-parallel
+
+# The kernels of GPUs on other implementations of OpenCL than PoCL; after `make test`, whose build they take.
+test-rusticl test-intel: packages
+	Scripts/test-opencl.sh $(@:test-%=%)
+
+# Every kernel under the simulator of OpenCL devices; check-kernels does this and assembles them for GPUs too.
+test-oclgrind: packages
+	Scripts/check-kernels.sh oclgrind
 
 # A run is killed, loses its power and has its disk fail at every call that touches its folder, on the CPU and on OpenCL, which
 # takes half an hour; `make test` does so at a few of them.
