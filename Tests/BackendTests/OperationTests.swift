@@ -118,6 +118,13 @@ import Testing
                     of: v.gathered(.constant(HostArray([6, 0, 0, 3] as [Int32])), axis: 1).squared().sum(), with: [v])[
                         0]
             ),
+            (
+                "scatter of many lines",
+                try gradients(
+                    of: v.reshaped([.batch, 7, 1]).broadcast(to: [.batch, 7, 16])
+                        .gathered(.constant(HostArray([6, 0, 0, 3, 9] as [Int32])), axis: 1).squared().sum(), with: [v])[
+                        0]
+            ),
             ("terms of sums of rows", rows), ("sums of rows", rows.sum(axes: [1])),
             ("terms of sums of columns", columns), ("sums of columns", columns.sum(axes: [0])),
             ("terms of maxima", middle), ("maxima", middle.max(axes: [1])),

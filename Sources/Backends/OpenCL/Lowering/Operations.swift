@@ -36,14 +36,35 @@ extension Gather: OpenCLOperation {
 }
 
 extension ScatterAdd: OpenCLOperation {
-    /// One work-item for each element of the result adds its updates in their order: a fixed sum without atomics.
+    /// Every element of the result adds its updates in their order: a fixed sum without atomics.
+    ///
+    /// Where there are enough lines (an embedding's channels, the examples of a batch) each has a work-item that goes once through the
+    /// updates. Otherwise each element of the result has one, which looks at all indices.
     public func openCL(_ context: OpenCLOperationContext) throws -> OpenCLOperationPlan {
         let (indices, output) = (context.inputTypes[1], context.outputTypes[0])
         let inner = Shape(Array(output.shape.dimensions[(axis + 1)...])).count
+        let lines = Shape(Array(output.shape.dimensions[..<axis])).count * inner
+        let numbers: [OpenCLArgument] = [.constant(count), .extent(inner), .extent(indices.shape.count)]
+        let given: [OpenCLArgument] = [.input(0), .input(1), .output(0)] + numbers
         return OpenCLOperationPlan(
             source: """
-                __kernel void scatter(__global const float* updates, __global const int* indices, __global float* output,
-                                      int n, int inner, int given, int count) {
+                __kernel void clear(__global float* output, int count) {
+                    const int e = get_global_id(0);
+                    if (e < count) output[e] = 0.0f;
+                }
+
+                __kernel void lines(__global const float* updates, __global const int* indices, __global float* output,
+                                    int n, int inner, int given, int count) {
+                    const int line = get_global_id(0);
+                    if (line >= count) return;
+                    const int r = line / inner, c = line % inner;
+                    for (int i = 0; i < given; i++) {
+                        output[(r * n + clamp(indices[i], 0, n - 1)) * inner + c] += updates[(r * given + i) * inner + c];
+                    }
+                }
+
+                __kernel void elements(__global const float* updates, __global const int* indices, __global float* output,
+                                       int n, int inner, int given, int count) {
                     const int e = get_global_id(0);
                     if (e >= count) return;
                     const int target = e / inner % n, r = e / (inner * n), c = e % inner;
@@ -54,12 +75,9 @@ extension ScatterAdd: OpenCLOperation {
                     output[e] = sum;
                 }
                 """,
-            steps: [
-                launch(
-                    "scatter",
-                    [.input(0), .input(1), .output(0), .constant(count), .extent(inner), .extent(indices.shape.count)],
-                    count: output.shape.count)
-            ])
+            steps: lines.resolved(batch: context.maximumBatch) >= 64
+                ? [launch("clear", [.output(0)], count: output.shape.count), launch("lines", given, count: lines)]
+                : [launch("elements", given, count: output.shape.count)])
     }
 }
 
