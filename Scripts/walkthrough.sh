@@ -106,6 +106,7 @@ grep -q "in all 16000 of 16000" inspect.txt
 "$birds" inspect birds-glyphs
 "$birds" compare nade-glyphs --devices cpu,cpu --set hidden=20
 "$birds" bench --only nade-glyphs --seconds 0.3 --floor
+"$birds" profile nade-glyphs --seconds 0.3 --rows 5
 "$birds" devices
 refuse latents.npy "$birds" encode runs/nade --input draws.npy --out latents.npy
 

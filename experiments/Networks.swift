@@ -61,7 +61,7 @@ extension Experiment {
             $0.schedule = .cosine
             $0.averaging = 0.99
             $0.patience = 15
-            // An example takes a pass for each of its 784 variables under each order.
+            // The second layer is computed for each of an example's 784 variables under each order.
             $0.validationExamples = 20
             $0.samples = 16
         },

@@ -10,7 +10,7 @@ extension ExperimentGroup {
     /// what is left between a figure and the optimum is the model and its training.
     public static let zooGlyphs = ExperimentGroup(
         name: "zoo-glyphs", summary: "every family on ten glyphs, beside the generator's own likelihood",
-        duration: "an hour", members: members.map { $0.taking(Experiment.duration(of: $0.name)) })
+        duration: "an hour and a half", members: members.map { $0.taking(Experiment.duration(of: $0.name)) })
 
     private static let members: [Experiment] = [
         onGlyphs("tabular"), onGlyphs("ar"),
@@ -30,8 +30,7 @@ extension ExperimentGroup {
                 $0.orderless = true
             }
         ) {
-            // A step of training hides parts of each example in 16 ways.
-            $0.epochs = 15
+            $0.epochs = 60
             $0.validationExamples = 500
         },
         .madeGlyphs,
