@@ -39,7 +39,7 @@ part() {
     command -v nvidia-smi >/dev/null && nvidia-smi -L
     command -v rocm-smi >/dev/null && rocm-smi --showproductname
 } >>"$out" 2>&1
-part devices 40 "$run" devices --measure --json
+part devices 30 "$run" devices --measure --json
 grep '"name"' "$out"
 if ! grep -q '"name":"opencl' "$out"; then
     echo "gpu-check: the driver brings no OpenCL that works; $out says what is there" >&2
@@ -48,15 +48,15 @@ fi
 
 # Experiments on images from a generator, which need no files.
 for family in made nade maf realnvp glow pixelcnn wavenet lstm image-transformer; do
-    part "compare-$family" 20 "$run" compare "$family-glyphs" --devices cpu,opencl
+    part "compare-$family" 15 "$run" compare "$family-glyphs" --devices cpu,opencl
 done
-part train 80 "$run" bench --device opencl --what train --floor --json --seconds 1
-part sample 80 env MARTLET_DEBUG=1 "$run" bench --device opencl --what sample --json --seconds 1
-for name in glow wavenet realnvp; do part "profile-$name" 15 "$run" profile "$name" --device opencl --rows 30; done
+part train 70 "$run" bench --device opencl --what train --floor --json --seconds 1
+part sample 70 env MARTLET_DEBUG=1 "$run" bench --device opencl --what sample --json --seconds 1
+for name in glow wavenet realnvp; do part "profile-$name" 10 "$run" profile "$name" --device opencl --rows 30; done
 if "$python" -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' 2>/dev/null; then
     common=(benchmarks/torch_workloads.py --device cuda --tf32 --seconds 1 --what train)
-    part torch 40 "$python" "${common[@]}"
-    part torch-compile 90 "$python" "${common[@]}" --compile
+    part torch 30 "$python" "${common[@]}"
+    part torch-compile 80 "$python" "${common[@]}" --compile
 else
     echo "== torch: $python has no PyTorch that sees this GPU" | tee -a "$out"
 fi
