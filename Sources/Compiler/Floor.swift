@@ -14,6 +14,7 @@ public struct StepWork: Hashable, Sendable, Codable {
     /// Bytes that go from or to memory, as they do not fit a cache.
     public var bytes: Int
 
+    /// Counts of anything, of no step in particular; each is what its property says.
     public init(multiplyAdds: Int, exps: Int, bytes: Int) {
         self.multiplyAdds = multiplyAdds
         self.exps = exps
@@ -55,6 +56,7 @@ public struct StepWork: Hashable, Sendable, Codable {
         bytes = schedule.bytesBeyond(cache: cacheBytes, batch: batch, live: live)
     }
 
+    /// The work of both, one after the other.
     public static func + (a: StepWork, b: StepWork) -> StepWork {
         StepWork(multiplyAdds: a.multiplyAdds + b.multiplyAdds, exps: a.exps + b.exps, bytes: a.bytes + b.bytes)
     }

@@ -1,9 +1,11 @@
 import Graph
 
-/// One application of an operation: what it is applied to, and what comes out.
+/// One application of an operation, without the graph around it: what it is applied to, and what comes out.
 public struct AppliedOperation: Sendable {
     public let operation: any Operation
+    /// Of its operands, in their order.
     public let inputs: [TensorType]
+    /// Of the elements that are computed here: of an assembly with functions behind it, one box.
     public let outputs: [TensorType]
 
     /// - Parameter part: the extents of the elements that are computed; all of them if not given.

@@ -12,11 +12,11 @@ import OpenCL
 struct UnknownCase: Error, CustomStringConvertible {
     let name: String
     var description: String {
-        "expected products, layers, convolutions, couplings, elementwise or floor, found '\(name)'"
+        "expected products, layers, convolutions, couplings or elementwise, found '\(name)'"
     }
 }
 
-/// Times of single groups: `kernel-bench products|layers|convolutions|couplings|elementwise|floor [cpu|opencl|opencl:N] [threads] [portable|avx2|avx512]`;
+/// Times of single groups: `kernel-bench products|layers|convolutions|couplings|elementwise [cpu|opencl|opencl:N] [threads] [portable|avx2|avx512]`;
 /// `only=TEXT` takes the convolutions with that text in their names. `MARTLET_KERNELS=gpu` makes an OpenCL processor run the kernels of GPUs.
 @main struct KernelBench {
     static func main() throws {

@@ -108,11 +108,16 @@ struct DevicesCommand: ParsableCommand {
     }
 
     func run() throws {
-        let (devices, problems) = try Devices.found()
-        let rows = try devices.map { device in
-            Row(
-                name: device.name, summary: device.summary,
-                rates: measure ? try FloorRates.measure(on: device) : nil)
+        let found = try Devices.found()
+        var (rows, problems) = ([Row](), found.problems)
+        for device in found.devices {
+            var row = Row(name: device.name, summary: device.summary)
+            do {
+                if measure { row.rates = try FloorRates.measure(on: device) }
+            } catch {
+                problems.append("\(device.name)\tcould not be measured: \(error)")
+            }
+            rows.append(row)
         }
         if json {
             for row in rows { try printJSON(row) }
@@ -121,8 +126,8 @@ struct DevicesCommand: ParsableCommand {
         TextTable(
             heading: ["name"] + (measure ? ["multiply-adds", "exps", "bytes"] : []) + ["device"],
             rows: rows.map { row in
-                let rates = row.rates.map { [$0.multiplyAdds, $0.exps, $0.bytes].map { fixed($0 / 1e9, 1) } } ?? []
-                return [row.name] + rates + [row.summary]
+                let rates = row.rates.map { [$0.multiplyAdds, $0.exps, $0.bytes].map { fixed($0 / 1e9, 1) } }
+                return [row.name] + (measure ? rates ?? ["", "", ""] : []) + [row.summary]
             }
         ).print()
         for problem in problems { printLine(problem) }

@@ -156,16 +156,15 @@ public struct OrderlessNADE: AutoregressiveModel {
 
     /// Slices along the first axis, from the order of the variables to that of the context and back.
     private func rearranging(_ context: Context) -> (inOrder: (Tensor) -> Tensor, byVariable: (Tensor) -> Tensor) {
-        switch context.orders ?? orders {
-        case .runtime(let places, _):
-            let square = Shape([places.shape[0], places.shape[0]])
-            let isThere = places.broadcast(to: square).equal(.iota(square, axis: 0))
-            let sequence = Tensor.select(isThere, Tensor.iota(square, axis: 1).cast(to: .float32), 0)
-                .sum(axes: [1]).cast(to: .int32)
-            return ({ $0.gathered(sequence, axis: 0) }, { $0.gathered(places, axis: 0) })
-        case .constant(let order, _): return ({ $0.inOrder(order, axis: 0) }, { $0.byVariable(order, axis: 0) })
-        case nil: return ({ $0.inOrder(order, axis: 0) }, { $0.byVariable(order, axis: 0) })
+        guard case .runtime(let places, _) = context.orders ?? orders else {
+            let order = if case .constant(let given, _) = context.orders { given } else { order }
+            return ({ $0.inOrder(order, axis: 0) }, { $0.byVariable(order, axis: 0) })
         }
+        let square = Shape([places.shape[0], places.shape[0]])
+        let isThere = places.broadcast(to: square).equal(.iota(square, axis: 0))
+        let sequence = Tensor.select(isThere, Tensor.iota(square, axis: 1).cast(to: .float32), 0)
+            .sum(axes: [1]).cast(to: .int32)
+        return ({ $0.gathered(sequence, axis: 0) }, { $0.gathered(places, axis: 0) })
     }
 
     public func conditionalParameters(_ x: Tensor, _ context: Context) -> Tensor {

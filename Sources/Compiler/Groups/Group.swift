@@ -6,9 +6,13 @@ public struct Group: Sendable {
     /// The operations in it, for listings: `maskedDense+add+relu`.
     public var label: String
     public var location: SourceLocation?
-    /// What it carries out, as far as that counts as work; nothing for copies.
+    /// The operations in it, of which `Schedule.work` counts the multiply-adds and exps; none in a group that only copies.
     public var applied: [AppliedOperation]
 
+    /// - Parameters:
+    ///   - label: the operations' names, for listings.
+    ///   - location: the line that made it, if one did.
+    ///   - applied: what its work is counted by.
     public init(
         _ kind: any GroupKind, label: String, location: SourceLocation?, applied: [AppliedOperation] = []
     ) {

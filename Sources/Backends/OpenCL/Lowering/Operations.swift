@@ -46,23 +46,28 @@ extension ScatterAdd: OpenCLOperation {
         let lines = Shape(Array(output.shape.dimensions[..<axis])).count * inner
         let numbers: [OpenCLArgument] = [.constant(count), .extent(inner), .extent(indices.shape.count)]
         let given: [OpenCLArgument] = [.input(0), .input(1), .output(0)] + numbers
+        guard lines.resolved(batch: context.maximumBatch) < 64 else {
+            return OpenCLOperationPlan(
+                source: """
+                    __kernel void clear(__global float* output, int count) {
+                        const int e = get_global_id(0);
+                        if (e < count) output[e] = 0.0f;
+                    }
+
+                    __kernel void lines(__global const float* updates, __global const int* indices, __global float* output,
+                                        int n, int inner, int given, int count) {
+                        const int line = get_global_id(0);
+                        if (line >= count) return;
+                        const int r = line / inner, c = line % inner;
+                        for (int i = 0; i < given; i++) {
+                            output[(r * n + clamp(indices[i], 0, n - 1)) * inner + c] += updates[(r * given + i) * inner + c];
+                        }
+                    }
+                    """,
+                steps: [launch("clear", [.output(0)], count: output.shape.count), launch("lines", given, count: lines)])
+        }
         return OpenCLOperationPlan(
             source: """
-                __kernel void clear(__global float* output, int count) {
-                    const int e = get_global_id(0);
-                    if (e < count) output[e] = 0.0f;
-                }
-
-                __kernel void lines(__global const float* updates, __global const int* indices, __global float* output,
-                                    int n, int inner, int given, int count) {
-                    const int line = get_global_id(0);
-                    if (line >= count) return;
-                    const int r = line / inner, c = line % inner;
-                    for (int i = 0; i < given; i++) {
-                        output[(r * n + clamp(indices[i], 0, n - 1)) * inner + c] += updates[(r * given + i) * inner + c];
-                    }
-                }
-
                 __kernel void elements(__global const float* updates, __global const int* indices, __global float* output,
                                        int n, int inner, int given, int count) {
                     const int e = get_global_id(0);
@@ -75,9 +80,7 @@ extension ScatterAdd: OpenCLOperation {
                     output[e] = sum;
                 }
                 """,
-            steps: lines.resolved(batch: context.maximumBatch) >= 64
-                ? [launch("clear", [.output(0)], count: output.shape.count), launch("lines", given, count: lines)]
-                : [launch("elements", given, count: output.shape.count)])
+            steps: [launch("elements", given, count: output.shape.count)])
     }
 }
 
