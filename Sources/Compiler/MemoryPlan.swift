@@ -2,26 +2,47 @@ import Graph
 
 /// Where the temporaries of a schedule lie in one block of memory. Temporaries that are never alive together share memory.
 public struct MemoryPlan: Sendable {
-    /// Byte offset of each temporary, by value.
+    /// Byte offset of each temporary, by value; behind the values those of `scratch`, in order.
     public let offsets: [Int: Int]
     public let byteCount: Int
 
-    /// A temporary's size, and the first and the last group that use it.
+    /// Memory of a group's own.
+    public struct Scratch: Sendable {
+        public var group: Int
+        public var byteCount: Int
+
+        public init(group: Int, byteCount: Int) { (self.group, self.byteCount) = (group, byteCount) }
+    }
+
+    /// A temporary's size, the first and the last group that use it, and from when to when it is used where groups do not run in turn.
     private struct Life {
         let value: Int
         let size: Int
         let first: Int
         let last: Int
+        let times: ClosedRange<Int>
+
+        func overlaps(_ other: Life) -> Bool {
+            other.first <= last && first <= other.last || times.overlaps(other.times)
+        }
     }
 
     /// So many temporaries are placed largest first, which packs best and takes time that grows with their square; more are placed as they
-    /// come, in time that grows as their number.
-    private static let mostSorted = 1 << 14
+    /// come, in time that grows as their number. Groups of schedules with more run in turn.
+    public static let mostSorted = 1 << 14
 
-    /// - Parameter blockBytes: of one allocation at most, a multiple of the alignment: no temporary lies across a multiple of it, but one
-    ///   that is larger itself.
-    public init(_ schedule: Schedule, batch: Int, alignment: Int = 256, blockBytes: Int = .max) {
-        let lives = Self.lives(schedule, batch: batch, alignment: alignment)
+    /// - Parameters:
+    ///   - blockBytes: of one allocation at most, a multiple of the alignment: no temporary lies across a multiple of it, but one that is
+    ///     larger itself.
+    ///   - times: when each group begins and ends, where groups do not run one after another; none of one that does nothing. The plan is
+    ///     right for groups in turn as well.
+    ///   - scratch: further memory, that lives as long as its group runs.
+    public init(
+        _ schedule: Schedule, batch: Int, alignment: Int = 256, blockBytes: Int = .max,
+        times: [ClosedRange<Int>?]? = nil, scratch: [Scratch] = []
+    ) {
+        let turns = schedule.groups.indices.map { $0...$0 as ClosedRange<Int>? }
+        let lives = Self.lives(schedule, batch: batch, alignment: alignment, turns, times ?? turns, scratch)
         (offsets, byteCount) =
             lives.count <= Self.mostSorted
             ? Self.placeLargestFirst(lives, blockBytes) : Self.placeInTurn(lives, blockBytes)
@@ -33,22 +54,35 @@ public struct MemoryPlan: Sendable {
         return size <= left || size > blockBytes ? start : start + left
     }
 
-    private static func lives(_ schedule: Schedule, batch: Int, alignment: Int) -> [Life] {
-        var first: [Int: Int] = [:]
-        var last: [Int: Int] = [:]
-        for (index, group) in schedule.groups.enumerated() {
-            for value in group.reads + group.writes {
-                guard case .temporary = schedule.values[value].storage else { continue }
-                if first[value] == nil { first[value] = index }
-                last[value] = index
+    private static func lives(
+        _ schedule: Schedule, batch: Int, alignment: Int, _ turns: [ClosedRange<Int>?], _ times: [ClosedRange<Int>?],
+        _ scratch: [Scratch]
+    ) -> [Life] {
+        /// From the first to the last use of each temporary.
+        func spans(_ times: [ClosedRange<Int>?]) -> [Int: ClosedRange<Int>] {
+            var spans: [Int: ClosedRange<Int>] = [:]
+            for (group, time) in zip(schedule.groups, times) {
+                guard let time else { continue }
+                for value in group.reads + group.writes {
+                    guard case .temporary = schedule.values[value].storage else { continue }
+                    let known = spans[value] ?? time
+                    spans[value] = min(known.lowerBound, time.lowerBound)...max(known.upperBound, time.upperBound)
+                }
             }
+            for value in schedule.outputs { spans[value] = spans[value].map { $0.lowerBound...Int.max } }
+            for (index, own) in scratch.enumerated() { spans[schedule.values.count + index] = times[own.group] }
+            return spans
         }
-        for value in schedule.outputs where first[value] != nil { last[value] = schedule.groups.count }
-        return first.map { value, born in
-            let type = schedule.values[value].type
-            let bytes = max(1, type.shape.count.resolved(batch: batch)) * type.element.byteCount
-            return Life(
-                value: value, size: (bytes + alignment - 1) / alignment * alignment, first: born, last: last[value]!)
+        let (inTurn, inTime) = (spans(turns), spans(times))
+        return inTurn.compactMap { value, turn in
+            let bytes =
+                value < schedule.values.count
+                ? schedule.values[value].type.byteCount(batch: batch) : scratch[value - schedule.values.count].byteCount
+            return inTime[value].map {
+                Life(
+                    value: value, size: (max(1, bytes) + alignment - 1) / alignment * alignment, first: turn.lowerBound,
+                    last: turn.upperBound, times: $0)
+            }
         }
     }
 
@@ -59,17 +93,17 @@ public struct MemoryPlan: Sendable {
         var offsets: [Int: Int] = [:]
         var total = 0
         // Sorted by `start`.
-        var placed: [(first: Int, last: Int, start: Int, end: Int)] = []
+        var placed: [(life: Life, start: Int, end: Int)] = []
         for life in lives.sorted(by: { ($1.size, $0.value) < ($0.size, $1.value) }) {
             var place = 0
-            for other in placed where other.first <= life.last && life.first <= other.last {
+            for other in placed where other.life.overlaps(life) {
                 if place + life.size <= other.start { break }
                 place = Self.place(max(place, other.end), life.size, blockBytes)
             }
             offsets[life.value] = place
             total = max(total, place + life.size)
             let index = placed.firstIndex { $0.start > place } ?? placed.count
-            placed.insert((life.first, life.last, place, place + life.size), at: index)
+            placed.insert((life, place, place + life.size), at: index)
         }
         return (offsets, total)
     }

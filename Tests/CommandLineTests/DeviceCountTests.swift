@@ -38,7 +38,7 @@ import Testing
         return Array(step.first == ["wait", "read", "4"] ? step.dropFirst() : step)
     }
 
-    @Test(arguments: [("made", 14), ("realnvp", 132), ("pixelcnn", 161), ("glow", 952)])
+    @Test(arguments: [("made", 13), ("realnvp", 107), ("pixelcnn", 130), ("glow", 624), ("wavenet", 285)])
     func trainingSteps(workload: String, launches: Int) throws {
         let step = try step(bench(workload, "train").log)
         let launched = step.filter { $0[0] == "launch" }

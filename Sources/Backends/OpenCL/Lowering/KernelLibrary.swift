@@ -4,17 +4,27 @@ import Compiler
 /// (extents, strides, memory) is bound at launch.
 struct KernelLibrary {
     private var names: [String: String] = [:]
-    private var bodies: [String] = []
+    private var bodies: [(name: String, text: String)] = []
+    /// Where a kernel is, by the name of its launches: a text's place, and what the kernel is called there.
+    private var kernels: [String: (body: Int, name: String)] = [:]
     private var needsRandom = false
     private var preludes: [String] = []
 
     /// Adds a kernel whose text calls itself `KERNEL` and returns its name.
-    mutating func add(_ text: String, prefix: String) -> String {
+    /// - Parameter further: kernels of the text with names that are macros for `MARTLET_NAME(KERNEL, _<name>)`.
+    mutating func add(_ text: String, prefix: String, further: [String] = []) -> String {
         if let name = names[text] { return name }
         let name = "\(prefix)_\(names.count)"
         names[text] = name
-        bodies.append("#define KERNEL \(name)\n\(text)\n#undef KERNEL")
+        kernels[name] = (bodies.count, "KERNEL")
+        for kernel in further { kernels["\(name)_\(kernel)"] = (bodies.count, kernel) }
+        bodies.append((name, text))
         return name
+    }
+
+    /// The parameters of a kernel, by the name of its launches; `nil` where they cannot be told.
+    func parameters(of kernel: String) -> [JoinedKernel.Parameter]? {
+        kernels[kernel].flatMap { JoinedKernel.parameters(of: $0.name, in: bodies[$0.body].text) }
     }
 
     /// Adds text once, as it is.
@@ -29,10 +39,17 @@ struct KernelLibrary {
     }
 
     /// The whole program.
-    var source: String {
+    /// - Parameter joined: kernels that take the place of others, by the names of their launches.
+    func source(_ joined: [String: JoinedKernel] = [:]) -> String {
+        var bodies = bodies
+        for (launch, kernel) in joined {
+            guard let (body, name) = kernels[launch] else { continue }
+            bodies[body].text = kernel.text(bodies[body].text, of: name)
+        }
         var parts = [KernelText.common]
         if needsRandom { parts.append(KernelText.random + "\n#pragma OPENCL FP_CONTRACT ON") }
-        return (parts + preludes + bodies).joined(separator: "\n") + "\n"
+        parts += preludes + bodies.map { "#define KERNEL \($0.name)\n\($0.text)\n#undef KERNEL" }
+        return parts.joined(separator: "\n") + "\n"
     }
 }
 

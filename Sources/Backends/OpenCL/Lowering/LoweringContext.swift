@@ -53,9 +53,10 @@ public struct LoweringContext {
     mutating func addOnce(_ text: String) { library.addOnce(text) }
 
     /// Adds the text of an operation.
-    mutating func kernels(_ text: String, of operation: String) -> String {
+    /// - Parameter names: of the kernels in it, macros for `MARTLET_NAME(KERNEL, _<name>)`.
+    mutating func kernels(_ text: String, of operation: String, names: [String]) -> String {
         if !operations.contains(operation) { operations.append(operation) }
-        return library.add(text, prefix: "operation")
+        return library.add(text, prefix: "operation", further: names)
     }
 
     /// A loop's place in the program.
@@ -90,8 +91,11 @@ public struct LoweringContext {
     }
 
     /// What the runtime loads.
-    func program(_ groups: [LoweredGroup]) -> LoweredProgram {
-        LoweredProgram(
-            source: library.source, operations: operations, groups: groups, memory: memory, loops: loops)
+    /// - Parameter groups: those of the schedule.
+    func program(_ groups: [LoweredGroup], of schedule: Schedule) -> LoweredProgram {
+        let order = LaunchOrder(groups, of: schedule, library, self)
+        return LoweredProgram(
+            source: library.source(order.joined), operations: operations, groups: groups, order: order, memory: memory,
+            loops: loops)
     }
 }

@@ -36,6 +36,6 @@ extension Schedule {
             }
             return try kind.lower(label: group.label, location: group.location, &lowering)
         }
-        return lowering.program(groups)
+        return lowering.program(groups, of: self)
     }
 }

@@ -40,7 +40,7 @@ extension OperationGroup: OpenCLGroup {
         for case .launch(let kernel, _, _, _) in plan.steps { kernels.insert(kernel) }
         // The library names the whole text; kernels hang their own names on that.
         let macros = kernels.sorted().map { (name: $0, value: "MARTLET_NAME(KERNEL, _\($0))") }
-        let name = lowering.kernels(with(macros, plan.source), of: operation)
+        let name = lowering.kernels(with(macros, plan.source), of: operation, names: kernels.sorted())
         return Dictionary(uniqueKeysWithValues: kernels.map { ($0, "\(name)_\($0)") })
     }
 

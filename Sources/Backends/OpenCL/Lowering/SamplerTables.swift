@@ -277,7 +277,7 @@ struct SamplerTables {
         var library = KernelLibrary()
         for work in program.works { library.use(work.program) }
         library.addOnce(try source(shape))
-        return library.source
+        return library.source()
     }
 
     /// The kernels: definitions, then Kernels/sampler.cl with the cases of the interpreter.

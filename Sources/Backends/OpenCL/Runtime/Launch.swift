@@ -11,6 +11,7 @@ struct LoweredProgram {
     /// The names of operations whose own text is in the source.
     var operations: [String]
     var groups: [LoweredGroup]
+    var order: LaunchOrder
     /// Memory of the program's own, by the numbers in `LaunchArgument.owned`.
     var memory: [OwnedMemory]
     var loops: [LoopPlan]
@@ -19,7 +20,7 @@ struct LoweredProgram {
 /// A group as its device runs it.
 public struct LoweredGroup {
     public var steps: [Step]
-    /// Bytes wanted in each scratch slot.
+    /// Bytes of each piece of memory that lives from the group's first step to its last.
     public var scratch: [Int]
     /// Where the tiles that product kernels execute are counted, and how many there would be without a mask.
     var tileCounter: TileCounter?
@@ -57,7 +58,7 @@ public struct LoweredGroup {
 public enum LaunchArgument: Sendable {
     /// The memory of one of the schedule's values.
     case value(Int)
-    /// Memory that lives for one group; the slots are shared by all groups.
+    /// Memory that lives for one group, by its place in `LoweredGroup.scratch`.
     case scratch(Int)
     /// Memory of the program's own, such as a table of a mask; `LoweringContext` makes these.
     case owned(Int)

@@ -28,13 +28,14 @@ public final class OpenCLExecutable: Executable {
         self.device = device
         self.schedule = schedule
         self.maximumBatch = maximumBatch
-        var planned = 0
         let bound = try binding.bind(states: states, device: device.name, own: device.own)
-        memory = try Self.makeMemory(device, schedule, maximumBatch: maximumBatch, states: bound, planned: &planned)
         let lowered = try schedule.lowered(for: device, maximumBatch: maximumBatch)
         source = lowered.source
-        program = try LoadedProgram(device, lowered, values: schedule.values, maximumBatch: maximumBatch)
-        plannedBytes = planned + program.plannedBytes
+        let planned = try PlannedMemory(device, schedule, lowered, maximumBatch: maximumBatch, states: bound)
+        memory = planned.values
+        program = try LoadedProgram(
+            device, lowered, values: schedule.values, scratch: planned.scratch, maximumBatch: maximumBatch)
+        plannedBytes = planned.byteCount + program.plannedBytes
         try device.finish()
     }
 
@@ -58,8 +59,9 @@ public final class OpenCLExecutable: Executable {
     }
 
     public func run(group: Int, batch: Int) throws {
-        let bound = try bind(batch: batch, memory: memory)
-        try enqueue(bound.steps[group], batch: batch, memory, on: device.queue)
+        try binding.check(batch: batch)
+        let steps = try BoundSchedule.steps(of: group, program, memory: memory, batch: batch)
+        for step in steps { try enqueue(step, batch: batch, memory, on: device.queue) }
         try device.finish()
     }
 
@@ -101,7 +103,8 @@ public final class OpenCLExecutable: Executable {
         return schedule.outputs.compactMap { memory[$0] }
     }
 
-    /// Runs the groups one after another, with the time that each took, and leaves the outputs on the device.
+    /// Runs the launches one after another, with the time that each group took, and leaves the outputs on the device. Groups that share
+    /// a launch share its time.
     private func runTimed(
         _ feeds: [String: Feed], batch: Int
     ) throws -> (times: [GroupTime], memory: [Int: OpenCLBuffer]) {
@@ -110,11 +113,13 @@ public final class OpenCLExecutable: Executable {
         let bound = try bind(batch: batch, memory: memory)
         // The feeds are uploaded by the device's own queue.
         try device.finish()
-        let times = try zip(schedule.groups, bound.steps).map { group, steps in
-            try enqueue(steps, batch: batch, memory, on: queue)
-            return GroupTime(group, seconds: try queue.takeSeconds())
+        var seconds = [Double](repeating: 0, count: schedule.groups.count)
+        for step in bound.steps {
+            try enqueue(step, batch: batch, memory, on: queue)
+            let share = try queue.takeSeconds() / Double(step.groups.count)
+            for group in step.groups { seconds[group] += share }
         }
-        return (times, memory)
+        return (zip(schedule.groups, seconds).map { GroupTime($0, seconds: $1) }, memory)
     }
 
     private func enqueue(
@@ -122,7 +127,7 @@ public final class OpenCLExecutable: Executable {
     ) throws -> [Int: OpenCLBuffer] {
         let memory = try prepare(feeds, batch: batch)
         let bound = try bind(batch: batch, memory: memory)
-        for steps in bound.steps { try enqueue(steps, batch: batch, memory, on: queue) }
+        for step in bound.steps { try enqueue(step, batch: batch, memory, on: queue) }
         try queue.flush()
         return memory
     }
@@ -154,14 +159,12 @@ public final class OpenCLExecutable: Executable {
     }
 
     private func enqueue(
-        _ steps: [BoundStep], batch: Int, _ memory: [Int: OpenCLBuffer], on queue: CommandQueue
+        _ step: BoundStep, batch: Int, _ memory: [Int: OpenCLBuffer], on queue: CommandQueue
     ) throws {
-        for step in steps {
-            switch step {
-            case .launch(let launch): try launch.enqueue(on: queue)
-            case .loop(let loop): try loop.enqueue(on: queue, memory, batch: batch)
-            case .host(let step): try step.run(on: queue, device, memory: memory, batch: batch)
-            }
+        switch step.work {
+        case .launch(let launch): try launch.enqueue(on: queue)
+        case .loop(let loop): try loop.enqueue(on: queue, memory, batch: batch)
+        case .host(let step): try step.run(on: queue, device, memory: memory, batch: batch)
         }
     }
 
@@ -197,47 +200,5 @@ public final class OpenCLExecutable: Executable {
                 )
             }
         }
-    }
-
-    private static func makeMemory(
-        _ device: OpenCLDevice, _ schedule: Schedule, maximumBatch: Int, states: [Int: OpenCLBuffer],
-        planned: inout Int
-    ) throws -> [Int: OpenCLBuffer] {
-        let alignment = max(256, device.description.baseAlignment)
-        // As many blocks as a device's largest allocation makes necessary.
-        let blockBytes = max(alignment, device.description.maximumBufferBytes / alignment * alignment)
-        let plan = MemoryPlan(schedule, batch: maximumBatch, alignment: alignment, blockBytes: blockBytes)
-        let arena = try stride(from: 0, to: max(1, plan.byteCount), by: blockBytes).map {
-            try OpenCLBuffer(device, byteCount: min(blockBytes, plan.byteCount - $0), zeroed: false)
-        }
-        planned += plan.byteCount
-        var memory: [Int: OpenCLBuffer] = [:]
-        for (id, value) in schedule.values.enumerated() {
-            let bytes = value.type.byteCount(batch: maximumBatch)
-            switch value.storage {
-            case .temporary:
-                guard let offset = plan.offsets[id] else { continue }
-                guard bytes <= blockBytes else {
-                    throw OpenCLError.mismatch(
-                        "\(value.label) has \(bytes) bytes, more than \(device.name) allocates at once (\(blockBytes)): use a smaller "
-                            + "batch or model, or `--device cpu`")
-                }
-                memory[id] = try OpenCLBuffer(arena[offset / blockBytes], offset: offset % blockBytes, byteCount: bytes)
-            case .input:
-                memory[id] = try OpenCLBuffer(device, byteCount: bytes, zeroed: false)
-                planned += bytes
-            case .constant(let array):
-                guard array.bytes.count >= bytes else {
-                    throw OpenCLError.mismatch(
-                        "constant \(value.label): expected \(bytes) bytes (\(value.type)), found \(array.bytes.count)")
-                }
-                let buffer = try OpenCLBuffer(device, byteCount: max(bytes, array.bytes.count), zeroed: false)
-                try array.withUnsafeBytes { try buffer.write($0) }
-                planned += buffer.byteCount
-                memory[id] = buffer
-            case .state: memory[id] = states[id]
-            }
-        }
-        return memory
     }
 }
