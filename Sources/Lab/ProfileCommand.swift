@@ -13,6 +13,7 @@ struct ProfileCommand: ParsableCommand {
             first. “of peak” is the row's multiply-adds, exps or bytes a second over those of a large product, of exps in a cache and of
             a triad on the same device, measured in the same minute (martlet devices --measure). Bytes count what a group reads and
             writes, so that more than 100 % is what a cache held. A loop is one group, and its bytes are what it is given and leaves.
+            Small groups that share a launch of an OpenCL device share its time equally.
             """)
 
     @Argument(help: "The workload or experiment.") var name: String

@@ -278,7 +278,7 @@ private let continuousCases: [BijectorCase] = {
     @Test(arguments: bijectorCases, [0, 100]) func gradientsMatchFiniteDifferences(
         _ test: BijectorCase, steps: Int
     )
-        throws
+        async throws
     {
         let bench = try Bench(test, .float64)
         let x = Tensor.input("x", test.exampleShape, .float64)
@@ -316,14 +316,17 @@ private let continuousCases: [BijectorCase] = {
             let picked = stride(from: 0, to: value.elements.count, by: max(1, value.elements.count / 6))
             for e in picked {
                 let step = 1e-6 * max(1, abs(value.elements[e]))
-                let sides = try [step, -step].map { move in
+                let side = { @Sendable [bindings] (move: Double) in
                     var moved = bindings
                     moved[name]!.elements[e] += move
                     return try Interpreter(batch: batch, moved).run(loss).elements[0]
                 }
-                let numeric = (sides[0] - sides[1]) / (2 * step)
+                async let above = side(step)
+                async let below = side(-step)
+                let sides = try await (above: above, below: below)
+                let numeric = (sides.above - sides.below) / (2 * step)
                 #expect(
-                    abs(numeric - gradient.doubles[e]) <= 2e-6 * max(1, abs(numeric), abs(sides[0]) * 1e-3),
+                    abs(numeric - gradient.doubles[e]) <= 2e-6 * max(1, abs(numeric), abs(sides.above) * 1e-3),
                     "\(name)[\(e)]: \(gradient.doubles[e]) against \(numeric)")
             }
         }

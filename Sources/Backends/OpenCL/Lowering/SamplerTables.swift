@@ -18,7 +18,7 @@ struct SamplerTables {
     /// Keys of a query, at most.
     private let scoreKeys: Int
     private var registerCount = 1
-    private var codes: [Code] = []
+    private var codes = Code.usual
     /// Programs' constants and instructions that are already there.
     private var known: [[Int32]: Int] = [:]
 
@@ -29,6 +29,33 @@ struct SamplerTables {
         let function: ElementwiseFunction
         let operands: [ElementType]
         let result: ElementType
+
+        /// A register holds a float or an int, so that one case serves all whole types.
+        init(_ function: ElementwiseFunction, _ operands: [ElementType], _ result: ElementType) {
+            self.function = function
+            self.operands = operands.map { $0 == .float32 ? $0 : .int32 }
+            self.result = result == .float32 ? result : .int32
+        }
+
+        /// What most models want, whether a model does or not: models that want nothing else have one text, which a driver compiles once
+        /// for all of them. (PoCL takes some seconds for it.)
+        static let usual: [Code] =
+            [.add, .subtract, .multiply, .divide, .maximum].map { Code($0, [.float32, .float32], .float32) }
+            + [.negate, .exp, .log, .tanh, .sigmoid, .relu].map { Code($0, [.float32], .float32) }
+            + [.less, .equal].map { Code($0, [.float32, .float32], .bool) } + [
+                Code(.isFinite, [.float32], .bool), Code(.logicalAnd, [.bool, .bool], .bool),
+                Code(.select, [.bool, .float32, .float32], .float32), Code(.cast(.float32), [.int32], .float32),
+                Code(.philox, [ElementType](repeating: .int32, count: 6), .int32),
+                Code(.uniformFromBits, [.int32], .float32), Code(.normalFromBits, [.int32], .float32),
+            ]
+
+        /// The function by itself.
+        var program: Program {
+            Program(
+                inputs: operands,
+                instructions: [Program.Instruction(function, Array(operands.indices), result)],
+                outputs: [operands.count])
+        }
     }
 
     /// The fields of `martlet_header`.
@@ -247,8 +274,7 @@ struct SamplerTables {
     private mutating func instructions(of program: Program, behind inputs: Int) -> [Int32] {
         program.instructions.enumerated().flatMap { index, instruction -> [Int32] in
             let code = Code(
-                function: instruction.function, operands: instruction.operands.map { program.element(of: $0) },
-                result: instruction.element)
+                instruction.function, instruction.operands.map { program.element(of: $0) }, instruction.element)
             if !codes.contains(code) { codes.append(code) }
             let registers = instruction.operands.map { Int32($0) }
             return [Int32(codes.firstIndex(of: code)!)] + registers
@@ -275,7 +301,7 @@ struct SamplerTables {
     /// - Parameter shape: of a GPU's groups.
     func programSource(_ shape: SamplerPlan.Shape?) throws -> String {
         var library = KernelLibrary()
-        for work in program.works { library.use(work.program) }
+        for code in codes { library.use(code.program) }
         library.addOnce(try source(shape))
         return library.source()
     }
@@ -304,10 +330,7 @@ struct SamplerTables {
     /// Sixteen lanes at once where the function allows it; random numbers are drawn one by one.
     private func text(_ index: Int) throws -> String {
         let code = codes[index]
-        let one = Program(
-            inputs: code.operands,
-            instructions: [Program.Instruction(code.function, Array(code.operands.indices), code.result)],
-            outputs: [code.operands.count])
+        let one = code.program
         let width = family == .cpu && !ProgramText.goesOneByOne(one) ? 16 : 1
         let builder = ProgramText(program: one, width: width, family: family)
         let isLoop = family == .cpu && width == 1
