@@ -120,6 +120,7 @@ STATUS(
     (cl_command_queue q, cl_mem m, const void *pattern, size_t size, size_t offset, size_t n, WAITING),
     (q, m, pattern, size, offset, n, waits, waited, event))
 
+STATUS(clWaitForEvents, (cl_uint n, const cl_event *events), (n, events))
 STATUS(
     clGetEventProfilingInfo, (cl_event e, cl_profiling_info key, size_t n, void *value, size_t *size),
     (e, key, n, value, size))

@@ -43,6 +43,9 @@ public protocol Executable: AnyObject {
     /// other; the result holds the schedule's outputs in order.
     func run(_ feeds: [String: Feed], batch: Int) throws -> [HostArray]
 
+    /// Begins what `run` does, and does not wait for a device that goes on by itself.
+    func start(_ feeds: [String: Feed], batch: Int) throws -> StartedRun
+
     /// Runs every group as `run` does, one after another, and says how long each took: one time for each group of the schedule, in order.
     func profile(_ feeds: [String: Feed], batch: Int) throws -> [GroupTime]
 
@@ -52,7 +55,27 @@ public protocol Executable: AnyObject {
     func read(_ value: Int, batch: Int) throws -> HostArray
 }
 
+/// A run that a device may still be at. What is started after it runs after it.
+public struct StartedRun {
+    /// Whether the outputs are there already.
+    public let isFinished: Bool
+    private let wait: () throws -> [HostArray]
+
+    /// - Parameter wait: waits for the outputs.
+    public init(waiting wait: @escaping () throws -> [HostArray]) { (isFinished, self.wait) = (false, wait) }
+
+    public init(finished outputs: [HostArray]) { (isFinished, wait) = (true, { outputs }) }
+
+    /// The schedule's outputs, in order.
+    public func outputs() throws -> [HostArray] { try wait() }
+}
+
 extension Executable {
+    /// The host runs it by itself.
+    public func start(_ feeds: [String: Feed], batch: Int) throws -> StartedRun {
+        StartedRun(finished: try run(feeds, batch: batch))
+    }
+
     /// Fills the temporaries that a group is the first to write with zeros, for comparisons group by group: the group
     /// may write only its part of a concatenation, and the rest would be what other values left in that memory.
     ///

@@ -14,13 +14,13 @@ final class DirectStep: TrainingStep {
     var batchesPerStep: Int? { nil }
     var plannedBytes: Int { 0 }
 
-    func run(_ batches: StepBatches) throws -> Double? {
+    func run(_ batches: StepBatches) throws -> StepLoss? {
         var values: [Float] = []
         for batch in 0..<batches.count { values += batches.feeds(batch).feeds["x"]?.floats ?? [] }
         let rows = HostArray(values, shape: [batches.examples, run.model.variableCount])
         for (parameter, value) in try model.fitted(to: rows) { try run.states.set(parameter, value) }
         isConverged = true
-        return Estimate(try run.figures(Examples(rows))).mean
+        return .known(Estimate(try run.figures(Examples(rows))).mean)
     }
 
     func firstNonFinite(_ batches: StepBatches) throws -> String? { nil }

@@ -69,14 +69,14 @@ final class LBFGSStep: TrainingStep {
         [measure, aim, move, remember].reduce(gradient.plannedBytes) { $0 + $1.plannedBytes }
     }
 
-    func run(_ batches: StepBatches) throws -> Double? {
+    func run(_ batches: StepBatches) throws -> StepLoss? {
         do {
             let start = try current ?? evaluate(batches)
             // The trainer says what a starting point that is no number means.
-            guard start.objective.isFinite, start.gradientNorm.isFinite else { return .nan }
+            guard start.objective.isFinite, start.gradientNorm.isFinite else { return .known(.nan) }
             let end = try iterate(from: start, batches)
             current = end
-            return end.loss
+            return .known(end.loss)
         } catch is Interruption {
             return nil
         }

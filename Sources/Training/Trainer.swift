@@ -29,6 +29,10 @@ public final class Trainer {
     private let trainingExamples: (_ epoch: Int) -> HostArray
     private let trainingStep: any TrainingStep
     private var progress = TrainingProgress()
+    /// The last step, whose loss a device may still be at.
+    private var unread: (loss: StepLoss, rows: Int, step: Int)?
+    /// The last loss that was read.
+    private var loss = 0.0
     private var lock: RunLock?
     /// Whether `state.safetensors` is whole, and worth being kept as the state before when it is replaced.
     private var isNewestWhole = true
@@ -174,11 +178,16 @@ public final class Trainer {
             let epochStart = clock.now
             let firstStep = progress.stepInEpoch
             while progress.stepInEpoch < steps {
-                guard let (loss, rows) = try step(examples, order, steps) else {
+                let batches = stepBatches(examples, order, steps)
+                let rows = batches.examples
+                guard let next = try trainingStep.run(batches) else {
                     try save()
                     return .interrupted
                 }
-                progress.lossSum += loss * Double(rows)
+                // The loss before is read while the device is at this step.
+                try readLoss()
+                unread = (next, rows, progress.step)
+                if case .known = next { try readLoss() }
                 progress.stepInEpoch += 1
                 progress.step += 1
                 if trainingStep.isConverged { progress.isFinished = true }
@@ -202,6 +211,7 @@ public final class Trainer {
                     lastSave = clock.now
                 }
             }
+            try readLoss()
             try finishEpoch(count, epochStart)
             lastSave = clock.now
         }
@@ -215,12 +225,13 @@ public final class Trainer {
         return (count + examples - 1) / examples
     }
 
-    /// - Returns: `nil` where the step was left undone as the run is to stop.
-    private func step(_ examples: HostArray, _ order: [Int], _ steps: Int) throws -> (loss: Double, rows: Int)? {
-        let batches = stepBatches(examples, order, steps)
-        guard let loss = try trainingStep.run(batches) else { return nil }
-        guard loss.isFinite else { throw try explainNonFinite() }
-        return (loss, batches.examples)
+    /// Takes the loss of the last step into the epoch's, once a device is done with it.
+    private func readLoss() throws {
+        guard let (next, rows, step) = unread else { return }
+        unread = nil
+        loss = try next.value()
+        guard loss.isFinite else { throw try explainNonFinite(in: step) }
+        progress.lossSum += loss * Double(rows)
     }
 
     /// The rows of an epoch in the order of training: each once, or as often as it weighs. Of rows that count less than once chance
@@ -366,6 +377,7 @@ public final class Trainer {
 
     /// Writes the model, then the state: whichever of the two a crash leaves behind, the state can rebuild the other.
     private func save() throws {
+        try readLoss()
         guard let folder else { return }
         let names =
             run.parameters.map(\.name) + trainingStep.keptStates.map(\.name)
@@ -374,7 +386,7 @@ public final class Trainer {
         let arrays = try names.map { (name: $0, array: try run.states.get(labels[$0] ?? $0)!) }
         // An update may overflow where the loss before it was finite; the save before is the one to keep.
         guard arrays.prefix(run.parameters.count).allSatisfy({ $0.array.isFinite }) else {
-            throw try explainNonFinite()
+            throw try explainNonFinite(in: progress.step)
         }
         try run.save(best: folder.model)
         try SafeTensors.write(
@@ -396,8 +408,7 @@ public final class Trainer {
 
     /// Replays the steps since the last save, which gives the same numbers again, and looks at every group of the step that
     /// failed.
-    private func explainNonFinite() throws -> NonFiniteError {
-        let failed = progress.step
+    private func explainNonFinite(in failed: Int) throws -> NonFiniteError {
         guard folder != nil else { return error("a step of a run without a folder", at: failed) }
         try restore()
         let examples = epochExamples(progress.epoch)

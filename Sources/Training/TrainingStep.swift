@@ -24,12 +24,25 @@ protocol TrainingStep: AnyObject {
     /// Bytes that the programs hold beside states and fed buffers.
     var plannedBytes: Int { get }
 
-    /// Moves the weights.
-    /// - Returns: the mean loss of the examples, which may be no number; `nil` where an interruption was requested on the way, and the
-    ///   weights are what they were.
-    func run(_ batches: StepBatches) throws -> Double?
+    /// Moves the weights, or has a device begin to.
+    /// - Returns: `nil` where an interruption was requested on the way, and the weights are what they were.
+    func run(_ batches: StepBatches) throws -> StepLoss?
     /// Does a step that gives NaN or infinity group by group, and names the first that does.
     func firstNonFinite(_ batches: StepBatches) throws -> String?
+}
+
+/// The mean loss of a step's examples, which may be no number.
+enum StepLoss {
+    case known(Double)
+    /// Of a device that is still at the step: waits for it.
+    case waiting(() throws -> Double)
+
+    func value() throws -> Double {
+        switch self {
+        case .known(let loss): loss
+        case .waiting(let wait): try wait()
+        }
+    }
 }
 
 extension TrainingStep {
@@ -50,9 +63,11 @@ final class SingleBatchStep: TrainingStep {
     var batchesPerStep: Int? { 1 }
     var plannedBytes: Int { executable.plannedBytes }
 
-    func run(_ batches: StepBatches) throws -> Double? {
+    func run(_ batches: StepBatches) throws -> StepLoss? {
         let (feeds, examples) = batches.feeds(0)
-        return try executable.run(feeds.known(to: executable), batch: examples)[0].doubles[0]
+        let started = try executable.start(feeds.known(to: executable), batch: examples)
+        let loss = { try started.outputs()[0].doubles[0] }
+        return started.isFinished ? .known(try loss()) : .waiting(loss)
     }
 
     func firstNonFinite(_ batches: StepBatches) throws -> String? {
@@ -121,11 +136,11 @@ final class AccumulatedStep: TrainingStep {
     var keptStates: [(name: String, shape: [Int])] { program.optimizerStates }
     var plannedBytes: Int { gradient.plannedBytes + executable.plannedBytes }
 
-    func run(_ batches: StepBatches) throws -> Double? {
+    func run(_ batches: StepBatches) throws -> StepLoss? {
         let loss = try gradient.run(batches)
         // The scalars of the step are the same beside any of its batches.
         _ = try executable.run(batches.feeds(0).feeds.known(to: executable), batch: 1)
-        return loss
+        return loss.map { .known($0) }
     }
 
     func firstNonFinite(_ batches: StepBatches) throws -> String? {

@@ -168,7 +168,7 @@ private func settings(
             }
             var (done, last) = (0, try run.parameters.map { try run.states.get($0.parameter)!.floats })
             while done < 6 {
-                if try step.run(batches) != nil {
+                if try step.run(batches)?.value() != nil {
                     done += 1
                 } else {
                     interruptions += 1

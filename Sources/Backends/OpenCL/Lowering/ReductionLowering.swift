@@ -162,9 +162,14 @@ struct ReductionLowering {
         list.integer("segments", .integer(segments))
         list.pointer(elementStorage(element), "partial", .scratch(0), constant: true)
         addEpilogueParameters(to: &list, sizes: true)
+        let (text, lanes, local) =
+            switch family {
+            case .gpu: (try gpuSecondText(list), Self.secondShape.lanes, [Self.secondShape.lanes, Self.secondShape.sharers])
+            case .cpu: (try processorSecondText(list), 64, [1])
+            }
         return .launch(
-            lowering.kernel(try secondText(list), prefix: "reduceSegments"), list.arguments,
-            groups: { [(count.resolved(batch: $0) + 63) / 64] }, local: family == .gpu ? [64] : [1])
+            lowering.kernel(text, prefix: "reduceSegments"), list.arguments,
+            groups: { [(count.resolved(batch: $0) + lanes - 1) / lanes] + (local.count > 1 ? [1] : []) }, local: local)
     }
 
     /// A GPU work-group: results side by side, and work-items that share each.
@@ -251,12 +256,11 @@ struct ReductionLowering {
 
     var keptIndices: [(axis: Int, index: String)] { (0..<keptNest.rank).map { ($0, "x\($0)") } }
 
-    func secondText(_ list: ParameterList) throws -> String {
+    private func processorSecondText(_ list: ParameterList) throws -> String {
         """
-        __kernel __attribute__((reqd_work_group_size(\(family == .gpu ? 64 : 1), 1, 1)))
+        __kernel __attribute__((reqd_work_group_size(1, 1, 1)))
         void KERNEL(\(list.declaration)) {
-            const int first = \(family == .gpu ? "get_global_id(0)" : "get_group_id(0) * 64");
-            const int stop = min(results, first + \(family == .gpu ? 1 : 64));
+            const int first = get_group_id(0) * 64, stop = min(results, first + 64);
             for (int result = first; result < stop; result++) {
         \(declare("total", indent: "        "))
                 for (int s = 0; s < segments; s++) {

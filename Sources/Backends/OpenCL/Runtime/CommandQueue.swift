@@ -97,6 +97,24 @@ final class CommandQueue: @unchecked Sendable {
         }
     }
 
+    /// Begins to copy the start of a buffer to the host, behind everything that was enqueued before.
+    func startReading(_ buffer: OpenCLBuffer, byteCount: Int) throws -> StartedRead {
+        // OpenCL reads no nothing.
+        let target = UnsafeMutableRawBufferPointer.allocate(byteCount: max(1, byteCount), alignment: 16)
+        let mark = held.withLock(\.end)
+        var event: cl_event?
+        let status = clEnqueueReadBuffer(
+            handle, buffer.memory, cl_bool(CL_FALSE), 0, target.count, target.baseAddress, 0, nil, &event)
+        if status != CL_SUCCESS { target.deallocate() }
+        try check(status, "clEnqueueReadBuffer")
+        return StartedRead(target: target, byteCount: byteCount) { [self] in
+            defer { if let event { clReleaseEvent(event) } }
+            guard event != nil else { return try finish() }
+            try check(clWaitForEvents(1, &event), "clWaitForEvents")
+            held.withLock { $0.release(before: mark) }
+        }
+    }
+
     /// Hands what was enqueued to the device without waiting for it.
     func flush() throws { try check(clFlush(handle), "clFlush") }
 

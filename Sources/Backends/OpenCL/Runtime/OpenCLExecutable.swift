@@ -48,6 +48,19 @@ public final class OpenCLExecutable: Executable {
         return try schedule.outputs.map { try read($0, from: memory, batch: batch, on: device.queue) }
     }
 
+    public func start(_ feeds: [String: Feed], batch: Int) throws -> StartedRun {
+        if debugLevel >= 4 { return StartedRun(finished: try run(feeds, batch: batch)) }
+        let memory = try enqueue(feeds, batch: batch, on: device.queue)
+        let reads = try schedule.outputs.map { id in
+            let type = schedule.values[id].type
+            let read = try device.queue.startReading(
+                try self.buffer(of: id, in: memory), byteCount: type.byteCount(batch: batch))
+            return { try HostArray(type: type.element, shape: type.shape.resolved(batch: batch), bytes: read.bytes()) }
+        }
+        try device.queue.flush()
+        return StartedRun { try reads.map { try $0() } }
+    }
+
     /// Runs every group and leaves the outputs on the device, where they are valid until the next run. Arrays that are fed may be
     /// changed at once: the device reads what they were.
     public func runOnDevice(_ feeds: [String: Feed], batch: Int) throws -> [OpenCLBuffer] {
@@ -172,13 +185,17 @@ public final class OpenCLExecutable: Executable {
         _ value: Int, from memory: [Int: OpenCLBuffer], batch: Int, on queue: CommandQueue
     ) throws -> HostArray {
         let type = schedule.values[value].type
+        var array = HostArray(type: type.element, shape: type.shape.resolved(batch: batch))
+        try array.withUnsafeMutableBytes { try queue.read(try buffer(of: value, in: memory), into: $0) }
+        return array
+    }
+
+    private func buffer(of value: Int, in memory: [Int: OpenCLBuffer]) throws -> OpenCLBuffer {
         guard let buffer = memory[value] else {
             throw OpenCLError.mismatch(
                 "\(schedule.values[value].label) has no memory: no group of the schedule makes it")
         }
-        var array = HostArray(type: type.element, shape: type.shape.resolved(batch: batch))
-        try array.withUnsafeMutableBytes { try queue.read(buffer, into: $0) }
-        return array
+        return buffer
     }
 
     // MARK: - Checks
