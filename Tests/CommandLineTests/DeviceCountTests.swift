@@ -100,6 +100,24 @@ import Testing
         #expect(real.output.contains("Large GPU") && !real.errors.contains("calls itself"), "\(real)")
     }
 
+    /// In training the loss of a step is waited for behind the launches of the next one, and nothing else is waited for.
+    @Test func trainingWaitsOneStepLate() throws {
+        let result = try session.run(
+            ["run", "made-glyphs", "--epochs", "1", "--set", "batch=500", "--device", "opencl:0", "--runs", session.path("runs")],
+            environment: [
+                "LD_LIBRARY_PATH=\(session.folder)", "MOCK_LOG=\(session.path("log"))", "MARTLET_CACHE=/dev/null",
+            ])
+        try #require(result.output.contains("parameters"), "\(result.errors)")
+        // What lies between the waits for two losses: the launches of a step.
+        let commands = try session.text("log").split(separator: "\n")
+        let steps = commands.split { $0 == "wait event" }.dropFirst().dropLast()
+        #expect(steps.count > 5)
+        for step in steps.prefix(5) {
+            #expect(step.contains { $0.hasPrefix("launch") } && step.contains("flush"))
+            #expect(!step.contains { $0.hasPrefix("wait") }, "\(step)")
+        }
+    }
+
     /// Without a loader of OpenCL everything runs on the processor, and a device of OpenCL is said not to be there.
     @Test func noLoader() throws {
         try session.remove("libOpenCL.so.1")

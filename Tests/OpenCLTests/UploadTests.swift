@@ -40,6 +40,17 @@ import Testing
         #expect(try HostArray(reading: total, type: .float32, shape: [Self.count]) == filled(15))
     }
 
+    /// Outputs of runs that were started are what they were then, in whatever order they are asked for, or if never.
+    @Test func outputsOfStartedRuns() throws {
+        let total = try device.makeBuffer(byteCount: Self.count * 4)
+        let executable = try OpenCLExecutable(device, accumulator(), maximumBatch: 1, states: ["total": total])
+        let started = try (1...6).map { try executable.start(["x": .host(filled(Float($0)))], batch: 1) }
+        #expect(started.allSatisfy { !$0.isFinished })
+        for step in [5, 2, 5, 1] { #expect(try started[step - 1].outputs() == [filled(Float(step))]) }
+        _ = try executable.start(["x": .host(filled(100))], batch: 1)
+        #expect(try HostArray(reading: total, type: .float32, shape: [Self.count]) == filled(121))
+    }
+
     /// Without anything read between: the next array is fed while the device may still be at the one before.
     @Test func manyRunsInARow() throws {
         let total = try device.makeBuffer(byteCount: Self.count * 4)

@@ -237,20 +237,23 @@ private func settings(
         #expect(trainer.bestValidation < before - 0.5, "\(optimizer.name)")
     }
 
+    /// The step that fails is named, also where a device is a step further when that is seen.
     @Test func nonFiniteValuesAreTraced() throws {
-        let device = try CPUDevice(threads: 1)
         let data = try tinyData()
-        let run = try Run(
-            settings({ _ in }) {
-                $0.learningRate = 1e30
-                $0.optimizer = .sgd
-            }, examples: ExampleShape([data.variableCount]), device: device)
-        try run.initialize()
-        let trainer = try Trainer(
-            run, train: data[.train], valid: data[.valid], folder: RunFolder(try temporaryFolder()))
-        try trainer.start()
-        let error = #expect(throws: NonFiniteError.self) { try trainer.train() }
-        #expect(error?.description.contains("first produced by") == true)
+        let found = try testDevices().map { device in
+            let run = try Run(
+                settings({ _ in }) {
+                    $0.learningRate = 1e30
+                    $0.optimizer = .sgd
+                }, examples: ExampleShape([data.variableCount]), device: device)
+            try run.initialize()
+            let trainer = try Trainer(
+                run, train: data[.train], valid: data[.valid], folder: RunFolder(try temporaryFolder()))
+            try trainer.start()
+            let error = #expect(throws: NonFiniteError.self) { try trainer.train() }
+            return error?.description ?? ""
+        }
+        #expect(found.allSatisfy { $0.contains("first produced by") && $0.contains("in step 2") }, "\(found)")
     }
 
     @Test func ordersKnownAtRunTimeTrain() throws {
