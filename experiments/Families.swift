@@ -177,7 +177,8 @@ extension Experiment {
             configuration: images(PixelRNN.Settings()), baselines: baselines),
         Experiment(
             family: "glow", summary: "invertible 1x1 convolutions: images whose sides can be halved",
-            paper: "Kingma and Dhariwal 2018", kind: .images, configuration: images(Flow.ImageSettings()),
+            paper: "Kingma and Dhariwal 2018", kind: .images,
+            configuration: images(Flow.ImageSettings { $0.leastScale = 0.05 }),
             baselines: baselines),
         Experiment(
             family: "realnvp-image", summary: "couplings with checkerboards: images",

@@ -152,6 +152,7 @@ extension Experiment {
                 $0.steps = 6
                 $0.hidden = 48
                 $0.learnedPrior = true
+                $0.leastScale = 0.05
             }, load: greyMNIST),
         image(
             "glow-mnist-classes", "Glow conditioned on the digit, on grey MNIST, the prior of its latents learned",
@@ -160,6 +161,7 @@ extension Experiment {
                 $0.steps = 6
                 $0.hidden = 48
                 $0.learnedPrior = true
+                $0.leastScale = 0.05
             }, load: greyMNISTClasses),
         image(
             "glow-cifar", "Glow on 4000 images of CIFAR-10 (a subset: its figure does not compare with the paper's)",

@@ -52,7 +52,9 @@ extension Experiment {
         "vpn-moving-mnist": "5 min", "wavenet-digits": "4 min", "bytenet-shakespeare": "22 min",
         "bytenet-reversal": "2 min", "lstm-shakespeare": "14 min", "maf-bsds300": "14 min", "realnvp-bsds300": "14 min",
         "nice-mnist": "4 min",
-        "maf-mnist": "5 min", "realnvp-mnist": "27 min", "glow-mnist": "12 min", "glow-cifar": "3 min",
+        "maf-mnist": "5 min", "realnvp-mnist": "27 min", "glow-mnist": "12 min", "glow-mnist-prior": "5 min",
+        "glow-mnist-classes": "5 min", "glow-cifar": "3 min", "videoflow-moving-mnist": "20 min",
+        "videoflow-moving-mnist-independent": "15 min",
         "vae-iaf-mnist": "3 min", "vae-planar-mnist": "5 min",
     ]
 }

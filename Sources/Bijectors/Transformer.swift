@@ -59,9 +59,9 @@ public enum ScaleBound: Hashable, Sendable {
     case tanh(limit: Double)
     /// `output / (1 + |output| / limit)`: scales lie in exp(-limit) ... exp(limit), reached more slowly (zuko's).
     case softClip(limit: Double)
-    /// `log sigmoid(output + shift)`: scales lie in 0 ... 1 and start near 1 (Glow's code, shift = 2; also IAF's gate). They go
-    /// down to exp(-80) in float32 and exp(-700) in double, where the inverse is still a number.
-    case sigmoid(shift: Double)
+    /// `log sigmoid(output + shift)`: scales lie in `least` ... 1 and start near 1 (Glow's code, shift = 2; also IAF's gate). Without a
+    /// least they go down to exp(-80) in float32 and exp(-700) in double, where the inverse is still a number.
+    case sigmoid(shift: Double, least: Double = 0)
 
     /// `tanh` with a limit, or unbounded where the limit is 0.
     public static func within(_ limit: Double) -> ScaleBound { limit > 0 ? .tanh(limit: limit) : .none }
@@ -71,7 +71,9 @@ public enum ScaleBound: Hashable, Sendable {
         case .none: raw
         case .tanh(let limit): limit == 1 ? raw.tanh() : (raw / limit).tanh() * limit
         case .softClip(let limit): raw / (raw.absolute() / limit + 1)
-        case .sigmoid(let shift):
+        case .sigmoid(let shift, let least) where least > 0:
+            ((raw + shift).sigmoid() * (1 - least) + least).log()
+        case .sigmoid(let shift, _):
             // Scales whose inverse overflows would make NaN of 0.
             (-(-(raw + shift)).softplus()).maximum(
                 .scalar(-FloatLimits(raw.elementType).exponent, raw.elementType))
@@ -82,7 +84,7 @@ public enum ScaleBound: Hashable, Sendable {
         switch self {
         case .none: "log-scale unbounded"
         case .tanh(let limit), .softClip(let limit): "|log-scale| < \(limit)"
-        case .sigmoid: "scale in (0, 1)"
+        case .sigmoid(_, let least): least > 0 ? "scale in (\(least), 1)" : "scale in (0, 1)"
         }
     }
 }
@@ -126,7 +128,9 @@ public struct AffineTransformer: Transformer {
             trap(
                 unless:
                     limit > 0 && limit.isFinite, "log-scales have a finite bound above 0, found \(limit)")
-        case .none, .sigmoid: break
+        case .sigmoid(_, let least):
+            trap(unless: 0..<1 ~= least, "the least scale is 0 or more and below 1, found \(least)")
+        case .none: break
         }
         self.form = form
         self.bound = bound

@@ -13,7 +13,7 @@ import Training
 struct DeviceOptions: ParsableArguments {
     @Option(
         help:
-            "auto, cpu, opencl or opencl:N; auto takes a GPU that is faster than the processor, else the CPU. MARTLET_DEVICE is the default."
+            "auto, cpu, opencl or opencl:N; auto takes a GPU that is faster than the processor, else the CPU, and draws on whichever should be sooner. MARTLET_DEVICE is the default."
     )
     var device: String?
 
@@ -26,9 +26,7 @@ struct DeviceOptions: ParsableArguments {
             throw UsageError("--threads: expected 1 to 1024, found \(threads)")
         }
         guard name == "auto" else { return try Devices.named(name, threads: threads) }
-        let (device, passedOver) = try Devices.choice(threads: threads)
-        for line in passedOver { errorLine("note: \(line)") }
-        return device
+        return try Devices.choice(threads: threads) { errorLine("note: \($0)") }
     }
 }
 

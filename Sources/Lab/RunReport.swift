@@ -145,9 +145,13 @@ func finish(
         difference: exact.map { Estimate(zip(figures, $0).map { $0 + $1 }) }, seconds: seconds,
         baselines: try data.baselines?(run.device) ?? [], origin: origin)
     try folder.write(result, to: folder.result)
-    let pictures = [
-        try drawPictures(run, data, folder), try drawReconstructions(run, folder, data.dataset[.test]),
-    ].compactMap { $0 }
+    // The figures are shown, also where nothing can be drawn.
+    let drawn = Result {
+        [
+            try drawPictures(run, data, folder), try drawReconstructions(run, folder, data.dataset[.test]),
+        ].compactMap { $0 }
+    }
+    let pictures = (try? drawn.get()) ?? []
     switch form {
     case .none: break
     case .json: try printJSON(result)
@@ -160,6 +164,7 @@ func finish(
         for line in findings ?? [] { printLine(line) }
         try printEffort(run, data.dataset[.test])
     }
+    _ = try drawn.get()
     try requireFinite(figures, "\(Catalogue.name) evaluate \(folder.path) --per-example OUT.npy shows which rows")
     return result
 }

@@ -128,13 +128,17 @@ extension Flow {
     /// affine coupling, whose scales are sigmoids (their code; log-scales below 0).
     /// - Parameters:
     ///   - decomposed: the convolution's matrix is kept as P L U (equation 10) instead of whole.
+    ///   - leastScale: of a coupling. In draws a network may read what no image gave, and answer with a scale so near 0 that the inverse
+    ///     leaves the range of floats.
     ///   - network: of residual blocks; `nil` for Glow's three convolutions with `hidden` channels between them.
     ///   - learnedPrior: whether the latents' distribution is learned, as in their code; see `multiScale`.
     public static func glow(
         channels: Int, height: Int, width: Int, scales: Int = 3, steps: Int = 32, hidden: Int = 512,
-        decomposed: Bool = false, features: Int = 0, network: ResidualBlocks? = nil, learnedPrior: Bool = false
+        decomposed: Bool = false, leastScale: Double = 0, features: Int = 0, network: ResidualBlocks? = nil,
+        learnedPrior: Bool = false
     ) -> Flow {
         var couplings = 0
+        let transformer = AffineTransformer(.shiftThenScale, bound: .sigmoid(shift: 2, least: leastScale))
         return multiScale([channels, height, width], scales, features, learnedPrior) { _, shape in
             let c = shape[0] * 4
             func conditioner() -> any Conditioner {
@@ -148,9 +152,7 @@ extension Flow {
                 + (0..<steps).flatMap { _ -> [any Bijector] in
                     [
                         ActNorm(c), decomposed ? PLULinear(c) : DenseLinear(c),
-                        Coupling(
-                            .half(keepsSecond: true), AffineTransformer(.shiftThenScale, bound: .sigmoid(shift: 2)),
-                            conditioner: conditioner()),
+                        Coupling(.half(keepsSecond: true), transformer, conditioner: conditioner()),
                     ]
                 }
         }
@@ -265,6 +267,8 @@ extension Flow {
         public var learnedPrior = false
         /// Glow's 1x1 convolutions by LU decomposition of any matrix, or as a product of triangular factors (plu).
         public var linear = "dense"
+        /// The least scale of Glow's couplings, which keeps draws in the range of floats; 0 for the sigmoid of its code.
+        public var leastScale = 0.0
         /// Whole numbers 0 ..< levels as data; 0 for real ones.
         public var levels = 256
         /// uniform or variational noise for whole numbers.
@@ -278,6 +282,7 @@ extension Flow {
             try require(["glow", "realnvp"].contains(flow), "flow: expected glow or realnvp, found “\(flow)”")
             try require(["dense", "plu"].contains(linear), "linear: expected dense or plu, found “\(linear)”")
             try requireNoise(levels: levels, dequantization: dequantization, alpha: alpha)
+            try require(0..<1 ~= leastScale, "leastScale: expected a number from 0 to below 1, found \(leastScale)")
             try require(steps, "steps", in: 1...256)
             try require(hidden, "hidden", in: 1...4096)
             try require(blocks, "blocks", in: 0...64)
@@ -293,6 +298,8 @@ extension Flow {
         public func requireEffects() throws {
             try require(
                 norm == "none" || blocks > 0, "norm=\(norm) has no effect without residual blocks; set blocks=2, say")
+            try require(
+                leastScale == 0 || flow == "glow", "leastScale=\(leastScale) has no effect: scales of realnvp are exp(-3) at least")
             try require(
                 dropout == 0 || blocks > 0,
                 "dropout=\(dropout) has no effect without residual blocks; set blocks=2, say")
@@ -315,7 +322,7 @@ extension Flow {
                 self.flow == "glow"
                 ? .glow(
                     channels: channels, height: height, width: width, scales: scales, steps: steps, hidden: hidden,
-                    decomposed: linear != "dense", features: conditions.vectorCount, network: network,
+                    decomposed: linear != "dense", leastScale: leastScale, features: conditions.vectorCount, network: network,
                     learnedPrior: learnedPrior)
                 : .realNVPImage(
                     channels: channels, height: height, width: width, scales: scales, hidden: hidden,

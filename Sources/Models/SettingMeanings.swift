@@ -80,6 +80,8 @@ extension Flow.ImageSettings {
                 "true, false"),
             "linear": SettingMeaning(
                 "Glow's 1x1 convolutions: whole matrices, or products of triangular factors", "dense, plu"),
+            "leastScale": SettingMeaning(
+                "The least scale of Glow's couplings, which keeps draws in the range of floats", "0 to below 1"),
             "levels": SettingMeaning("Whole numbers 0 ..< levels as data; 0 for real ones", "0, or 2 to 65536"),
             "dequantization": SettingMeaning("The noise that makes whole numbers continuous", "uniform, variational"),
             "alpha": SettingMeaning(

@@ -22,27 +22,31 @@ public enum Devices {
 
     /// What `auto` takes: the first GPU that opens and multiplies faster than the processor, by what is known of both, or else the CPU. A
     /// machine without OpenCL still has one; an emulator that calls itself a GPU is not taken for one.
-    /// - Parameter threads: of the CPU backend; all cores if not given.
-    /// - Returns: the device, and why GPUs before it were passed over.
-    public static func choice(threads: Int? = nil) throws -> (device: any Device, passedOver: [String]) {
+    ///
+    /// Where a draw should be done sooner by the processor, it is done there (see `AutomaticDevice`).
+    /// - Parameters:
+    ///   - threads: of the CPU backend; all cores if not given.
+    ///   - note: is told, a line each, why GPUs were passed over and which draws go to the processor.
+    public static func choice(
+        threads: Int? = nil, note: @escaping @Sendable (String) -> Void = { _ in }
+    ) throws -> any Device {
         let processor = try CPUDevice(threads: threads)
-        var passedOver: [String] = []
         for (name, isGPU, device) in OpenCLDevice.attempts() where isGPU {
             switch device {
-            case .failure(let error): passedOver.append("\(name) cannot be used: \(error)")
+            case .failure(let error): note("\(name) cannot be used: \(error)")
             case .success(let gpu) where gpu.multiplyAddsPerSecond > processor.multiplyAddsPerSecond:
-                return (gpu, passedOver)
+                return AutomaticDevice(gpu, processor, note: note)
             case .success(let gpu):
-                passedOver.append(
+                note(
                     "\(name) (\(gpu.hardware)) calls itself a GPU, but this processor should be faster; `--device \(name)` takes it"
                 )
             }
         }
-        return (processor, passedOver)
+        return processor
     }
 
     /// The device that `choice` takes.
-    public static func best(threads: Int? = nil) throws -> any Device { try choice(threads: threads).device }
+    public static func best(threads: Int? = nil) throws -> any Device { try choice(threads: threads) }
 
     /// - Parameter name: auto (the best), cpu, opencl or opencl:N.
     public static func named(_ name: String, threads: Int? = nil) throws -> any Device {

@@ -263,7 +263,8 @@ public final class Run {
 
     /// Loads a program over the weights, where the memory that is left holds what it keeps between its operations.
     func load(_ schedule: Schedule, maximumBatch: Int, for purpose: String) throws -> any Executable {
-        if (device as? OpenCLDevice)?.isGPU != true {
+        let opencl = device as? OpenCLDevice ?? (device as? AutomaticDevice)?.gpu
+        if opencl?.isGPU != true {
             let advice = "make the model smaller" + (maximumBatch > 1 ? ", or the batches" : "")
             try HostMemory.require(
                 Double(MemoryPlan(schedule, batch: maximumBatch).byteCount),

@@ -98,6 +98,18 @@ import Testing
         #expect(emulated.output.contains("vectors"), "\(emulated.output)")
         let real = try run("Large GPU")
         #expect(real.output.contains("Large GPU") && !real.errors.contains("calls itself"), "\(real)")
+        // A sound is a chain of 8000 small steps; sixteen images at a time are work for many units.
+        func draws(_ workload: String, _ device: String) throws -> CommandLineSession.Result {
+            try session.run(
+                ["bench", "--only", workload, "--what", "sample", "--device", device, "--seconds", "0.01"],
+                environment: ["LD_LIBRARY_PATH=\(session.folder)", "MOCK_NAME=Large GPU", "MARTLET_CACHE=/dev/null"])
+        }
+        let sound = try draws("wavenet", "auto")
+        #expect(sound.status == 0 && sound.errors.contains("drawn on the processor"), "\(sound.errors)")
+        for (workload, device) in [("pixelcnn", "auto"), ("wavenet", "opencl:0")] {
+            let there = try draws(workload, device)
+            #expect(there.status == 0 && !there.errors.contains("drawn on the processor"), "\(there.errors)")
+        }
     }
 
     /// In training the loss of a step is waited for behind the launches of the next one, and nothing else is waited for.

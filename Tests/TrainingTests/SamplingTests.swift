@@ -6,6 +6,8 @@ import Graph
 import Layers
 import Likelihood
 import Models
+import OpenCL
+import Synchronization
 import Testing
 
 @testable import Training
@@ -63,6 +65,26 @@ import Testing
             let worst = zip(compiled.outputs[0].floats, logits).map { abs($0 - $1) }.max()!
             #expect(worst <= 4e-6 * largest, "\(device.summary): \(worst)")
         }
+    }
+
+    /// Beside a GPU that should be slower, the processor draws from the GPU's weights, also when these have changed, and says so once.
+    @Test func aProcessorDrawsForAGPU() throws {
+        guard let gpu = try? OpenCLDevice.named("opencl", kernels: .gpu) else { return }
+        let notes = Mutex<[String]>([])
+        let both = AutomaticDevice(gpu, try CPUDevice(threads: 2)) { line in notes.withLock { $0.append(line) } }
+        let (automatic, own) = (try run(both, variables: 200), try run(CPUDevice(threads: 2), variables: 200))
+        for factor in [1, -0.5] as [Float] {
+            for run in [automatic, own] {
+                for (_, parameter) in run.parameters {
+                    let values = try run.states.get(parameter)!
+                    try run.states.set(parameter, HostArray(values.floats.map { $0 * factor }, shape: values.shape))
+                }
+            }
+            let options = SamplingOptions(seed: 3, batch: 20)
+            #expect(try automatic.sample(count: 20, options).examples == own.sample(count: 20, options).examples)
+        }
+        let said = notes.withLock { $0 }
+        #expect(said.count == 1 && said[0].contains("`--device opencl:0` draws there"), "\(said)")
     }
 
     @Test func examplesDoNotDependOnTheBatch() throws {

@@ -202,6 +202,18 @@ public struct SamplingProgram: Sendable {
         public var places: [Int32]?
     }
 
+    /// The states that the works and the prelude read.
+    public var stateNames: [String] {
+        let own = values.compactMap { value -> String? in
+            if case .state(let name) = value.storage { name } else { nil }
+        }
+        let before = topologicalOrder(prelude.map(\.tensor)).compactMap { node -> String? in
+            guard let placeholder = node.operation as? Placeholder, placeholder.role == .state else { return nil }
+            return placeholder.label
+        }
+        return own + before
+    }
+
     /// The variable and the outputs.
     public var results: [Output] { [Output(value: variable, exampleShape: exampleShape)] + outputs }
 

@@ -116,6 +116,15 @@ public final class OpenCLDevice: Device, @unchecked Sendable {
         return try OpenCLSampler(self, program, maximumBatch: maximumBatch, states: states)
     }
 
+    /// About how long a draw takes, by the model that plans it.
+    /// - Returns: `nil` where nothing is planned: on processors, and of a full pass for each step.
+    public func predictedSeconds(_ program: SamplingProgram, batch: Int) throws -> Double? {
+        guard family == .gpu, program.fullPasses == nil else { return nil }
+        let limits = description.samplerLimits
+        let tables = try SamplerTables(program, family: family, partials: limits.partials)
+        return SamplerPlan(tables, limits, batch: batch).seconds
+    }
+
     /// Waits for everything that was enqueued.
     public func finish() throws { try queue.finish() }
 
