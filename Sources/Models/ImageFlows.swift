@@ -299,7 +299,8 @@ extension Flow {
             try require(
                 norm == "none" || blocks > 0, "norm=\(norm) has no effect without residual blocks; set blocks=2, say")
             try require(
-                leastScale == 0 || flow == "glow", "leastScale=\(leastScale) has no effect: scales of realnvp are exp(-3) at least")
+                leastScale == 0 || flow == "glow",
+                "leastScale=\(leastScale) has no effect: scales of realnvp are exp(-3) at least")
             try require(
                 dropout == 0 || blocks > 0,
                 "dropout=\(dropout) has no effect without residual blocks; set blocks=2, say")
@@ -322,7 +323,8 @@ extension Flow {
                 self.flow == "glow"
                 ? .glow(
                     channels: channels, height: height, width: width, scales: scales, steps: steps, hidden: hidden,
-                    decomposed: linear != "dense", leastScale: leastScale, features: conditions.vectorCount, network: network,
+                    decomposed: linear != "dense", leastScale: leastScale, features: conditions.vectorCount,
+                    network: network,
                     learnedPrior: learnedPrior)
                 : .realNVPImage(
                     channels: channels, height: height, width: width, scales: scales, hidden: hidden,

@@ -56,7 +56,10 @@ let bijectorCases: [BijectorCase] = {
         ("affine", 30, AffineTransformer()),
         ("affine, standardize", 30, AffineTransformer(.standardize, bound: .tanh(limit: 2))),
         ("affine, Glow", 30, AffineTransformer(.shiftThenScale, bound: .sigmoid(shift: 2))),
-        ("affine, Glow with a least scale", 30, AffineTransformer(.shiftThenScale, bound: .sigmoid(shift: 2, least: 0.05))),
+        (
+            "affine, Glow with a least scale", 30,
+            AffineTransformer(.shiftThenScale, bound: .sigmoid(shift: 2, least: 0.05))
+        ),
         ("affine, gated", 30, AffineTransformer(.gated, bound: .sigmoid(shift: 2))),
         ("mixture CDF", 100, MixtureCDFTransformer(components: 3)),
         ("mixture of Gaussians", 100, MixtureCDFTransformer(.gaussian, components: 3)),

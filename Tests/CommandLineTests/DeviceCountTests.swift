@@ -115,7 +115,10 @@ import Testing
     /// In training the loss of a step is waited for behind the launches of the next one, and nothing else is waited for.
     @Test func trainingWaitsOneStepLate() throws {
         let result = try session.run(
-            ["run", "made-glyphs", "--epochs", "1", "--set", "batch=500", "--device", "opencl:0", "--runs", session.path("runs")],
+            [
+                "run", "made-glyphs", "--epochs", "1", "--set", "batch=500", "--device", "opencl:0", "--runs",
+                session.path("runs"),
+            ],
             environment: [
                 "LD_LIBRARY_PATH=\(session.folder)", "MOCK_LOG=\(session.path("log"))", "MARTLET_CACHE=/dev/null",
             ])

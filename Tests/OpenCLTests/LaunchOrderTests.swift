@@ -102,7 +102,8 @@ import Testing
 
     @Test func parametersOfTexts() throws {
         func names(_ text: String) -> [String]? { JoinedKernel.parameters(of: "KERNEL", in: text)?.map(\.name) }
-        let plain = "__kernel void KERNEL(__global const float *restrict x, __global int* y,\n    const int n) { y[0] = x[n]; }"
+        let plain =
+            "__kernel void KERNEL(__global const float *restrict x, __global int* y,\n    const int n) { y[0] = x[n]; }"
         #expect(names(plain) == ["x", "y", "n"])
         // Macros stand for parameters; the third dimension is taken; no such kernel.
         #expect(names("__kernel void KERNEL(const int n EPILOGUE_PARAMETERS) {}") == nil)

@@ -25,7 +25,8 @@ struct JoinedKernel {
     /// The parameters of the function `name` in a text, in order.
     /// - Returns: `nil` where they cannot be told, as where macros stand for some, or where the kernel already looks at the third dimension.
     static func parameters(of name: String, in text: String) -> [Parameter]? {
-        guard let head = head(of: name, in: text), !text.contains("(2)") else { return nil }
+        let third = ["_id(2)", "_groups(2)", "_size(2)"]
+        guard let head = head(of: name, in: text), !third.contains(where: text.contains) else { return nil }
         let declarations = text[head.declaration].split(separator: ",")
         let parameters = declarations.compactMap { declaration -> Parameter? in
             let words = declaration.replacing("*", with: "* ").split(whereSeparator: \.isWhitespace)

@@ -37,7 +37,8 @@ struct LaunchOrder {
             let (reads, writes) = (Set(schedule.groups[index].reads), Set(schedule.groups[index].writes))
             for step in group.steps.indices {
                 let kernel = candidates?.kernel(of: group.steps[step])
-                nodes.append(Node(Place(group: index, step: step), kernel, group.steps[step], reads: reads, writes: writes))
+                nodes.append(
+                    Node(Place(group: index, step: step), kernel, group.steps[step], reads: reads, writes: writes))
             }
         }
         func bytes(_ values: Set<Int>) -> Int {
@@ -91,8 +92,10 @@ struct LaunchOrder {
         var (read, written) = (Set<Int>(), Set<Int>())
         var left = Set<Int>()
         for node in nodes {
-            if node.kernel != nil, !left.contains(node.place.group), isSmall(node), node.reads.isDisjoint(with: written),
-                node.writes.isDisjoint(with: written), node.writes.isDisjoint(with: read) {
+            if node.kernel != nil, !left.contains(node.place.group), isSmall(node),
+                node.reads.isDisjoint(with: written),
+                node.writes.isDisjoint(with: written), node.writes.isDisjoint(with: read)
+            {
                 ahead.append(node)
             } else {
                 rest.append(node)

@@ -164,7 +164,8 @@ struct ReductionLowering {
         addEpilogueParameters(to: &list, sizes: true)
         let (text, lanes, local) =
             switch family {
-            case .gpu: (try gpuSecondText(list), Self.secondShape.lanes, [Self.secondShape.lanes, Self.secondShape.sharers])
+            case .gpu:
+                (try gpuSecondText(list), Self.secondShape.lanes, [Self.secondShape.lanes, Self.secondShape.sharers])
             case .cpu: (try processorSecondText(list), 64, [1])
             }
         return .launch(

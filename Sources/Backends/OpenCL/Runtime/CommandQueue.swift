@@ -99,7 +99,7 @@ final class CommandQueue: @unchecked Sendable {
 
     /// Begins to copy the start of a buffer to the host, behind everything that was enqueued before.
     func startReading(_ buffer: OpenCLBuffer, byteCount: Int) throws -> StartedRead {
-        // OpenCL reads no nothing.
+        // OpenCL refuses to read nothing.
         let target = UnsafeMutableRawBufferPointer.allocate(byteCount: max(1, byteCount), alignment: 16)
         let mark = held.withLock(\.end)
         var event: cl_event?
