@@ -26,7 +26,7 @@ struct DeviceOptions: ParsableArguments {
             throw UsageError("--threads: expected 1 to 1024, found \(threads)")
         }
         guard name == "auto" else { return try Devices.named(name, threads: threads) }
-        return try Devices.choice(threads: threads) { errorLine("note: \($0)") }
+        return try Devices.best(threads: threads) { errorLine("note: \($0)") }
     }
 }
 

@@ -27,7 +27,7 @@ public enum Devices {
     /// - Parameters:
     ///   - threads: of the CPU backend; all cores if not given.
     ///   - note: is told, a line each, why GPUs were passed over and which draws go to the processor.
-    public static func choice(
+    public static func best(
         threads: Int? = nil, note: @escaping @Sendable (String) -> Void = { _ in }
     ) throws -> any Device {
         let processor = try CPUDevice(threads: threads)
@@ -44,9 +44,6 @@ public enum Devices {
         }
         return processor
     }
-
-    /// The device that `choice` takes.
-    public static func best(threads: Int? = nil) throws -> any Device { try choice(threads: threads) }
 
     /// - Parameter name: auto (the best), cpu, opencl or opencl:N.
     public static func named(_ name: String, threads: Int? = nil) throws -> any Device {

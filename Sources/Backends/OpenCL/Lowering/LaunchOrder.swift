@@ -229,6 +229,24 @@ private struct Candidates {
     }
 }
 
+extension LoweredProgram {
+    /// The launches of a batch in their order, for MARTLET_DEBUG: their work-groups, the groups of the schedule that share one, and the
+    /// multiply-adds of these.
+    func launchLines(of schedule: Schedule, batch: Int) -> [String] {
+        order.stages.compactMap { stage in
+            let launches = stage.compactMap { place -> Launch? in
+                guard case .launch(let launch) = groups[place.group].steps[place.step].work else { return nil }
+                return launch
+            }
+            guard let first = launches.first else { return nil }
+            let workGroups = launches.reduce(0) { $0 + $1.groups(batch).reduce(1, *) }
+            let names = stage.map { "\($0.group)" }.joined(separator: ",")
+            let multiplyAdds = stage.reduce(0) { $0 + schedule.work(ofGroup: $1.group, batch: batch).multiplyAdds }
+            return "\(workGroups) work-groups of \(first.kernel) for groups \(names): \(multiplyAdds) multiply-adds"
+        }
+    }
+}
+
 extension LoweredGroup.Step {
     /// The kernel of a launch.
     fileprivate var kernel: String? { if case .launch(let launch) = work { launch.kernel } else { nil } }

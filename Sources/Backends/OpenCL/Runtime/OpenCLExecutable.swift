@@ -31,6 +31,9 @@ public final class OpenCLExecutable: Executable {
         let bound = try binding.bind(states: states, device: device.name, own: device.own)
         let lowered = try schedule.lowered(for: device, maximumBatch: maximumBatch)
         source = lowered.source
+        if debugLevel >= 2 {
+            for line in lowered.launchLines(of: schedule, batch: maximumBatch) { debugLine("\(device.name): \(line)") }
+        }
         let planned = try PlannedMemory(device, schedule, lowered, maximumBatch: maximumBatch, states: bound)
         memory = planned.values
         program = try LoadedProgram(
