@@ -50,7 +50,7 @@ import Testing
     /// that is smaller than planned too, whose grids may differ where those of the largest were equal.
     @Test(arguments: KernelFamily.allCases) func bitsStay(family: KernelFamily) throws {
         let schedule = try trainingStep(layers: 9, width: 13)
-        let device = try Devices.of(family)
+        let device = try OpenCLDevice.named(kernels: family, joinsLaunches: true)
         for batch in [301, 2] {
             var dice = Dice(3)
             let x = HostArray(dice.floats(batch * 13), shape: [batch, 13])

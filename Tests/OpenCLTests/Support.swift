@@ -15,7 +15,7 @@ enum Devices {
     static func gpu(units: Int) throws -> OpenCLDevice {
         var description = try #require(DeviceDescription.all.first)
         description.computeUnits = units
-        return try OpenCLDevice(description, number: 0, kernels: .gpu)
+        return try OpenCLDevice(description, number: 0, kernels: .gpu, joinsLaunches: true)
     }
 }
 

@@ -2,7 +2,7 @@ import Compiler
 
 /// In which order a device is handed the steps of a schedule's groups, and which of them share a launch.
 ///
-/// A launch costs a GPU some microseconds however little it does, and a flow of many layers has hundreds that do next to nothing: a scale is
+/// A launch costs a GPU some microseconds however little it does (see `OpenCLDevice.joinsLaunches`), and a flow of many layers has hundreds that do next to nothing: a scale is
 /// the exponential of its parameter, a bias is moved by its gradient. Those that depend on parameters alone go first; those that nobody
 /// waits for are kept back; and of one kernel, those that wait at the same time become one launch (`JoinedKernel`). No element is computed
 /// otherwise than before, so results keep their bits.
@@ -31,7 +31,8 @@ struct LaunchOrder {
     init(_ groups: [LoweredGroup], of schedule: Schedule, _ library: KernelLibrary, _ lowering: LoweringContext) {
         // Where memory is planned for groups in turn, all launches are by themselves.
         let pieces = schedule.values.count + groups.reduce(0) { $0 + $1.scratch.count }
-        let candidates = pieces > MemoryPlan.mostSorted ? nil : Candidates(groups, library, lowering)
+        let isJoined = lowering.device.joinsLaunches && pieces <= MemoryPlan.mostSorted
+        let candidates = isJoined ? Candidates(groups, library, lowering) : nil
         var nodes: [Node] = []
         for (index, group) in groups.enumerated() {
             let (reads, writes) = (Set(schedule.groups[index].reads), Set(schedule.groups[index].writes))

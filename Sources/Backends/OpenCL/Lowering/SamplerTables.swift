@@ -18,7 +18,7 @@ struct SamplerTables {
     /// Keys of a query, at most.
     private let scoreKeys: Int
     private var registerCount = 1
-    private var codes = Code.usual
+    private var codes: [Code]
     /// Programs' constants and instructions that are already there.
     private var known: [[Int32]: Int] = [:]
 
@@ -37,8 +37,20 @@ struct SamplerTables {
             self.result = result == .float32 ? result : .int32
         }
 
-        /// What most models want, whether a model does or not: models that want nothing else have one text, which a driver compiles once
-        /// for all of them. (PoCL takes some seconds for it.)
+        /// The cases of some programs. Programs that want nothing but the usual have all of that, so that their samplers have one text, which
+        /// a driver compiles once; others have what they want, as each case makes compiling longer.
+        static func cases(of programs: [Program]) -> [Code] {
+            let own = programs.flatMap { program in
+                program.instructions.map { instruction in
+                    Code(instruction.function, instruction.operands.map { program.element(of: $0) }, instruction.element)
+                }
+            }
+            var others: [Code] = []
+            for code in own where !usual.contains(code) && !others.contains(code) { others.append(code) }
+            return others.isEmpty ? usual : usual.filter(own.contains) + others
+        }
+
+        /// What most models want.
         static let usual: [Code] =
             [.add, .subtract, .multiply, .divide, .maximum].map { Code($0, [.float32, .float32], .float32) }
             + [.negate, .exp, .log, .tanh, .sigmoid, .relu].map { Code($0, [.float32], .float32) }
@@ -87,6 +99,7 @@ struct SamplerTables {
         }
         self.program = program
         self.family = family
+        codes = Code.cases(of: program.works.map(\.program))
         words = [Int32](repeating: 0, count: Header.count)
         partShifts = program.works.map { Self.partShift($0, partials: partials) }
         let works = program.works.indices.flatMap { work($0) }
@@ -275,7 +288,6 @@ struct SamplerTables {
         program.instructions.enumerated().flatMap { index, instruction -> [Int32] in
             let code = Code(
                 instruction.function, instruction.operands.map { program.element(of: $0) }, instruction.element)
-            if !codes.contains(code) { codes.append(code) }
             let registers = instruction.operands.map { Int32($0) }
             return [Int32(codes.firstIndex(of: code)!)] + registers
                 + [Int32](repeating: 0, count: 6 - registers.count) + [Int32(inputs + index)]

@@ -18,6 +18,9 @@ public final class OpenCLDevice: Device, @unchecked Sendable {
     let programs = ProgramStore()
     /// Product kernels count the tiles they execute (see `OpenCLExecutable.executedTiles`).
     public let countsTiles: Bool
+    /// Whether small launches are put together (`LaunchOrder`): on GPUs. A processor launches in a microsecond, and compiles kernels for
+    /// many launches for longer than it would ever save.
+    let joinsLaunches: Bool
 
     public var summary: String {
         "\(description.name) (\(description.platform), \(description.version.trimmed), driver \(description.driver), "
@@ -64,18 +67,30 @@ public final class OpenCLDevice: Device, @unchecked Sendable {
     public static func named(
         _ name: String = "opencl", kernels: KernelFamily? = nil, countsTiles: Bool = false
     ) throws -> OpenCLDevice {
+        try named(name, kernels: kernels, countsTiles: countsTiles, joinsLaunches: nil)
+    }
+
+    /// - Parameter joinsLaunches: `nil` for what suits the device.
+    static func named(
+        _ name: String = "opencl", kernels: KernelFamily?, countsTiles: Bool = false, joinsLaunches: Bool?
+    ) throws -> OpenCLDevice {
         let found = DeviceDescription.all
         guard !found.isEmpty else { throw OpenCLError.noDevice }
         let number: Int? = name == "opencl" ? 0 : name.hasPrefix("opencl:") ? Int(name.dropFirst(7)) : nil
         guard let number, found.indices.contains(number) else {
             throw OpenCLError.unknownDevice(name: name, available: found.indices.map { "opencl:\($0)" })
         }
-        return try OpenCLDevice(found[number], number: number, kernels: kernels, countsTiles: countsTiles)
+        return try OpenCLDevice(
+            found[number], number: number, kernels: kernels, countsTiles: countsTiles, joinsLaunches: joinsLaunches)
     }
 
-    init(_ description: DeviceDescription, number: Int, kernels: KernelFamily?, countsTiles: Bool = false) throws {
+    init(
+        _ description: DeviceDescription, number: Int, kernels: KernelFamily?, countsTiles: Bool = false,
+        joinsLaunches: Bool? = nil
+    ) throws {
         self.description = description
         self.countsTiles = countsTiles
+        self.joinsLaunches = joinsLaunches ?? description.isGPU
         name = "opencl:\(number)"
         let suited: KernelFamily = description.takesGPUKernels ? .gpu : .cpu
         family = try kernels ?? KernelFamily.forced() ?? suited
