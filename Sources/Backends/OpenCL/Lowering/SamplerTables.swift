@@ -42,7 +42,8 @@ struct SamplerTables {
         static func cases(of programs: [Program]) -> [Code] {
             let own = programs.flatMap { program in
                 program.instructions.map { instruction in
-                    Code(instruction.function, instruction.operands.map { program.element(of: $0) }, instruction.element)
+                    Code(
+                        instruction.function, instruction.operands.map { program.element(of: $0) }, instruction.element)
                 }
             }
             var others: [Code] = []
