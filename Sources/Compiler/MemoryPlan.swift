@@ -42,7 +42,7 @@ public struct MemoryPlan: Sendable {
         times: [ClosedRange<Int>?]? = nil, scratch: [Scratch] = []
     ) {
         let turns = schedule.groups.indices.map { $0...$0 as ClosedRange<Int>? }
-        let lives = Self.lives(schedule, batch: batch, alignment: alignment, turns, times ?? turns, scratch)
+        let lives = Self.lives(schedule, batch: batch, alignment: alignment, turns, times, scratch)
         (offsets, byteCount) =
             lives.count <= Self.mostSorted
             ? Self.placeLargestFirst(lives, blockBytes) : Self.placeInTurn(lives, blockBytes)
@@ -55,7 +55,7 @@ public struct MemoryPlan: Sendable {
     }
 
     private static func lives(
-        _ schedule: Schedule, batch: Int, alignment: Int, _ turns: [ClosedRange<Int>?], _ times: [ClosedRange<Int>?],
+        _ schedule: Schedule, batch: Int, alignment: Int, _ turns: [ClosedRange<Int>?], _ times: [ClosedRange<Int>?]?,
         _ scratch: [Scratch]
     ) -> [Life] {
         /// From the first to the last use of each temporary.
@@ -73,7 +73,8 @@ public struct MemoryPlan: Sendable {
             for (index, own) in scratch.enumerated() { spans[schedule.values.count + index] = times[own.group] }
             return spans
         }
-        let (inTurn, inTime) = (spans(turns), spans(times))
+        let inTurn = spans(turns)
+        let inTime = times.map(spans) ?? inTurn
         return inTurn.compactMap { value, turn in
             let bytes =
                 value < schedule.values.count

@@ -31,8 +31,8 @@ public final class Trainer {
     private var progress = TrainingProgress()
     /// The last step, whose loss a device may still be at.
     private var unread: (loss: StepLoss, rows: Int, step: Int)?
-    /// The last loss that was read.
-    private var loss = 0.0
+    /// The last loss that was read; `nil` before there is one.
+    private var loss: Double?
     private var lock: RunLock?
     /// Whether `state.safetensors` is whole, and worth being kept as the state before when it is replaced.
     private var isNewestWhole = true
@@ -146,7 +146,7 @@ public final class Trainer {
             length: restored.metricsLength, end: restored.metricsEnd, epochs: restored.epoch)
         restored.metricsLength = length
         for (name, _) in expected { try run.states.set(stateLabels[name] ?? name, arrays[name]!) }
-        progress = restored
+        (progress, unread) = (restored, nil)
         isNewestWhole = path == folder.state
         return [note, loss].compactMap { $0 }
     }
@@ -187,7 +187,8 @@ public final class Trainer {
                 // The loss before is read while the device is at this step.
                 try readLoss()
                 unread = (next, rows, progress.step)
-                if case .known = next { try readLoss() }
+                // The first is waited for, as a report is of some loss.
+                if case .known = next { try readLoss() } else if loss == nil { try readLoss() }
                 progress.stepInEpoch += 1
                 progress.step += 1
                 if trainingStep.isConverged { progress.isFinished = true }
@@ -198,7 +199,7 @@ public final class Trainer {
                     ProgressReport(
                         epoch: progress.epoch, epochs: settings.epochs, step: progress.stepInEpoch,
                         stepsPerEpoch: steps,
-                        loss: loss, examplesPerSecond: Double(rows) / perStep,
+                        loss: loss ?? .nan, examplesPerSecond: Double(rows) / perStep,
                         secondsLeft: perStep
                             * Double(steps * (settings.epochs - progress.epoch) - progress.stepInEpoch),
                         validation: nil, unit: run.model.metric.unit))
@@ -229,9 +230,10 @@ public final class Trainer {
     private func readLoss() throws {
         guard let (next, rows, step) = unread else { return }
         unread = nil
-        loss = try next.value()
-        guard loss.isFinite else { throw try explainNonFinite(in: step) }
-        progress.lossSum += loss * Double(rows)
+        let value = try next.value()
+        guard value.isFinite else { throw try explainNonFinite(in: step) }
+        progress.lossSum += value * Double(rows)
+        loss = value
     }
 
     /// The rows of an epoch in the order of training: each once, or as often as it weighs. Of rows that count less than once chance

@@ -2,10 +2,10 @@ import Compiler
 
 /// In which order a device is handed the steps of a schedule's groups, and which of them share a launch.
 ///
-/// A launch costs a GPU some microseconds however little it does (see `OpenCLDevice.joinsLaunches`), and a flow of many layers has hundreds that do next to nothing: a scale is
+/// A launch costs a GPU some microseconds however little it does, and a flow of many layers has hundreds that do next to nothing: a scale is
 /// the exponential of its parameter, a bias is moved by its gradient. Those that depend on parameters alone go first; those that nobody
 /// waits for are kept back; and of one kernel, those that wait at the same time become one launch (`JoinedKernel`). No element is computed
-/// otherwise than before, so results keep their bits.
+/// otherwise than before, so results keep their bits. On other devices steps run in turn (`OpenCLDevice.joinsLaunches`).
 struct LaunchOrder {
     /// A step of a group.
     struct Place: Hashable {
@@ -29,15 +29,21 @@ struct LaunchOrder {
     ///   - schedule: the groups that were lowered, with what they read and write.
     ///   - library: knows the parameters of kernels.
     init(_ groups: [LoweredGroup], of schedule: Schedule, _ library: KernelLibrary, _ lowering: LoweringContext) {
-        // Where memory is planned for groups in turn, all launches are by themselves.
+        // Of many values memory is planned for groups in turn.
         let pieces = schedule.values.count + groups.reduce(0) { $0 + $1.scratch.count }
-        let isJoined = lowering.device.joinsLaunches && pieces <= MemoryPlan.mostSorted
-        let candidates = isJoined ? Candidates(groups, library, lowering) : nil
+        guard lowering.device.joinsLaunches, pieces <= MemoryPlan.mostSorted else {
+            stages = groups.enumerated().flatMap { index, group in
+                group.steps.indices.map { [Place(group: index, step: $0)] }
+            }
+            times = Self.times(of: groups.count, stages)
+            return
+        }
+        let candidates = Candidates(groups, library, lowering)
         var nodes: [Node] = []
         for (index, group) in groups.enumerated() {
             let (reads, writes) = (Set(schedule.groups[index].reads), Set(schedule.groups[index].writes))
             for step in group.steps.indices {
-                let kernel = candidates?.kernel(of: group.steps[step])
+                let kernel = candidates.kernel(of: group.steps[step])
                 nodes.append(
                     Node(Place(group: index, step: step), kernel, group.steps[step], reads: reads, writes: writes))
             }
@@ -49,21 +55,29 @@ struct LaunchOrder {
             }
         }
         let (ahead, rest) = Self.goingAhead(nodes) { bytes($0.reads.union($0.writes)) <= Self.mostBytesAhead }
-        var waiting = Waiting(candidates?.capacities ?? [:])
+        var waiting = Waiting(candidates.capacities)
         for node in ahead + rest {
             let scratch = groups[node.place.group].scratch.reduce(0, +)
             waiting.take(node, isKeptBack: bytes(node.reads) + scratch <= Self.mostBytes)
         }
         waiting.releaseAll()
         stages = waiting.stages
-        times = [ClosedRange<Int>?](repeating: nil, count: groups.count)
+        times = Self.times(of: groups.count, stages)
+        for stage in stages where stage.count > 1 {
+            guard let name = groups[stage[0].group].steps[stage[0].step].kernel,
+                let isShared = candidates.isShared[name]
+            else { continue }
+            let capacity = max(stage.count, joined[name]?.capacity ?? 0)
+            joined[name] = JoinedKernel(capacity: capacity, isShared: isShared)
+        }
+    }
+
+    private static func times(of groups: Int, _ stages: [[Place]]) -> [ClosedRange<Int>?] {
+        var times = [ClosedRange<Int>?](repeating: nil, count: groups)
         for (time, stage) in stages.enumerated() {
             for place in stage { times[place.group] = (times[place.group]?.lowerBound ?? time)...time }
-            if stage.count > 1, let candidates, let name = groups[stage[0].group].steps[stage[0].step].kernel {
-                let capacity = max(stage.count, joined[name]?.capacity ?? 0)
-                joined[name] = JoinedKernel(capacity: capacity, isShared: candidates.isShared[name]!)
-            }
         }
+        return times
     }
 
     /// A step and the memory that it touches.

@@ -18,7 +18,7 @@ struct SamplerTables {
     /// Keys of a query, at most.
     private let scoreKeys: Int
     private var registerCount = 1
-    private var codes: [Code]
+    private let codes: [Code]
     /// Programs' constants and instructions that are already there.
     private var known: [[Int32]: Int] = [:]
 
